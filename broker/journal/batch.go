@@ -1,0 +1,97 @@
+package journal
+
+// batch is what one commit writes: a header's room, then frames. Frames are sealed only when the
+// segment that takes them is known, which may change if a write fails.
+type batch struct {
+	buf    []byte
+	items  []item
+	frames []frameAt
+	acks   []readerAck // applied when durable
+	urgent bool        // somebody waits
+	since  int64       // boot time of the first entry
+
+	seg     *segment // where it was written
+	offset  int64
+	end     int64
+	err     error
+	nextSeq uint64
+}
+
+type item struct {
+	entry  Entry
+	seq    uint64
+	offset int   // of the frame in buf; 0 if it has none
+	boot   int64 // boot time of the Append
+}
+
+type frameAt struct {
+	offset, length int // in buf; length of the body
+	kind           kind
+	seq            uint64
+	boot           int64
+}
+
+type readerAck struct {
+	reader *Reader
+	ackState
+}
+
+// keepBuffer is the largest buffer, in bytes, that a batch keeps for the next use.
+const keepBuffer = 512 << 10
+
+func newBatch() *batch { return &batch{buf: make([]byte, headerSize, 16<<10)} }
+
+func (b *batch) add(e *Entry, seq uint64, boot int64) {
+	if len(b.items) == 0 {
+		b.since = boot
+	}
+	it := item{entry: *e, seq: seq, boot: boot}
+	start := len(b.buf)
+	switch {
+	case e.Message != nil:
+		b.frame(kindMessage, seq, boot, appendMessage(beginFrame(b.buf), e))
+	case len(e.Changes) > 0:
+		b.frame(kindState, seq, boot, appendChanges(beginFrame(b.buf), e.Changes))
+	case e.loss != nil:
+		b.frame(kindLoss, seq, boot, appendLoss(beginFrame(b.buf), e.loss.reader.id, &e.loss.Loss))
+	default:
+		start = 0
+	}
+	it.offset = start
+	b.items = append(b.items, it)
+}
+
+// frame takes buf, which is the batch's buffer with the beginning of a frame and its body appended.
+func (b *batch) frame(k kind, seq uint64, boot int64, buf []byte) {
+	start := len(b.buf)
+	b.frames = append(b.frames, frameAt{start, len(buf) - start - frameHeader, k, seq, boot})
+	b.buf = endFrame(buf)
+}
+
+// seal writes the headers of all frames for segment s.
+func (b *batch) seal(s *segment) {
+	for i, f := range b.frames {
+		millis := max(0, (f.boot-s.clock.boot)/1e6)
+		seal(b.buf[f.offset:], f.length, f.kind, i == 0, uint32(f.seq-s.base), uint32(millis), s.salt)
+	}
+}
+
+// reset empties the batch, letting go of everything its entries point to.
+func (b *batch) reset() {
+	clear(b.items)
+	clear(b.acks)
+	buf := b.buf[:headerSize]
+	if cap(buf) > keepBuffer {
+		buf = make([]byte, headerSize, 16<<10)
+	}
+	*b = batch{buf: buf, items: b.items[:0], frames: b.frames[:0], acks: b.acks[:0]}
+	if cap(b.items) > 8192 {
+		b.items, b.frames = nil, nil
+	}
+}
+
+func (j *Journal) takeBatch() *batch {
+	b := j.free[len(j.free)-1]
+	j.free = j.free[:len(j.free)-1]
+	return b
+}

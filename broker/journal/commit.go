@@ -1,0 +1,235 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	// zeroAhead is how many zero bytes a small commit into space that was never written puts behind
+	// itself, so that the next ones overwrite blocks that the file system has already allocated and
+	// need no commit of its own journal.
+	zeroAhead = 64 << 10
+	// smallCommit is the largest commit, in bytes, that writes zeros ahead: larger ones pay for
+	// their blocks anyway.
+	smallCommit = 32 << 10
+)
+
+// committer is the goroutine that writes. It owns the current segment's position.
+type committer struct {
+	j        *Journal
+	seg      *segment // nil until the first commit: a recovered file is never written to
+	file     File
+	offset   int64         // of the next batch
+	written  int64         // everything before it was written once, so its blocks exist
+	clock    clockReading  // the last one on disk
+	syncTime time.Duration // of a commit, smoothed
+	crowd    int           // entries of the last commit
+
+	// The segment before, where its last synchronised batch ends, and the number after its last.
+	previous     uint64
+	previousEnd  int64
+	previousNext uint64
+	next         uint64 // one past the newest sequence number that is on disk
+}
+
+func (c *committer) run() {
+	j := c.j
+	defer j.ended.Done()
+	defer close(j.done)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		j.mu.Lock()
+		wait, last := j.due()
+		if wait > 0 {
+			j.mu.Unlock()
+			timer.Reset(wait)
+			select {
+			case <-j.wake:
+			case <-timer.C:
+			}
+			continue
+		}
+		if c.crowd > 1 && !last {
+			c.gather()
+		}
+		for len(j.free) == 0 {
+			j.room.Wait()
+		}
+		b := j.pending
+		j.pending = j.takeBatch()
+		b.nextSeq = j.nextSeq
+		j.collectAcks(b)
+		j.room.Broadcast()
+		j.mu.Unlock()
+
+		c.crowd = len(b.items)
+		if len(b.frames) > 0 {
+			b.err = c.commit(b)
+		}
+		j.done <- b
+		if last {
+			c.leave()
+			return
+		}
+	}
+}
+
+// due says how long the pending batch may still wait, and whether it is the last one. Called with mu
+// held.
+func (j *Journal) due() (wait time.Duration, last bool) {
+	if j.closing {
+		return 0, len(j.pending.items) == 0 && len(j.dirty) == 0
+	}
+	wait = time.Hour
+	if len(j.pending.items) > 0 {
+		wait = j.opts.CommitEvery - time.Duration(j.clock.bootTime()-j.pending.since)
+		if j.pending.urgent {
+			return 0, false
+		}
+	}
+	if len(j.dirty) > 0 {
+		wait = min(wait, ackDelay-time.Since(j.dirtyAt))
+	}
+	return wait, false
+}
+
+// gather lets the batch grow, as long as it does, for at most an eighth of a commit: the publishers
+// whose acknowledgements have just gone out are about to send again. Without it, those in flight
+// split into two halves that take turns. Called, and returns, with mu held.
+func (c *committer) gather() {
+	j := c.j
+	step := max(c.syncTime/32, 10*time.Microsecond)
+	for range 4 {
+		before := len(j.pending.items)
+		if before >= c.crowd || len(j.pending.buf) > j.opts.maxBatch()/2 {
+			return
+		}
+		j.mu.Unlock()
+		time.Sleep(step)
+		j.mu.Lock()
+		if len(j.pending.items) == before {
+			return
+		}
+	}
+}
+
+// collectAcks adds what readers have acknowledged since the last commit. Called with mu held.
+func (j *Journal) collectAcks(b *batch) {
+	now := j.clock.bootTime()
+	for _, r := range j.dirty {
+		a, ok := r.takeAck()
+		if !ok {
+			continue
+		}
+		b.acks = append(b.acks, readerAck{r, a})
+		b.frame(kindAck, j.nextSeq, now, appendAck(beginFrame(b.buf), r.id, &a))
+	}
+	clear(j.dirty)
+	j.dirty = j.dirty[:0]
+}
+
+// commit makes the batch durable. After a failed write or sync nothing is known of what is in the
+// file, and the kernel has dropped the pages: the same batch goes to a new segment, once.
+func (c *committer) commit(b *batch) error {
+	now := c.j.clock.read()
+	if c.clock.stepped(now) {
+		b.frame(kindClock, b.nextSeq, now.boot, appendClock(beginFrame(b.buf), now))
+	}
+	err := c.write(b, now)
+	if err == nil || errors.Is(err, ErrFull) {
+		return err
+	}
+	c.j.log.Error("journal: commit failed, trying a new segment", "error", err)
+	c.leave()
+	if err = c.write(b, now); err != nil {
+		c.leave()
+		return fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	return nil
+}
+
+func (c *committer) write(b *batch, now clockReading) error {
+	need := padSector(int64(len(b.buf) - headerSize))
+	if c.seg == nil || c.offset+need > c.j.opts.SegmentSize || !c.fits(b, now) {
+		if err := c.roll(b, now); err != nil {
+			return err
+		}
+	}
+	b.seal(c.seg)
+	from := int64(headerSize)
+	first := c.offset == headerSize
+	if first {
+		copy(b.buf, c.seg.encode())
+		from = 0
+	}
+	end := c.offset + need
+	size := end
+	if end > c.written && need <= smallCommit {
+		size = min(end+zeroAhead, c.j.opts.SegmentSize)
+	}
+	data := len(b.buf)
+	b.buf = append(b.buf, make([]byte, headerSize+size-c.offset-int64(data))...)
+	at := c.offset - (headerSize - from)
+	start := time.Now()
+	_, err := c.file.WriteAt(b.buf[from:], at)
+	c.j.counters.written.Add(uint64(int64(len(b.buf)) - from))
+	b.buf = b.buf[:data]
+	if err == nil {
+		err = c.file.Datasync()
+		c.j.counters.syncs.Add(1)
+	}
+	if err != nil {
+		c.j.counters.failures.Add(1)
+		return err
+	}
+	c.j.counters.commits.Add(1)
+	c.syncTime += (time.Since(start) - c.syncTime) / 8
+	b.seg, b.offset, b.end = c.seg, c.offset, end
+	c.offset, c.written = end, max(c.written, size)
+	c.clock, c.next = now, b.nextSeq
+	return nil
+}
+
+// fits says whether the batch's numbers can be told relative to the segment's.
+func (c *committer) fits(b *batch, now clockReading) bool {
+	return b.nextSeq-c.seg.base < 1<<31 && now.boot-c.seg.clock.boot < 1<<31*int64(time.Millisecond)
+}
+
+// roll begins the next segment, in the file that the keeper has prepared.
+func (c *committer) roll(b *batch, now clockReading) error {
+	s, err := c.j.takeSpare()
+	if err != nil {
+		return err
+	}
+	c.leave()
+	base := b.frames[0].seq
+	c.seg = &segment{
+		header: header{
+			salt: newSalt(), id: s.id, base: base, clock: now, bootID: c.j.bootID,
+			previous: c.previous, previousEnd: c.previousEnd, previousNext: c.previousNext,
+		},
+		end: headerSize, next: base, owed: map[uint64]owedIn{},
+	}
+	// A record may be a little older than its segment: time is told from the batch's first.
+	if since := b.frames[0].boot; since < now.boot {
+		c.seg.clock.wall -= now.boot - since
+		c.seg.clock.boot = since
+	}
+	c.file, c.offset, c.written = s.file, headerSize, s.written
+	return nil
+}
+
+// leave closes the current segment, which keeps what was synchronised.
+func (c *committer) leave() {
+	if c.seg == nil {
+		return
+	}
+	if c.offset > headerSize { // else it holds nothing, and the segment before it stays the last
+		c.previous, c.previousEnd, c.previousNext = c.seg.id, c.offset, c.next
+	}
+	c.file.Close()
+	c.seg, c.file = nil, nil
+}

@@ -1,0 +1,131 @@
+package journal
+
+import (
+	"maps"
+	"strings"
+
+	"holdfast/broker"
+)
+
+// complete applies what was committed, in order: to the state, to the readers, and to whoever waits.
+func (j *Journal) complete() {
+	defer j.ended.Done()
+	defer close(j.stop)
+	failed := false
+	for b := range j.done {
+		tidy := false
+		if b.err == nil && b.seg != nil {
+			tidy = j.apply(b)
+			if failed {
+				// What failed in between is in memory but not in the log; a snapshot mends that.
+				j.mu.Lock()
+				j.resnap = true
+				j.mu.Unlock()
+			}
+			failed = false
+		}
+		if b.err != nil {
+			failed = true
+			j.mu.Lock()
+			for _, a := range b.acks {
+				j.markDirty(a.reader)
+			}
+			j.mu.Unlock()
+		}
+		for i := range b.items {
+			it := &b.items[i]
+			if it.entry.Done == nil {
+				continue
+			}
+			var err error
+			if it.offset > 0 {
+				err = b.err
+			}
+			seq := it.seq
+			if it.entry.Message == nil {
+				seq = 0
+			}
+			it.entry.Done.Committed(&it.entry, seq, err)
+		}
+		j.mu.Lock()
+		b.reset()
+		j.free = append(j.free, b)
+		j.room.Broadcast()
+		j.mu.Unlock()
+		if tidy || failed {
+			signal(j.tidy)
+		}
+	}
+}
+
+// apply brings memory to the state after the batch and says whether the keeper has
+// something to do.
+func (j *Journal) apply(b *batch) (tidy bool) {
+	rolled := false
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s := b.seg
+	if n := len(j.segments); n == 0 || j.segments[n-1] != s {
+		j.segments = append(j.segments, s)
+		rolled = true
+	}
+	for i := range b.items {
+		it := &b.items[i]
+		e := &it.entry
+		j.applyChanges(e.Changes)
+		if e.loss != nil {
+			j.addLoss(e.loss.Loss)
+		}
+		if e.Message == nil {
+			continue
+		}
+		j.counters.messages.Add(1)
+		s.next = it.seq + 1
+		t := s.clock.at(it.boot)
+		if t.Synced {
+			s.wall = t.Wall.UnixNano()
+		}
+		if e.Retained {
+			j.setRetained(e.Message, t)
+		}
+		for _, o := range e.Owed {
+			s.note(o.Reader.id, it.seq)
+			o.Reader.offer(Delivery{
+				Seq: it.seq, Message: e.Message, QoS: o.QoS, Retain: o.Retain, Time: t,
+			})
+		}
+	}
+	for _, a := range b.acks {
+		a.reader.durable = a.ackState
+	}
+	s.end = b.end
+	return rolled || len(b.acks) > 0 && j.reclaimable(j.segments[0])
+}
+
+func (j *Journal) applyChanges(changes []Change) {
+	for _, c := range changes {
+		j.applyChange(c.Key, c.Value)
+	}
+}
+
+func (j *Journal) applyChange(key string, value []byte) {
+	switch {
+	case strings.HasPrefix(key, readerPrefix):
+		// A reader is in memory since OpenReader; a removed one is needed until its end is on disk.
+		if value == nil {
+			maps.DeleteFunc(j.byID, func(_ uint64, r *Reader) bool { return r.removed && readerPrefix+r.name == key })
+		}
+	case value == nil:
+		delete(j.state, key)
+	default:
+		j.state[key] = value
+	}
+}
+
+func (j *Journal) setRetained(m *broker.Message, t Time) {
+	if len(m.Payload) == 0 {
+		delete(j.retained, m.Topic)
+	} else {
+		j.retained[m.Topic] = retained{m, t}
+	}
+}

@@ -1,0 +1,186 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+)
+
+// diskScan is where a reader that has fallen behind stands in the log. It keeps its file and one
+// buffer from call to call, and none once the reader has caught up.
+type diskScan struct {
+	seg     *segment
+	file    File
+	scanner *scanner
+	clock   clockReading
+	expect  uint64 // sequence number of the next message frame, if none is missing
+	missing uint64 // messages that r was owed in the gaps to come; valid once surveyed
+	known   bool   // missing is valid
+}
+
+func (d *diskScan) close() {
+	if d.file != nil {
+		d.file.Close()
+	}
+	*d = diskScan{}
+}
+
+// find returns the first message from seq on that r is owed. found is false if the log holds none.
+func (d *diskScan) find(r *Reader, seq uint64) (Delivery, bool, error) {
+	for {
+		if d.seg == nil {
+			ok, err := d.open(r, seq)
+			if !ok {
+				return Delivery{}, false, err
+			}
+		}
+		for {
+			f, ok := d.scanner.next()
+			if !ok {
+				break
+			}
+			if f.kind == kindClock {
+				p := parser{b: f.body}
+				d.clock = p.clock()
+			}
+			if f.kind != kindMessage {
+				continue
+			}
+			if f.seq > d.expect {
+				d.gap(r, gap{d.expect, f.seq - 1})
+			}
+			d.expect = f.seq + 1
+			if f.seq < seq {
+				continue
+			}
+			if o, owed := owes(f.body, r.id); owed {
+				s, err := parseMessage(slices.Clone(f.body), func(owedTo) {}, func(string, []byte) {})
+				if err != nil {
+					return Delivery{}, false, fmt.Errorf("journal: %s at %d: %w", d.seg.name(), f.offset, err)
+				}
+				boot := d.seg.clock.boot + int64(f.millis)*1e6
+				return Delivery{
+					Seq: f.seq, Message: &s.message, QoS: o.qos, Retain: o.retain, Time: d.clock.at(boot),
+				}, true, nil
+			}
+		}
+		if d.more(r.j) {
+			continue
+		}
+		seq = max(seq, d.finish(r))
+	}
+}
+
+// owes returns what the message in body says of reader id.
+func owes(body []byte, id uint64) (o owedTo, found bool) {
+	p := parser{b: body}
+	p.owed(func(to owedTo) {
+		if to.reader == id {
+			o, found = to, true
+		}
+	})
+	return o, found && p.err == nil
+}
+
+// open opens the oldest segment that owes r something from seq on.
+func (d *diskScan) open(r *Reader, seq uint64) (bool, error) {
+	for {
+		j := r.j
+		j.mu.Lock()
+		i := slices.IndexFunc(j.segments, func(s *segment) bool {
+			in, ok := s.owed[r.id]
+			return ok && in.last >= seq
+		})
+		if i < 0 {
+			j.mu.Unlock()
+			return false, nil
+		}
+		s, limit := j.segments[i], j.segments[i].end
+		j.mu.Unlock()
+		f, err := j.fs.Open(s.name(), false)
+		if err != nil {
+			j.mu.Lock()
+			gone := s.gone
+			j.mu.Unlock()
+			if gone {
+				continue
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				j.vanished(r, s)
+				seq = s.next
+				continue
+			}
+			return false, err
+		}
+		d.seg, d.file, d.clock, d.expect = s, f, s.clock, s.base
+		d.scanner = newScanner(f, &s.header, headerSize, limit, nil)
+		return true, nil
+	}
+}
+
+// more lets the scan go on where the segment has grown.
+func (d *diskScan) more(j *Journal) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if d.seg.end <= d.scanner.limit {
+		return false
+	}
+	d.scanner.limit = d.seg.end
+	return true
+}
+
+// finish leaves the segment and returns the sequence number behind it.
+func (d *diskScan) finish(r *Reader) uint64 {
+	r.j.mu.Lock()
+	next := d.seg.next
+	r.j.mu.Unlock()
+	if next > d.expect {
+		d.gap(r, gap{d.expect, next - 1})
+	}
+	d.close()
+	return next
+}
+
+// gap is a range of sequence numbers, both ends included, whose frames cannot be read.
+type gap struct{ first, last uint64 }
+
+// gap accounts for what r was owed in g. Which of the missing messages were owed to whom is not
+// known, only how many of the segment's: of several gaps the first takes all it can hold.
+func (d *diskScan) gap(r *Reader, g gap) {
+	j := r.j
+	if !d.known {
+		seen := d.survey(r.id)
+		j.mu.Lock()
+		if in := d.seg.owed[r.id]; in.count > seen {
+			d.missing = in.count - seen
+		}
+		j.mu.Unlock()
+		d.known = true
+	}
+	count := min(d.missing, g.last-g.first+1)
+	d.missing -= count
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if count == 0 || d.seg.gone || !r.waitsIn(g) {
+		return
+	}
+	r.settle(g.first, g.last, count)
+	j.lose(r, g.first, g.last, count, ReasonDamage)
+}
+
+// survey counts what can be read of the segment and is owed to reader id.
+func (d *diskScan) survey(id uint64) (seen uint64) {
+	sc := newScanner(d.file, &d.seg.header, headerSize, d.scanner.limit, nil)
+	for {
+		f, ok := sc.next()
+		if !ok {
+			return seen
+		}
+		if f.kind == kindMessage {
+			if _, owed := owes(f.body, id); owed {
+				seen++
+			}
+		}
+	}
+}

@@ -1,0 +1,355 @@
+// Package journal is the one durable log of a broker: messages, session state, retained values and
+// acknowledgements, written once, read by many named readers.
+//
+// It promises: an entry whose Completer was told no error survives a power cut. A message stays
+// until every reader it is owed to has acknowledged it, or until a limit drops it, which is counted
+// and named in Losses. Readers get messages in the order of Append. Damage on disk costs what it
+// hit, is counted, and never keeps the journal from opening. Memory does not grow with the backlog.
+//
+// It does not promise that a message is delivered once: after a crash a reader may see again what it
+// acknowledged during the last second. It keeps no message that nobody is owed.
+//
+// Errors: ErrFull means try again when readers have caught up; ErrFailed that the storage refuses
+// writes, which is tried again by itself; ErrTooLarge and ErrClosed are final. Anything that Open
+// returns needs a person.
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/broker"
+)
+
+var (
+	ErrClosed   = errors.New("journal: closed")
+	ErrFull     = errors.New("journal: full")
+	ErrFailed   = errors.New("journal: storage failed")
+	ErrTooLarge = errors.New("journal: message too large")
+)
+
+// WhenFull says what happens to a new message when the journal has reached its size.
+type WhenFull byte
+
+const (
+	DropOldest WhenFull = iota // the oldest segment is dropped, counted and named
+	RefuseNew                  // Append returns ErrFull
+)
+
+const (
+	defaultSegment = 8 << 20
+	smallestSize   = 2 << 20 // of a journal: 8 segments of the smallest size
+	smallestPart   = 256 << 10
+	ackDelay       = time.Second // how long an acknowledgement waits for a commit to ride in
+)
+
+// Options configure a Journal. The zero value of every field but FS is usable.
+type Options struct {
+	FS          FS
+	MaxSize     int64         // bytes of all segments; 0 means 2 GiB, less than 2 MiB is raised to it
+	SegmentSize int64         // bytes; 0 means 8 MiB, or less so that MaxSize holds at least 8
+	KeepFree    int64         // bytes to leave free on the file system
+	MaxAge      time.Duration // messages older than this are dropped; 0 means never
+	WhenFull    WhenFull
+	CommitEvery time.Duration // how long an entry with Lazy may wait for others; 0 means 1 s
+	Log         *slog.Logger  // nil discards
+}
+
+func (o *Options) setDefaults() {
+	if o.MaxSize == 0 {
+		o.MaxSize = 2 << 30
+	}
+	o.MaxSize = max(o.MaxSize, smallestSize)
+	if o.SegmentSize == 0 {
+		o.SegmentSize = defaultSegment
+	}
+	o.SegmentSize = max(smallestPart, min(o.SegmentSize, o.MaxSize/8)&^(headerSize-1))
+	if o.CommitEvery == 0 {
+		o.CommitEvery = time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// maxBatch is the most bytes of one commit. Two of them fit into a segment, so that a loss that was
+// decided when a segment began is on disk before the next one is needed.
+func (o *Options) maxBatch() int { return int(min(4<<20, (o.SegmentSize-headerSize)*3/8)) }
+
+// Owed says that a reader needs a message.
+type Owed struct {
+	Reader *Reader
+	QoS    byte // of the delivery: 1 or 2
+	Retain bool // RETAIN flag of the delivery [MQTT-3.3.1-12]
+}
+
+// Change sets one key of the durable state, or deletes it if Value is nil. Keys that start with
+// "journal/" are taken.
+type Change struct {
+	Key   string
+	Value []byte
+}
+
+// Entry is what becomes durable together, or not at all.
+type Entry struct {
+	Message  *broker.Message // nil for changes alone; not to be changed after Append
+	Owed     []Owed          // readers, each at most once; not to be changed before Done
+	Retained bool            // Message becomes the retained value of its topic; an empty payload removes it
+	Changes  []Change
+	Lazy     bool      // may wait Options.CommitEvery for others
+	Done     Completer // nil if nobody waits
+	Tag      uint64    // for Done
+
+	loss *readerLoss // of the journal's own
+}
+
+// Completer is told what became of an entry.
+type Completer interface {
+	// Committed is called once for each entry that Append took, in the order of the Append calls, by
+	// one goroutine, after a nil error's entry is durable and offered to its readers. seq is the
+	// message's sequence number. It must not block; it may call Append with changes alone.
+	Committed(e *Entry, seq uint64, err error)
+}
+
+// Journal is an open log. All methods are safe for concurrent use.
+type Journal struct {
+	opts   Options
+	fs     FS
+	log    *slog.Logger
+	clock  clock
+	bootID [16]byte
+	lock   io.Closer
+
+	wake  chan struct{} // for the committer
+	tidy  chan struct{} // for the keeper
+	done  chan *batch   // from the committer to the completer
+	stop  chan struct{} // closed when the completer has ended
+	ended sync.WaitGroup
+
+	mu       sync.Mutex
+	room     sync.Cond // pending was taken, a spare came, or the journal is closing
+	pending  *batch
+	free     []*batch
+	closing  bool
+	nextSeq  uint64
+	dirty    []*Reader // with acknowledgements that are not on disk
+	dirtyAt  time.Time // since when
+	spare    *spare
+	spareErr error // why there is none
+	starving bool  // the committer waits for one
+	full     bool  // RefuseNew, and no space but the reserve
+	state    map[string][]byte
+	retained map[string]retained
+	readers  map[string]*Reader
+	byID     map[uint64]*Reader
+	nextID   uint64
+	segments []*segment     // oldest first
+	losses   []Loss         // oldest first
+	snaps    []snapshotMark // on disk, oldest first; at most two
+	resnap   bool           // memory holds changes that failed to reach the log
+	recovery Recovery
+	closeErr error // of the last snapshot
+
+	counters counters
+}
+
+// retained is the retained message of a topic.
+type retained struct {
+	message *broker.Message
+	time    Time
+}
+
+type counters struct {
+	commits, syncs, written, messages, failures, damaged atomic.Uint64
+}
+
+// Stats are totals since Open, and the present size.
+type Stats struct {
+	Messages  uint64 // appended and durable
+	Commits   uint64
+	Syncs     uint64 // fdatasync and directory syncs
+	Written   uint64 // bytes handed to the file system
+	Failures  uint64 // failed writes and syncs
+	Damaged   uint64 // bytes of segments that could not be read back
+	Size      int64  // bytes of all segments
+	Segments  int
+	NextSeq   uint64
+	Full      bool // refusing new messages
+	Failed    bool // storage refuses writes
+	Retained  int
+	StateKeys int
+}
+
+// Stats returns figures for metrics.
+func (j *Journal) Stats() Stats {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return Stats{
+		Messages: j.counters.messages.Load(),
+		Commits:  j.counters.commits.Load(), Syncs: j.counters.syncs.Load(),
+		Written: j.counters.written.Load(), Failures: j.counters.failures.Load(),
+		Damaged:  j.counters.damaged.Load(),
+		Segments: len(j.segments), Size: int64(len(j.segments)) * j.opts.SegmentSize,
+		NextSeq: j.nextSeq, Full: j.full, Failed: j.spareErr != nil,
+		Retained: len(j.retained), StateKeys: len(j.state),
+	}
+}
+
+// Recovery tells what Open found.
+type Recovery struct {
+	Messages uint64   // read from the tail of the log
+	Torn     int64    // bytes of a last batch that was never acknowledged
+	Damaged  int64    // bytes that had been synchronised and cannot be read
+	Aside    []string // damaged files, renamed and kept
+	Foreign  []string // files that are none of the journal's, left alone
+}
+
+// Recovery returns what Open found.
+func (j *Journal) Recovery() Recovery { return j.recovery }
+
+// Open recovers the log in opts.FS and starts its goroutines, which end with Close.
+func Open(opts Options) (*Journal, error) {
+	opts.setDefaults()
+	lock, err := opts.FS.Lock()
+	if err != nil {
+		return nil, fmt.Errorf("journal: lock: %w", err)
+	}
+	j := &Journal{
+		opts: opts, fs: opts.FS, log: opts.Log, clock: newClock(), bootID: bootID(), lock: lock,
+		wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), done: make(chan *batch, 1), stop: make(chan struct{}),
+		nextSeq: 1, nextID: 1,
+		state: map[string][]byte{}, retained: map[string]retained{},
+		readers: map[string]*Reader{}, byID: map[uint64]*Reader{},
+	}
+	j.room.L = &j.mu
+	for range 4 { // pending, being written, waiting for the completer, being completed
+		j.free = append(j.free, newBatch())
+	}
+	j.pending = j.takeBatch()
+	r, err := j.recover()
+	if err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("journal: open: %w", err)
+	}
+	c := &committer{j: j, next: j.nextSeq}
+	if n := len(j.segments); n > 0 {
+		s := j.segments[n-1]
+		c.previous, c.previousEnd, c.previousNext = s.id, s.end, s.next
+	}
+	j.ended.Add(3)
+	go c.run()
+	go j.complete()
+	go (&keeper{j: j, lastID: r.lastID, free: r.free, snapshots: r.lastSnapshot}).run()
+	return j, nil
+}
+
+// Append hands over an entry. It blocks while more bytes wait for the disk than one commit takes,
+// except for changes alone. An entry with neither Message nor Changes costs nothing on disk and
+// completes in its turn. After an error Done is not called.
+func (j *Journal) Append(e Entry) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.append(&e)
+}
+
+func (j *Journal) append(e *Entry) error {
+	limit := j.opts.maxBatch()
+	if e.Message != nil {
+		size := len(e.Message.Topic) + len(e.Message.Payload) + len(e.Message.Properties) + 10*len(e.Owed) + 64
+		for _, c := range e.Changes {
+			size += len(c.Key) + len(c.Value) + 20
+		}
+		if size > limit/2 {
+			return fmt.Errorf("%w: %d bytes, want at most %d", ErrTooLarge, size, limit/2)
+		}
+		for !j.closing && len(j.pending.buf)+size > limit {
+			j.pending.urgent = true
+			j.poke()
+			j.room.Wait()
+		}
+		if j.full && len(e.Owed) > 0 {
+			return ErrFull
+		}
+	}
+	if j.closing {
+		return ErrClosed
+	}
+	seq := j.nextSeq
+	if e.Message != nil {
+		j.nextSeq++
+	}
+	j.pending.add(e, seq, j.clock.bootTime())
+	if !e.Lazy || len(j.pending.items) == 1 || j.pending.urgent {
+		j.pending.urgent = j.pending.urgent || !e.Lazy
+		j.poke()
+	}
+	return nil
+}
+
+// poke wakes the committer.
+func (j *Journal) poke() { signal(j.wake) }
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Range calls f for each key that has the prefix, in order, until f returns false. Values are shared
+// and must not be changed. Changes of entries that are not yet durable are not seen.
+func (j *Journal) Range(prefix string, f func(key string, value []byte) bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(j.state)) {
+		if strings.HasPrefix(key, prefix) && !f(key, j.state[key]) {
+			return
+		}
+	}
+}
+
+// RangeRetained calls f for each retained message, in no order, until f returns false. Messages are
+// shared and must not be changed.
+func (j *Journal) RangeRetained(f func(m *broker.Message, t Time) bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, r := range j.retained {
+		if !f(r.message, r.time) {
+			return
+		}
+	}
+}
+
+// Losses returns what was dropped, oldest first. The newest 1,000 ranges are kept.
+func (j *Journal) Losses() []Loss {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.losses)
+}
+
+// Close commits what is pending, writes a snapshot and frees the directory. Readers return ErrClosed.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	if j.closing {
+		j.mu.Unlock()
+		return ErrClosed
+	}
+	j.closing = true
+	j.room.Broadcast()
+	for _, r := range j.readers {
+		signal(r.ready)
+	}
+	j.mu.Unlock()
+	j.poke()
+	signal(j.tidy)
+	j.ended.Wait()
+	return errors.Join(j.closeErr, j.lock.Close())
+}

@@ -1,0 +1,329 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	keepInterval = time.Minute // how often max_age is looked at
+	retryDelay   = time.Second // after a failure
+	freeFiles    = 2           // files of settled segments that wait for use beside the spare
+)
+
+// spare is a prepared segment file: named, its name durable, its blocks reserved.
+type spare struct {
+	id      uint64
+	file    File
+	written int64 // how much of it was written in an earlier life
+}
+
+// keeper is the goroutine that keeps the log in its limits: it writes snapshots, takes settled
+// segments out of the log and has the next file ready before the committer needs it.
+type keeper struct {
+	j         *Journal
+	lastID    uint64   // of a segment
+	snapshots uint64   // number of the newest snapshot
+	free      []string // names of files that hold nothing needed
+}
+
+func (k *keeper) run() {
+	j := k.j
+	defer j.ended.Done()
+	timer := time.NewTimer(keepInterval)
+	defer timer.Stop()
+	for {
+		err := k.tidy()
+		if err != nil {
+			j.log.Error("journal: housekeeping failed", "error", err)
+			timer.Reset(retryDelay)
+		} else {
+			timer.Reset(keepInterval)
+		}
+		select {
+		case <-j.tidy:
+		case <-timer.C:
+		case <-j.stop:
+			j.closeErr = k.snapshot()
+			if s := j.spare; s != nil {
+				s.file.Close()
+			}
+			return
+		}
+	}
+}
+
+func (k *keeper) tidy() error {
+	j := k.j
+	j.mu.Lock()
+	due := j.snapshotDue()
+	j.mu.Unlock()
+	var err error
+	if due {
+		err = k.snapshot()
+	}
+	k.expire()
+	k.reclaim()
+	err = errors.Join(err, k.prepare())
+	for len(k.free) > freeFiles {
+		name := k.free[len(k.free)-1]
+		if e := j.fs.Remove(name); e != nil {
+			return errors.Join(err, e)
+		}
+		k.free = k.free[:len(k.free)-1]
+	}
+	return err
+}
+
+// snapshotDue is called with mu held.
+func (j *Journal) snapshotDue() bool {
+	n := len(j.segments)
+	if n == 0 || j.resnap {
+		return j.resnap
+	}
+	return len(j.snaps) == 0 || j.snaps[len(j.snaps)-1].segment != j.segments[n-1].id
+}
+
+func (k *keeper) snapshot() error {
+	k.snapshots++
+	return k.j.writeSnapshot(k.snapshots)
+}
+
+// reclaimable says whether nobody needs s: no reader, and no recovery from either snapshot. Called
+// with mu held.
+func (j *Journal) reclaimable(s *segment) bool {
+	if len(j.snaps) == 0 || s.id >= j.snaps[0].segment {
+		return false
+	}
+	for id, in := range s.owed {
+		if r, ok := j.byID[id]; ok && r.durable.cursor() <= in.last {
+			return false
+		}
+	}
+	return true
+}
+
+// reclaim takes what is not needed out of the log.
+func (k *keeper) reclaim() {
+	j := k.j
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	kept := j.segments[:0]
+	for _, s := range j.segments {
+		if j.reclaimable(s) {
+			s.gone = true
+			k.free = append(k.free, s.name())
+		} else {
+			kept = append(kept, s)
+		}
+	}
+	clear(j.segments[len(kept):])
+	j.segments = kept
+}
+
+// prepare has a spare ready, or says why not.
+func (k *keeper) prepare() error {
+	j := k.j
+	j.mu.Lock()
+	need, starving, live := j.spare == nil, j.starving, len(j.segments)
+	j.mu.Unlock()
+	most := int(j.opts.MaxSize / j.opts.SegmentSize)
+	reason, full := k.limit(live, most)
+	if full && len(k.free) == 0 && j.opts.WhenFull == DropOldest {
+		k.dropOldest(reason)
+	}
+	j.mu.Lock()
+	j.full = full && len(k.free) == 0 && j.opts.WhenFull == RefuseNew
+	j.mu.Unlock()
+	if !need {
+		return nil
+	}
+	var s *spare
+	var err error
+	switch {
+	case len(k.free) > 0:
+		s, err = k.recycle()
+	case !full || reason == ReasonSize && live+1 < most && (starving || j.opts.WhenFull == RefuseNew):
+		s, err = k.create()
+	case starving:
+		err = fmt.Errorf("%w: no space for another segment", ErrFull)
+	default:
+		return nil
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.spare, j.spareErr, j.starving = s, err, false
+	j.room.Broadcast()
+	return err
+}
+
+// limit says whether the log may grow by one segment. Two of max_size are held back: one is the
+// spare, one lets the committer go on while a drop is on its way to the disk.
+func (k *keeper) limit(live, most int) (reason string, full bool) {
+	if live+2 >= most {
+		return ReasonSize, true
+	}
+	if keep := k.j.opts.KeepFree; keep > 0 {
+		if free, err := k.j.fs.Free(); err == nil && free < keep+k.j.opts.SegmentSize {
+			return ReasonFree, true
+		}
+	}
+	return "", false
+}
+
+func (k *keeper) recycle() (*spare, error) {
+	name := k.free[len(k.free)-1]
+	k.lastID++
+	to := segmentName(k.lastID)
+	if err := k.j.fs.Rename(name, to); err != nil {
+		return nil, err
+	}
+	k.free = k.free[:len(k.free)-1]
+	s, err := k.ready(to)
+	if err == nil {
+		s.written = k.j.opts.SegmentSize
+	}
+	return s, err
+}
+
+func (k *keeper) create() (*spare, error) {
+	k.lastID++
+	return k.ready(segmentName(k.lastID))
+}
+
+// ready reserves the file's blocks and makes its name durable.
+func (k *keeper) ready(name string) (*spare, error) {
+	f, err := k.j.fs.Open(name, true)
+	if err != nil {
+		return nil, err
+	}
+	err = f.Allocate(k.j.opts.SegmentSize)
+	if err == nil {
+		k.j.counters.syncs.Add(1)
+		err = k.j.fs.SyncDir()
+	}
+	if err != nil {
+		f.Close()
+		k.free = append(k.free, name)
+		return nil, err
+	}
+	return &spare{id: k.lastID, file: f}, nil
+}
+
+// takeSpare waits until the next segment's file is ready.
+func (j *Journal) takeSpare() (*spare, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for j.spare == nil {
+		if err := j.spareErr; err != nil {
+			signal(j.tidy)
+			j.spareErr = nil
+			return nil, err
+		}
+		j.starving = true
+		signal(j.tidy)
+		j.room.Wait()
+	}
+	s := j.spare
+	j.spare = nil
+	signal(j.tidy)
+	return s, nil
+}
+
+// dropOldest gives up the oldest segment. Its file is used again only when the loss is on disk: until
+// then it is not reclaimable.
+func (k *keeper) dropOldest(reason string) {
+	j := k.j
+	j.mu.Lock()
+	s := j.oldest()
+	if n := len(j.segments); n > 0 && j.segments[0] != s {
+		s = nil // the oldest is settled, and on its way out
+	}
+	j.mu.Unlock()
+	if s != nil {
+		k.drop(s, reason)
+	}
+}
+
+// oldest returns the oldest segment that somebody waits for, if it may be dropped. Called with mu
+// held.
+func (j *Journal) oldest() *segment {
+	for _, s := range j.segments {
+		if len(j.snaps) == 0 || s.id >= j.snaps[0].segment {
+			return nil
+		}
+		if j.waitsFor(s) {
+			return s
+		}
+	}
+	return nil
+}
+
+// waitsFor says whether a reader is owed anything of s. Called with mu held.
+func (j *Journal) waitsFor(s *segment) bool {
+	for id, in := range s.owed {
+		if r, ok := j.byID[id]; ok && !r.removed && r.firstWaiting() <= in.last {
+			return true
+		}
+	}
+	return false
+}
+
+// drop settles all that is owed in s.
+func (k *keeper) drop(s *segment, reason string) {
+	j := k.j
+	debts := map[uint64]*debt{}
+	j.mu.Lock()
+	for id, in := range s.owed {
+		if r, ok := j.byID[id]; ok && r.firstWaiting() <= in.last {
+			debts[id] = r.debt()
+		}
+	}
+	j.mu.Unlock()
+	if len(debts) == 0 {
+		return
+	}
+	if err := j.count(s, debts); err != nil {
+		j.log.Error("journal: a dropped segment cannot be read, its losses are estimated", "segment", s.name(), "error", err)
+		j.mu.Lock()
+		for _, d := range debts {
+			d.count = j.waiting(d.reader, s)
+		}
+		j.mu.Unlock()
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, d := range debts {
+		j.loseSegment(d.reader, s, d.now(), reason)
+	}
+}
+
+// expire drops segments whose newest message is older than max_age. While the clock is not
+// synchronised nobody knows their age.
+func (k *keeper) expire() {
+	j := k.j
+	if j.opts.MaxAge <= 0 {
+		return
+	}
+	now := j.clock.read()
+	if !now.synced {
+		return
+	}
+	for {
+		j.mu.Lock()
+		s := j.oldest()
+		old := s != nil && s.wall != 0 && now.wall-s.wall > int64(j.opts.MaxAge)
+		j.mu.Unlock()
+		if !old {
+			return
+		}
+		k.drop(s, ReasonAge)
+		j.mu.Lock()
+		settled := !j.waitsFor(s)
+		j.mu.Unlock()
+		if !settled {
+			return
+		}
+	}
+}

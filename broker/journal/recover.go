@@ -1,0 +1,342 @@
+package journal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// recovered is what recovery hands to the keeper.
+type recovered struct {
+	lastID       uint64   // the highest segment id seen
+	lastSnapshot uint64   // the highest snapshot number seen
+	free         []string // segment files that hold nothing
+}
+
+// recover brings memory to the state of the log: the newest snapshot that can be read, and what the
+// log holds after it. It writes nothing but the names of damaged files.
+func (j *Journal) recover() (*recovered, error) {
+	files, err := j.fs.List()
+	if err != nil {
+		return nil, err
+	}
+	r := &recovered{}
+	var snaps, segs []uint64
+	sizes := map[uint64]int64{}
+	for _, f := range files {
+		if n, ok := parseName(f.Name, snapSuffix); ok {
+			snaps = append(snaps, n)
+			r.lastSnapshot = max(r.lastSnapshot, n)
+		} else if n, ok := parseName(f.Name, segSuffix); ok {
+			segs = append(segs, n)
+			sizes[n] = f.Size
+			r.lastID = max(r.lastID, n)
+		} else if strings.HasSuffix(f.Name, snapSuffix+tempSuffix) {
+			if err := j.fs.Remove(f.Name); err != nil { // never finished, so never relied on
+				return nil, err
+			}
+		} else if f.Name != lockName && !strings.HasSuffix(f.Name, asideSuffix) {
+			j.recovery.Foreign = append(j.recovery.Foreign, f.Name)
+		}
+	}
+	slices.Sort(segs)
+	slices.Sort(snaps)
+	at := j.loadSnapshot(snaps)
+	known := map[uint64]*segment{}
+	for _, s := range j.segments {
+		known[s.id] = s
+	}
+	tail := j.openTail(segs, sizes, known, at, r)
+	for i, t := range tail {
+		t.replay(j, i == len(tail)-1)
+	}
+	j.missingFiles(segs)
+	if n := len(j.segments); n > 0 {
+		j.nextSeq = max(j.nextSeq, j.segments[n-1].next)
+	}
+	if j.recovery.Damaged > 0 || len(j.recovery.Aside) > 0 {
+		j.log.Error("journal: damage found", "bytes", j.recovery.Damaged, "set_aside", j.recovery.Aside)
+	}
+	j.counters.damaged.Store(uint64(j.recovery.Damaged))
+	return r, nil
+}
+
+// aside renames a damaged file, so that a person can look at it.
+func (j *Journal) aside(name string, why error) {
+	to := name + asideSuffix
+	j.log.Error("journal: damaged file set aside", "file", name, "as", to, "error", why)
+	j.recovery.Aside = append(j.recovery.Aside, to)
+	if err := errors.Join(j.fs.Rename(name, to), j.fs.SyncDir()); err != nil {
+		j.log.Error("journal: cannot set aside", "file", name, "error", err)
+	}
+}
+
+// loadSnapshot loads the newest snapshot that is whole.
+func (j *Journal) loadSnapshot(snaps []uint64) position {
+	for i := len(snaps) - 1; i >= 0; i-- {
+		name := snapshotName(snaps[i])
+		b, err := j.readFile(name)
+		var at position
+		if err == nil {
+			fresh := &Journal{
+				state: map[string][]byte{}, retained: map[string]retained{},
+				readers: map[string]*Reader{}, byID: map[uint64]*Reader{},
+			}
+			if at, err = fresh.decodeSnapshot(b); err == nil {
+				j.state, j.retained, j.readers, j.byID = fresh.state, fresh.retained, fresh.readers, fresh.byID
+				j.segments, j.losses, j.nextSeq, j.nextID = fresh.segments, fresh.losses, fresh.nextSeq, fresh.nextID
+				for _, r := range j.byID {
+					r.j = j
+				}
+				for _, n := range snaps[:i] {
+					j.snaps = append(j.snaps, snapshotMark{n, 0}) // how far it reaches is not known: keeps everything
+				}
+				j.snaps = append(j.snaps, snapshotMark{snaps[i], at.segment})
+				return at
+			}
+		}
+		j.aside(name, err)
+	}
+	return position{}
+}
+
+func (j *Journal) readFile(name string) ([]byte, error) {
+	f, err := j.fs.Open(name, false)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var b bytes.Buffer
+	_, err = io.Copy(&b, io.NewSectionReader(f, 0, 1<<40))
+	return b.Bytes(), err
+}
+
+// tailSegment is a segment that recovery reads.
+type tailSegment struct {
+	*segment
+	file  File
+	from  int64
+	limit int64 // of what can hold anything
+	sure  bool  // everything before limit was synchronised
+	// next is one past the segment's last sequence number; valid if sure.
+	next uint64
+}
+
+// openTail opens the segments that are newer than the snapshot, oldest first, and adds them to
+// j.segments.
+func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint64]*segment, at position, r *recovered) []*tailSegment {
+	var tail []*tailSegment
+	for _, id := range segs {
+		name := segmentName(id)
+		s := known[id]
+		if s == nil && id < at.segment {
+			r.free = append(r.free, name) // settled before the snapshot
+			continue
+		}
+		if id < at.segment {
+			continue
+		}
+		f, err := j.fs.Open(name, false)
+		if err != nil {
+			j.aside(name, err)
+			continue
+		}
+		t := &tailSegment{segment: s, file: f, from: headerSize, limit: sizes[id] &^ (sector - 1)}
+		if s != nil {
+			t.from = s.end
+		} else {
+			h, err := readHeader(f)
+			if errors.Is(err, errUnused) || err == nil && h.id != id {
+				f.Close()
+				r.free = append(r.free, name)
+				continue
+			}
+			if err != nil {
+				f.Close()
+				j.recovery.Damaged += sizes[id]
+				j.aside(name, err)
+				continue
+			}
+			t.segment = &segment{header: h, end: headerSize, next: h.base, owed: map[uint64]owedIn{}}
+			j.segments = append(j.segments, t.segment)
+		}
+		if n := len(tail); n > 0 && tail[n-1].id == t.previous {
+			p := tail[n-1]
+			p.limit, p.sure, p.next = min(p.limit, t.previousEnd), true, t.previousNext
+		}
+		tail = append(tail, t)
+	}
+	return tail
+}
+
+func readHeader(f File) (header, error) {
+	b := make([]byte, headerSize)
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return header{}, err
+	}
+	return decodeHeader(b[:n])
+}
+
+// replay applies what the segment holds from where the snapshot ends.
+func (t *tailSegment) replay(j *Journal, last bool) {
+	defer t.file.Close()
+	limit := t.limit
+	if !t.sure {
+		limit = t.trusted()
+		j.recovery.Torn += t.limit - limit
+	}
+	clock, expect := t.clock, t.segment.next
+	sc := newScanner(t.file, &t.header, t.from, limit, func(r region) {
+		j.recovery.Damaged += r.to - r.from
+	})
+	for {
+		f, ok := sc.next()
+		if !ok {
+			break
+		}
+		if f.kind == kindMessage {
+			if f.seq > expect {
+				j.unknownLoss(expect, f.seq-1)
+			}
+			expect = f.seq + 1
+			t.segment.next = expect
+		}
+		j.nextSeq = max(j.nextSeq, f.seq)
+		if err := j.replayFrame(t.segment, f, &clock); err != nil {
+			j.log.Error("journal: record does not follow its format", "segment", t.name(), "offset", f.offset, "error", err)
+			j.recovery.Damaged += frameHeader + int64(len(f.body))
+		}
+		t.end = padSector(f.offset + int64(align(frameHeader+len(f.body))))
+	}
+	if t.sure {
+		if t.next > expect {
+			j.unknownLoss(expect, t.next-1)
+		}
+		t.end, t.segment.next = limit, max(t.segment.next, t.next)
+	}
+}
+
+// trusted returns where to stop in a segment whose synchronised end is not known. Behind damage, a
+// batch that begins later proves that all before it was synchronised; without one the damage is the
+// torn end of a batch that was never acknowledged, and what follows in it must not overtake what its
+// publishers will send again.
+func (t *tailSegment) trusted() int64 {
+	limit, damage := t.limit, int64(-1)
+	sc := newScanner(t.file, &t.header, t.from, t.limit, func(r region) {
+		if damage < 0 {
+			damage = r.from
+		}
+	})
+	for {
+		f, ok := sc.next()
+		if !ok {
+			break
+		}
+		if f.batchStart {
+			damage = -1
+		}
+	}
+	if damage >= 0 {
+		limit = damage
+	}
+	return limit
+}
+
+// replayFrame applies one frame.
+func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
+	p := parser{b: f.body}
+	change := func(key string, value []byte) {
+		name, isReader := strings.CutPrefix(key, readerPrefix)
+		switch {
+		case isReader && value == nil:
+			if r, ok := j.readers[name]; ok {
+				delete(j.readers, name)
+				delete(j.byID, r.id)
+			}
+		case isReader:
+			v := parser{b: value}
+			if id := v.uvarint(); j.readers[name] == nil && j.byID[id] == nil {
+				r := newReader(j, name, id, f.seq)
+				j.readers[name], j.byID[id] = r, r
+				j.nextID = max(j.nextID, id+1)
+			}
+		default:
+			j.applyChange(key, bytes.Clone(value))
+		}
+	}
+	switch f.kind {
+	case kindMessage:
+		j.recovery.Messages++
+		body := f.body
+		if body[0]&flagRetained != 0 {
+			body = bytes.Clone(body)
+		}
+		st, err := parseMessage(body, func(o owedTo) {
+			s.note(o.reader, f.seq)
+			if r, ok := j.byID[o.reader]; ok {
+				r.owed++
+				r.tail = max(r.tail, f.seq+1)
+			}
+		}, change)
+		if err != nil {
+			return err
+		}
+		t := clock.at(s.clock.boot + int64(f.millis)*1e6)
+		if t.Synced {
+			s.wall = t.Wall.UnixNano()
+		}
+		if st.retained {
+			j.setRetained(&st.message, t)
+		}
+		return nil
+	case kindState:
+		p.changes(change)
+	case kindAck:
+		id, a := p.ack()
+		if r, ok := j.byID[id]; ok && p.err == nil {
+			r.restore(a)
+		}
+	case kindLoss:
+		id, l := p.loss()
+		if r, ok := j.byID[id]; ok {
+			l.Reader = r.name
+		}
+		if p.err == nil {
+			j.addLoss(l)
+		}
+	case kindClock:
+		*clock = p.clock()
+	}
+	return p.end()
+}
+
+// unknownLoss names messages that the tail should hold and does not: whom they were owed to is lost
+// with them.
+func (j *Journal) unknownLoss(first, last uint64) {
+	j.addLoss(Loss{First: first, Last: last, Count: last - first + 1, Reason: ReasonDamage, Time: time.Now()})
+}
+
+// missingFiles drops segments whose file is gone: nothing, if everything in them is settled.
+func (j *Journal) missingFiles(segs []uint64) {
+	for _, s := range slices.Clone(j.segments) {
+		if _, there := slices.BinarySearch(segs, s.id); there {
+			continue
+		}
+		for id, in := range s.owed {
+			if r, ok := j.byID[id]; ok && r.firstWaiting() <= in.last {
+				if count := j.waiting(r, s); count > 0 {
+					first := max(r.firstWaiting(), s.base)
+					r.settle(0, in.last, count)
+					j.addLoss(Loss{r.name, first, in.last, count, ReasonDamage, time.Now()})
+					j.recovery.Aside = append(j.recovery.Aside, fmt.Sprintf("%s (vanished)", s.name()))
+				}
+			}
+		}
+		j.segments = slices.DeleteFunc(j.segments, func(o *segment) bool { return o == s })
+	}
+}

@@ -1,0 +1,102 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+)
+
+const scanChunk = 64 << 10
+
+// region is a part of a segment, from and to in bytes, where nothing readable stands.
+type region struct{ from, to int64 }
+
+// scanner walks the frames of a segment from offset to limit. It steps over damage, 8 bytes at a
+// time, and reports it. It holds one buffer, no larger than the largest frame plus 64 KiB.
+type scanner struct {
+	file    io.ReaderAt
+	base    uint64
+	salt    uint32
+	offset  int64 // of the next frame
+	limit   int64
+	buf     []byte // bytes of the file from bufAt
+	bufAt   int64
+	damaged func(region) // called before the frame that follows the damage; may be nil
+	bad     int64        // where the current damage began, -1 without
+}
+
+func newScanner(f io.ReaderAt, h *header, from, limit int64, damaged func(region)) *scanner {
+	return &scanner{file: f, base: h.base, salt: h.salt, offset: from, limit: limit, damaged: damaged, bad: -1}
+}
+
+// view returns at least n bytes at offset, or as many as there are before limit.
+func (s *scanner) view(n int) []byte {
+	if have := s.bufAt + int64(len(s.buf)) - s.offset; s.offset >= s.bufAt && have >= int64(n) {
+		return s.buf[s.offset-s.bufAt:]
+	}
+	want := int64(max(n, scanChunk))
+	if s.offset+want > s.limit {
+		want = s.limit - s.offset
+	}
+	if int64(cap(s.buf)) < want {
+		s.buf = make([]byte, want)
+	}
+	s.buf, s.bufAt = s.buf[:want], s.offset
+	got, err := s.file.ReadAt(s.buf, s.bufAt)
+	if err != nil && !errors.Is(err, io.EOF) {
+		got = s.bySector()
+	}
+	clear(s.buf[got:])
+	return s.buf
+}
+
+// bySector reads what the disk still gives, a sector at a time; the rest counts as damage.
+func (s *scanner) bySector() int {
+	for at := 0; at < len(s.buf); at += sector {
+		part := s.buf[at:min(at+sector, len(s.buf))]
+		if n, err := s.file.ReadAt(part, s.bufAt+int64(at)); err != nil && !errors.Is(err, io.EOF) {
+			for i := range part[n:] {
+				part[n+i] = 0xff
+			}
+		}
+	}
+	return len(s.buf)
+}
+
+// next returns the next good frame; ok is false at the limit. The body is valid until the next call.
+func (s *scanner) next() (f frame, ok bool) {
+	for s.offset+frameHeader <= s.limit {
+		b := s.view(frameHeader)
+		if binary.LittleEndian.Uint64(b) == 0 {
+			if s.bad < 0 {
+				// The end of a batch, or space that was never used: the next batch begins on a sector.
+				s.offset = padSector(s.offset + 1)
+			} else {
+				s.offset += frameAlign
+			}
+			continue
+		}
+		if length, plausible := frameLength(b, s.limit-s.offset, s.limit, s.salt); plausible {
+			b = s.view(frameHeader + length)
+			if f, ok = openFrame(b[:frameHeader+length], s.base, s.salt); ok {
+				f.offset = s.offset
+				s.endDamage(s.offset)
+				s.offset += int64(align(frameHeader + length))
+				return f, true
+			}
+		}
+		if s.bad < 0 {
+			s.bad = s.offset
+		}
+		s.offset += frameAlign
+	}
+	s.endDamage(s.limit)
+	return frame{}, false
+}
+
+func (s *scanner) endDamage(at int64) {
+	if s.bad >= 0 && s.damaged != nil {
+		s.damaged(region{s.bad, at})
+	}
+	s.bad = -1
+}

@@ -1,0 +1,184 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"time"
+)
+
+// A snapshot holds everything that the journal keeps in memory, as it was when the log ended at a
+// certain place, so that opening reads only what came later. Numbers are varints, strings have their
+// length in front.
+//
+//	magic "HFSTATE1", crc u32 (CRC-32C of the rest), then
+//	position  segment id, end
+//	next      sequence number, reader id
+//	segments  count, then: id, salt, base, previous, previousEnd, previousNext, clock 17 bytes,
+//	          boot id 16 bytes, end, next, wall, count of readers, then: id, count, last
+//	readers   count, then: name, owed, tail, ack body
+//	state     count, then: key, value
+//	retained  count, then: clock 17 bytes, message body with its length
+//	losses    count, then: reader, first, last, count, reason, wall 8 bytes
+const snapshotMagic = "HFSTATE1"
+
+// snapshotMark names a snapshot on disk and the segment it ends in.
+type snapshotMark struct{ n, segment uint64 }
+
+// encodeSnapshot is called with mu held. segment is 0 if there is no segment yet.
+func (j *Journal) encodeSnapshot() (b []byte, segment uint64) {
+	b = make([]byte, 0, 64<<10)
+	put := func(vs ...uint64) {
+		for _, v := range vs {
+			b = binary.AppendUvarint(b, v)
+		}
+	}
+	b = append(b, snapshotMagic...)
+	b = append(b, 0, 0, 0, 0)
+	var end int64
+	if n := len(j.segments); n > 0 {
+		segment, end = j.segments[n-1].id, j.segments[n-1].end
+	}
+	next := j.nextSeq
+	put(segment, uint64(end), next, j.nextID, uint64(len(j.segments)))
+	for _, s := range j.segments {
+		put(s.id, uint64(s.salt), s.base, s.previous, uint64(s.previousEnd), s.previousNext)
+		b = append(appendClock(b, s.clock), s.bootID[:]...)
+		put(uint64(s.end), s.next, uint64(s.wall), uint64(len(s.owed)))
+		for id, in := range s.owed {
+			put(id, in.count, in.last)
+		}
+	}
+	put(uint64(len(j.byID)))
+	for _, r := range j.byID {
+		r.mu.Lock()
+		b = appendString(b, r.name)
+		put(r.owed, r.tail)
+		r.mu.Unlock()
+		b = appendAck(b, r.id, &r.durable)
+	}
+	put(uint64(len(j.state)))
+	for key, value := range j.state {
+		b = appendString(appendString(b, key), value)
+	}
+	put(uint64(len(j.retained)))
+	var body []byte
+	for _, r := range j.retained {
+		b = appendClock(b, clockReading{r.time.Wall.UnixNano(), int64(r.time.Boot), r.time.Synced})
+		body = appendMessage(body[:0], &Entry{Message: r.message, Retained: true})
+		b = appendString(b, body)
+	}
+	put(uint64(len(j.losses)))
+	for i := range j.losses {
+		l := &j.losses[i]
+		b = appendString(b, l.Reader)
+		b = appendLoss(b, 0, l)
+	}
+	binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b[12:], castagnoli))
+	return b, segment
+}
+
+// position is where a snapshot's log ends.
+type position struct {
+	segment uint64
+	end     int64
+}
+
+// decodeSnapshot fills an empty journal.
+func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
+	if len(b) < 12 || string(b[:8]) != snapshotMagic {
+		return at, fmt.Errorf("magic: got %q, want %q", b[:min(8, len(b))], snapshotMagic)
+	}
+	if got, want := crc32.Checksum(b[12:], castagnoli), binary.LittleEndian.Uint32(b[8:]); got != want {
+		return at, fmt.Errorf("checksum: got %08x, want %08x", got, want)
+	}
+	p := parser{b: b[12:]}
+	at = position{p.uvarint(), int64(p.uvarint())}
+	j.nextSeq, j.nextID = p.uvarint(), p.uvarint()
+	for n := p.count(); n > 0 && p.err == nil; n-- {
+		s := &segment{owed: map[uint64]owedIn{}}
+		s.id, s.salt, s.base = p.uvarint(), uint32(p.uvarint()), p.uvarint()
+		s.previous, s.previousEnd, s.previousNext = p.uvarint(), int64(p.uvarint()), p.uvarint()
+		s.clock = p.clock()
+		copy(s.bootID[:], p.take(16))
+		s.end, s.next, s.wall = int64(p.uvarint()), p.uvarint(), int64(p.uvarint())
+		for m := p.count(); m > 0 && p.err == nil; m-- {
+			s.owed[p.uvarint()] = owedIn{p.uvarint(), p.uvarint()}
+		}
+		j.segments = append(j.segments, s)
+	}
+	for n := p.count(); n > 0 && p.err == nil; n-- {
+		name, owed, tail := string(p.bytes()), p.uvarint(), p.uvarint()
+		id, a := p.ack()
+		r := newReader(j, name, id, a.top)
+		r.owed, r.tail = owed, tail
+		r.restore(a)
+		j.readers[name], j.byID[id] = r, r
+	}
+	for n := p.count(); n > 0 && p.err == nil; n-- {
+		key := string(p.bytes())
+		j.state[key] = p.bytes()
+	}
+	for n := p.count(); n > 0 && p.err == nil; n-- {
+		c := p.clock()
+		s, err := parseMessage(p.bytes(), func(owedTo) {}, func(string, []byte) {})
+		if err != nil {
+			return at, err
+		}
+		j.retained[s.message.Topic] = retained{&s.message, Time{time.Unix(0, c.wall), time.Duration(c.boot), c.synced}}
+	}
+	for n := p.count(); n > 0 && p.err == nil; n-- {
+		name := string(p.bytes())
+		_, l := p.loss()
+		l.Reader = name
+		j.losses = append(j.losses, l)
+	}
+	return at, p.end()
+}
+
+// writeSnapshot writes snapshot n. The file has its name only when it is whole and on disk.
+func (j *Journal) writeSnapshot(n uint64) error {
+	j.mu.Lock()
+	b, segment := j.encodeSnapshot()
+	j.resnap = false
+	j.mu.Unlock()
+	name := snapshotName(n)
+	err := j.writeFile(name+tempSuffix, b)
+	if err == nil {
+		err = j.fs.Rename(name+tempSuffix, name)
+	}
+	if err == nil {
+		j.counters.syncs.Add(1)
+		err = j.fs.SyncDir()
+	}
+	if err != nil {
+		j.counters.failures.Add(1)
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	j.mu.Lock()
+	j.snaps = append(j.snaps, snapshotMark{n, segment})
+	var old []snapshotMark
+	for len(j.snaps) > 2 {
+		old, j.snaps = append(old, j.snaps[0]), j.snaps[1:]
+	}
+	j.mu.Unlock()
+	for _, s := range old {
+		err = errors.Join(err, j.fs.Remove(snapshotName(s.n)))
+	}
+	return err
+}
+
+func (j *Journal) writeFile(name string, b []byte) error {
+	f, err := j.fs.Open(name, true)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(b, 0)
+	j.counters.written.Add(uint64(len(b)))
+	if err == nil {
+		j.counters.syncs.Add(1)
+		err = f.Datasync()
+	}
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,33 @@
+package sensors
+
+import "time"
+
+// Reading is one measured value. A reading is only ever made from bytes that the hardware has
+// answered for it: there are no stale, repeated or invented readings.
+type Reading struct {
+	Sensor   string    // the configured sensor's name
+	Quantity string    // what was measured, in lower case: "temperature", "humidity", "voltage"
+	Value    float64   // in Unit; never NaN or infinite
+	Unit     string    // UCUM-like printed form: "°C", "%", "hPa", "V"
+	Time     time.Time // when the sensor was read, with the monotonic clock
+}
+
+// State is what supervision knows of a sensor.
+type State string
+
+// The states of a sensor. Absent means that the hardware does not answer, failing that it answers
+// wrongly or not in time.
+const (
+	StateOK      State = "ok"
+	StateFailing State = "failing"
+	StateAbsent  State = "absent"
+)
+
+// Status tells how a sensor is doing. One is sent when the state or the reason changes.
+type Status struct {
+	Sensor   string
+	State    State
+	Reason   string    // empty if OK
+	Since    time.Time // when this state began
+	LastGood time.Time // time of the last reading, zero if there was none
+}
