@@ -1,0 +1,192 @@
+package server
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"holdfast/broker"
+	"holdfast/broker/wire"
+)
+
+const (
+	forever    = math.MaxUint32 // Session Expiry Interval of a session that does not expire
+	maxAliases = 32             // topic aliases that a client may set
+)
+
+// connect takes the CONNECT packet and answers it.
+func (c *conn) connect() error {
+	c.nc.SetReadDeadline(time.Now().Add(c.s.opts.ConnectTimeout))
+	first, err := c.in.ReadPacket()
+	if err != nil {
+		if v, ok := err.(*wire.Error); ok && v.Code == wire.UnsupportedVersion {
+			return c.refuse(wire.UnsupportedVersion, v.Text) // [MQTT-3.1.2-2]
+		}
+		return err
+	}
+	p, ok := first.(*wire.Connect)
+	if !ok {
+		return fmt.Errorf("first packet is not a CONNECT") // [MQTT-3.1.0-1]
+	}
+	c.version = p.Version
+	c.in.SetVersion(p.Version)
+	var answer wire.Connack
+	switch {
+	case p.Properties.AuthMethod != nil:
+		return c.refuse(wire.BadAuthenticationMethod, "no authentication method is supported")
+	case !c.s.opts.Anonymous:
+		return c.refuse(wire.NotAuthorized, "broker.anonymous is false")
+	case p.Will != nil && broker.CheckTopic(p.Will.Topic) != nil:
+		return c.refuse(wire.TopicNameInvalid, "will: malformed topic")
+	case p.ClientID == "" && !p.CleanStart && p.Version != wire.V5:
+		return c.refuse(wire.ClientIDNotValid, "an empty client identifier needs a clean session") // [MQTT-3.1.3-8]
+	case p.ClientID == "":
+		p.ClientID = "holdfast-" + rand.Text()
+		answer.Properties.AssignedClientID = &p.ClientID // [MQTT-3.2.2-16]
+	}
+	c.keepAlive = time.Duration(p.KeepAlive) * time.Second
+	if v := p.Properties.MaximumPacketSize; v != nil {
+		c.maxPacket = int(min(*v, wire.MaxSize+5))
+	}
+	quota := c.s.opts.MaxInflight
+	if v := p.Properties.ReceiveMaximum; v != nil {
+		quota = min(quota, int(*v))
+	}
+	present, err := c.s.enter(c, p, quota)
+	if err != nil {
+		return c.refuse(wire.QuotaExceeded, err.Error())
+	}
+	c.will = p.Will
+	c.log = c.log.With("client", p.ClientID)
+	answer.SessionPresent = present
+	c.limits(&answer.Properties)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// What was sent to the session since enter stands behind the answer [MQTT-3.2.0-1].
+	c.out = append(wire.Append(nil, c.version, &answer), c.out...)
+	c.connected = true
+	if c.reason != nil { // taken over before it was answered
+		c.disconnect(wire.SessionTakenOver)
+		c.end()
+	}
+	return nil
+}
+
+// limits tells a 5.0 client what the server bears.
+func (c *conn) limits(p *wire.Properties) {
+	p.ReceiveMaximum = ptr(uint16(c.s.opts.MaxInflight))
+	p.MaximumPacketSize = ptr(uint32(c.s.opts.MaxPacket))
+	p.TopicAliasMaximum = ptr(uint16(maxAliases))
+	p.SharedAvailable = ptr(byte(0))
+}
+
+func ptr[T any](v T) *T { return &v }
+
+// refuse answers a CONNECT with a failure; the caller ends the connection [MQTT-3.2.2-7].
+func (c *conn) refuse(code wire.Code, text string) error {
+	c.nc.SetWriteDeadline(time.Now().Add(lastWords))
+	c.nc.Write(wire.Append(nil, c.version, &wire.Connack{Code: code}))
+	return &wire.Error{Code: code, Text: text}
+}
+
+// expiry is the session's lifetime after its connection, in seconds.
+func expiry(p *wire.Connect) uint32 {
+	switch {
+	case p.Version != wire.V5 && p.CleanStart:
+		return 0 // ends with the connection [MQTT-3.1.2-6 of 3.1.1]
+	case p.Version != wire.V5:
+		return forever
+	case p.Properties.SessionExpiry != nil:
+		return *p.Properties.SessionExpiry
+	}
+	return 0
+}
+
+// enter binds c to the session of its client, ending the connection that has it [MQTT-3.1.4-3].
+func (s *Server) enter(c *conn, p *wire.Connect, quota int) (present bool, err error) {
+	for {
+		present, old, will, err := s.bind(c, p, quota)
+		s.publishWill(will)
+		if old == nil {
+			return present, err
+		}
+		old.kick(wire.SessionTakenOver)
+		<-old.ended
+	}
+}
+
+// bind is enter, unless another connection has the session: then it returns that.
+func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *conn, will *wire.Will, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false, nil, nil, errors.New("shutting down")
+	}
+	x := s.sessions[p.ClientID]
+	if x != nil {
+		if old := x.conn.Load(); old != nil {
+			return false, old, nil, nil
+		}
+		will = x.stopTimers()
+		if p.CleanStart {
+			s.discard(x) // [MQTT-3.1.2-4]
+			x = nil
+		} else {
+			will = nil // back before its delay was over [MQTT-3.1.3-9]
+		}
+	}
+	if present = x != nil; !present {
+		if len(s.sessions) >= s.opts.MaxSessions {
+			return false, nil, will, fmt.Errorf("%d sessions, which is the most", len(s.sessions))
+		}
+		x, err = s.newSession(p.ClientID, expiry(p) > 0)
+		if err != nil {
+			return false, nil, will, err
+		}
+	}
+	if err := x.setExpiry(expiry(p)); err != nil {
+		return false, nil, will, err
+	}
+	c.session = x
+	x.attach(c, quota)
+	return present, nil, will, nil
+}
+
+// leave unbinds c from its session, which ends now or when it expires, and sees to the will.
+func (s *Server) leave(c *conn) {
+	x := c.session
+	s.mu.Lock()
+	x.detach()
+	if s.closing {
+		s.mu.Unlock()
+		return
+	}
+	will := c.will
+	if will != nil && will.Delay > 0 && x.expiry > 0 {
+		x.delayWill(will)
+		will = nil
+	}
+	if x.expiry == 0 {
+		s.discard(x)
+	} else {
+		x.scheduleExpiry()
+	}
+	s.mu.Unlock()
+	s.publishWill(will)
+}
+
+// publishWill publishes a will, if there is one.
+func (s *Server) publishWill(w *wire.Will) {
+	if w == nil {
+		return
+	}
+	m := &broker.Message{
+		Topic: w.Topic, Payload: w.Payload, Properties: w.Forward,
+		QoS: w.QoS, Retain: w.Retain, Expires: w.Expires, Expiry: w.Expiry,
+	}
+	if err := s.Publish(m, PublishOptions{}); err != nil {
+		s.log.Error("will is lost", "topic", m.Topic, "error", err)
+	}
+}

@@ -1,0 +1,279 @@
+// Package server is the embedded MQTT broker, for 3.1.1 and 5.0.
+//
+// It promises: a QoS 1 or 2 publish that a durable reader needs (a persistent session, a bridge, a
+// retained value) is acknowledged only after the journal has it on disk; messages of one publisher to
+// one topic reach each subscriber in order; a subscriber that is slow, gone or hostile costs a fixed
+// amount of memory and never delays a publisher; whatever has to be dropped is counted by reason.
+//
+// It does not promise to keep QoS 0 messages, nor messages for sessions that end with their
+// connection.
+//
+// The path of a message: a connection's reading goroutine parses it (read.go), finds who wants it
+// (index.go) and hands it to the journal (publish.go); when it is durable the journal's completer
+// acknowledges it and offers it to the subscribers (publish.go); each subscriber's writing goroutine
+// takes as much as its client's receive maximum allows (deliver.go) and writes many packets at once
+// (write.go).
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/broker"
+	"holdfast/broker/journal"
+)
+
+// Listener is an address to accept connections on, for package net.
+type Listener struct{ Network, Address string }
+
+// Options configure a Server. Zero limits mean the defaults.
+type Options struct {
+	Listeners []Listener
+	Journal   *journal.Journal // not closed by the server
+	Anonymous bool             // whether clients may come in; there are no users yet
+	Log       *slog.Logger     // nil discards
+
+	MaxConnections   int           // 1,000
+	MaxSessions      int           // 1,000, connected or not
+	MaxSubscriptions int           // 1,000 per session
+	MaxPacket        int           // bytes; 1 MiB
+	MaxInflight      int           // receive maximum, each way; 100
+	MaxQueued        int           // bytes per client that wait in memory; 1 MiB
+	ConnectTimeout   time.Duration // until CONNECT has arrived; 10 s
+	WriteTimeout     time.Duration // of a client that does not read; 30 s
+}
+
+func (o *Options) setDefaults() {
+	def := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def(&o.MaxConnections, 1000)
+	def(&o.MaxSessions, 1000)
+	def(&o.MaxSubscriptions, 1000)
+	def(&o.MaxPacket, 1<<20)
+	def(&o.MaxInflight, 100)
+	def(&o.MaxQueued, 1<<20)
+	o.MaxInflight = min(o.MaxInflight, 65535)
+	if o.ConnectTimeout <= 0 {
+		o.ConnectTimeout = 10 * time.Second
+	}
+	if o.WriteTimeout <= 0 {
+		o.WriteTimeout = 30 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// Server is an MQTT broker. All methods are safe for concurrent use.
+type Server struct {
+	opts    Options
+	log     *slog.Logger
+	journal *journal.Journal
+	index   index
+	kept    retainedStore
+	counts  counts
+
+	ready chan struct{}
+	addrs []net.Addr // set before ready is closed
+	work  sync.WaitGroup
+
+	mu       sync.Mutex
+	sessions map[string]*session
+	conns    map[*conn]struct{}
+	closing  bool
+}
+
+type counts struct {
+	received, sent, droppedQueue, droppedSize, droppedExpired, refused atomic.Uint64
+}
+
+// Stats are totals since New, and present numbers.
+type Stats struct {
+	Connections, Sessions, Subscriptions, Retained int
+	Received, Sent                                 uint64 // PUBLISH packets
+	DroppedQueue                                   uint64 // for clients whose memory queue was full
+	DroppedSize                                    uint64 // larger than the client's maximum packet size
+	DroppedExpired                                 uint64
+	Refused                                        uint64 // publishes that the journal did not take
+}
+
+// New rebuilds sessions, subscriptions and retained messages from the journal.
+func New(opts Options) (*Server, error) {
+	opts.setDefaults()
+	if opts.Journal == nil {
+		return nil, errors.New("server: no journal")
+	}
+	s := &Server{
+		opts: opts, log: opts.Log, journal: opts.Journal, ready: make(chan struct{}),
+		sessions: map[string]*session{}, conns: map[*conn]struct{}{},
+	}
+	s.kept.messages = map[string]kept{}
+	s.journal.RangeRetained(func(m *broker.Message, t journal.Time) bool {
+		s.kept.messages[m.Topic] = kept{m, t.Wall}
+		return true
+	})
+	if err := s.loadSessions(); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	return s, nil
+}
+
+// Run accepts connections until ctx ends. It returns when every connection has been told and every
+// goroutine has ended; early only if a listener cannot be opened.
+func (s *Server) Run(ctx context.Context) error {
+	var listeners []net.Listener
+	defer func() {
+		for _, l := range listeners {
+			l.Close()
+		}
+	}()
+	for _, l := range s.opts.Listeners {
+		var lc net.ListenConfig
+		opened, err := lc.Listen(ctx, l.Network, l.Address)
+		if err != nil {
+			return fmt.Errorf("server: %w: another broker may be running, or choose another address in broker.listeners", err)
+		}
+		listeners = append(listeners, opened)
+		s.addrs = append(s.addrs, opened.Addr())
+	}
+	close(s.ready)
+	for _, l := range listeners {
+		s.log.Info("listening", "address", l.Addr().String())
+		s.work.Go(func() { s.accept(l) })
+	}
+	<-ctx.Done()
+	for _, l := range listeners {
+		l.Close()
+	}
+	s.shutdown()
+	s.work.Wait()
+	return nil
+}
+
+// Ready is closed when the listeners are open.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Addrs returns the listeners' addresses, in the order of the options, after Ready.
+func (s *Server) Addrs() []net.Addr {
+	<-s.ready
+	return s.addrs
+}
+
+func (s *Server) accept(l net.Listener) {
+	for delay := time.Duration(0); ; {
+		nc, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of descriptors: others may be freed
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+			s.log.Error("accept failed", "error", err)
+			time.Sleep(delay)
+			continue
+		}
+		delay = 0
+		s.Serve(nc)
+	}
+}
+
+// Serve serves one connection, which it owns, in goroutines of its own.
+func (s *Server) Serve(nc net.Conn) {
+	c := newConn(s, nc)
+	s.mu.Lock()
+	full := len(s.conns) >= s.opts.MaxConnections
+	if s.closing || full {
+		s.mu.Unlock()
+		nc.Close()
+		if full {
+			s.log.Warn("connection refused: max_connections reached", "remote", nc.RemoteAddr())
+		}
+		return
+	}
+	s.conns[c] = struct{}{}
+	s.work.Add(1)
+	s.mu.Unlock()
+	go func() {
+		defer s.work.Done()
+		c.serve()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+}
+
+func (s *Server) shutdown() {
+	s.mu.Lock()
+	s.closing = true
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	for _, x := range s.sessions {
+		x.stopTimers()
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.shutdown()
+	}
+}
+
+// Stats returns figures for metrics.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	st := Stats{Connections: len(s.conns), Sessions: len(s.sessions)}
+	s.mu.Unlock()
+	st.Subscriptions = s.index.len()
+	st.Retained = s.kept.len()
+	st.Received, st.Sent = s.counts.received.Load(), s.counts.sent.Load()
+	st.DroppedQueue, st.DroppedSize = s.counts.droppedQueue.Load(), s.counts.droppedSize.Load()
+	st.DroppedExpired, st.Refused = s.counts.droppedExpired.Load(), s.counts.refused.Load()
+	return st
+}
+
+// FilterQoS is a topic filter and the most QoS that messages are wanted with.
+type FilterQoS struct {
+	Filter string
+	QoS    byte
+}
+
+// Route is a durable subscriber inside the process: a bridge. Messages whose QoS and filter's QoS are
+// both above 0 are owed to Reader; others are given to Deliver, which must not block.
+type Route struct {
+	Name    string
+	Filters []FilterQoS
+	Reader  *journal.Reader
+	Deliver func(*broker.Message)
+}
+
+// Route adds a route. A message that several of its filters match comes once.
+func (s *Server) Route(r Route) error {
+	t := &target{reader: r.Reader, deliver: r.Deliver}
+	for _, f := range r.Filters {
+		if err := broker.CheckFilter(f.Filter); err != nil {
+			return fmt.Errorf("server: route %s: %w", r.Name, err)
+		}
+	}
+	for _, f := range r.Filters {
+		s.index.add(f.Filter, t, subscription{qos: f.QoS, retainAsPublished: true})
+	}
+	return nil
+}
+
+// Subscribe calls f, which must not block, for each message that filter matches, until cancel.
+func (s *Server) Subscribe(filter string, f func(*broker.Message)) (cancel func(), err error) {
+	if err := broker.CheckFilter(filter); err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	t := &target{deliver: f}
+	s.index.add(filter, t, subscription{qos: 2})
+	return func() { s.index.remove(filter, t) }, nil
+}

@@ -1,0 +1,316 @@
+package server
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/broker"
+	"holdfast/broker/journal"
+	"holdfast/broker/wire"
+)
+
+// Keys of what the journal keeps of sessions. A client identifier holds no NUL, so each key can be
+// taken apart again.
+const (
+	sessionKey   = "session/" // + client id: expiry; also the name of the session's reader
+	subKey       = "sub/"     // + client id + NUL + filter: subscription
+	receivedKey  = "in/"      // + client id + NUL + packet id: a QoS 2 publish that was not released
+	deliveredKey = "out/"     // + client id + NUL + packet id: sequence number and state of a QoS 2 delivery
+)
+
+// session is what the server remembers of a client, connected or not (MQTT 5.0 section 4.1).
+type session struct {
+	s      *Server
+	id     string
+	target *target                 // in the index
+	reader *journal.Reader         // nil if the session ends with its connection
+	conn   atomic.Pointer[conn]    // nil while the client is away
+	subs   map[string]subscription // guarded by mu
+
+	// Guarded by Server.mu.
+	expiry    uint32 // seconds, or forever
+	timer     *time.Timer
+	will      *wire.Will // waits for its delay
+	willTimer *time.Timer
+
+	mu       sync.Mutex
+	numbered bool // whether a subscription has an identifier
+	received map[uint16]struct{}
+	outbox
+}
+
+func (s *Server) newSession(id string, durable bool) (*session, error) {
+	x := &session{
+		s: s, id: id, target: &target{}, subs: map[string]subscription{}, received: map[uint16]struct{}{},
+		outbox: outbox{flights: map[uint16]*flight{}, bySeq: map[uint64]*flight{}},
+	}
+	x.target.session = x
+	if durable {
+		r, err := s.journal.OpenReader(sessionKey + id)
+		if err != nil {
+			return nil, err
+		}
+		x.reader, x.target.reader = r, r
+	}
+	s.sessions[id] = x
+	return x, nil
+}
+
+// attach binds a connection that may send quota messages before the client answers one.
+func (x *session) attach(c *conn, quota int) {
+	x.mu.Lock()
+	x.quota = quota
+	x.again = x.again[:0]
+	for _, f := range x.flights {
+		f.charged = false
+		if f.seq == 0 || f.released {
+			x.again = append(x.again, f)
+		}
+	}
+	slices.SortFunc(x.again, func(a, b *flight) int { return int(a.n) - int(b.n) })
+	x.mu.Unlock()
+	if x.reader != nil {
+		x.reader.Attach() // hands the others out again [MQTT-4.4.0-1]
+	}
+	x.conn.Store(c)
+}
+
+// detach unbinds the connection, whose goroutines have ended.
+func (x *session) detach() {
+	x.conn.Store(nil)
+	x.mu.Lock()
+	x.ready = nil
+	x.mu.Unlock()
+	if x.reader != nil {
+		x.reader.Detach()
+	}
+}
+
+// setExpiry is called with Server.mu held.
+func (x *session) setExpiry(seconds uint32) error {
+	x.expiry = seconds
+	if x.reader == nil {
+		return nil
+	}
+	return x.s.journal.Append(journal.Entry{
+		Changes: []journal.Change{{Key: sessionKey + x.id, Value: binary.AppendUvarint(nil, uint64(seconds))}}, Lazy: true,
+	})
+}
+
+// scheduleExpiry starts the session's last time. After a restart it starts again, since no clock can
+// be trusted to tell how long the power was off: a session lives at least as long as it was promised.
+// Called with Server.mu held.
+func (x *session) scheduleExpiry() {
+	if x.expiry == forever {
+		return
+	}
+	var t *time.Timer
+	t = time.AfterFunc(time.Duration(x.expiry)*time.Second, func() {
+		x.s.mu.Lock()
+		if x.timer != t {
+			x.s.mu.Unlock()
+			return
+		}
+		will := x.stopTimers()
+		x.s.discard(x)
+		x.s.mu.Unlock()
+		x.s.log.Info("session expired", "client", x.id)
+		x.s.publishWill(will)
+	})
+	x.timer = t
+}
+
+// delayWill is called with Server.mu held.
+func (x *session) delayWill(w *wire.Will) {
+	var t *time.Timer
+	t = time.AfterFunc(time.Duration(w.Delay)*time.Second, func() {
+		x.s.mu.Lock()
+		due := x.willTimer == t
+		if due {
+			x.will, x.willTimer = nil, nil
+		}
+		x.s.mu.Unlock()
+		if due {
+			x.s.publishWill(w)
+		}
+	})
+	x.will, x.willTimer = w, t
+}
+
+// stopTimers returns the will that waited. Called with Server.mu held.
+func (x *session) stopTimers() *wire.Will {
+	for _, t := range []*time.Timer{x.timer, x.willTimer} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	w := x.will
+	x.timer, x.willTimer, x.will = nil, nil, nil
+	return w
+}
+
+// discard forgets a session that has no connection. Called with mu held.
+func (s *Server) discard(x *session) {
+	delete(s.sessions, x.id)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for filter := range x.subs {
+		s.index.remove(filter, x.target)
+	}
+	if x.reader == nil {
+		return
+	}
+	changes := []journal.Change{{Key: sessionKey + x.id}}
+	for filter := range x.subs {
+		changes = append(changes, journal.Change{Key: x.subKey(filter)})
+	}
+	for id := range x.received {
+		changes = append(changes, journal.Change{Key: x.packetKey(receivedKey, id)})
+	}
+	for id, f := range x.flights {
+		if f.qos == 2 {
+			changes = append(changes, journal.Change{Key: x.packetKey(deliveredKey, id)})
+		}
+	}
+	err := s.journal.Append(journal.Entry{Changes: changes, Lazy: true})
+	if err == nil {
+		err = s.journal.RemoveReader(x.reader.Name())
+	}
+	if err != nil {
+		s.log.Error("session is not forgotten", "client", x.id, "error", err)
+	}
+}
+
+func (x *session) subKey(filter string) string { return subKey + x.id + "\x00" + filter }
+
+func (x *session) packetKey(prefix string, id uint16) string {
+	return string(binary.BigEndian.AppendUint16([]byte(prefix+x.id+"\x00"), id))
+}
+
+// subscribe adds a subscription and says whether it is new. Called with mu held.
+func (x *session) subscribe(filter string, sub subscription) bool {
+	x.subs[filter] = sub
+	x.numbered = x.numbered || sub.id != 0
+	return x.s.index.add(filter, x.target, sub)
+}
+
+// identifiers are those of the subscriptions that match topic. Called with mu held.
+func (x *session) identifiers(topic string) (ids []uint32) {
+	if !x.numbered {
+		return nil
+	}
+	for filter, sub := range x.subs {
+		if sub.id != 0 && broker.Match(filter, topic) {
+			ids = append(ids, sub.id)
+		}
+	}
+	return ids
+}
+
+// The value of a subscription: a byte of options as in a SUBSCRIBE packet, and the identifier.
+func (s subscription) encode() []byte {
+	o := s.qos
+	if s.noLocal {
+		o |= 1 << 2
+	}
+	if s.retainAsPublished {
+		o |= 1 << 3
+	}
+	return binary.AppendUvarint([]byte{o}, uint64(s.id))
+}
+
+func decodeSubscription(b []byte) (subscription, error) {
+	if len(b) < 2 || b[0]&3 > 2 {
+		return subscription{}, fmt.Errorf("subscription %x: want options and an identifier", b)
+	}
+	id, n := binary.Uvarint(b[1:])
+	if n <= 0 || id > wire.MaxSize {
+		return subscription{}, fmt.Errorf("subscription %x: bad identifier", b)
+	}
+	return subscription{b[0] & 3, b[0]&4 != 0, b[0]&8 != 0, uint32(id)}, nil
+}
+
+// loadSessions rebuilds the sessions that outlive their connections. What cannot be understood of
+// one costs that part of it.
+func (s *Server) loadSessions() error {
+	state := func(prefix string, f func(id, rest string, value []byte)) {
+		type pair struct {
+			key   string
+			value []byte
+		}
+		var pairs []pair
+		s.journal.Range(prefix, func(key string, value []byte) bool {
+			pairs = append(pairs, pair{key[len(prefix):], value})
+			return true
+		})
+		for _, p := range pairs {
+			id, rest, _ := strings.Cut(p.key, "\x00")
+			f(id, rest, p.value)
+		}
+	}
+	var failed error
+	state(sessionKey, func(id, _ string, value []byte) {
+		x, err := s.newSession(id, true)
+		if err != nil {
+			failed = err
+			return
+		}
+		v, _ := binary.Uvarint(value)
+		x.expiry = uint32(v)
+	})
+	if failed != nil {
+		return failed
+	}
+	damaged := func(id, what string, value []byte) {
+		s.log.Error("damaged state of a session is ignored", "client", id, "part", what, "value", fmt.Sprintf("%x", value))
+	}
+	state(subKey, func(id, filter string, value []byte) {
+		x := s.sessions[id]
+		if x == nil {
+			return // a leftover of a session that was being forgotten
+		}
+		sub, err := decodeSubscription(value)
+		if err != nil {
+			damaged(id, "subscription "+filter, value)
+			return
+		}
+		x.subscribe(filter, sub)
+	})
+	state(receivedKey, func(id, packet string, value []byte) {
+		if x := s.sessions[id]; x != nil && len(packet) == 2 {
+			x.received[binary.BigEndian.Uint16([]byte(packet))] = struct{}{}
+		}
+	})
+	state(deliveredKey, func(id, packet string, value []byte) {
+		x := s.sessions[id]
+		if x == nil || len(packet) != 2 {
+			return
+		}
+		f, err := decodeFlight(binary.BigEndian.Uint16([]byte(packet)), value)
+		if err != nil {
+			damaged(id, "delivery", value)
+			return
+		}
+		x.restore(f)
+	})
+	for _, r := range s.journal.Readers() {
+		if id, ok := strings.CutPrefix(r.Name, sessionKey); ok && s.sessions[id] == nil {
+			if err := s.journal.RemoveReader(r.Name); err != nil {
+				return err
+			}
+		}
+	}
+	for _, x := range s.sessions {
+		if x.expiry == 0 { // was to end with a connection that did not survive
+			s.discard(x)
+		} else {
+			x.scheduleExpiry()
+		}
+	}
+	return nil
+}
