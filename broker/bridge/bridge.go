@@ -1,0 +1,204 @@
+// Package bridge carries messages from a journal reader to an upstream MQTT 3.1.1 broker.
+//
+// It promises: a message is acknowledged to the journal only after the upstream has acknowledged it,
+// so nothing is lost by an outage, a crash or a change of upstream. First deliveries leave in the
+// order of the journal, and so do resends. No more than a window of messages is in flight, and no
+// call of the local broker ever waits for the upstream.
+//
+// It does not promise that a message arrives once: what was in flight when a connection ended is sent
+// again. QoS 0 messages are sent while there is a connection and dropped, counted, while there is
+// none. It does not know what an upstream does with a message that it has acknowledged.
+//
+// Errors: New returns what a person has to correct. Everything that happens later is retried, shown
+// in Stats and logged when the state changes.
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/url"
+	"sync"
+	"time"
+
+	"holdfast/broker"
+	"holdfast/broker/journal"
+)
+
+// Options configure a Bridge. Name, Upstreams, ClientID, Out and Reader have to be set.
+type Options struct {
+	Name      string        // for logs
+	Upstreams []string      // mqtt://host:port, tried in turn; the port defaults to 1883
+	ClientID  string        // unique on the upstream
+	Username  string        // empty connects without
+	Password  string        // never logged; only with Username [MQTT-3.1.2-22]
+	KeepAlive time.Duration // whole seconds up to 65535; 0 means 30 s
+	Window    int           // most messages in flight; 0 means 100
+
+	Out    []Rule
+	Reader *journal.Reader // its only consumer is Run
+
+	BackoffMin time.Duration // ceiling of the first wait between connections; 0 means 1 s
+	BackoffMax time.Duration // ceiling of any such wait; 0 means 60 s
+	AckTimeout time.Duration // how long the oldest message in flight may stay unacknowledged; 0 means 30 s
+	MaxQueued  int           // QoS 0 messages that wait to be sent; 0 means 1000
+
+	Log *slog.Logger // nil discards
+}
+
+func setDefault[T comparable](v *T, value T) {
+	var zero T
+	if *v == zero {
+		*v = value
+	}
+}
+
+func (o *Options) setDefaults() {
+	setDefault(&o.KeepAlive, 30*time.Second)
+	setDefault(&o.Window, 100)
+	setDefault(&o.BackoffMin, time.Second)
+	setDefault(&o.BackoffMax, max(time.Minute, o.BackoffMin))
+	setDefault(&o.AckTimeout, 30*time.Second)
+	setDefault(&o.MaxQueued, 1000)
+	setDefault(&o.Log, slog.New(slog.DiscardHandler))
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.Reader == nil:
+		return errors.New("no journal reader")
+	case o.ClientID == "":
+		return errors.New("no client id")
+	case o.Password != "" && o.Username == "":
+		return errors.New("a password without a username")
+	case o.KeepAlive%time.Second != 0 || o.KeepAlive < 0 || o.KeepAlive > math.MaxUint16*time.Second:
+		return fmt.Errorf("keep alive %v, want whole seconds from 1 to 65535", o.KeepAlive)
+	case o.Window < 0 || o.Window > math.MaxUint16:
+		return fmt.Errorf("window %d, want 1 to 65535", o.Window)
+	case o.BackoffMin < 0 || o.BackoffMax < o.BackoffMin:
+		return fmt.Errorf("backoff from %v to %v", o.BackoffMin, o.BackoffMax)
+	case o.AckTimeout < 0 || o.MaxQueued < 0:
+		return errors.New("a negative limit")
+	case len(o.Upstreams) == 0:
+		return errors.New("no upstream")
+	case len(o.Out) == 0:
+		return errors.New("no out rule")
+	}
+	for _, r := range o.Out {
+		if err := r.validate(); err != nil {
+			return fmt.Errorf("out rule: %w", err)
+		}
+	}
+	return nil
+}
+
+// address returns the host and port of an upstream. The text is left out of errors: it may hold a
+// password.
+func address(upstream string) (*url.URL, error) {
+	u, err := url.Parse(upstream)
+	if err != nil || u.Scheme != "mqtt" || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" {
+		return nil, errors.New("upstream: want mqtt://HOST:PORT, with name and password apart")
+	}
+	if u.Port() == "" {
+		u.Host += ":1883"
+	}
+	return u, nil
+}
+
+// Stats are totals since New, and the present state.
+type Stats struct {
+	Name      string
+	Connected bool
+	Upstream  string // connected to, or tried last
+
+	Sent         uint64 // messages of the journal handed to a connection, resends included
+	Resent       uint64 // of them, sent before
+	Acknowledged uint64 // of them, by the upstream
+	QoS0Sent     uint64 // live messages handed to a connection
+	QoS0Dropped  uint64 // live messages that met no connection or a full queue
+	Refused      uint64 // no rule for the topic, or a topic that cannot be published to
+	Expired      uint64 // message expiry interval was over
+
+	Reconnects uint64 // connections after the first
+	InFlight   int    // sent and not acknowledged
+	Depth      uint64 // in the journal for this bridge
+	LastError  string // why the last connection ended or failed; empty if none did
+}
+
+// Bridge is one connection to one upstream at a time. Deliver and Stats are safe for concurrent use;
+// Run is called once.
+type Bridge struct {
+	opts      Options
+	upstreams []*url.URL
+	log       *slog.Logger
+	live      chan *broker.Message
+
+	mu          sync.Mutex
+	stats       Stats
+	connections uint64
+	refusals    map[string]bool // reasons that were logged
+}
+
+// New returns a bridge that does nothing until Run.
+func New(opts Options) (*Bridge, error) {
+	opts.setDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, fmt.Errorf("bridge: %w", err)
+	}
+	b := &Bridge{
+		opts: opts, log: opts.Log.With("bridge", opts.Name), live: make(chan *broker.Message, opts.MaxQueued),
+		refusals: make(map[string]bool),
+	}
+	for _, upstream := range opts.Upstreams {
+		u, err := address(upstream)
+		if err != nil {
+			return nil, fmt.Errorf("bridge: %w", err)
+		}
+		b.upstreams = append(b.upstreams, u)
+	}
+	b.stats.Name = opts.Name
+	return b, nil
+}
+
+// Deliver sends m at QoS 0, if there is a connection. It never blocks. m must not be changed later.
+func (b *Bridge) Deliver(m *broker.Message) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stats.Connected {
+		select {
+		case b.live <- m:
+			return
+		default:
+		}
+	}
+	b.stats.QoS0Dropped++
+}
+
+// Stats returns figures for metrics.
+func (b *Bridge) Stats() Stats {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.stats
+	s.Depth = b.opts.Reader.Depth()
+	return s
+}
+
+// count changes figures.
+func (b *Bridge) count(change func(s *Stats)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	change(&b.stats)
+}
+
+// refuse counts a message that cannot be sent, ever, and logs the first for each reason.
+func (b *Bridge) refuse(topic, reason string, err error) {
+	b.mu.Lock()
+	b.stats.Refused++
+	told := b.refusals[reason]
+	b.refusals[reason] = true
+	b.mu.Unlock()
+	if !told {
+		b.log.Warn("message refused; more with this reason are only counted", "reason", reason, "topic", topic, "error", err)
+	}
+}
