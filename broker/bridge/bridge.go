@@ -114,7 +114,7 @@ type Stats struct {
 
 	Sent         uint64 // messages of the journal handed to a connection, resends included
 	Resent       uint64 // of them, sent before
-	Acknowledged uint64 // of them, by the upstream
+	Acknowledged uint64 // by the upstream, or written where the rule says QoS 0
 	QoS0Sent     uint64 // live messages handed to a connection
 	QoS0Dropped  uint64 // live messages that met no connection or a full queue
 	Refused      uint64 // no rule for the topic, or a topic that cannot be published to

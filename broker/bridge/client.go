@@ -3,9 +3,11 @@ package bridge
 import (
 	"bufio"
 	"context"
+	"errors"
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -18,8 +20,8 @@ const (
 	// handOver bounds Client.Publish, which waits for the goroutine that writes, and waits in vain
 	// once the connection has ended. Slow writing is conn's business.
 	handOver = time.Second
-	// disconnectTimeout is how long a DISCONNECT packet may take to be written.
-	disconnectTimeout = 250 * time.Millisecond
+	// disconnectTimeout is how many milliseconds a DISCONNECT packet may take to be written.
+	disconnectTimeout = 250
 )
 
 // dial connects to an upstream with a new client, so that no packet identifier, token or store of an
@@ -42,7 +44,7 @@ func (b *Bridge) dial(ctx context.Context, upstream *url.URL) (client mqtt.Clien
 				return nil, err
 			}
 			c = newConn(nc, b.opts.AckTimeout)
-			stop = context.AfterFunc(ctx, func() { nc.Close() }) // ends a handshake that hangs
+			stop = context.AfterFunc(ctx, func() { c.Close() }) // ends a handshake that hangs
 			return c, nil
 		})
 	client = mqtt.NewClient(opts)
@@ -51,6 +53,10 @@ func (b *Bridge) dial(ctx context.Context, upstream *url.URL) (client mqtt.Clien
 	stop()
 	if err := token.Error(); err != nil {
 		return nil, nil, nil, err
+	}
+	if c.closed.Load() { // paho takes a return code that it does not know for a success
+		client.Disconnect(disconnectTimeout)
+		return nil, nil, nil, errors.New("connection ended at once")
 	}
 	return client, c, reason, nil
 }
@@ -67,6 +73,7 @@ type conn struct {
 	net.Conn
 	r       *bufio.Reader
 	timeout time.Duration // for each chunk
+	closed  atomic.Bool
 
 	mu  sync.Mutex // packets and pings come from two goroutines
 	err error      // of the first write that failed
@@ -89,6 +96,11 @@ func (c *conn) Write(p []byte) (n int, err error) {
 		n += m
 	}
 	return n, c.err
+}
+
+func (c *conn) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
 }
 
 // SetWriteDeadline does nothing: Write sets its own.

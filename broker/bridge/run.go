@@ -16,9 +16,10 @@ func (b *Bridge) Run(ctx context.Context) error {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		upstream := b.upstreams[attempt%len(b.upstreams)]
 		b.count(func(s *Stats) { s.Upstream = upstream.String() })
+		event := "upstream cannot be reached"
 		client, c, lost, err := b.dial(ctx, upstream)
 		if err == nil {
-			reported = false
+			event, reported = "upstream lost", false
 			b.connected()
 			s := session{b: b, client: client, conn: c, lost: lost}
 			since := time.Now()
@@ -34,7 +35,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		}
 		b.count(func(s *Stats) { s.LastError = err.Error() })
 		if !reported {
-			b.log.Warn("upstream lost", "upstream", upstream.String(), "reason", err)
+			b.log.Warn(event, "upstream", upstream.String(), "reason", err)
 			reported = true
 		}
 		delay := wait.next()

@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -14,7 +15,6 @@ const (
 	flightBytes = 1 << 20         // of messages in flight, beside the window; one message may exceed it
 	maxStalls   = 1000            // hand-overs that found no taker; each leaves a packet identifier behind
 	drain       = 2 * time.Second // for acknowledgements at the end
-	readAgain   = 5 * time.Second // after the journal could not be read
 	reasonWait  = time.Second     // for why the connection was lost, once a message says that it was
 )
 
@@ -30,7 +30,8 @@ type session struct {
 	since        time.Time // when the oldest in flight was sent, or became the oldest
 	stalls       int
 	acknowledged bool
-	unreadable   bool // the journal, at the last attempt
+	unreadable   bool      // the journal, at the last attempt
+	readAt       time.Time // the next attempt, BackoffMin later, if unreadable
 }
 
 // sent is a message in flight.
@@ -46,45 +47,35 @@ func (s *session) run(ctx context.Context) error {
 	reader.Attach()
 	timer := time.NewTimer(0) // for the oldest acknowledgement, or for the next attempt to read
 	defer timer.Stop()
+	always := make(chan struct{})
+	close(always)
 	for {
 		if err := s.settle(); err != nil {
 			return err
 		}
 		more := false
-		if s.room() && !s.unreadable {
+		if s.room() && (!s.unreadable || !time.Now().Before(s.readAt)) {
 			var err error
 			if more, err = s.sendNext(ctx); err != nil {
 				return err
 			}
 		}
-		if more {
-			select {
-			case <-ctx.Done():
-				return s.finish()
-			case err := <-s.lost:
-				return err
-			case m := <-s.b.live:
-				if err := s.sendLive(ctx, m); err != nil {
-					return err
-				}
-			default:
-			}
-			continue
-		}
-
-		ready := reader.Ready()
-		if !s.room() || s.unreadable {
-			ready = nil
-		}
-		var oldest <-chan struct{}
+		var ready, oldest <-chan struct{}
+		wake := time.Duration(math.MaxInt64)
 		switch {
-		case len(s.flight) > 0:
+		case more:
+			ready = always
+		case s.room() && s.unreadable:
+			wake = time.Until(s.readAt)
+		case s.room():
+			ready = reader.Ready()
+		}
+		if len(s.flight) > 0 {
 			oldest = s.flight[0].token.Done()
-			timer.Reset(time.Until(s.since.Add(s.b.opts.AckTimeout)))
-		case s.unreadable:
-			timer.Reset(readAgain)
-		default:
-			timer.Stop()
+			wake = min(wake, time.Until(s.since)+s.b.opts.AckTimeout)
+		}
+		if !more {
+			timer.Reset(wake)
 		}
 		select {
 		case <-ctx.Done():
@@ -98,10 +89,9 @@ func (s *session) run(ctx context.Context) error {
 		case <-ready:
 		case <-oldest:
 		case <-timer.C:
-			if len(s.flight) > 0 && !done(s.flight[0].token) {
+			if len(s.flight) > 0 && !done(s.flight[0].token) && time.Since(s.since) >= s.b.opts.AckTimeout {
 				return fmt.Errorf("no acknowledgement for %v", s.b.opts.AckTimeout)
 			}
-			s.unreadable = false
 		}
 	}
 }
@@ -113,9 +103,15 @@ func (s *session) sendNext(ctx context.Context) (more bool, err error) {
 	b, reader := s.b, s.b.opts.Reader
 	d, ok, err := reader.TryNext()
 	if err != nil {
-		s.unreadable = true
-		b.refuseReading(err)
+		if !s.unreadable {
+			b.log.Error("journal cannot be read; trying again", "every", b.opts.BackoffMin, "error", err)
+		}
+		s.unreadable, s.readAt = true, time.Now().Add(b.opts.BackoffMin)
 		return false, nil
+	}
+	if s.unreadable {
+		b.log.Info("journal can be read again")
+		s.unreadable = false
 	}
 	if !ok {
 		return false, nil
@@ -175,7 +171,10 @@ func (s *session) publish(ctx context.Context, topic string, qos byte, retain bo
 		if !done(token) || token.Error() == nil {
 			return token, nil
 		}
-		if s.stalls++; ctx.Err() != nil || !s.client.IsConnectionOpen() || s.stalls > maxStalls {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if s.stalls++; s.stalls > maxStalls || !s.client.IsConnectionOpen() {
 			return nil, s.reason(token.Error())
 		}
 	}
@@ -236,7 +235,7 @@ func (s *session) finish() error {
 // end closes the connection. Acknowledgements that came before it, in whatever order, are kept; the
 // rest waits on disk.
 func (s *session) end() {
-	s.client.Disconnect(uint(disconnectTimeout / time.Millisecond))
+	s.client.Disconnect(disconnectTimeout)
 	s.conn.Close()
 	for _, m := range s.flight {
 		if done(m.token) && m.token.Error() == nil {
