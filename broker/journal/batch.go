@@ -6,9 +6,10 @@ type batch struct {
 	buf    []byte
 	items  []item
 	frames []frameAt
-	acks   []readerAck // applied when durable
-	urgent bool        // somebody waits
-	since  int64       // boot time of the first entry
+	acks   []readerAck  // applied when durable
+	losses []readerLoss // likewise
+	urgent bool         // somebody waits
+	since  int64        // boot time of the first entry
 
 	seg     *segment // where it was written
 	offset  int64
@@ -52,8 +53,6 @@ func (b *batch) add(e *Entry, seq uint64, boot int64) {
 		b.frame(kindMessage, seq, boot, appendMessage(beginFrame(b.buf), e))
 	case len(e.Changes) > 0:
 		b.frame(kindState, seq, boot, appendChanges(beginFrame(b.buf), e.Changes))
-	case e.loss != nil:
-		b.frame(kindLoss, seq, boot, appendLoss(beginFrame(b.buf), e.loss.reader.id, &e.loss.Loss))
 	default:
 		start = 0
 	}
@@ -80,11 +79,12 @@ func (b *batch) seal(s *segment) {
 func (b *batch) reset() {
 	clear(b.items)
 	clear(b.acks)
+	clear(b.losses)
 	buf := b.buf[:headerSize]
 	if cap(buf) > keepBuffer {
 		buf = make([]byte, headerSize, 16<<10)
 	}
-	*b = batch{buf: buf, items: b.items[:0], frames: b.frames[:0], acks: b.acks[:0]}
+	*b = batch{buf: buf, items: b.items[:0], frames: b.frames[:0], acks: b.acks[:0], losses: b.losses[:0]}
 	if cap(b.items) > 8192 {
 		b.items, b.frames = nil, nil
 	}

@@ -17,7 +17,7 @@ import (
 //	state    changes
 //	ack      reader id, settled, handed, top, count, then unacknowledged sequence numbers as
 //	         distances below top, each from the one before
-//	loss     reader id, first, last, count, reason, wall time in ns i64
+//	loss     reader id, first, last, count, reason, wall time in ns i64, then as ack: the reader behind it
 //	clock    wall time in ns i64, boot time in ns i64, synchronised u8
 const (
 	flagQoS        = 0x03

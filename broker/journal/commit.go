@@ -81,7 +81,8 @@ func (c *committer) run() {
 // held.
 func (j *Journal) due() (wait time.Duration, last bool) {
 	if j.closing {
-		return 0, len(j.pending.items) == 0 && len(j.dirty) == 0
+		// What could not be written of acknowledgements and losses waits for the next process.
+		return 0, len(j.pending.items) == 0 && (len(j.dirty) == 0 || !j.retryAt.IsZero())
 	}
 	wait = time.Hour
 	if len(j.pending.items) > 0 {
@@ -90,8 +91,13 @@ func (j *Journal) due() (wait time.Duration, last bool) {
 			return 0, false
 		}
 	}
-	if len(j.dirty) > 0 {
+	if len(j.unlogged) > 0 {
+		wait = min(wait, 0)
+	} else if len(j.dirty) > 0 {
 		wait = min(wait, ackDelay-time.Since(j.dirtyAt))
+	}
+	if !j.retryAt.IsZero() {
+		wait = max(wait, time.Until(j.retryAt))
 	}
 	return wait, false
 }
@@ -119,7 +125,22 @@ func (c *committer) gather() {
 // collectAcks adds what readers have acknowledged since the last commit. Called with mu held.
 func (j *Journal) collectAcks(b *batch) {
 	now := j.clock.bootTime()
+	j.retryAt = time.Time{}
+	for _, l := range j.unlogged {
+		if l.reader.removed {
+			continue
+		}
+		a, _ := l.reader.takeAck()
+		b.losses = append(b.losses, l)
+		b.acks = append(b.acks, readerAck{l.reader, a})
+		b.frame(kindLoss, j.nextSeq, now, appendAck(appendLoss(beginFrame(b.buf), l.reader.id, &l.Loss), l.reader.id, &a))
+	}
+	clear(j.unlogged)
+	j.unlogged = j.unlogged[:0]
 	for _, r := range j.dirty {
+		if !r.dirty { // told with a loss
+			continue
+		}
 		a, ok := r.takeAck()
 		if !ok {
 			continue
@@ -157,6 +178,7 @@ func (c *committer) write(b *batch, now clockReading) error {
 		if err := c.roll(b, now); err != nil {
 			return err
 		}
+		need = padSector(int64(len(b.buf) - headerSize))
 	}
 	b.seal(c.seg)
 	from := int64(headerSize)
@@ -205,6 +227,9 @@ func (c *committer) roll(b *batch, now clockReading) error {
 		return err
 	}
 	c.leave()
+	c.j.mu.Lock()
+	c.j.collectAcks(b) // with what was dropped to make room
+	c.j.mu.Unlock()
 	base := b.frames[0].seq
 	c.seg = &segment{
 		header: header{
@@ -227,8 +252,12 @@ func (c *committer) leave() {
 	if c.seg == nil {
 		return
 	}
-	if c.offset > headerSize { // else it holds nothing, and the segment before it stays the last
+	if c.offset > headerSize {
 		c.previous, c.previousEnd, c.previousNext = c.seg.id, c.offset, c.next
+	} else { // it holds nothing, and the segment before it stays the last
+		c.j.mu.Lock()
+		c.j.unused = append(c.j.unused, c.seg.name())
+		c.j.mu.Unlock()
 	}
 	c.file.Close()
 	c.seg, c.file = nil, nil

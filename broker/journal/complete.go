@@ -3,6 +3,7 @@ package journal
 import (
 	"maps"
 	"strings"
+	"time"
 
 	"holdfast/broker"
 )
@@ -27,9 +28,12 @@ func (j *Journal) complete() {
 		if b.err != nil {
 			failed = true
 			j.mu.Lock()
+			j.retryAt = time.Now().Add(retryDelay)
 			for _, a := range b.acks {
 				j.markDirty(a.reader)
 			}
+			j.unlogged = append(b.losses, j.unlogged...)
+			b.losses = nil
 			j.mu.Unlock()
 		}
 		for i := range b.items {
@@ -73,9 +77,6 @@ func (j *Journal) apply(b *batch) (tidy bool) {
 		it := &b.items[i]
 		e := &it.entry
 		j.applyChanges(e.Changes)
-		if e.loss != nil {
-			j.addLoss(e.loss.Loss)
-		}
 		if e.Message == nil {
 			continue
 		}
@@ -94,6 +95,9 @@ func (j *Journal) apply(b *batch) (tidy bool) {
 				Seq: it.seq, Message: e.Message, QoS: o.QoS, Retain: o.Retain, Time: t,
 			})
 		}
+	}
+	for _, l := range b.losses {
+		j.addLoss(l.Loss)
 	}
 	for _, a := range b.acks {
 		a.reader.durable = a.ackState

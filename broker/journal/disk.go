@@ -165,8 +165,7 @@ func (d *diskScan) gap(r *Reader, g gap) {
 	if count == 0 || d.seg.gone || !r.waitsIn(g) {
 		return
 	}
-	r.settle(g.first, g.last, count)
-	j.lose(r, g.first, g.last, count, ReasonDamage)
+	j.lose(r, g.first, g.first, g.last, count, ReasonDamage)
 }
 
 // survey counts what can be read of the segment and is owed to reader id.

@@ -107,8 +107,6 @@ type Entry struct {
 	Lazy     bool      // may wait Options.CommitEvery for others
 	Done     Completer // nil if nobody waits
 	Tag      uint64    // for Done
-
-	loss *readerLoss // of the journal's own
 }
 
 // Completer is told what became of an entry.
@@ -140,12 +138,15 @@ type Journal struct {
 	free     []*batch
 	closing  bool
 	nextSeq  uint64
-	dirty    []*Reader // with acknowledgements that are not on disk
-	dirtyAt  time.Time // since when
+	dirty    []*Reader    // with acknowledgements that are not on disk
+	dirtyAt  time.Time    // since when
+	unlogged []readerLoss // losses that are not on disk; their readers are dirty
+	retryAt  time.Time    // after a failed commit: when to write acknowledgements and losses again
 	spare    *spare
-	spareErr error // why there is none
-	starving bool  // the committer waits for one
-	full     bool  // RefuseNew, and no space but the reserve
+	spareErr error    // why there is none
+	starving bool     // the committer waits for one
+	unused   []string // files that a failed commit left without anything durable
+	full     bool     // RefuseNew, and no space but the reserve
 	state    map[string][]byte
 	retained map[string]retained
 	readers  map[string]*Reader
@@ -244,10 +245,16 @@ func Open(opts Options) (*Journal, error) {
 		s := j.segments[n-1]
 		c.previous, c.previousEnd, c.previousNext = s.id, s.end, s.next
 	}
+	k := &keeper{
+		j: j, lastID: r.lastID, free: r.free, snapshots: r.lastSnapshot, files: r.files,
+		most: int(opts.MaxSize / opts.SegmentSize),
+	}
+	k.reserve = max(k.most, k.files+1) // max_size may have been larger
+	k.begin()
 	j.ended.Add(3)
 	go c.run()
 	go j.complete()
-	go (&keeper{j: j, lastID: r.lastID, free: r.free, snapshots: r.lastSnapshot}).run()
+	go k.run()
 	return j, nil
 }
 

@@ -26,6 +26,9 @@ type keeper struct {
 	lastID    uint64   // of a segment
 	snapshots uint64   // number of the newest snapshot
 	free      []string // names of files that hold nothing needed
+	files     int      // segment files, all told
+	most      int      // as many as max_size allows
+	reserve   int      // as many as there may be so that a loss can be written down
 }
 
 func (k *keeper) run() {
@@ -66,14 +69,23 @@ func (k *keeper) tidy() error {
 	k.expire()
 	k.reclaim()
 	err = errors.Join(err, k.prepare())
-	for len(k.free) > freeFiles {
-		name := k.free[len(k.free)-1]
-		if e := j.fs.Remove(name); e != nil {
-			return errors.Join(err, e)
+	return errors.Join(err, k.giveBack())
+}
+
+// giveBack removes files that are not needed soon, or at a limit not at all.
+func (k *keeper) giveBack() error {
+	keep := freeFiles
+	if k.files >= k.most || k.limit() == ReasonFree {
+		keep = 0
+	}
+	for len(k.free) > keep {
+		if err := k.j.fs.Remove(k.free[len(k.free)-1]); err != nil {
+			return err
 		}
 		k.free = k.free[:len(k.free)-1]
+		k.files--
 	}
-	return err
+	return nil
 }
 
 // snapshotDue is called with mu held.
@@ -109,6 +121,8 @@ func (k *keeper) reclaim() {
 	j := k.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	k.free = append(k.free, j.unused...)
+	j.unused = nil
 	kept := j.segments[:0]
 	for _, s := range j.segments {
 		if j.reclaimable(s) {
@@ -122,19 +136,21 @@ func (k *keeper) reclaim() {
 	j.segments = kept
 }
 
-// prepare has a spare ready, or says why not.
+// begin makes room before the first commit, so that a loss that has to be is on disk with it: a
+// journal that is cut off again and again just after it was opened does not grow.
+func (k *keeper) begin() {
+	k.reclaim()
+	k.makeRoom()
+}
+
+// prepare has a spare ready, or says why not. Of the files that max_size allows, the last is made only
+// when a commit cannot go on without it, and given back afterwards. That commit takes along what was
+// dropped (committer.roll), so there is always a file that can be used again.
 func (k *keeper) prepare() error {
 	j := k.j
+	limit := k.makeRoom()
 	j.mu.Lock()
-	need, starving, live := j.spare == nil, j.starving, len(j.segments)
-	j.mu.Unlock()
-	most := int(j.opts.MaxSize / j.opts.SegmentSize)
-	reason, full := k.limit(live, most)
-	if full && len(k.free) == 0 && j.opts.WhenFull == DropOldest {
-		k.dropOldest(reason)
-	}
-	j.mu.Lock()
-	j.full = full && len(k.free) == 0 && j.opts.WhenFull == RefuseNew
+	need, starving := j.spare == nil, j.starving
 	j.mu.Unlock()
 	if !need {
 		return nil
@@ -142,9 +158,9 @@ func (k *keeper) prepare() error {
 	var s *spare
 	var err error
 	switch {
-	case len(k.free) > 0:
+	case len(k.free) > 0 && (k.files < k.most || starving):
 		s, err = k.recycle()
-	case !full || reason == ReasonSize && live+1 < most && (starving || j.opts.WhenFull == RefuseNew):
+	case limit == "", starving && k.files < k.reserve:
 		s, err = k.create()
 	case starving:
 		err = fmt.Errorf("%w: no space for another segment", ErrFull)
@@ -154,22 +170,37 @@ func (k *keeper) prepare() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.spare, j.spareErr, j.starving = s, err, false
+	j.full = j.full && s == nil
 	j.room.Broadcast()
 	return err
 }
 
-// limit says whether the log may grow by one segment. Two of max_size are held back: one is the
-// spare, one lets the committer go on while a drop is on its way to the disk.
-func (k *keeper) limit(live, most int) (reason string, full bool) {
-	if live+2 >= most {
-		return ReasonSize, true
+// makeRoom returns the limit that keeps another file from being made, if there is one, and then drops
+// the oldest segment where no file is left, or refuses what comes.
+func (k *keeper) makeRoom() (limit string) {
+	j := k.j
+	limit = k.limit()
+	j.mu.Lock()
+	out := limit != "" && j.spare == nil && len(k.free) == 0
+	j.full = out && j.opts.WhenFull == RefuseNew
+	j.mu.Unlock()
+	if (out || k.files >= k.most) && j.opts.WhenFull == DropOldest {
+		k.dropOldest(limit)
+	}
+	return limit
+}
+
+// limit is the limit that keeps another file from being made; empty if none does.
+func (k *keeper) limit() string {
+	if k.files >= k.most-1 {
+		return ReasonSize
 	}
 	if keep := k.j.opts.KeepFree; keep > 0 {
 		if free, err := k.j.fs.Free(); err == nil && free < keep+k.j.opts.SegmentSize {
-			return ReasonFree, true
+			return ReasonFree
 		}
 	}
-	return "", false
+	return ""
 }
 
 func (k *keeper) recycle() (*spare, error) {
@@ -189,7 +220,11 @@ func (k *keeper) recycle() (*spare, error) {
 
 func (k *keeper) create() (*spare, error) {
 	k.lastID++
-	return k.ready(segmentName(k.lastID))
+	s, err := k.ready(segmentName(k.lastID))
+	if s != nil || len(k.free) > 0 { // the file is there, whether or not it is of use
+		k.files++
+	}
+	return s, err
 }
 
 // ready reserves the file's blocks and makes its name durable.

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"errors"
 	"slices"
 	"time"
 )
@@ -13,14 +12,19 @@ type readerLoss struct {
 	Loss
 }
 
-// lose names a loss in the log, and lets the reader go on behind it. Called with mu held.
-func (j *Journal) lose(r *Reader, first, last, count uint64, reason string) {
-	j.log.Error("journal: messages lost", "reader", r.name, "first", first, "last", last, "count", count, "reason", reason)
-	l := &readerLoss{r, Loss{r.name, first, last, count, reason, time.Now()}}
-	if err := j.append(&Entry{loss: l}); errors.Is(err, ErrClosed) {
-		j.addLoss(l.Loss) // the snapshot of Close has it
+// lose settles what r was owed from first to last, which nobody can deliver any more, and names the
+// loss in the log, in one record with where r stands behind it: the one is never on disk without the
+// other. All that r is owed before first is settled, or from is 0. While the journal closes nothing is
+// given up: the next process will find it again. Called with mu held.
+func (j *Journal) lose(r *Reader, from, first, last, count uint64, reason string) {
+	if j.closing {
+		return
 	}
+	r.settle(from, last, count)
+	j.log.Error("journal: messages lost", "reader", r.name, "first", first, "last", last, "count", count, "reason", reason)
+	j.unlogged = append(j.unlogged, readerLoss{r, Loss{r.name, first, last, count, reason, time.Now()}})
 	j.markDirty(r)
+	j.poke()
 }
 
 // addLoss is called with mu held.
@@ -68,8 +72,7 @@ func (j *Journal) loseSegment(r *Reader, s *segment, count uint64, reason string
 	if first > in.last || count == 0 {
 		return
 	}
-	r.settle(0, in.last, count)
-	j.lose(r, first, in.last, count, reason)
+	j.lose(r, 0, first, in.last, count, reason)
 }
 
 // debt is what a reader was owed when it was looked at, to count what of it stands in one segment.

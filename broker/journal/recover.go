@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +16,7 @@ type recovered struct {
 	lastID       uint64   // the highest segment id seen
 	lastSnapshot uint64   // the highest snapshot number seen
 	free         []string // segment files that hold nothing
+	files        int      // segment files, all told
 }
 
 // recover brings memory to the state of the log: the newest snapshot that can be read, and what the
@@ -51,6 +53,7 @@ func (j *Journal) recover() (*recovered, error) {
 		known[s.id] = s
 	}
 	tail := j.openTail(segs, sizes, known, at, r)
+	r.files = len(r.free) + len(j.segments)
 	for i, t := range tail {
 		t.replay(j, i == len(tail)-1)
 	}
@@ -93,7 +96,9 @@ func (j *Journal) loadSnapshot(snaps []uint64) position {
 					r.j = j
 				}
 				for _, n := range snaps[:i] {
-					j.snaps = append(j.snaps, snapshotMark{n, 0}) // how far it reaches is not known: keeps everything
+					if reach := j.reach(n); reach > 0 {
+						j.snaps = append(j.snaps, snapshotMark{n, reach})
+					}
 				}
 				j.snaps = append(j.snaps, snapshotMark{snaps[i], at.segment})
 				return at
@@ -102,6 +107,23 @@ func (j *Journal) loadSnapshot(snaps []uint64) position {
 		j.aside(name, err)
 	}
 	return position{}
+}
+
+// reach is the segment that snapshot n ends in, 0 if it cannot be read. The snapshot itself is not
+// checked: it matters only if the newer one rots.
+func (j *Journal) reach(n uint64) uint64 {
+	f, err := j.fs.Open(snapshotName(n), false)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	b := make([]byte, 12+binary.MaxVarintLen64)
+	got, _ := f.ReadAt(b, 0)
+	if got < 12 || string(b[:8]) != snapshotMagic {
+		return 0
+	}
+	segment, _ := binary.Uvarint(b[12:got])
+	return segment
 }
 
 func (j *Journal) readFile(name string) ([]byte, error) {
@@ -163,6 +185,15 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 			}
 			t.segment = &segment{header: h, end: headerSize, next: h.base, owed: map[uint64]owedIn{}}
 			j.segments = append(j.segments, t.segment)
+		}
+		// A segment between this one and the one that it follows holds only a batch whose sync failed,
+		// and which was written again here.
+		for n := len(tail); n > 0 && tail[n-1].id > t.previous; n-- {
+			g := tail[n-1]
+			g.file.Close()
+			j.segments = slices.DeleteFunc(j.segments, func(s *segment) bool { return s == g.segment })
+			r.free = append(r.free, g.name())
+			tail = tail[:n-1]
 		}
 		if n := len(tail); n > 0 && tail[n-1].id == t.previous {
 			p := tail[n-1]
@@ -303,10 +334,10 @@ func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
 		}
 	case kindLoss:
 		id, l := p.loss()
-		if r, ok := j.byID[id]; ok {
+		_, a := p.ack()
+		if r, ok := j.byID[id]; ok && p.err == nil {
 			l.Reader = r.name
-		}
-		if p.err == nil {
+			r.restore(a)
 			j.addLoss(l)
 		}
 	case kindClock:
