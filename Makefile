@@ -1,0 +1,58 @@
+# Holdfast. `make run` shows it at work, `make test` is all that has to pass.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help build run test race lint arm64 fuzz crash cross bench clean setup
+
+export CGO_ENABLED = 0
+
+# May be set on the command line: make fuzz FUZZTIME=5m
+ARGS     =
+FUZZTIME = 30s
+KILLS    = 200
+BENCH    = .
+
+# Run for arm64 under QEMU, but for tests that start their own binary again: the kernel does not know
+# arm64 programs.
+ARM64_PACKAGES = ./broker/... ./sensors/... ./gateway/config
+ARM64_SKIP     = ^TestKill
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build bin/holdfast for this machine
+	go build -o bin/holdfast ./cmd/holdfast
+
+run: build ## Build and run the demo; ARGS="--for 60s" and others are passed on
+	./bin/holdfast demo $(ARGS)
+
+test: setup lint race arm64 cross ## Everything: set-up, lint, race, arm64, cross
+
+race: ## All tests under the race detector
+	CGO_ENABLED=1 go test -race -timeout 15m ./...
+
+lint: ## gofmt, go vet, staticcheck
+	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt -w $$files"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+arm64: ## Tests as arm64 binaries under QEMU; ARM64_PACKAGES says which
+	GOARCH=arm64 go test -exec qemu-aarch64-static -skip '$(ARM64_SKIP)' -timeout 15m $(ARM64_PACKAGES)
+
+fuzz: ## Every fuzz target in turn, FUZZTIME=30s each
+	scripts/fuzz $(FUZZTIME)
+
+crash: ## SIGKILL in the middle of work, KILLS=200 times a test
+	HOLDFAST_CRASH_KILLS=$(KILLS) go test -run TestKill -count 1 -timeout 60m -v ./broker/journal ./gateway/...
+
+cross: ## Static binaries for arm64, armv7 and armv6 in dist/
+	scripts/cross
+
+bench: ## Benchmarks; BENCH=Name for some
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+clean: ## Remove bin/ and dist/
+	rm -rf bin dist
+
+setup:
+	scripts/setup-test
