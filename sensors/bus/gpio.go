@@ -1,0 +1,92 @@
+package bus
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/warthog618/go-gpiocdev"
+)
+
+// Line is an open GPIO line.
+type Line interface {
+	Value() (int, error) // 1 is active
+	Close() error
+}
+
+// Biases of an input line.
+const (
+	BiasAsIs     = "as-is"
+	BiasNone     = "disabled"
+	BiasPullUp   = "pull-up"
+	BiasPullDown = "pull-down"
+)
+
+// LineOptions say how an input line is to be set up.
+type LineOptions struct {
+	Chip      string // label of the GPIO chip; empty means the Pi's header
+	Offset    int    // of the line in the chip: the BCM number
+	ActiveLow bool
+	Bias      string        // one of the Bias constants; empty means as it is
+	Debounce  time.Duration // how long a level has to stay; 0 means no wait
+}
+
+// headers are the labels of the chips that the 40-pin header of a Pi is wired to. Numbers of chips
+// change with kernels (the Pi 5's moved from gpiochip4 to gpiochip0), labels do not.
+var headers = []string{"pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835"}
+
+// Input opens a line as an input. It never drives it.
+func (s *Set) Input(name string, o LineOptions) (Line, error) {
+	if isSimulated(name) {
+		if s.simulator == nil {
+			return nil, errNoSimulator
+		}
+		return s.simulator.Line(name, o.Offset)
+	}
+	labels := headers
+	if o.Chip != "" {
+		labels = []string{o.Chip}
+	}
+	chip, err := findChip(labels)
+	if err != nil {
+		return nil, err
+	}
+	opts := []gpiocdev.LineReqOption{gpiocdev.AsInput, gpiocdev.WithConsumer("holdfast")}
+	if o.ActiveLow {
+		opts = append(opts, gpiocdev.AsActiveLow)
+	}
+	switch o.Bias {
+	case BiasNone:
+		opts = append(opts, gpiocdev.WithBiasDisabled)
+	case BiasPullUp:
+		opts = append(opts, gpiocdev.WithPullUp)
+	case BiasPullDown:
+		opts = append(opts, gpiocdev.WithPullDown)
+	}
+	if o.Debounce > 0 {
+		opts = append(opts, gpiocdev.WithDebounce(o.Debounce))
+	}
+	l, err := gpiocdev.RequestLine(chip, o.Offset, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("%s, line %d: %w", chip, o.Offset, classify(err))
+	}
+	return l, nil
+}
+
+// findChip returns the name of the first chip that has one of the labels.
+func findChip(labels []string) (string, error) {
+	var seen []string
+	for _, name := range gpiocdev.Chips() {
+		c, err := gpiocdev.NewChip(name)
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", name, classify(err))
+		}
+		label := c.Label
+		c.Close()
+		if slices.Contains(labels, label) {
+			return name, nil
+		}
+		seen = append(seen, label)
+	}
+	return "", fmt.Errorf("%w: no GPIO chip is labelled %q: there are %q", ErrAbsent, labels, seen)
+}

@@ -1,0 +1,152 @@
+package sensors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"holdfast/sensors/bus"
+)
+
+const (
+	minBackoff = time.Second
+	maxBackoff = time.Minute
+)
+
+// patient is one configured sensor under supervision. Only its bus's worker uses it, and between a
+// call's begin and end only the call.
+type patient struct {
+	config Config
+	driver *Driver
+	opts   *SupervisorOptions
+	log    *slog.Logger
+
+	device   Sensor    // nil while it is not open
+	first    time.Time // of the grid of readings
+	due      time.Time // of the next reading
+	failures int       // in a row
+	panicked bool      // a stack was logged
+
+	state    State
+	reason   string
+	since    time.Time
+	lastGood time.Time
+}
+
+// outcome is what a call came to.
+type outcome struct {
+	measurements []Measurement
+	at           time.Time // when they were complete
+	err          error
+}
+
+// call opens the device if it is not, and takes a reading. A panic of a driver is an error.
+func (p *patient) call(ctx context.Context) (o outcome) {
+	defer func() {
+		if v := recover(); v != nil {
+			o = outcome{err: fmt.Errorf("driver %s: panic: %v", p.driver.Name, v)}
+			if !p.panicked {
+				p.panicked = true
+				p.log.Error("driver panicked", "driver", p.driver.Name, "panic", v, "stack", string(debug.Stack()))
+			}
+		}
+	}()
+	if p.device == nil {
+		d, err := p.driver.Open(ctx, p.config, p.opts.Buses)
+		if err != nil {
+			return outcome{err: err}
+		}
+		p.device = d
+	}
+	m, err := p.device.Sense(ctx)
+	return outcome{m, time.Now(), errors.Join(err, p.check(m))}
+}
+
+// check finds what no driver should return.
+func (p *patient) check(measurements []Measurement) error {
+	for _, m := range measurements {
+		if !slices.Contains(p.driver.Quantities, Quantity{m.Quantity, m.Unit}) {
+			return fmt.Errorf("driver %s returned %s in %q, which its table does not have", p.driver.Name, m.Quantity, m.Unit)
+		}
+		if math.IsNaN(m.Value) || math.IsInf(m.Value, 0) {
+			return fmt.Errorf("driver %s returned %v for %s", p.driver.Name, m.Value, m.Quantity)
+		}
+	}
+	return nil
+}
+
+// finish reports an outcome and plans the next reading. The end of ctx is no failure of the sensor.
+func (p *patient) finish(ctx context.Context, o outcome) {
+	if o.err != nil {
+		p.close()
+		if ctx.Err() == nil {
+			p.fail(o.err)
+			p.retry()
+		}
+		return
+	}
+	p.failures = 0
+	p.lastGood = o.at
+	p.report(StateOK, "")
+	for _, m := range o.measurements {
+		p.opts.Reading(Reading{Sensor: p.config.Name, Quantity: m.Quantity, Value: m.Value, Unit: m.Unit, Time: o.at})
+	}
+	p.onGrid()
+}
+
+// onGrid plans the next reading. Those that were missed are not made up for.
+func (p *patient) onGrid() {
+	every := p.config.Every
+	p.due = p.first.Add((time.Since(p.first)/every + 1) * every)
+}
+
+// retry plans the next reading after a failure: sooner than the interval at first, later after many.
+func (p *patient) retry() {
+	wait := min(maxBackoff, minBackoff<<min(p.failures-1, 6))
+	p.due = time.Now().Add(wait/2 + rand.N(wait/2+1))
+}
+
+func (p *patient) fail(err error) {
+	p.failures++
+	state := StateFailing
+	if errors.Is(err, bus.ErrAbsent) {
+		state = StateAbsent
+	}
+	p.report(state, err.Error())
+}
+
+// report tells a change of the state.
+func (p *patient) report(state State, reason string) {
+	if p.state == state && p.reason == reason {
+		return
+	}
+	now := time.Now()
+	if p.state != state {
+		p.since = now
+	}
+	switch {
+	case state != StateOK:
+		p.log.Warn("sensor "+string(state), "reason", reason)
+	case p.state != "":
+		p.log.Info("sensor ok")
+	}
+	p.state, p.reason = state, reason
+	p.opts.Status(Status{Sensor: p.config.Name, State: state, Reason: reason, Since: p.since, LastGood: p.lastGood})
+}
+
+// close lets go of the device. The next call opens a new one: nothing of a failed device is used again.
+func (p *patient) close() {
+	if p.device == nil {
+		return
+	}
+	if err := p.device.Close(); err != nil {
+		p.log.Debug("close failed", "error", err)
+	}
+	p.device = nil
+}
