@@ -1,0 +1,29 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func checkCommand() *cobra.Command {
+	var files []string
+	c := &cobra.Command{
+		Use:   "check -c FILE",
+		Short: "Check a configuration without starting anything",
+		Long: "Check reads the configuration and prints every mistake as file:line: key: what is wrong.\n" +
+			"The exit code is 0 if there is none, 2 otherwise.",
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := load(files)
+			if err != nil {
+				return usageError{err}
+			}
+			fmt.Fprintf(c.OutOrStdout(), "ok: device %s, %d sensors, %d bridges\n",
+				cfg.Device.ID, len(cfg.Sensors), len(cfg.Bridges))
+			return nil
+		},
+	}
+	filesFlag(c, &files)
+	return c
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/gateway/demo"
+)
+
+func demoCommand() *cobra.Command {
+	opts := demo.Options{}
+	var verbose bool
+	c := &cobra.Command{
+		Use:   "demo",
+		Short: "Show a whole gateway at work: simulated sensors, and an upstream that comes and goes",
+		Args:  noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			opts.Out = c.OutOrStdout()
+			if info, err := os.Stdout.Stat(); err == nil {
+				opts.Screen = info.Mode()&os.ModeCharDevice != 0
+			}
+			opts.Log = newLog(slog.LevelError)
+			if verbose {
+				opts.Log, opts.Screen = newLog(slog.LevelInfo), false
+			}
+			return demo.Run(c.Context(), opts)
+		},
+	}
+	c.Flags().DurationVar(&opts.For, "for", time.Duration(0), "how long to measure; 0 means until Ctrl-C")
+	c.Flags().StringVar(&opts.Listen, "listen", "127.0.0.1:1883", "where the gateway's broker listens, `HOST:PORT`")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "show the log as well")
+	return c
+}

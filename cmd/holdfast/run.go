@@ -1,0 +1,53 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/gateway"
+	"holdfast/gateway/config"
+	"holdfast/sensors"
+)
+
+func runCommand() *cobra.Command {
+	var files []string
+	var verbose bool
+	c := &cobra.Command{
+		Use:   "run -c FILE",
+		Short: "Run the gateway until SIGTERM or Ctrl-C",
+		Args:  noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := load(files)
+			if err != nil {
+				return usageError{err}
+			}
+			level := slog.LevelInfo
+			if verbose {
+				level = slog.LevelDebug
+			}
+			log := newLog(level)
+			a, err := gateway.New(cfg, gateway.Options{Log: log})
+			if err != nil {
+				return err
+			}
+			log.Info("running", "device", cfg.Device.ID, "sensors", len(cfg.Sensors), "bridges", len(cfg.Bridges))
+			return a.Run(c.Context())
+		},
+	}
+	filesFlag(c, &files)
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what is of use only when looking for a fault")
+	return c
+}
+
+func filesFlag(c *cobra.Command, files *[]string) {
+	c.Flags().StringArrayVarP(files, "config", "c", []string{"/etc/holdfast/holdfast.yaml"},
+		"configuration `FILE`; given more than once, later files win")
+}
+
+func load(files []string) (*config.Config, error) {
+	return config.Load(files, config.Options{
+		Drivers: sensors.Drivers(), Hostname: os.Hostname, Getenv: os.LookupEnv,
+	})
+}

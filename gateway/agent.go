@@ -1,0 +1,259 @@
+// Package gateway makes one device of its parts: it reads sensors, publishes their readings through
+// the embedded broker, and bridges what the configuration names to upstream brokers.
+//
+// It promises that a reading is published only after it was measured, that it carries a number
+// without gaps from one run to the next, and that everything it starts has ended when Run returns.
+// It does not decide what a reading means, and it keeps nothing durable beside the broker's journal.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"holdfast/broker"
+	"holdfast/broker/bridge"
+	"holdfast/broker/journal"
+	"holdfast/broker/server"
+	"holdfast/gateway/config"
+	"holdfast/sensors"
+	"holdfast/sensors/bus"
+	"holdfast/sensors/simulated"
+)
+
+// Options are what the configuration file does not say.
+type Options struct {
+	Log *slog.Logger // nil discards
+	// Pi stands in for the hardware of every sensor whose bus is simulated. nil makes one where the
+	// configuration needs it.
+	Pi *simulated.Pi
+	// Observe, if set, is told of every reading and of what became of it. It must not block.
+	Observe Observer
+}
+
+// Observer follows readings by their sequence numbers.
+type Observer interface {
+	Taken(r sensors.Reading, seq uint64) // measured, and about to be published
+	Settled(seq uint64, err error)       // durable if somebody is owed it, or refused
+}
+
+// Agent is one gateway.
+type Agent struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	journal *journal.Journal
+	server  *server.Server
+	bridges []*bridge.Bridge
+	sensors *sensors.Supervisor
+	close   []func() error // in the order of making
+
+	measuring   context.Context
+	stopSensors context.CancelFunc
+}
+
+// New opens the journal and builds every part, in the order in which data flows backwards: what a
+// part needs exists before it. Nothing moves until Run.
+func New(cfg *config.Config, opts Options) (a *Agent, err error) {
+	a = &Agent{cfg: cfg, log: opts.Log}
+	a.measuring, a.stopSensors = context.WithCancel(context.Background())
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.closeAll())
+		}
+	}()
+	if err := a.openJournal(); err != nil {
+		return nil, err
+	}
+	if err := a.newServer(); err != nil {
+		return nil, err
+	}
+	for _, b := range cfg.Bridges {
+		if err := a.newBridge(b); err != nil {
+			return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
+		}
+	}
+	if err := a.newSensors(opts); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func (a *Agent) openJournal() error {
+	fs, err := journal.NewDirFS(filepath.Join(a.cfg.DataDir, "journal"))
+	if err != nil {
+		return fmt.Errorf("data_dir: %w: choose a directory that this user may write to", err)
+	}
+	j := a.cfg.Journal
+	opts := journal.Options{
+		FS: fs, MaxSize: j.MaxSize, KeepFree: j.KeepFree, MaxAge: j.MaxAge, CommitEvery: j.CommitEvery, Log: a.log,
+	}
+	if j.WhenFull == config.RefuseNew {
+		opts.WhenFull = journal.RefuseNew
+	}
+	a.journal, err = journal.Open(opts)
+	if err != nil {
+		return err
+	}
+	a.close = append(a.close, a.journal.Close)
+	return nil
+}
+
+func (a *Agent) newServer() (err error) {
+	opts := server.Options{Journal: a.journal, Anonymous: a.cfg.Broker.Anonymous, Log: a.log}
+	for _, l := range a.cfg.Broker.Listeners {
+		opts.Listeners = append(opts.Listeners, server.Listener{Network: l.Network, Address: l.Address})
+	}
+	a.server, err = server.New(opts)
+	return err
+}
+
+func (a *Agent) newBridge(c config.Bridge) error {
+	reader, err := a.journal.OpenReader("bridge/" + c.Name)
+	if err != nil {
+		return err
+	}
+	opts := bridge.Options{
+		Name: c.Name, ClientID: c.ClientID, Username: c.Username, Password: string(c.Password),
+		KeepAlive: c.KeepAlive, Window: c.Window, Reader: reader, Log: a.log,
+	}
+	route := server.Route{Name: c.Name, Reader: reader}
+	for _, u := range c.Upstream {
+		opts.Upstreams = append(opts.Upstreams, u.URL)
+	}
+	for _, r := range c.Out {
+		opts.Out = append(opts.Out, bridge.Rule{Filter: r.Filter, QoS: r.QoS, Strip: r.Strip, Prefix: r.Prefix})
+		route.Filters = append(route.Filters, server.FilterQoS{Filter: r.Filter, QoS: r.QoS})
+	}
+	b, err := bridge.New(opts)
+	if err != nil {
+		return err
+	}
+	a.bridges = append(a.bridges, b)
+	route.Deliver = b.Deliver
+	return a.server.Route(route)
+}
+
+func (a *Agent) newSensors(opts Options) error {
+	if len(a.cfg.Sensors) == 0 {
+		return nil
+	}
+	var simulator bus.Simulator
+	if opts.Pi != nil {
+		simulator = opts.Pi
+	} else if simulates(a.cfg.Sensors) {
+		simulator = simulated.New(simulated.Options{})
+	}
+	set := bus.NewSet(simulator)
+	a.close = append(a.close, set.Close)
+	p, err := newPublisher(a.cfg, a.journal, a.server, opts.Observe, a.log)
+	if err != nil {
+		return err
+	}
+	a.sensors = sensors.NewSupervisor(a.cfg.Sensors, sensors.SupervisorOptions{
+		Buses: set, Reading: p.reading, Status: p.status, Log: a.log,
+	})
+	return nil
+}
+
+func simulates(configs []sensors.Config) bool {
+	for _, c := range configs {
+		if strings.HasPrefix(c.Bus, "simulated") {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *Agent) closeAll() error {
+	var err error
+	for i := len(a.close) - 1; i >= 0; i-- {
+		err = errors.Join(err, a.close[i]())
+	}
+	a.close = nil
+	return err
+}
+
+// Run works until ctx ends, or until the listeners cannot be opened. It stops what makes data before
+// what carries it away, so that nothing that was taken in is left behind in memory. An Agent runs
+// once.
+func (a *Agent) Run(ctx context.Context) error {
+	stages := []func(context.Context) error{} // from the upstream to the sensors
+	for _, b := range a.bridges {
+		stages = append(stages, b.Run)
+	}
+	stages = append(stages, a.server.Run)
+	if a.sensors != nil {
+		stages = append(stages, a.measure)
+	}
+	failed := make(chan error, len(stages))
+	stops := make([]func(), len(stages))
+	for i, run := range stages {
+		stops[i] = start(run, failed)
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	for i := len(stops) - 1; i >= 0; i-- {
+		stops[i]()
+	}
+	return errors.Join(err, a.closeAll())
+}
+
+// StopSensors ends measuring; everything else goes on. It may be called while Run runs.
+func (a *Agent) StopSensors() { a.stopSensors() }
+
+// start runs one part and returns what stops it and waits for its end.
+func start(run func(context.Context) error, failed chan<- error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		if err := run(ctx); err != nil && ctx.Err() == nil {
+			failed <- err
+		}
+	})
+	return func() {
+		cancel()
+		ended.Wait()
+	}
+}
+
+// measure runs the sensors until ctx ends or StopSensors is called.
+func (a *Agent) measure(ctx context.Context) error {
+	defer context.AfterFunc(ctx, a.stopSensors)()
+	return a.sensors.Run(a.measuring)
+}
+
+// Stats are figures of the parts.
+type Stats struct {
+	Journal journal.Stats
+	Readers []journal.ReaderInfo
+	Server  server.Stats
+	Bridges []bridge.Stats
+}
+
+// Stats may be called while Run runs.
+func (a *Agent) Stats() Stats {
+	s := Stats{Journal: a.journal.Stats(), Readers: a.journal.Readers(), Server: a.server.Stats()}
+	for _, b := range a.bridges {
+		s.Bridges = append(s.Bridges, b.Stats())
+	}
+	return s
+}
+
+// Losses returns what the journal had to drop.
+func (a *Agent) Losses() []journal.Loss { return a.journal.Losses() }
+
+// Subscribe calls f for each message that the local broker takes and filter matches, until cancel.
+// f must not block.
+func (a *Agent) Subscribe(filter string, f func(*broker.Message)) (cancel func(), err error) {
+	return a.server.Subscribe(filter, f)
+}

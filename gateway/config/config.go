@@ -1,0 +1,131 @@
+// Package config reads a gateway's YAML configuration.
+//
+// Load returns a configuration that is complete and possible, or every mistake in it: misspelt and
+// repeated keys, values of the wrong type or unit, repeated names, references to nothing, and values
+// that contradict each other, each with file, line, key and what to write instead. What Load returns
+// has its defaults filled in and needs no further checks. Text that came from the environment or
+// from another file, and passwords, never appear in an error or when the configuration is printed.
+//
+// It does not touch hardware or the network: whether a bus, a chip or an upstream exists is found
+// out when the gateway uses it. It does not watch files, and it does not write them.
+package config
+
+import (
+	"os"
+	"time"
+
+	"holdfast/sensors"
+)
+
+// Config is a complete gateway configuration. The zero value is not a valid one: the defaults that
+// the fields name are Load's. It belongs to the caller and shares nothing with other results of Load.
+type Config struct {
+	Device  Device
+	DataDir string // where everything durable lives; default /var/lib/holdfast
+	Broker  Broker
+	Journal Journal
+	Bridges []Bridge         // in the order in which the files first name them; may be empty
+	Sensors []sensors.Config // likewise; Options is typed, checked and has its defaults
+}
+
+// Device says who this gateway is.
+type Device struct {
+	ID string // one MQTT topic level of at most 64 bytes; default the host name
+}
+
+// Broker configures the embedded broker.
+type Broker struct {
+	// Listeners is empty only if the configuration says so ("listeners: []"): then the gateway
+	// serves no clients. The default is mqtt://127.0.0.1:1883.
+	Listeners []Endpoint
+	// Anonymous lets clients in without a name and password. The default is true if every listener
+	// is on a loopback address; on any other address the configuration has to say true itself.
+	Anonymous bool
+}
+
+// Endpoint is a place to listen on or to connect to, with the port filled in.
+type Endpoint struct {
+	Network string // for package net: "tcp"
+	Address string // for package net: "host:port"; a listener's host may be empty, its port 0
+	URL     string // as messages name it: "mqtt://host:port"
+}
+
+// WhenFull says what the journal does with a new message when it is at a limit.
+type WhenFull string
+
+// The policies for a full journal.
+const (
+	DropOldest WhenFull = "drop-oldest" // make room by giving up the oldest records, counted and reported
+	RefuseNew  WhenFull = "refuse-new"  // keep what is there and refuse what comes
+)
+
+// Journal bounds the durable log.
+type Journal struct {
+	MaxSize     int64         // bytes on disk, at least 32 MiB; default 2 GiB
+	KeepFree    int64         // bytes left free on the file system; 0 leaves none; default 256 MiB
+	MaxAge      time.Duration // older records are dropped; 0 means no limit; default 30 days
+	WhenFull    WhenFull      // default DropOldest
+	CommitEvery time.Duration // how long the gateway's own readings may wait for a shared commit; 0 means no wait; default 1 s
+}
+
+// Bridge is one connection to one upstream broker, which may have several addresses.
+type Bridge struct {
+	Name      string        // unique; one MQTT topic level of at most 64 bytes
+	Upstream  []Endpoint    // at least one, in order of preference
+	ClientID  string        // unique on each upstream address; default the device id
+	Username  string        // empty connects without
+	Password  Secret        // never set without Username [MQTT-3.1.2-22]
+	Window    int           // messages in flight, 1 to 65535; default 100
+	KeepAlive time.Duration // whole seconds, 1 s to 65535 s; default 30 s
+	Out       []Rule        // at least one, in the order of the file
+}
+
+// Rule sends what matches Filter upstream, under the local topic with Strip removed from its front,
+// if it starts with it, and Prefix put in its place.
+type Rule struct {
+	Filter string // MQTT topic filter, not a shared subscription
+	QoS    byte   // 0 or 1; default 1
+	Strip  string // default empty
+	Prefix string // default empty
+}
+
+// Options are Load's dependencies. The zero value knows no sensor driver.
+type Options struct {
+	Drivers  []sensors.Driver                 // the driver table, not changed
+	Hostname func() (string, error)           // default for device.id; nil means os.Hostname
+	Getenv   func(name string) (string, bool) // for ${env:NAME}; nil means os.LookupEnv
+}
+
+// Load reads files in order, each over the result of those before it; without files it returns the
+// defaults. The error, if any, is an Errors and the configuration is nil.
+func Load(files []string, opts Options) (*Config, error) {
+	if opts.Hostname == nil {
+		opts.Hostname = os.Hostname
+	}
+	if opts.Getenv == nil {
+		opts.Getenv = os.LookupEnv
+	}
+	l := newLoader(opts)
+	var roots []field
+	for _, name := range files {
+		root, err := parse(name)
+		if err != nil {
+			l.errs = append(l.errs, *err)
+			continue
+		}
+		roots = append(roots, root)
+	}
+	// Every other value may refer to the device's name, so all files settle it first.
+	for _, root := range roots {
+		l.device(root)
+	}
+	l.defaultDevice()
+	for _, root := range roots {
+		l.mapping(root, l.root)
+	}
+	l.finish()
+	if len(l.errs) > 0 {
+		return nil, l.errs.sorted(files)
+	}
+	return l.config, nil
+}

@@ -1,0 +1,222 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/sensors"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden file and the README's table of keys")
+
+// drivers is a table with every kind of bus and option.
+var drivers = []sensors.Driver{
+	{Name: "bme280", Bus: sensors.BusI2C, Addresses: []uint16{0x76, 0x77}},
+	{Name: "ads1115", Bus: sensors.BusI2C, Options: []sensors.Option{
+		{Name: "channel", Kind: sensors.OptionString, Required: true, Allowed: []string{"A0", "A1", "A2", "A3"}},
+		{Name: "label", Kind: sensors.OptionString},
+		{Name: "gain", Kind: sensors.OptionInt, Default: int64(1), Min: 1, Max: 8},
+		{Name: "rate", Kind: sensors.OptionInt, Default: int64(128)},
+		{Name: "scale", Kind: sensors.OptionFloat, Default: 1.0},
+		{Name: "settle", Kind: sensors.OptionDuration, Default: 10 * time.Millisecond},
+		{Name: "differential", Kind: sensors.OptionBool, Default: false},
+	}},
+	{Name: "ds18b20", Bus: sensors.BusW1},
+	{Name: "button", Bus: sensors.BusGPIO, Options: []sensors.Option{{Name: "line", Kind: sensors.OptionString, Required: true}}},
+	{Name: "cpu", Bus: sensors.BusNone},
+}
+
+const hidden = "/hidden\x01#"
+
+func options() Options {
+	env := map[string]string{"SECRET": hidden, "EVERY": "1m30s", "SETTLE": "5ms", "ID": "from-env", "DOLLAR": "${env:EVERY}$$"}
+	return Options{
+		Drivers:  drivers,
+		Hostname: func() (string, error) { return "pi", nil },
+		Getenv:   func(name string) (string, bool) { v, ok := env[name]; return v, ok },
+	}
+}
+
+// load writes each text to a file and loads them in order.
+func load(t *testing.T, texts ...string) (*Config, error) {
+	t.Helper()
+	dir := t.TempDir()
+	var files []string
+	for i, text := range texts {
+		name := filepath.Join(dir, string(rune('a'+i))+".yaml")
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, name)
+	}
+	c, err := Load(files, options())
+	if err != nil {
+		return c, errors.New(strings.ReplaceAll(err.Error(), dir+"/", ""))
+	}
+	return c, nil
+}
+
+func TestDefaults(t *testing.T) {
+	want := &Config{
+		Device:  Device{ID: "pi"},
+		DataDir: "/var/lib/holdfast",
+		Broker: Broker{
+			Listeners: []Endpoint{{Network: "tcp", Address: "127.0.0.1:1883", URL: "mqtt://127.0.0.1:1883"}},
+			Anonymous: true,
+		},
+		Journal: Journal{
+			MaxSize: 2 << 30, KeepFree: 256 << 20, MaxAge: 30 * 24 * time.Hour,
+			WhenFull: DropOldest, CommitEvery: time.Second,
+		},
+	}
+	for _, texts := range [][]string{nil, {"{}"}, {"broker: {}\njournal: {}\nbridges: []\nsensors: []\ndevice: {}"}} {
+		got, err := load(t, texts...)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: got %+v, %v, want %+v", texts, got, err, want)
+		}
+	}
+}
+
+func TestOverlay(t *testing.T) {
+	site, device := "testdata/good/site.yaml", "testdata/good/device.yaml"
+	got, err := Load([]string{site, device}, options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcp := func(address string) Endpoint {
+		return Endpoint{Network: "tcp", Address: address, URL: "mqtt://" + address}
+	}
+	want := &Config{
+		Device:  Device{ID: "greenhouse-1"},
+		DataDir: "/srv/holdfast",
+		Broker:  Broker{Listeners: []Endpoint{tcp("0.0.0.0:1883"), tcp("[::1]:1884")}, Anonymous: true},
+		Journal: Journal{
+			MaxSize: 4 << 30, KeepFree: 1_500_000_000, MaxAge: 36 * time.Hour,
+			WhenFull: RefuseNew, CommitEvery: time.Second,
+		},
+		Bridges: []Bridge{
+			{
+				Name: "cloud", Upstream: []Endpoint{tcp("broker.example:1883"), tcp("spare.example:1883")},
+				ClientID: "greenhouse-1", Username: "site", Password: "s3cret-${env:EVERY}",
+				Window: 200, KeepAlive: 30 * time.Second,
+				Out: []Rule{
+					{Filter: "sensors/+/temperature", QoS: 1, Strip: "sensors/"},
+					{Filter: "alarms/#", QoS: 1},
+				},
+			},
+			{
+				Name: "lan", Upstream: []Endpoint{tcp("192.168.1.2:1883")}, ClientID: "greenhouse-1-lan",
+				Window: 100, KeepAlive: 30 * time.Second, Out: []Rule{{Filter: "$SYS/#"}},
+			},
+		},
+		Sensors: []sensors.Config{
+			{
+				Name: "air", Driver: "bme280", Bus: "i2c-1", Address: 0x77,
+				Every: 90 * time.Second, Timeout: 250 * time.Millisecond, Options: map[string]any{},
+			},
+			{
+				Name: "soil", Driver: "ads1115", Bus: "simulated-2", Every: 10 * time.Second,
+				Options: map[string]any{
+					"channel": "A1", "gain": int64(1), "rate": int64(128), "scale": 2.0,
+					"settle": 5 * time.Millisecond, "differential": false,
+				},
+			},
+		},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+	}
+}
+
+func TestOverlayReplacesScalarsAndReportsEveryFile(t *testing.T) {
+	c, err := load(t, "data_dir: /a\njournal: {max_size: 1GiB}", "data_dir: /b")
+	if err != nil || c.DataDir != "/b" || c.Journal.MaxSize != 1<<30 {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	_, err = load(t, "data_dir: 1\njournal: {max_age: 5}", "data_dir: /b\nnonsense: 1", "]")
+	want := `a.yaml:1: data_dir: got 1, want a path: put it in quotes
+a.yaml:2: journal.max_age: got 5, want a unit after the number: ms, s, m, h or d
+b.yaml:2: nonsense: unknown key, want device, data_dir, broker, journal, bridges or sensors
+c.yaml:1: not YAML, here or in what starts here: did not find expected node content`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+func TestBusesAndListeners(t *testing.T) {
+	good := `
+broker: {listeners: [{url: "mqtt://localhost:0"}, {url: "mqtt://[::1]"}]}
+sensors:
+  - {name: a, driver: ds18b20}
+  - {name: b, driver: ds18b20, bus: w1}
+  - {name: c, driver: cpu, bus: simulated}
+  - {name: d, driver: button, line: GPIO17}
+  - {name: e, driver: bme280, bus: simulated, address: 118}
+`
+	c, err := load(t, good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !c.Broker.Anonymous || len(c.Sensors) != 5 || c.Sensors[4].Address != 0x76 {
+		t.Errorf("got %+v", c)
+	}
+	c, err = load(t, "broker: {listeners: []}")
+	if err != nil || len(c.Broker.Listeners) != 0 {
+		t.Errorf("got %+v, %v, want no listeners", c, err)
+	}
+}
+
+func TestHostname(t *testing.T) {
+	for _, host := range []func() (string, error){
+		func() (string, error) { return "", errors.New("no name") },
+		func() (string, error) { return "a/b", nil },
+	} {
+		opts := options()
+		opts.Hostname = host
+		_, err := Load(nil, opts)
+		want := "device.id: missing, and the host name cannot take its place: give it in a configuration file"
+		if err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	var n int64
+	k := size(&n, 0, "")
+	for text, want := range map[string]int64{
+		"1B": 1, "2KiB": 2048, "3MiB": 3 << 20, "2TiB": 2 << 40, "4kB": 4000, "5MB": 5e6, "6GB": 6e9, "0.5KiB": 512, "0B": 0,
+	} {
+		if err := k.parse(text); err != nil || n != want {
+			t.Errorf("%s: got %d, %v, want %d", text, n, err, want)
+		}
+	}
+	for _, text := range []string{"", "1", "B", "GiB", "1 GiB", "1e3B", "1gib", "-1B", "+1B", "1.2.3B", ".B", "NaNB", "0x10B", "8388608TiB"} {
+		if err := k.parse(text); err == nil {
+			t.Errorf("%q: got %d, want an error", text, n)
+		}
+	}
+}
+
+func TestDurations(t *testing.T) {
+	var d time.Duration
+	k := duration(&d, 0, "")
+	for text, want := range map[string]time.Duration{
+		"0s": 0, "1ms": time.Millisecond, "1d": 24 * time.Hour, "1d12h": 36 * time.Hour, "30d": 720 * time.Hour, "1h30m": 90 * time.Minute,
+	} {
+		if err := k.parse(text); err != nil || d != want {
+			t.Errorf("%s: got %v, %v, want %v", text, d, err, want)
+		}
+	}
+	for _, text := range []string{"", "0", "5", "d", "1d5", "-1s", "-1d", "1.5d", "1d-1h", "36501d", "99999999h", "1h1d", "1dd"} {
+		if err := k.parse(text); err == nil {
+			t.Errorf("%q: got %v, want an error", text, d)
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package config
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"holdfast/sensors"
+)
+
+// newLoader builds the tables of all keys over an empty configuration.
+func newLoader(opts Options) *loader {
+	c := new(Config)
+	l := &loader{opts: opts, config: c}
+	l.identity = newTable(
+		key{"id", "", "Name of this gateway in topics and client ids. Default: the host name.", level(&c.Device.ID)},
+	)
+	l.broker = newTable(
+		key{"listeners", "", "Where clients connect. Default: `mqtt://127.0.0.1:1883`; `[]` for none.",
+			overlaid(l, "a list of listeners", "url", &l.listeners, sameURL, listenerKeys)},
+		key{"anonymous", "", "Let clients in without a name. Default: `true` if every listener is on a loopback address.",
+			boolean(&c.Broker.Anonymous)},
+	)
+	j := &c.Journal
+	journal := newTable(
+		key{"max_size", "2GiB", "Most disk space that the journal takes.",
+			size(&j.MaxSize, 32<<20, "32MiB: two segments of up to 16MiB")},
+		key{"keep_free", "256MiB", "Space that the journal leaves free on the file system.", size(&j.KeepFree, 0, "0B")},
+		key{"max_age", "30d", "Older messages are dropped; `0s` for no limit.", duration(&j.MaxAge, 0, "")},
+		key{"when_full", "drop-oldest", "What gives way at a limit: the oldest message or the new one.",
+			choice(&j.WhenFull, string(DropOldest), string(RefuseNew))},
+		key{"commit_every", "1s", "How long the gateway's own readings may wait for a shared commit; `0s` for no wait.",
+			duration(&j.CommitEvery, 0, "")},
+	)
+	noDevice := kind{want: aMapping, decode: func(field) {}, table: l.identity}
+	l.root = newTable(
+		key{"device", "", "Who this gateway is.", noDevice}, // Load has read it before
+		key{"data_dir", "/var/lib/holdfast", "Directory for everything durable.", packed(&c.DataDir, "a path")},
+		key{"broker", "", "The embedded broker.", l.section(l.broker)},
+		key{"journal", "", "The durable log of messages.", l.section(journal)},
+		key{"bridges", "", "Connections to upstream brokers.",
+			overlaid(l, "a list of bridges", "name", &l.bridges, unchanged, l.bridgeKeys)},
+		key{"sensors", "", "What is measured.",
+			overlaid(l, "a list of sensors", "name", &l.sensors, unchanged, sensorKeys)},
+	)
+	l.defaults(l.root)
+	return l
+}
+
+func listenerKeys(e *Endpoint) *table {
+	return newTable(key{"url", required, "`mqtt://HOST:PORT`; without a host all addresses, without a port 1883.", endpoint(e, true)})
+}
+
+func (l *loader) bridgeKeys(b *Bridge) *table {
+	return newTable(
+		key{"name", required, "Name in status topics and messages.", level(&b.Name)},
+		key{"upstream", required, "Addresses of one broker or cluster, the preferred one first: `mqtt://HOST:PORT`.",
+			replaced(l, "a list of URLs", &b.Upstream, func(e *Endpoint) kind { return endpoint(e, false) })},
+		key{"client_id", "${device.id}", "MQTT client identifier, which has to be unique on the upstream.",
+			packed(&b.ClientID, "text of 1 to 65535 bytes")},
+		key{"username", "", "Name to connect with.", packed(&b.Username, "text of 1 to 65535 bytes")},
+		key{"password", "", "Password to connect with; best as `${file:PATH}` or `${env:NAME}`. Never printed.", password(&b.Password)},
+		key{"window", "100", "Most messages sent and not yet acknowledged.", number(&b.Window, 1, math.MaxUint16, "")},
+		key{"keep_alive", "30s", "MQTT keep alive in whole seconds.", keepAlive(&b.KeepAlive)},
+		key{"out", required, "What is sent upstream.",
+			replaced(l, "a list of rules", &b.Out, l.rule)},
+	)
+}
+
+// rule is one entry of a bridge's out list. It is replaced as a whole, so it is checked at once.
+func (l *loader) rule(r *Rule) kind {
+	t := newTable(
+		key{"filter", required, "Local topics to send.", filter(&r.Filter)},
+		key{"qos", "1", "Quality of service upstream: 0 or 1.",
+			number(&r.QoS, 0, 1, ": use 1, the journal keeps a message until the upstream has acknowledged it")},
+		key{"strip", "", "Removed from the front of the local topic if it is there.", part(&r.Strip)},
+		key{"prefix", "", "Put in front of what is left.", part(&r.Prefix)},
+	)
+	k := l.section(t)
+	k.decode = func(f field) {
+		if l.mapping(f, t) {
+			l.require(f, t)
+		}
+	}
+	return k
+}
+
+func sensorKeys(c *sensors.Config) *table {
+	t := newTable(
+		key{"name", required, "Name in topics.", level(&c.Name)},
+		key{"driver", required, "Kind of chip, from the table of drivers; it decides about further keys.", packed(&c.Driver, "a driver's name")},
+		key{"bus", "", "Where the chip is: `i2c-1`, `spi-0.0`, or `simulated`. Required for chips on I2C and SPI.", packed(&c.Bus, "a bus such as i2c-1")},
+		key{"address", "", "I2C address, such as `0x76`. Default: the driver's first.", number(&c.Address, 0x08, 0x77, ": an I2C address such as 0x76")},
+		key{"every", "10s", "Time between readings, at least 10ms.", duration(&c.Every, 10*time.Millisecond, "")},
+		key{"timeout", "", "Deadline of one reading. Default: the driver's.", duration(&c.Timeout, time.Millisecond, "")},
+	)
+	t.rest = make(map[string]field)
+	return t
+}
+
+// keepAlive has to fit the CONNECT packet's 16-bit field [MQTT-3.1.2.10].
+func keepAlive(to *time.Duration) kind {
+	k := duration(to, time.Second, "")
+	parse := k.parse
+	k.parse = func(s string) error {
+		if err := parse(s); err != nil {
+			return err
+		}
+		if *to%time.Second != 0 || *to > math.MaxUint16*time.Second {
+			return errors.New("want whole seconds, at most 65535s")
+		}
+		return nil
+	}
+	return k
+}
+
+func unchanged(s string) string { return s }
+
+func sameURL(s string) string {
+	var e Endpoint
+	if endpoint(&e, true).parse(s) != nil {
+		return s
+	}
+	return e.URL
+}
+
+// device reads the device section of one file.
+func (l *loader) device(root field) {
+	if root.node.Kind != yaml.MappingNode {
+		return // reported later
+	}
+	for i := 0; i+1 < len(root.node.Content); i += 2 {
+		if k := root.node.Content[i]; k.Value == "device" {
+			l.mapping(root.child(k, root.node.Content[i+1]), l.identity)
+			return
+		}
+	}
+}
+
+// defaultDevice settles the device's name after all files.
+func (l *loader) defaultDevice() {
+	id := &l.config.Device.ID
+	if _, given := l.identity.given["id"]; !given {
+		name, err := l.opts.Hostname()
+		if err != nil || !isLevel(name) {
+			l.errs = append(l.errs, Error{Key: "device.id", Text: "missing, and the host name cannot take its place: give it in a configuration file"})
+		}
+		*id = name
+	}
+	l.deviceID = *id
+	if l.deviceID == "" {
+		l.deviceID = "invalid" // reported, and not to be reported at every reference
+	}
+}
+
+// finish checks what only the sum of all files tells, and completes the configuration.
+func (l *loader) finish() {
+	l.finishBroker()
+	l.finishBridges()
+	l.finishSensors()
+}
+
+func (l *loader) finishBroker() {
+	b := &l.config.Broker
+	if _, given := l.broker.given["listeners"]; !given {
+		e := &element[Endpoint]{}
+		_ = endpoint(&e.value, true).parse("mqtt://127.0.0.1:" + defaultPort)
+		l.listeners = append(l.listeners, e)
+	}
+	local := true
+	for _, e := range l.listeners {
+		b.Listeners = append(b.Listeners, e.value)
+		if e.value.Address == "" || e.value.loopback() {
+			continue
+		}
+		local = false
+		if !b.Anonymous {
+			l.errorf(e.given["url"], "other devices can connect here, and without a password: set broker.anonymous to true if they may, or listen on 127.0.0.1")
+		}
+	}
+	if _, given := l.broker.given["anonymous"]; !given {
+		b.Anonymous = local
+	}
+}
+
+func (l *loader) finishBridges() {
+	type client struct{ id, address string }
+	owner := make(map[client]field)
+	for _, e := range l.bridges {
+		l.require(e.at, e.table)
+		b := e.value
+		at, given := e.given["password"]
+		if _, named := e.given["username"]; given && !named {
+			l.errorf(at, "a password needs a username beside it")
+		}
+		for _, name := range []string{"upstream", "out"} {
+			if at, given := e.given[name]; given && len(at.node.Content) == 0 {
+				l.errorf(at, "is empty: want at least one entry")
+			}
+		}
+		var addresses []string
+		for _, u := range b.Upstream {
+			if u.Address != "" && slices.Contains(addresses, u.Address) {
+				l.errorf(e.given["upstream"], "the same address is given twice")
+			}
+			addresses = append(addresses, u.Address)
+		}
+		for _, address := range slices.Compact(slices.Sorted(slices.Values(addresses))) {
+			c := client{b.ClientID, address}
+			if first, taken := owner[c]; taken && address != "" && b.ClientID != "" {
+				at, given := e.given["client_id"]
+				if !given {
+					at = e.at.key("client_id")
+				}
+				l.errorf(at, "%s has the same one on the same upstream, where each would push the other out: give them different ones", first.path)
+				break
+			}
+			owner[c] = e.at
+		}
+		l.config.Bridges = append(l.config.Bridges, b)
+	}
+}

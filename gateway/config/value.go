@@ -1,0 +1,223 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"holdfast/broker"
+)
+
+// The functions below make the kinds of scalar values. Each stores through its first argument, and
+// its errors say what is wanted without repeating the text, which may be secret.
+
+func text(to *string, want string, valid func(string) bool) kind {
+	return kind{want: want, types: []string{"!!str", "!!timestamp"}, parse: func(s string) error {
+		if !valid(s) {
+			return errors.New("want " + want)
+		}
+		*to = s
+		return nil
+	}}
+}
+
+func boolean(to *bool) kind {
+	return kind{want: "true or false", types: []string{"!!bool"}, parse: func(s string) error {
+		switch strings.ToLower(s) {
+		case "true":
+			*to = true
+		case "false":
+			*to = false
+		default:
+			return errors.New("want true or false")
+		}
+		return nil
+	}}
+}
+
+// number is a whole number, in decimal or as 0x76.
+func number[T ~int | ~int64 | ~uint8 | ~uint16](to *T, low, high int64, why string) kind {
+	want := "a whole number"
+	if low != math.MinInt64 || high != math.MaxInt64 {
+		want = fmt.Sprintf("a whole number from %d to %d", low, high)
+	}
+	return kind{want: want, types: []string{"!!int"}, parse: func(s string) error {
+		n, err := strconv.ParseInt(s, 0, 64)
+		if err != nil || n < low || n > high {
+			return errors.New("want " + want + why)
+		}
+		*to = T(n)
+		return nil
+	}}
+}
+
+func choice[T ~string](to *T, allowed ...string) kind {
+	return kind{want: oneOf(allowed), types: []string{"!!str"}, parse: func(s string) error {
+		for _, a := range allowed {
+			if s == a {
+				*to = T(a)
+				return nil
+			}
+		}
+		return errors.New("want " + oneOf(allowed))
+	}}
+}
+
+var units = []struct {
+	name  string
+	bytes float64
+}{
+	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
+	{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"B", 1},
+}
+
+// size is a number of bytes, at least low.
+func size(to *int64, low int64, least string) kind {
+	const want = "a size such as 256MiB"
+	return kind{want: want, parse: func(s string) error {
+		digits := strings.TrimRightFunc(s, unicode.IsLetter)
+		n, err := strconv.ParseFloat(digits, 64)
+		if err != nil || strings.Trim(digits, "0123456789.") != "" {
+			return errors.New("want " + want)
+		}
+		for _, u := range units {
+			if s[len(digits):] != u.name {
+				continue
+			}
+			switch n *= u.bytes; {
+			case n >= math.MaxInt64:
+				return errors.New("want less: no disk is that large")
+			case int64(n) < low:
+				return errors.New("want at least " + least)
+			}
+			*to = int64(n)
+			return nil
+		}
+		return errors.New("want a unit after the number: B, KiB, MiB, GiB, TiB, kB, MB or GB")
+	}}
+}
+
+// duration is a time span of at least low.
+func duration(to *time.Duration, low time.Duration, why string) kind {
+	const want = "a duration such as 500ms, 10s, 1h30m or 30d"
+	return kind{want: want, parse: func(s string) error {
+		if s != "" && strings.Trim(s, "0123456789.") == "" {
+			return errors.New("want a unit after the number: ms, s, m, h or d")
+		}
+		d, err := parseDuration(s)
+		switch {
+		case err != nil:
+			return errors.New("want " + want)
+		case d < low:
+			return fmt.Errorf("want at least %v%s", low, why)
+		}
+		*to = d
+		return nil
+	}}
+}
+
+// parseDuration adds days in front to the durations of package time: "30d", "1d12h".
+func parseDuration(s string) (time.Duration, error) {
+	before, rest, found := strings.Cut(s, "d")
+	if !found {
+		return time.ParseDuration(s)
+	}
+	const day, most = 24 * time.Hour, 100 * 365 // days, far from an overflow
+	days, err := strconv.ParseUint(before, 10, 16)
+	if err != nil || days > most {
+		return 0, errors.New("not a number of days")
+	}
+	if rest == "" {
+		return time.Duration(days) * day, nil
+	}
+	d, err := time.ParseDuration(rest)
+	if err != nil || d < 0 || d > day {
+		return 0, errors.New("not a part of a day")
+	}
+	return time.Duration(days)*day + d, nil
+}
+
+// errCredentials is the one error about a text that is not secret as a rule, and is so here.
+var errCredentials = errors.New("want a URL without a name or password: they have keys of their own")
+
+const defaultPort = "1883" // IANA "mqtt"
+
+// endpoint is an MQTT URL. A listener's host may be empty, for all addresses, and its port 0, for
+// any that is free.
+func endpoint(to *Endpoint, listen bool) kind {
+	const want = "mqtt://HOST or mqtt://HOST:PORT"
+	return kind{want: want, types: []string{"!!str"}, parse: func(s string) error {
+		if strings.Contains(s, "@") {
+			return errCredentials
+		}
+		u, err := url.Parse(s)
+		switch {
+		case err != nil || u.Scheme != "mqtt":
+			return errors.New("want " + want + ": mqtt is the only scheme supported")
+		case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "":
+			return errors.New("want " + want + " and nothing after it")
+		case u.Hostname() == "" && !listen:
+			return errors.New("want " + want + ": there is no host")
+		}
+		port := u.Port()
+		if port == "" {
+			port = defaultPort
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 && !listen {
+			return errors.New("want a port from 1 to 65535")
+		}
+		address := net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+		*to = Endpoint{Network: "tcp", Address: address, URL: "mqtt://" + address}
+		return nil
+	}}
+}
+
+// loopback reports whether only this device can reach the endpoint. A host name other than localhost
+// can mean anything.
+func (e Endpoint) loopback() bool {
+	host, _, _ := net.SplitHostPort(e.Address)
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// level is a name that becomes one level of a topic.
+func level(to *string) kind {
+	return text(to, "1 to 64 bytes without / + # or control characters, not starting with $", isLevel)
+}
+
+func isLevel(s string) bool {
+	return s != "" && len(s) <= 64 && s[0] != '$' && !strings.ContainsAny(s, "/+#") && !strings.ContainsFunc(s, unicode.IsControl)
+}
+
+// filter is what a rule may select.
+func filter(to *string) kind {
+	return text(to, `a topic filter: "+" and "#" alone in their level, "#" last, not shared`, func(s string) bool {
+		return broker.CheckFilter(s) == nil && !strings.HasPrefix(s, broker.SharedPrefix)
+	})
+}
+
+// part is the front of a topic, or nothing.
+func part(to *string) kind {
+	return text(to, `the front of a topic: no "+", "#" or U+0000`, func(s string) bool {
+		return s == "" || broker.CheckTopic(s) == nil
+	})
+}
+
+// packed is a string that fits into an MQTT packet [MQTT-1.5.3, MQTT-1.5.4].
+func packed(to *string, want string) kind {
+	return text(to, want, func(s string) bool {
+		return s != "" && len(s) <= math.MaxUint16 && !strings.ContainsRune(s, 0)
+	})
+}
+
+func password(to *Secret) kind {
+	k := packed((*string)(to), "text of 1 to 65535 bytes")
+	k.secret = true
+	return k
+}
