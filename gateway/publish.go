@@ -51,11 +51,11 @@ type readingPayload struct {
 	Seq   uint64 `json:"seq"`
 }
 
-// number is printed with at most six decimals, which no sensor exceeds, and no exponent.
+// number is printed with at most six decimals, which no sensor exceeds, no exponent, and no -0.
 type number float64
 
 func (n number) MarshalJSON() ([]byte, error) {
-	return strconv.AppendFloat(nil, math.Round(float64(n)*1e6)/1e6, 'f', -1, 64), nil
+	return strconv.AppendFloat(nil, math.Round(float64(n)*1e6)/1e6+0, 'f', -1, 64), nil
 }
 
 // stamp is a time in UTC with milliseconds, or null if there is none.

@@ -2,7 +2,6 @@ package sensors
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -45,9 +44,6 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// errHangs is why a reading ended that did not end.
-var errHangs = errors.New("hangs")
-
 // read takes one reading of p. It is false if ctx ended while the bus hangs.
 func (w *worker) read(ctx context.Context, p *patient) bool {
 	timeout := p.config.Timeout
@@ -78,7 +74,7 @@ func (w *worker) read(ctx context.Context, p *patient) bool {
 		return false
 	}
 	// Nothing can end a transfer that the kernel does not. Until it returns, the bus is not touched.
-	p.fail(fmt.Errorf("%w: %w", late, errHangs))
+	p.fail(fmt.Errorf("%w: the bus hangs", late))
 	for _, other := range w.patients {
 		if other != p {
 			other.report(StateFailing, fmt.Sprintf("the bus hangs in a reading of %s", p.config.Name))

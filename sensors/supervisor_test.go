@@ -1,0 +1,342 @@
+package sensors_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"holdfast/sensors"
+	"holdfast/sensors/bus"
+	"holdfast/sensors/simulated"
+)
+
+// watch runs a supervisor in a bubble, where time passes when everybody waits.
+type watch struct {
+	t    *testing.T
+	stop func()
+
+	mu       sync.Mutex
+	readings map[string][]sensors.Reading // by sensor
+	statuses map[string][]sensors.Status
+}
+
+func supervise(t *testing.T, set *bus.Set, drivers []sensors.Driver, configs ...sensors.Config) *watch {
+	w := &watch{t: t, readings: map[string][]sensors.Reading{}, statuses: map[string][]sensors.Status{}}
+	s := sensors.NewSupervisor(configs, sensors.SupervisorOptions{
+		Buses: set, Drivers: drivers,
+		Reading: func(r sensors.Reading) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.readings[r.Sensor] = append(w.readings[r.Sensor], r)
+		},
+		Status: func(s sensors.Status) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.statuses[s.Sensor] = append(w.statuses[s.Sensor], s)
+		},
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	w.stop = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("run: %v", err)
+		}
+	}
+	return w
+}
+
+// times are when a sensor was read.
+func (w *watch) times(sensor string) (at []time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.readings[sensor] {
+		if len(at) == 0 || r.Time != at[len(at)-1] {
+			at = append(at, r.Time)
+		}
+	}
+	return at
+}
+
+func (w *watch) states(sensor string) (s []sensors.State) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, st := range w.statuses[sensor] {
+		s = append(s, st.State)
+	}
+	return s
+}
+
+func (w *watch) last(sensor string) sensors.Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := w.statuses[sensor]
+	if len(all) == 0 {
+		return sensors.Status{}
+	}
+	return all[len(all)-1]
+}
+
+// onGrid checks that a sensor was read n times, every interval.
+func (w *watch) onGrid(sensor string, n int, every time.Duration) {
+	w.t.Helper()
+	at := w.times(sensor)
+	if len(at) != n {
+		w.t.Errorf("%s: %d readings, want %d", sensor, len(at), n)
+	}
+	for i := 1; i < len(at); i++ {
+		if d := at[i].Sub(at[i-1]) - every; d.Abs() > every/20 {
+			w.t.Errorf("%s: reading %d came %v after the one before, want %v", sensor, i, at[i].Sub(at[i-1]), every)
+		}
+	}
+}
+
+func config(name, driver, bus string, every time.Duration) sensors.Config {
+	c := sensors.Config{Name: name, Driver: driver, Bus: bus, Every: every, Options: map[string]any{}}
+	for _, d := range sensors.Drivers() {
+		if d.Name == driver {
+			for _, o := range d.Options {
+				if o.Default != nil {
+					c.Options[o.Name] = o.Default
+				}
+			}
+		}
+	}
+	return c
+}
+
+// TestOneHungBusAndOneFailingSensorDelayNobody uses the real drivers over simulated chips.
+func TestOneHungBusAndOneFailingSensorDelayNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pi := simulated.New(simulated.Options{})
+		pi.Bus("simulated-2").Chip(0x48).Nack(true)
+		w := supervise(t, bus.NewSet(pi), nil,
+			config("hung", "bme280", "simulated-1", time.Second),
+			config("beside", "ads1115", "simulated-1", time.Second),
+			config("failing", "ads1115", "simulated-2", time.Second),
+			config("neighbour", "bme280", "simulated-2", time.Second),
+			config("other", "bme280", "simulated-3", time.Second),
+			config("board", "cpu", "simulated", 2*time.Second),
+			config("soil", "ds18b20", "simulated", 3*time.Second))
+		time.Sleep(60 * time.Second)
+		pi.Bus("simulated-1").Hang()
+		time.Sleep(300 * time.Second)
+		w.onGrid("neighbour", 360, time.Second)
+		w.onGrid("other", 360, time.Second)
+		w.onGrid("board", 180, 2*time.Second)
+		w.onGrid("soil", 120, 3*time.Second)
+		if n := len(w.times("hung")); n != 60 {
+			t.Errorf("hung: %d readings, want those before", n)
+		}
+		victims := w.last("hung").Reason + "; " + w.last("beside").Reason // whichever was read first
+		if !strings.Contains(victims, "s: the bus hangs") || !strings.Contains(victims, "the bus hangs in a reading of ") {
+			t.Errorf("reasons %q", victims)
+		}
+		for _, name := range []string{"hung", "beside"} {
+			if s := w.last(name); s.State != sensors.StateFailing || len(w.states(name)) != 2 {
+				t.Errorf("%s: %+v", name, s)
+			}
+		}
+		if s := w.last("failing"); s.State != sensors.StateAbsent || len(w.states("failing")) != 1 || len(w.times("failing")) != 0 {
+			t.Errorf("failing: %+v, %d statuses, %d readings", s, len(w.states("failing")), len(w.times("failing")))
+		}
+		pi.Bus("simulated-1").Release()
+		time.Sleep(3 * time.Second)
+		for _, name := range []string{"hung", "beside"} {
+			if s := w.last(name); s.State != sensors.StateOK || s.Reason != "" {
+				t.Errorf("%s after the release: %+v", name, s)
+			}
+		}
+		pi.Bus("simulated-1").Hang()
+		time.Sleep(10 * time.Second)
+		w.stop() // does not wait for the bus
+		pi.Bus("simulated-1").Release()
+		time.Sleep(time.Second)
+	})
+}
+
+func TestUnpluggedSensorComesBackWithRightValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pi := simulated.New(simulated.Options{})
+		w := supervise(t, bus.NewSet(pi), nil, config("air", "bme280", "simulated", 10*time.Second))
+		time.Sleep(time.Minute)
+		pi.Bus("simulated").Chip(0x76).Unplug()
+		time.Sleep(time.Hour)
+		n := len(w.times("air"))
+		pi.Bus("simulated").Chip(0x76).Replug()
+		time.Sleep(5 * time.Minute)
+		w.stop()
+		if n != 6 || len(w.times("air")) < n+20 {
+			t.Errorf("%d readings before, %d at the end", n, len(w.times("air")))
+		}
+		want := []sensors.State{sensors.StateOK, sensors.StateAbsent, sensors.StateOK}
+		if !slices.Equal(w.states("air"), want) {
+			t.Errorf("states %v, want %v", w.states("air"), want)
+		}
+		var humidity []float64
+		for _, r := range w.readings["air"] {
+			if r.Quantity == "humidity" {
+				humidity = append(humidity, r.Value)
+			}
+		}
+		for _, h := range humidity {
+			if math.Abs(h-humidity[0]) > 10 {
+				t.Errorf("humidity %v: the chip was not set up again", h)
+			}
+		}
+	})
+}
+
+// script is a driver whose every call a test decides.
+func script(name string, timeout time.Duration, sense func(ctx context.Context, n int) ([]sensors.Measurement, error)) (sensors.Driver, *scripted) {
+	s := &scripted{sense: sense}
+	return sensors.Driver{
+		Name: name, Quantities: []sensors.Quantity{{Name: "v", Unit: "V"}}, Timeout: timeout,
+		Open: func(context.Context, sensors.Config, *bus.Set) (sensors.Sensor, error) {
+			s.opened++
+			return s, nil
+		},
+	}, s
+}
+
+type scripted struct {
+	sense                 func(ctx context.Context, n int) ([]sensors.Measurement, error)
+	calls, opened, closed int
+	at                    []time.Time
+}
+
+func (s *scripted) Sense(ctx context.Context) ([]sensors.Measurement, error) {
+	s.calls++
+	s.at = append(s.at, time.Now())
+	return s.sense(ctx, s.calls)
+}
+
+func (s *scripted) Close() error { s.closed++; return nil }
+
+func volt(v float64) []sensors.Measurement {
+	return []sensors.Measurement{{Quantity: "v", Value: v, Unit: "V"}}
+}
+
+func TestFailuresAreRetriedWithBackoffAndANewDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, s := script("d", time.Second, func(_ context.Context, n int) ([]sensors.Measurement, error) {
+			switch {
+			case n == 2:
+				panic("driver is broken")
+			case n == 3:
+				return volt(math.NaN()), nil
+			case n == 4:
+				return []sensors.Measurement{{Quantity: "w", Value: 1, Unit: "W"}}, nil
+			case n > 4 && n < 20:
+				return volt(1), fmt.Errorf("%w: unplugged", bus.ErrAbsent)
+			}
+			return volt(1), nil
+		})
+		w := supervise(t, nil, []sensors.Driver{d}, config("s", "d", "", 10*time.Second))
+		time.Sleep(time.Hour)
+		w.stop()
+		if s.opened != 19 || s.closed != 19 {
+			t.Errorf("opened %d and closed %d times, want a new device after each of 18 failures", s.opened, s.closed)
+		}
+		for n := 2; n < 19; n++ { // calls are counted from 1
+			wait := s.at[n].Sub(s.at[n-1])
+			most := min(time.Minute, time.Second<<(n-2))
+			if wait < most/2 || wait > most {
+				t.Errorf("failure %d was followed after %v, want %v to %v", n-1, wait, most/2, most)
+			}
+		}
+		want := []sensors.State{sensors.StateOK, sensors.StateFailing, sensors.StateFailing, sensors.StateFailing, sensors.StateAbsent, sensors.StateOK}
+		if !slices.Equal(w.states("s"), want) {
+			t.Errorf("states %v, want %v", w.states("s"), want)
+		}
+		all := w.statuses["s"]
+		if all[1].Since != all[3].Since || all[3].Since == all[4].Since || all[4].LastGood != all[0].LastGood {
+			t.Errorf("since and last good: %+v", all)
+		}
+		for i, r := range w.readings["s"] {
+			if r.Value != 1 {
+				t.Errorf("reading %d: %+v", i, r)
+			}
+		}
+	})
+}
+
+func TestMissedReadingsAreNotMadeUpFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, _ := script("d", 10*time.Second, func(_ context.Context, n int) ([]sensors.Measurement, error) {
+			if n == 3 {
+				time.Sleep(5500 * time.Millisecond)
+			}
+			return volt(1), nil
+		})
+		w := supervise(t, nil, []sensors.Driver{d}, config("s", "d", "", time.Second))
+		time.Sleep(20 * time.Second)
+		w.stop()
+		at := w.times("s")
+		if len(at) != 15 {
+			t.Errorf("%d readings in 20 s with a pause of 5.5 s, want 15", len(at))
+		}
+		for i, a := range at {
+			if off := a.Sub(at[0]) % time.Second; i != 2 && off != 0 {
+				t.Errorf("reading %d is %v off the grid", i, off)
+			}
+		}
+	})
+}
+
+func TestALateAnswerIsNotAReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, s := script("d", time.Second, func(ctx context.Context, n int) ([]sensors.Measurement, error) {
+			switch n {
+			case 1: // ignores its deadline
+				time.Sleep(time.Minute)
+			case 2: // notices it
+				<-ctx.Done()
+				return volt(9), context.Cause(ctx)
+			case 3: // notices it, and says nothing
+				<-ctx.Done()
+			}
+			if n <= 3 {
+				return volt(9), nil
+			}
+			return volt(1), nil
+		})
+		w := supervise(t, nil, []sensors.Driver{d}, config("s", "d", "", time.Second))
+		time.Sleep(2 * time.Minute)
+		w.stop()
+		if len(w.readings["s"]) == 0 || s.opened != 4 {
+			t.Errorf("%d readings, opened %d times", len(w.readings["s"]), s.opened)
+		}
+		for _, r := range w.readings["s"] {
+			if r.Value != 1 {
+				t.Errorf("late answer became a reading: %+v", r)
+			}
+		}
+		if st := w.statuses["s"][0]; st.State != sensors.StateFailing || !strings.Contains(st.Reason, "no answer within 1s") {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+func TestRunEndsDuringAReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, s := script("d", time.Hour, func(ctx context.Context, _ int) ([]sensors.Measurement, error) {
+			<-ctx.Done()
+			return nil, errors.New("interrupted")
+		})
+		w := supervise(t, nil, []sensors.Driver{d}, config("s", "d", "", time.Second))
+		time.Sleep(time.Minute)
+		w.stop()
+		if len(w.statuses["s"]) != 0 || s.closed != 1 {
+			t.Errorf("the end became a failure: %+v, closed %d times", w.statuses["s"], s.closed)
+		}
+	})
+}
