@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race lint arm64 fuzz crash cross bench clean setup
+.PHONY: help build run test race states lint arm64 fuzz crash cross bench clean setup
 
 export CGO_ENABLED = 0
 
@@ -12,10 +12,10 @@ FUZZTIME = 30s
 KILLS    = 200
 BENCH    = .
 
-# Run for arm64 under QEMU, but for tests that start their own binary again: the kernel does not know
+# Run for arm64 under QEMU, but for tests that start binaries of their own: the kernel does not know
 # arm64 programs.
 ARM64_PACKAGES = ./broker/... ./sensors/... ./gateway/config
-ARM64_SKIP     = ^TestKill
+ARM64_SKIP     = ^Test(Kill|Mutants)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,10 +26,13 @@ build: ## Build bin/holdfast for this machine
 run: build ## Build and run the demo; ARGS="--for 60s" and others are passed on
 	./bin/holdfast demo $(ARGS)
 
-test: setup lint race arm64 cross ## Everything: set-up, lint, race, arm64, cross
+test: setup lint race states arm64 cross ## Everything: set-up, lint, race, states, arm64, cross
 
 race: ## All tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
+
+states: ## Thousands of states that a power cut could leave, and mistakes that they have to find
+	go test -run '^Test(Crash|Mutants)' -count 1 -timeout 15m ./broker/journal
 
 lint: ## gofmt, go vet, staticcheck
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt -w $$files"; exit 1; }
@@ -37,7 +40,7 @@ lint: ## gofmt, go vet, staticcheck
 	go tool staticcheck ./...
 
 arm64: ## Tests as arm64 binaries under QEMU; ARM64_PACKAGES says which
-	GOARCH=arm64 go test -exec qemu-aarch64-static -skip '$(ARM64_SKIP)' -timeout 15m $(ARM64_PACKAGES)
+	GOARCH=arm64 HOLDFAST_CRASH_STATES=500 go test -exec qemu-aarch64-static -skip '$(ARM64_SKIP)' -timeout 15m $(ARM64_PACKAGES)
 
 fuzz: ## Every fuzz target in turn, FUZZTIME=30s each
 	scripts/fuzz $(FUZZTIME)

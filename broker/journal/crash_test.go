@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -204,7 +205,11 @@ func (w *world) consume(r *journal.Reader, rng *rand.Rand, stop chan struct{}) {
 		held = slices.Delete(held, i, i+1)
 		now := w.disk.Now()
 		w.mu.Lock()
-		w.messages[binary.BigEndian.Uint64(d.Message.Payload)].acked[r.Name()] = now
+		if m := w.messages[binary.BigEndian.Uint64(d.Message.Payload)]; m != nil {
+			m.acked[r.Name()] = now
+		} else {
+			w.t.Errorf("%s: message %x was never appended, or settled for good", r.Name(), d.Message.Payload[:8])
+		}
 		w.mu.Unlock()
 		r.Ack(d.Seq)
 	}
@@ -401,4 +406,43 @@ func (w *world) checkState(j *journal.Journal, at int, newest []uint64) {
 			w.t.Errorf("producer %d: message %d is there without its counter, which is %d", p, newest[p], value)
 		}
 	}
+}
+
+// TestCrashGhosts has the sync of a segment's first batch fail although the disk has all of it. The
+// batch is written again elsewhere, and must not be found twice.
+func TestCrashGhosts(t *testing.T) {
+	for seed := range uint64(20) {
+		t.Run(fmt.Sprint("workload ", seed), func(t *testing.T) { testCrashGhosts(newWorld(t, 5*seed)) })
+	}
+}
+
+func testCrashGhosts(w *world) {
+	failed := false
+	w.disk.Fail = func(op simdisk.Op, name string) error {
+		if op == simdisk.Datasync && strings.HasSuffix(name, ".seg") && !failed {
+			failed = true
+			return errors.New("injected")
+		}
+		return nil
+	}
+	opts := w.opts
+	opts.FS = w.disk
+	j, err := journal.Open(opts)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r, err := j.OpenReader("fast")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for range 20 {
+		w.append(j, 0, []*journal.Reader{r}, w.rng)
+	}
+	if err := j.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	if !failed {
+		w.t.Fatal("no sync has failed")
+	}
+	w.cut(50)
 }

@@ -339,7 +339,11 @@ func (j *Journal) RangeRetained(f func(m *broker.Message, t Time) bool) {
 func (j *Journal) Losses() []Loss {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return slices.Clone(j.losses)
+	losses := slices.Clone(j.losses)
+	for _, l := range j.unlogged {
+		losses = append(losses, l.Loss)
+	}
+	return losses
 }
 
 // Close commits what is pending, writes a snapshot and frees the directory. Readers return ErrClosed.

@@ -95,10 +95,10 @@ func (r *Replay) Next(rng *rand.Rand) bool {
 	case Write, Allocate:
 		r.writes[s.inode] = append(r.writes[s.inode], s)
 	case Datasync:
-		f := r.image.file(s.inode)
+		f, kind := r.image.file(s.inode), rng.IntN(kinds)
 		for _, w := range r.writes[s.inode] {
 			if s.failed {
-				survive(f, w, rng, someSectors)
+				survive(f, w, rng, kind)
 			} else {
 				f.write(w)
 			}
