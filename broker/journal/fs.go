@@ -116,7 +116,7 @@ func (d *DirFS) Free() (int64, error) {
 	if err := unix.Statfs(d.dir, &st); err != nil {
 		return 0, &fs.PathError{Op: "statfs", Path: d.dir, Err: err}
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
 func (d *DirFS) Lock() (io.Closer, error) {

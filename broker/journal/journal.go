@@ -132,32 +132,33 @@ type Journal struct {
 	stop  chan struct{} // closed when the completer has ended
 	ended sync.WaitGroup
 
-	mu       sync.Mutex
-	room     sync.Cond // pending was taken, a spare came, or the journal is closing
-	pending  *batch
-	free     []*batch
-	closing  bool
-	nextSeq  uint64
-	dirty    []*Reader    // with acknowledgements that are not on disk
-	dirtyAt  time.Time    // since when
-	unlogged []readerLoss // losses that are not on disk; their readers are dirty
-	retryAt  time.Time    // after a failed commit: when to write acknowledgements and losses again
-	spare    *spare
-	spareErr error    // why there is none
-	starving bool     // the committer waits for one
-	unused   []string // files that a failed commit left without anything durable
-	full     bool     // RefuseNew, and no space but the reserve
-	state    map[string][]byte
-	retained map[string]retained
-	readers  map[string]*Reader
-	byID     map[uint64]*Reader
-	nextID   uint64
-	segments []*segment     // oldest first
-	losses   []Loss         // oldest first
-	snaps    []snapshotMark // on disk, oldest first; at most two
-	resnap   bool           // memory holds changes that failed to reach the log
-	recovery Recovery
-	closeErr error // of the last snapshot
+	mu        sync.Mutex
+	room      sync.Cond // pending was taken, a spare came, or the journal is closing
+	pending   *batch
+	free      []*batch
+	closing   bool
+	nextSeq   uint64
+	dirty     []*Reader    // with acknowledgements that are not on disk
+	dirtyAt   time.Time    // since when
+	unlogged  []readerLoss // losses that are not on disk; their readers are dirty
+	retryAt   time.Time    // after a failed commit: when to write acknowledgements and losses again
+	spare     *spare
+	spareErr  error    // why there is none
+	lastSpare bool     // whether there can be no other after it
+	starving  bool     // the committer waits for one
+	unused    []string // files that a failed commit left without anything durable
+	full      bool     // RefuseNew, and no space but the reserve
+	state     map[string][]byte
+	retained  map[string]retained
+	readers   map[string]*Reader
+	byID      map[uint64]*Reader
+	nextID    uint64
+	segments  []*segment     // oldest first
+	losses    []Loss         // oldest first
+	snaps     []snapshotMark // on disk, oldest first; at most two
+	resnap    bool           // memory holds changes that failed to reach the log
+	recovery  Recovery
+	closeErr  error // of the last snapshot
 
 	counters counters
 }

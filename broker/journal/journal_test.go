@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -109,14 +111,23 @@ func none(t testing.TB, r *Reader) {
 	}
 }
 
-// crash copies the directory as it is, which is what a SIGKILL leaves.
+// crash copies the directory as it is, which is what a SIGKILL leaves. Nobody may append meanwhile; if
+// the keeper changes names during the copy, it is made again.
 func crash(t testing.TB, dir string) string {
 	t.Helper()
-	to := t.TempDir()
-	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
+	for {
+		before, _ := filepath.Glob(filepath.Join(dir, "*"))
+		to := t.TempDir()
+		err := os.CopyFS(to, os.DirFS(dir))
+		after, _ := filepath.Glob(filepath.Join(dir, "*"))
+		switch {
+		case !slices.Equal(before, after) || errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			t.Fatal(err)
+		default:
+			return to
+		}
 	}
-	return to
 }
 
 func closeJournal(t testing.TB, j *Journal) {
@@ -255,7 +266,8 @@ func TestDropOldest(t *testing.T) {
 	if size > smallestSize {
 		t.Errorf("size: got %d, want at most %d", size, smallestSize)
 	}
-	j = open(t, dir, small)
+	// With more room nothing else is dropped while it is looked at.
+	j = open(t, dir, func(o *Options) { o.MaxSize, o.SegmentSize = 2*smallestSize, smallestPart })
 	defer closeJournal(t, j)
 	b = reader(t, j, "b")
 	b.Attach()

@@ -167,9 +167,10 @@ func (k *keeper) prepare() error {
 	default:
 		return nil
 	}
+	last := k.limit() != "" && len(k.free) == 0
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.spare, j.spareErr, j.starving = s, err, false
+	j.spare, j.spareErr, j.starving, j.lastSpare = s, err, false, last
 	j.full = j.full && s == nil
 	j.room.Broadcast()
 	return err
@@ -262,6 +263,8 @@ func (j *Journal) takeSpare() (*spare, error) {
 	}
 	s := j.spare
 	j.spare = nil
+	// What was taken in so far fits into this file. More is refused from now on, not after the next roll.
+	j.full = j.full || j.lastSpare && j.opts.WhenFull == RefuseNew
 	signal(j.tidy)
 	return s, nil
 }
