@@ -1,6 +1,9 @@
 package journal
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // batch is what one commit writes: a header's room, then frames. Frames are sealed only when the
 // segment that takes them is known, which may change if a write fails.
@@ -24,6 +27,7 @@ type item struct {
 	entry  Entry
 	seq    uint64
 	offset int   // of the frame in buf; 0 if it has none
+	length int   // of the frame's body
 	boot   int64 // boot time of the Append
 }
 
@@ -75,6 +79,9 @@ func (b *batch) add(e *Entry, size int, seq uint64, boot int64) {
 		start = 0
 	}
 	it.offset = start
+	if start > 0 {
+		it.length = b.frames[len(b.frames)-1].length
+	}
 	b.items = append(b.items, it)
 }
 
@@ -83,6 +90,21 @@ func (b *batch) frame(k kind, seq uint64, boot int64, buf []byte) {
 	start := len(b.buf)
 	b.frames = append(b.frames, frameAt{start, len(buf) - start - frameHeader, k, seq, boot})
 	b.buf = endFrame(buf)
+}
+
+// prepend puts a frame in front of all others.
+func (b *batch) prepend(k kind, seq uint64, boot int64, body []byte) {
+	n := align(frameHeader + len(body))
+	b.buf = grow(b.buf, n)
+	data := b.buf[headerSize:]
+	b.buf = b.buf[:len(b.buf)+n]
+	copy(b.buf[headerSize+n:], data)
+	copy(b.buf[headerSize+frameHeader:], body)
+	clear(b.buf[headerSize+frameHeader+len(body) : headerSize+n])
+	for i := range b.frames {
+		b.frames[i].offset += n
+	}
+	b.frames = slices.Insert(b.frames, 0, frameAt{headerSize, len(body), k, seq, boot})
 }
 
 // seal writes the headers of all frames for segment s.

@@ -234,9 +234,13 @@ func (c *committer) roll(b *batch, now clockReading) error {
 	}
 	c.leave()
 	c.j.mu.Lock()
+	readers := c.j.allReaders()
 	c.j.collectAcks(b) // with what was dropped to make room
 	c.j.mu.Unlock()
 	base := b.frames[0].seq
+	if len(readers) > 0 {
+		b.prepend(kindState, base, b.frames[0].boot, readers)
+	}
 	c.seg = &segment{
 		header: header{
 			salt: newSalt(), id: s.id, base: base, clock: now, bootID: c.j.bootID,
@@ -251,6 +255,28 @@ func (c *committer) roll(b *batch, now clockReading) error {
 	}
 	c.file, c.offset, c.written = s.file, headerSize, s.written
 	return nil
+}
+
+// allReaders returns the changes that make all readers what they are, for the front of a segment, and
+// has what they acknowledged written again, so that the log alone tells who is owed what if no snapshot
+// can be read. A crowd of readers that takes more than an eighth of a segment goes without. Called with
+// mu held.
+func (j *Journal) allReaders() []byte {
+	var changes []Change
+	for _, r := range j.readers {
+		changes = append(changes, r.registration())
+	}
+	body := appendChanges(nil, changes)
+	if len(changes) == 0 || int64(len(body)) > j.opts.SegmentSize/8 {
+		return nil
+	}
+	for _, r := range j.readers {
+		if !r.dirty {
+			r.dirty = true
+			j.dirty = append(j.dirty, r)
+		}
+	}
+	return body
 }
 
 // leave closes the current segment, which keeps what was synchronised.

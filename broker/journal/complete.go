@@ -90,7 +90,7 @@ func (j *Journal) apply(b *batch) (tidy bool) {
 			j.setRetained(e.Message, t)
 		}
 		for _, o := range e.Owed {
-			s.note(o.Reader.id, it.seq)
+			s.note(o.Reader.id, it.seq, it.length)
 			o.Reader.offer(Delivery{
 				Seq: it.seq, Message: e.Message, QoS: o.QoS, Retain: o.Retain, Time: t,
 			})

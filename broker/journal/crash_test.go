@@ -73,7 +73,9 @@ type message struct {
 }
 
 var (
-	readers   = []string{"fast", "odd", "dead"} // dead reads nothing, so that the oldest has to be dropped
+	// dead and alarm read nothing, so that the oldest has to be dropped; alarm is owed little, and has a
+	// higher priority, so that nothing of it has to be.
+	readers   = []string{"fast", "odd", "dead", "alarm"}
 	producers = 3
 )
 
@@ -115,7 +117,12 @@ func (w *world) live() {
 			w.t.Fatal(err)
 		}
 		owed = append(owed, r)
-		if name != "dead" {
+		if name == "alarm" {
+			if err := r.SetPriority(1); err != nil {
+				w.t.Fatal(err)
+			}
+		}
+		if name == "fast" || name == "odd" {
 			rng := simdisk.Random(w.rng.Uint64())
 			consumers.Go(func() { w.consume(r, rng, stop) })
 		}
@@ -145,7 +152,7 @@ func (w *world) append(j *journal.Journal, producer int, all []*journal.Reader, 
 	m := &message{producer: producer, committed: -1, retained: rng.IntN(10) == 0, acked: map[string]int{}}
 	var owed []journal.Owed
 	for _, r := range all {
-		if rng.IntN(3) > 0 {
+		if r.Name() == "alarm" && rng.IntN(20) == 0 || r.Name() != "alarm" && rng.IntN(3) > 0 {
 			m.owed = append(m.owed, r.Name())
 			owed = append(owed, journal.Owed{Reader: r, QoS: 1})
 		}
@@ -371,6 +378,9 @@ func (w *world) checkMissing(name string, at int, found map[uint64][]string, los
 		missing[i]++
 	}
 	for i, n := range missing {
+		if losses[i].Reader == "alarm" {
+			w.t.Errorf("%+v, although others were owed something", losses[i])
+		}
 		if n > losses[i].Count {
 			w.t.Errorf("%s: %d messages are missing, and the loss says %+v", name, n, losses[i])
 		}

@@ -65,7 +65,11 @@ func (d *diskScan) find(r *Reader, seq uint64) (Delivery, bool, error) {
 				}, true, nil
 			}
 		}
-		if d.more(r.j) {
+		switch more, gone := d.more(r.j); {
+		case gone: // what is still owed of it stands in another one
+			d.close()
+			continue
+		case more:
 			continue
 		}
 		seq = max(seq, d.finish(r))
@@ -119,15 +123,13 @@ func (d *diskScan) open(r *Reader, seq uint64) (bool, error) {
 	}
 }
 
-// more lets the scan go on where the segment has grown.
-func (d *diskScan) more(j *Journal) bool {
+// more lets the scan go on where the segment has grown, and says if it has left the log.
+func (d *diskScan) more(j *Journal) (more, gone bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if d.seg.end <= d.scanner.limit {
-		return false
-	}
-	d.scanner.limit = d.seg.end
-	return true
+	more = d.seg.end > d.scanner.limit
+	d.scanner.limit = max(d.scanner.limit, d.seg.end)
+	return more, d.seg.gone
 }
 
 // finish leaves the segment and returns the sequence number behind it.

@@ -165,7 +165,8 @@ type Journal struct {
 	snaps     []snapshotMark // on disk, oldest first; at most two
 	resnap    bool           // memory holds changes that failed to reach the log
 	recovery  Recovery
-	closeErr  error // of the last snapshot
+	closeErr  error  // of the last snapshot
+	before    Ledger // up to Open
 
 	counters counters
 }
@@ -177,7 +178,7 @@ type retained struct {
 }
 
 type counters struct {
-	commits, syncs, written, messages, failures, damaged atomic.Uint64
+	commits, syncs, written, messages, refused, failures, damaged atomic.Uint64
 }
 
 // Stats are totals since Open, and the present size.
@@ -186,6 +187,7 @@ type Stats struct {
 	Commits   uint64
 	Syncs     uint64 // fdatasync and directory syncs
 	Written   uint64 // bytes handed to the file system
+	Refused   uint64 // messages that Append did not take because the journal was full
 	Failures  uint64 // failed writes and syncs
 	Damaged   uint64 // bytes of segments that could not be read back
 	Size      int64  // bytes of all segments
@@ -195,6 +197,7 @@ type Stats struct {
 	Failed    bool // storage refuses writes
 	Retained  int
 	StateKeys int
+	Ledger    Ledger
 }
 
 // Stats returns figures for metrics.
@@ -204,8 +207,8 @@ func (j *Journal) Stats() Stats {
 	return Stats{
 		Messages: j.counters.messages.Load(),
 		Commits:  j.counters.commits.Load(), Syncs: j.counters.syncs.Load(),
-		Written: j.counters.written.Load(), Failures: j.counters.failures.Load(),
-		Damaged:  j.counters.damaged.Load(),
+		Written: j.counters.written.Load(), Refused: j.counters.refused.Load(), Failures: j.counters.failures.Load(),
+		Damaged: j.counters.damaged.Load(), Ledger: j.ledger(),
 		Segments: len(j.segments), Size: int64(len(j.segments)) * j.opts.SegmentSize,
 		NextSeq: j.nextSeq, Full: j.full, Failed: j.spareErr != nil,
 		Retained: len(j.retained), StateKeys: len(j.state),
@@ -258,6 +261,9 @@ func Open(opts Options) (*Journal, error) {
 		most: int(opts.MaxSize / opts.SegmentSize),
 	}
 	k.reserve = max(k.most, k.files+1) // max_size may have been larger
+	if j.before.Since.IsZero() {
+		j.before.Since = time.Now()
+	}
 	k.begin()
 	j.ended.Add(3)
 	go c.run()
@@ -287,6 +293,7 @@ func (j *Journal) append(e *Entry) error {
 			j.room.Wait()
 		}
 		if j.full && len(e.Owed) > 0 {
+			j.counters.refused.Add(1)
 			return ErrFull
 		}
 	}

@@ -3,7 +3,10 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -23,19 +26,27 @@ type spare struct {
 // segments out of the log and has the next file ready before the committer needs it.
 type keeper struct {
 	j         *Journal
-	lastID    uint64   // of a segment
-	snapshots uint64   // number of the newest snapshot
-	free      []string // names of files that hold nothing needed
-	files     int      // segment files, all told
-	most      int      // as many as max_size allows
-	reserve   int      // as many as there may be so that a loss can be written down
+	lastID    uint64    // of a segment
+	snapshots uint64    // number of the newest snapshot
+	free      []string  // names of files that hold nothing needed
+	files     int       // segment files, all told
+	most      int       // as many as max_size allows
+	reserve   int       // as many as there may be so that a loss can be written down
+	merges    bool      // not while the journal opens
+	noSpace   time.Time // when a file could not be made although there was said to be space
+	retired   []retired
 }
+
+// held is how many of the files that max_size allows are held back: one to write down what was
+// dropped, one to merge into.
+const held = 2
 
 func (k *keeper) run() {
 	j := k.j
 	defer j.ended.Done()
 	timer := time.NewTimer(keepInterval)
 	defer timer.Stop()
+	k.merges = true
 	for {
 		err := k.tidy()
 		if err != nil {
@@ -75,7 +86,7 @@ func (k *keeper) tidy() error {
 // giveBack removes files that are not needed soon, or at a limit not at all.
 func (k *keeper) giveBack() error {
 	keep := freeFiles
-	if k.files >= k.most || k.limit() == ReasonFree {
+	if k.files > k.most-held || k.limit() == ReasonFree {
 		keep = 0
 	}
 	for len(k.free) > keep {
@@ -102,10 +113,15 @@ func (k *keeper) snapshot() error {
 	return k.j.writeSnapshot(k.snapshots)
 }
 
+// recoveryNeeds says whether the older snapshot ends before s does. Called with mu held.
+func (j *Journal) recoveryNeeds(s *segment) bool {
+	return len(j.snaps) == 0 || !s.merged && s.id >= j.snaps[0].segment
+}
+
 // reclaimable says whether nobody needs s: no reader, and no recovery from either snapshot. Called
 // with mu held.
 func (j *Journal) reclaimable(s *segment) bool {
-	if len(j.snaps) == 0 || s.id >= j.snaps[0].segment {
+	if j.recoveryNeeds(s) {
 		return false
 	}
 	for id, in := range s.owed {
@@ -134,13 +150,17 @@ func (k *keeper) reclaim() {
 	}
 	clear(j.segments[len(kept):])
 	j.segments = kept
+	for len(k.retired) > 0 && len(j.snaps) > 1 && k.retired[0].snapshot < j.snaps[0].n {
+		k.free = append(k.free, k.retired[0].name)
+		k.retired = k.retired[1:]
+	}
 }
 
 // begin makes room before the first commit, so that a loss that has to be is on disk with it: a
 // journal that is cut off again and again just after it was opened does not grow.
 func (k *keeper) begin() {
 	k.reclaim()
-	k.makeRoom()
+	_, _ = k.makeRoom() // it is tried again, and told, when the keeper runs
 }
 
 // prepare has a spare ready, or says why not. Of the files that max_size allows, the last is made only
@@ -148,12 +168,12 @@ func (k *keeper) begin() {
 // dropped (committer.roll), so there is always a file that can be used again.
 func (k *keeper) prepare() error {
 	j := k.j
-	limit := k.makeRoom()
+	limit, failed := k.makeRoom()
 	j.mu.Lock()
 	need, starving := j.spare == nil, j.starving
 	j.mu.Unlock()
 	if !need {
-		return nil
+		return failed
 	}
 	var s *spare
 	var err error
@@ -165,7 +185,7 @@ func (k *keeper) prepare() error {
 	case starving:
 		err = fmt.Errorf("%w: no space for another segment", ErrFull)
 	default:
-		return nil
+		return failed
 	}
 	last := k.limit() != "" && len(k.free) == 0
 	j.mu.Lock()
@@ -173,33 +193,33 @@ func (k *keeper) prepare() error {
 	j.spare, j.spareErr, j.starving, j.lastSpare = s, err, false, last
 	j.full = j.full && s == nil
 	j.room.Broadcast()
-	return err
+	return errors.Join(failed, err)
 }
 
-// makeRoom returns the limit that keeps another file from being made, if there is one, and then drops
-// the oldest segment where no file is left, or refuses what comes.
-func (k *keeper) makeRoom() (limit string) {
+// makeRoom returns the limit that keeps another file from being made, if there is one, and then makes
+// way where no file is left, or refuses what comes.
+func (k *keeper) makeRoom() (limit string, err error) {
 	j := k.j
 	limit = k.limit()
 	j.mu.Lock()
 	out := limit != "" && j.spare == nil && len(k.free) == 0
 	j.full = out && j.opts.WhenFull == RefuseNew
 	j.mu.Unlock()
-	if (out || k.files >= k.most) && j.opts.WhenFull == DropOldest {
-		k.dropOldest(limit)
+	if out || k.files >= k.most-1 {
+		err = k.makeWay(limit)
+		k.reclaim()
 	}
-	return limit
+	return limit, err
 }
 
 // limit is the limit that keeps another file from being made; empty if none does.
 func (k *keeper) limit() string {
-	if k.files >= k.most-1 {
+	if k.files >= k.most-held {
 		return ReasonSize
 	}
-	if keep := k.j.opts.KeepFree; keep > 0 {
-		if free, err := k.j.fs.Free(); err == nil && free < keep+k.j.opts.SegmentSize {
-			return ReasonFree
-		}
+	free, err := k.j.fs.Free()
+	if err == nil && free < k.j.opts.KeepFree+k.j.opts.SegmentSize || time.Since(k.noSpace) < keepInterval {
+		return ReasonFree
 	}
 	return ""
 }
@@ -213,19 +233,38 @@ func (k *keeper) recycle() (*spare, error) {
 	}
 	k.free = k.free[:len(k.free)-1]
 	s, err := k.ready(to)
-	if err == nil {
-		s.written = k.j.opts.SegmentSize
+	if err != nil {
+		k.free = append(k.free, to)
+		return nil, err
 	}
-	return s, err
+	s.written = k.j.opts.SegmentSize
+	return s, nil
+}
+
+// newFile returns a file for a segment, named for good.
+func (k *keeper) newFile() (*spare, error) {
+	if len(k.free) > 0 {
+		return k.recycle()
+	}
+	return k.create()
 }
 
 func (k *keeper) create() (*spare, error) {
 	k.lastID++
-	s, err := k.ready(segmentName(k.lastID))
-	if s != nil || len(k.free) > 0 { // the file is there, whether or not it is of use
+	name := segmentName(k.lastID)
+	s, err := k.ready(name)
+	if err == nil {
 		k.files++
+		return s, nil
 	}
-	return s, err
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) { // a quota, perhaps: a limit like others
+		k.noSpace = time.Now()
+	}
+	if rm := k.j.fs.Remove(name); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
+		k.files++
+		k.free = append(k.free, name)
+	}
+	return nil, err
 }
 
 // ready reserves the file's blocks and makes its name durable.
@@ -241,7 +280,6 @@ func (k *keeper) ready(name string) (*spare, error) {
 	}
 	if err != nil {
 		f.Close()
-		k.free = append(k.free, name)
 		return nil, err
 	}
 	return &spare{id: k.lastID, file: f}, nil
@@ -269,26 +307,11 @@ func (j *Journal) takeSpare() (*spare, error) {
 	return s, nil
 }
 
-// dropOldest gives up the oldest segment. Its file is used again only when the loss is on disk: until
-// then it is not reclaimable.
-func (k *keeper) dropOldest(reason string) {
-	j := k.j
-	j.mu.Lock()
-	s := j.oldest()
-	if n := len(j.segments); n > 0 && j.segments[0] != s {
-		s = nil // the oldest is settled, and on its way out
-	}
-	j.mu.Unlock()
-	if s != nil {
-		k.drop(s, reason)
-	}
-}
-
 // oldest returns the oldest segment that somebody waits for, if it may be dropped. Called with mu
 // held.
 func (j *Journal) oldest() *segment {
 	for _, s := range j.segments {
-		if len(j.snaps) == 0 || s.id >= j.snaps[0].segment {
+		if j.recoveryNeeds(s) {
 			return nil
 		}
 		if j.waitsFor(s) {
@@ -308,19 +331,20 @@ func (j *Journal) waitsFor(s *segment) bool {
 	return false
 }
 
-// drop settles all that is owed in s.
-func (k *keeper) drop(s *segment, reason string) {
+// drop settles all that readers up to a priority are owed in s. All that they are owed before s must
+// have been dropped. It says whether there was anything.
+func (k *keeper) drop(s *segment, below int, reason string) bool {
 	j := k.j
 	debts := map[uint64]*debt{}
 	j.mu.Lock()
 	for id, in := range s.owed {
-		if r, ok := j.byID[id]; ok && r.firstWaiting() <= in.last {
+		if r, ok := j.byID[id]; ok && int(r.priority) <= below && !r.removed && r.firstWaiting() <= in.last {
 			debts[id] = r.debt()
 		}
 	}
 	j.mu.Unlock()
 	if len(debts) == 0 {
-		return
+		return false
 	}
 	if err := j.count(s, debts); err != nil {
 		j.log.Error("journal: a dropped segment cannot be read, its losses are estimated", "segment", s.name(), "error", err)
@@ -335,6 +359,7 @@ func (k *keeper) drop(s *segment, reason string) {
 	for _, d := range debts {
 		j.loseSegment(d.reader, s, d.now(), reason)
 	}
+	return true
 }
 
 // expire drops segments whose newest message is older than max_age. While the clock is not
@@ -356,7 +381,7 @@ func (k *keeper) expire() {
 		if !old {
 			return
 		}
-		k.drop(s, ReasonAge)
+		k.drop(s, MaxPriority, ReasonAge)
 		j.mu.Lock()
 		settled := !j.waitsFor(s)
 		j.mu.Unlock()

@@ -17,6 +17,9 @@ const (
 	queueBytes    = 256 << 10
 
 	readerPrefix = "journal/reader/" // keys that make and remove readers
+
+	// MaxPriority is the highest priority of a reader.
+	MaxPriority = 3
 )
 
 // Delivery is one message for one reader. Message is shared and must not be changed.
@@ -34,16 +37,18 @@ type Delivery struct {
 // consumer at a time; everything else is safe for concurrent use.
 type Reader struct {
 	j     *Journal
-	name  string
+	name  string // guarded by Journal.mu
 	id    uint64
 	ready chan struct{}
 
 	consumer sync.Mutex // held by the consumer's calls
 	scan     diskScan   // guarded by consumer
 
-	durable ackState // guarded by Journal.mu
-	dirty   bool     // in Journal.dirty; guarded by Journal.mu
-	removed bool     // guarded by Journal.mu
+	// Guarded by Journal.mu.
+	durable  ackState
+	dirty    bool // in Journal.dirty
+	removed  bool
+	priority byte
 
 	mu       sync.Mutex
 	attached bool
@@ -76,13 +81,58 @@ func (j *Journal) OpenReader(name string) (*Reader, error) {
 		return r, nil
 	}
 	r := newReader(j, name, j.nextID, j.nextSeq)
-	e := Entry{Changes: []Change{{readerPrefix + name, binary.AppendUvarint(nil, r.id)}}, Lazy: true}
-	if err := j.append(&e); err != nil {
+	if err := j.append(&Entry{Changes: []Change{r.registration()}, Lazy: true}); err != nil {
 		return nil, err
 	}
 	j.nextID++
 	j.readers[name], j.byID[r.id] = r, r
 	return r, nil
+}
+
+// registration is the change that makes r what it is. Called with Journal.mu held.
+func (r *Reader) registration() Change {
+	value := binary.AppendUvarint(nil, r.id)
+	if r.priority > 0 {
+		value = binary.AppendUvarint(value, uint64(r.priority))
+	}
+	return Change{readerPrefix + r.name, value}
+}
+
+// SetPriority says how late, at a limit of space, r's messages are dropped: those of readers with
+// lower priorities, 0 to MaxPriority, go first. It outlives the process.
+func (r *Reader) SetPriority(priority byte) error {
+	r.j.mu.Lock()
+	defer r.j.mu.Unlock()
+	priority = min(priority, MaxPriority)
+	if r.removed || r.priority == priority {
+		return nil
+	}
+	old := r.priority
+	r.priority = priority
+	if err := r.j.append(&Entry{Changes: []Change{r.registration()}, Lazy: true}); err != nil {
+		r.priority = old
+		return err
+	}
+	return nil
+}
+
+// RenameReader gives a reader and its backlog another name. Without a reader of the old name, or with
+// one of the new name, it does nothing and says false.
+func (j *Journal) RenameReader(oldName, newName string) (bool, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r, ok := j.readers[oldName]
+	if _, taken := j.readers[newName]; !ok || taken {
+		return false, nil
+	}
+	r.name = newName
+	if err := j.append(&Entry{Changes: []Change{r.registration()}, Lazy: true}); err != nil {
+		r.name = oldName
+		return false, err
+	}
+	delete(j.readers, oldName)
+	j.readers[newName] = r
+	return true, nil
 }
 
 // RemoveReader forgets a reader and what it was owed, on purpose: nothing counts as lost. Its
@@ -112,6 +162,8 @@ type ReaderInfo struct {
 	Depth  uint64 // messages owed and not settled
 	Cursor uint64 // lowest sequence number that may be unsettled
 	Tail   uint64 // one past the newest message owed
+
+	Priority byte
 }
 
 // Readers returns all readers, by name.
@@ -121,7 +173,7 @@ func (j *Journal) Readers() []ReaderInfo {
 	infos := make([]ReaderInfo, 0, len(j.readers))
 	for _, r := range j.readers {
 		r.mu.Lock()
-		infos = append(infos, ReaderInfo{r.name, r.owed - r.settled, r.cursor(), r.tail})
+		infos = append(infos, ReaderInfo{r.name, r.owed - r.settled, r.cursor(), r.tail, r.priority})
 		r.mu.Unlock()
 	}
 	slices.SortFunc(infos, func(a, b ReaderInfo) int {
@@ -133,8 +185,12 @@ func (j *Journal) Readers() []ReaderInfo {
 	return infos
 }
 
-// Name returns the name that the reader was opened with.
-func (r *Reader) Name() string { return r.name }
+// Name returns the reader's name.
+func (r *Reader) Name() string {
+	r.j.mu.Lock()
+	defer r.j.mu.Unlock()
+	return r.name
+}
 
 // Depth is the number of messages owed and neither acknowledged nor dropped.
 func (r *Reader) Depth() uint64 {

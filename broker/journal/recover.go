@@ -54,10 +54,13 @@ func (j *Journal) recover() (*recovered, error) {
 	}
 	tail := j.openTail(segs, sizes, known, at, r)
 	r.files = len(r.free) + len(j.segments)
-	for i, t := range tail {
-		t.replay(j, i == len(tail)-1)
+	for _, t := range tail {
+		t.replay(j)
 	}
 	j.missingFiles(segs)
+	if len(j.snaps) == 0 {
+		j.withoutSnapshot()
+	}
 	if n := len(j.segments); n > 0 {
 		j.nextSeq = max(j.nextSeq, j.segments[n-1].next)
 	}
@@ -92,6 +95,7 @@ func (j *Journal) loadSnapshot(snaps []uint64) position {
 			if at, err = fresh.decodeSnapshot(b); err == nil {
 				j.state, j.retained, j.readers, j.byID = fresh.state, fresh.retained, fresh.readers, fresh.byID
 				j.segments, j.losses, j.nextSeq, j.nextID = fresh.segments, fresh.losses, fresh.nextSeq, fresh.nextID
+				j.before = fresh.before
 				for _, r := range j.byID {
 					r.j = j
 				}
@@ -119,7 +123,7 @@ func (j *Journal) reach(n uint64) uint64 {
 	defer f.Close()
 	b := make([]byte, 12+binary.MaxVarintLen64)
 	got, _ := f.ReadAt(b, 0)
-	if got < 12 || string(b[:8]) != snapshotMagic {
+	if got < 12 || string(b[:8]) != snapshotMagic && string(b[:8]) != snapshotMagic1 {
 		return 0
 	}
 	segment, _ := binary.Uvarint(b[12:got])
@@ -151,7 +155,7 @@ type tailSegment struct {
 // openTail opens the segments that are newer than the snapshot, oldest first, and adds them to
 // j.segments.
 func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint64]*segment, at position, r *recovered) []*tailSegment {
-	var tail []*tailSegment
+	var tail, merged []*tailSegment
 	for _, id := range segs {
 		name := segmentName(id)
 		s := known[id]
@@ -159,7 +163,7 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 			r.free = append(r.free, name) // settled before the snapshot
 			continue
 		}
-		if id < at.segment {
+		if id < at.segment || s != nil && s.merged {
 			continue
 		}
 		f, err := j.fs.Open(name, false)
@@ -172,7 +176,8 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 			t.from = s.end
 		} else {
 			h, err := readHeader(f)
-			if errors.Is(err, errUnused) || err == nil && h.id != id {
+			// A merged segment that the snapshot does not know was not finished: what it was made of is there.
+			if errors.Is(err, errUnused) || err == nil && (h.id != id || h.merged && len(j.snaps) > 0) {
 				f.Close()
 				r.free = append(r.free, name)
 				continue
@@ -184,6 +189,10 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 				continue
 			}
 			t.segment = &segment{header: h, end: headerSize, next: h.base, owed: map[uint64]owedIn{}}
+			if h.merged {
+				merged = append(merged, t)
+				continue
+			}
 			j.segments = append(j.segments, t.segment)
 		}
 		// A segment between this one and the one that it follows holds only a batch whose sync failed,
@@ -201,7 +210,26 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 		}
 		tail = append(tail, t)
 	}
+	for _, t := range merged {
+		tail = t.insert(j, tail, r)
+	}
 	return tail
+}
+
+// insert puts a merged segment where it belongs, if what it was made of is gone. Without a snapshot it
+// is the only place where that still stands.
+func (t *tailSegment) insert(j *Journal, tail []*tailSegment, r *recovered) []*tailSegment {
+	t.limit, t.sure, t.next = min(t.limit, t.previousEnd), true, t.previousNext
+	if slices.ContainsFunc(tail, func(o *tailSegment) bool { return t.base <= o.base && o.base < t.next }) {
+		t.file.Close()
+		r.free = append(r.free, t.name())
+		return tail
+	}
+	before := func(base uint64) bool { return base > t.base }
+	i := slices.IndexFunc(append(tail, t), func(o *tailSegment) bool { return o == t || before(o.base) })
+	k := slices.IndexFunc(append(j.segments, t.segment), func(o *segment) bool { return o == t.segment || before(o.base) })
+	j.segments = slices.Insert(j.segments, k, t.segment)
+	return slices.Insert(tail, i, t)
 }
 
 func readHeader(f File) (header, error) {
@@ -214,7 +242,7 @@ func readHeader(f File) (header, error) {
 }
 
 // replay applies what the segment holds from where the snapshot ends.
-func (t *tailSegment) replay(j *Journal, last bool) {
+func (t *tailSegment) replay(j *Journal) {
 	defer t.file.Close()
 	limit := t.limit
 	if !t.sure {
@@ -231,7 +259,7 @@ func (t *tailSegment) replay(j *Journal, last bool) {
 			break
 		}
 		if f.kind == kindMessage {
-			if f.seq > expect {
+			if f.seq > expect && !t.merged {
 				j.unknownLoss(expect, f.seq-1)
 			}
 			expect = f.seq + 1
@@ -243,9 +271,13 @@ func (t *tailSegment) replay(j *Journal, last bool) {
 			j.recovery.Damaged += frameHeader + int64(len(f.body))
 		}
 		t.end = padSector(f.offset + int64(align(frameHeader+len(f.body))))
+		if f.batchStart {
+			j.before.Syncs++
+		}
 	}
+	j.before.Bytes += uint64(max(0, t.end-t.from))
 	if t.sure {
-		if t.next > expect {
+		if t.next > expect && !t.merged {
 			j.unknownLoss(expect, t.next-1)
 		}
 		t.end, t.segment.next = limit, max(t.segment.next, t.next)
@@ -290,12 +322,7 @@ func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
 				delete(j.byID, r.id)
 			}
 		case isReader:
-			v := parser{b: value}
-			if id := v.uvarint(); j.readers[name] == nil && j.byID[id] == nil {
-				r := newReader(j, name, id, f.seq)
-				j.readers[name], j.byID[id] = r, r
-				j.nextID = max(j.nextID, id+1)
-			}
+			j.replayReader(name, value, f.seq)
 		default:
 			j.applyChange(key, bytes.Clone(value))
 		}
@@ -308,7 +335,7 @@ func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
 			body = bytes.Clone(body)
 		}
 		st, err := parseMessage(body, func(o owedTo) {
-			s.note(o.reader, f.seq)
+			s.note(o.reader, f.seq, len(f.body))
 			if r, ok := j.byID[o.reader]; ok {
 				r.owed++
 				r.tail = max(r.tail, f.seq+1)
@@ -346,10 +373,57 @@ func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
 	return p.end()
 }
 
+// replayReader makes a reader, gives it another name, or sets its priority.
+func (j *Journal) replayReader(name string, value []byte, seq uint64) {
+	p := parser{b: value}
+	id, priority := p.uvarint(), uint64(0)
+	if len(p.b) > 0 {
+		priority = p.uvarint()
+	}
+	r := j.byID[id]
+	switch {
+	case p.err != nil || j.readers[name] != nil && j.readers[name] != r:
+		return
+	case r == nil:
+		r = newReader(j, name, id, seq)
+		j.byID[id] = r
+		j.nextID = max(j.nextID, id+1)
+	case r.name != name:
+		delete(j.readers, r.name)
+		r.name = name
+	}
+	j.readers[name] = r
+	r.priority = byte(min(priority, MaxPriority))
+}
+
 // unknownLoss names messages that the tail should hold and does not: whom they were owed to is lost
 // with them.
 func (j *Journal) unknownLoss(first, last uint64) {
 	j.addLoss(Loss{First: first, Last: last, Count: last - first + 1, Reason: ReasonDamage, Time: time.Now()})
+}
+
+// withoutSnapshot counts again what readers are owed: their own counts began before the oldest segment.
+// State and retained messages that are older than it are gone.
+func (j *Journal) withoutSnapshot() {
+	if len(j.segments) == 0 || j.segments[0].previous == 0 && !j.segments[0].merged {
+		return
+	}
+	j.log.Error("journal: no snapshot: sessions and retained messages that are older than the log are gone",
+		"oldest_segment", j.segments[0].name())
+	debts := map[uint64]*debt{}
+	for id, r := range j.byID {
+		debts[id] = r.debt()
+	}
+	for _, s := range j.segments {
+		if err := j.count(s, debts); err != nil {
+			j.log.Error("journal: cannot be counted", "segment", s.name(), "error", err)
+		}
+	}
+	for id, d := range debts {
+		r := j.byID[id]
+		r.owed = r.settled + d.count
+		r.tail = max(r.tail, j.nextSeq)
+	}
 }
 
 // missingFiles drops segments whose file is gone: nothing, if everything in them is settled.

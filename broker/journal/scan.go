@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 )
 
 const scanChunk = 64 << 10
@@ -17,6 +18,7 @@ type scanner struct {
 	file    io.ReaderAt
 	base    uint64
 	salt    uint32
+	most    int64 // bytes that the distance of sequence numbers is believed for
 	offset  int64 // of the next frame
 	limit   int64
 	buf     []byte // bytes of the file from bufAt
@@ -26,7 +28,11 @@ type scanner struct {
 }
 
 func newScanner(f io.ReaderAt, h *header, from, limit int64, damaged func(region)) *scanner {
-	return &scanner{file: f, base: h.base, salt: h.salt, offset: from, limit: limit, damaged: damaged, bad: -1}
+	most := limit
+	if h.merged { // most numbers are missing
+		most = math.MaxInt64
+	}
+	return &scanner{file: f, base: h.base, salt: h.salt, most: most, offset: from, limit: limit, damaged: damaged, bad: -1}
 }
 
 // view returns at least n bytes at offset, or as many as there are before limit.
@@ -76,7 +82,7 @@ func (s *scanner) next() (f frame, ok bool) {
 			}
 			continue
 		}
-		if length, plausible := frameLength(b, s.limit-s.offset, s.limit, s.salt); plausible {
+		if length, plausible := frameLength(b, s.limit-s.offset, s.most, s.salt); plausible {
 			b = s.view(frameHeader + length)
 			if f, ok = openFrame(b[:frameHeader+length], s.base, s.salt); ok {
 				f.offset = s.offset

@@ -28,7 +28,9 @@ import (
 //	48  wall      i64  ns
 //	56  boot      i64  ns of boot time
 //	64  synced    u8   whether the clock was synchronised
-//	65  zeros
+//	65  merged    u8   since version 2: whether the segment holds what was left of older ones; then
+//	                   end and next are its own
+//	66  zeros
 //	72  boot id   16 bytes
 //	88  next      u64  one past the newest sequence number of the segment before
 //	96  crc       u32  CRC-32C of bytes 0 to 96
@@ -38,7 +40,8 @@ const (
 	headerUsed  = 100
 	headerCRC   = 96
 	magic       = "HOLDFAST"
-	version     = 1
+	version     = 2
+	oldest      = 1 // version that is still read
 	segSuffix   = ".seg"
 	snapSuffix  = ".snap"
 	asideSuffix = ".damaged"
@@ -52,6 +55,7 @@ type header struct {
 	previousEnd  int64
 	previousNext uint64
 	clock        clockReading
+	merged       bool
 	bootID       [16]byte
 }
 
@@ -65,6 +69,9 @@ func (h *header) encode() []byte {
 	binary.LittleEndian.PutUint64(b[32:], h.previous)
 	binary.LittleEndian.PutUint64(b[40:], uint64(h.previousEnd))
 	copy(b[48:], appendClock(nil, h.clock))
+	if h.merged {
+		b[65] = 1
+	}
 	copy(b[72:], h.bootID[:])
 	binary.LittleEndian.PutUint64(b[88:], h.previousNext)
 	binary.LittleEndian.PutUint32(b[headerCRC:], crc32.Checksum(b[:headerCRC], castagnoli))
@@ -93,8 +100,8 @@ func decodeHeader(b []byte) (header, error) {
 			err = fmt.Errorf("header checksum: got %08x, want %08x", got, want)
 			continue
 		}
-		if v := binary.LittleEndian.Uint32(c[8:]); v != version {
-			return header{}, fmt.Errorf("format version: got %d, want %d: written by a newer holdfast", v, version)
+		if v := binary.LittleEndian.Uint32(c[8:]); v < oldest || v > version {
+			return header{}, fmt.Errorf("format version: got %d, want %d to %d: written by a newer holdfast", v, oldest, version)
 		}
 		p := parser{b: c[48:65]}
 		h := header{
@@ -104,6 +111,7 @@ func decodeHeader(b []byte) (header, error) {
 			previous:    binary.LittleEndian.Uint64(c[32:]),
 			previousEnd: int64(binary.LittleEndian.Uint64(c[40:])),
 			clock:       p.clock(),
+			merged:      c[65] == 1,
 
 			previousNext: binary.LittleEndian.Uint64(c[88:]),
 		}
@@ -117,6 +125,7 @@ func decodeHeader(b []byte) (header, error) {
 type owedIn struct {
 	count uint64
 	last  uint64 // sequence number
+	bytes uint64 // of their frames
 }
 
 // segment is one file of the log. Its header does not change once the first batch is in; the rest is
@@ -128,6 +137,8 @@ type segment struct {
 	wall int64             // wall time of its newest record in ns; 0 if the clock was not synchronised
 	owed map[uint64]owedIn // by reader id
 	gone bool              // taken out of the log: the file may hold something else by now
+
+	rotten bool // part of it cannot be read; the keeper's
 }
 
 func segmentName(id uint64) string { return fmt.Sprintf("%016x", id) + segSuffix }
@@ -136,8 +147,10 @@ func (s *segment) name() string { return segmentName(s.id) }
 
 func snapshotName(n uint64) string { return fmt.Sprintf("%016x", n) + snapSuffix }
 
-func (s *segment) note(reader, seq uint64) {
-	s.owed[reader] = owedIn{s.owed[reader].count + 1, seq}
+// note adds a message of a frame with a body of length bytes.
+func (s *segment) note(reader, seq uint64, length int) {
+	in := s.owed[reader]
+	s.owed[reader] = owedIn{in.count + 1, seq, in.bytes + uint64(align(frameHeader+length))}
 }
 
 // parseName returns the number in the name of a segment or snapshot.

@@ -12,16 +12,23 @@ import (
 // certain place, so that opening reads only what came later. Numbers are varints, strings have their
 // length in front.
 //
-//	magic "HFSTATE1", crc u32 (CRC-32C of the rest), then
+//	magic "HFSTATE2", crc u32 (CRC-32C of the rest), then
 //	position  segment id, end
 //	next      sequence number, reader id
+//	ledger    since 8 bytes, bytes, syncs
 //	segments  count, then: id, salt, base, previous, previousEnd, previousNext, clock 17 bytes,
-//	          boot id 16 bytes, end, next, wall, count of readers, then: id, count, last
-//	readers   count, then: name, owed, tail, ack body
+//	          boot id 16 bytes, merged u8, end, next, wall, count of readers, then: id, count, last,
+//	          bytes
+//	readers   count, then: name, priority, owed, tail, ack body
 //	state     count, then: key, value
 //	retained  count, then: clock 17 bytes, message body with its length
 //	losses    count, then: reader, first, last, count, reason, wall 8 bytes
-const snapshotMagic = "HFSTATE1"
+//
+// "HFSTATE1" has no ledger, merged, bytes and priority.
+const (
+	snapshotMagic  = "HFSTATE2"
+	snapshotMagic1 = "HFSTATE1"
+)
 
 // snapshotMark names a snapshot on disk and the segment it ends in.
 type snapshotMark struct{ n, segment uint64 }
@@ -41,20 +48,27 @@ func (j *Journal) encodeSnapshot() (b []byte, segment uint64) {
 		segment, end = j.segments[n-1].id, j.segments[n-1].end
 	}
 	next := j.nextSeq
-	put(segment, uint64(end), next, j.nextID, uint64(len(j.segments)))
+	put(segment, uint64(end), next, j.nextID)
+	l := j.ledger()
+	b = binary.LittleEndian.AppendUint64(b, uint64(l.Since.UnixNano()))
+	put(l.Bytes, l.Syncs, uint64(len(j.segments)))
 	for _, s := range j.segments {
 		put(s.id, uint64(s.salt), s.base, s.previous, uint64(s.previousEnd), s.previousNext)
 		b = append(appendClock(b, s.clock), s.bootID[:]...)
-		put(uint64(s.end), s.next, uint64(s.wall), uint64(len(s.owed)))
+		var merged uint64
+		if s.merged {
+			merged = 1
+		}
+		put(merged, uint64(s.end), s.next, uint64(s.wall), uint64(len(s.owed)))
 		for id, in := range s.owed {
-			put(id, in.count, in.last)
+			put(id, in.count, in.last, in.bytes)
 		}
 	}
 	put(uint64(len(j.byID)))
 	for _, r := range j.byID {
 		r.mu.Lock()
 		b = appendString(b, r.name)
-		put(r.owed, r.tail)
+		put(uint64(r.priority), r.owed, r.tail)
 		r.mu.Unlock()
 		b = appendAck(b, r.id, &r.durable)
 	}
@@ -87,8 +101,14 @@ type position struct {
 
 // decodeSnapshot fills an empty journal.
 func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
-	if len(b) < 12 || string(b[:8]) != snapshotMagic {
-		return at, fmt.Errorf("magic: got %q, want %q", b[:min(8, len(b))], snapshotMagic)
+	if len(b) < 12 || string(b[:8]) != snapshotMagic && string(b[:8]) != snapshotMagic1 {
+		return at, fmt.Errorf("magic: got %q, want %q: damaged, or written by a newer holdfast", b[:min(8, len(b))], snapshotMagic)
+	}
+	since2 := func(p *parser) uint64 { // a number that version 1 does not have
+		if string(b[:8]) == snapshotMagic1 {
+			return 0
+		}
+		return p.uvarint()
 	}
 	if got, want := crc32.Checksum(b[12:], castagnoli), binary.LittleEndian.Uint32(b[8:]); got != want {
 		return at, fmt.Errorf("checksum: got %08x, want %08x", got, want)
@@ -96,23 +116,28 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 	p := parser{b: b[12:]}
 	at = position{p.uvarint(), int64(p.uvarint())}
 	j.nextSeq, j.nextID = p.uvarint(), p.uvarint()
+	if string(b[:8]) != snapshotMagic1 {
+		j.before = Ledger{Since: time.Unix(0, p.int64()), Bytes: p.uvarint(), Syncs: p.uvarint()}
+	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
 		s := &segment{owed: map[uint64]owedIn{}}
 		s.id, s.salt, s.base = p.uvarint(), uint32(p.uvarint()), p.uvarint()
 		s.previous, s.previousEnd, s.previousNext = p.uvarint(), int64(p.uvarint()), p.uvarint()
 		s.clock = p.clock()
 		copy(s.bootID[:], p.take(16))
+		s.merged = since2(&p) != 0
 		s.end, s.next, s.wall = int64(p.uvarint()), p.uvarint(), int64(p.uvarint())
 		for m := p.count(); m > 0 && p.err == nil; m-- {
-			s.owed[p.uvarint()] = owedIn{p.uvarint(), p.uvarint()}
+			s.owed[p.uvarint()] = owedIn{p.uvarint(), p.uvarint(), since2(&p)}
 		}
 		j.segments = append(j.segments, s)
 	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
-		name, owed, tail := string(p.bytes()), p.uvarint(), p.uvarint()
+		name := string(p.bytes())
+		priority, owed, tail := since2(&p), p.uvarint(), p.uvarint()
 		id, a := p.ack()
 		r := newReader(j, name, id, a.top)
-		r.owed, r.tail = owed, tail
+		r.priority, r.owed, r.tail = byte(min(priority, MaxPriority)), owed, tail
 		r.restore(a)
 		j.readers[name], j.byID[id] = r, r
 	}

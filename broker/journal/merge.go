@@ -1,0 +1,321 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+)
+
+// When space runs out, what is dropped goes by the priority of readers, the lowest first, and by age
+// within one priority. A segment holds messages of all of them. Where one with a higher priority still
+// waits for something in it, two neighbours are merged: what is left of both goes to one new segment.
+//
+// A merged segment takes the place of both in the log. They are used again only when it is in both
+// snapshots, so that recovery finds either them or it.
+
+const (
+	mergeBuffer = 256 << 10
+	mergeRoom   = headerSize + 4096 // for what a merged segment holds beside messages
+)
+
+// errRotten says that a segment cannot be merged because part of it cannot be read. Its readers will
+// find out, and account for it.
+var errRotten = errors.New("damaged")
+
+// way is how space is gained next: by dropping all of a segment, or by merging two.
+type way struct {
+	segment *segment   // of which nothing is kept, or the first of two
+	second  *segment   // nil if there is none
+	older   []*segment // both, and those before them
+	below   int        // up to this priority nothing of them is kept; -1 if all is
+}
+
+// findWay looks for the way that costs the lowest priority and the oldest messages. early says that
+// there is none before a snapshot has been written twice: recovery would read what could give way at
+// a lower price. Called with mu held.
+func (j *Journal) findWay() (w way, early, ok bool) {
+	var candidates []*segment
+	lowest := MaxPriority
+	for i, s := range j.segments {
+		waited := false
+		for id, in := range s.owed {
+			if r, ok := j.byID[id]; ok && !r.removed && r.firstWaiting() <= in.last {
+				waited, lowest = true, min(lowest, int(r.priority))
+			}
+		}
+		switch {
+		case j.recoveryNeeds(s):
+			early = early || i < len(j.segments)-1
+		case !waited:
+			return way{}, false, false // it leaves as soon as the log says so
+		default:
+			candidates = append(candidates, s)
+		}
+	}
+	most := MaxPriority
+	if j.opts.WhenFull == RefuseNew {
+		most = -1
+	}
+	for below := -1; below <= most; below++ {
+		if below > lowest && early {
+			return way{}, true, false
+		}
+		for i, s := range candidates {
+			left := j.bytesAbove(s, below)
+			if left == 0 {
+				return way{s, nil, candidates[:i+1], below}, false, true
+			}
+			if i+1 == len(candidates) || s.rotten {
+				continue
+			}
+			n := candidates[i+1]
+			left += j.bytesAbove(n, below)
+			if !n.rotten && left <= j.opts.SegmentSize-mergeRoom && n.next-s.base < math.MaxInt32 {
+				return way{s, n, candidates[:i+2], below}, false, true
+			}
+		}
+	}
+	return way{}, false, false
+}
+
+// bytesAbove is at most how many bytes of s readers with a priority above below wait for. Called with
+// mu held.
+func (j *Journal) bytesAbove(s *segment, below int) (n int64) {
+	for id, in := range s.owed {
+		if r, ok := j.byID[id]; ok && int(r.priority) > below && r.durable.cursor() <= in.last {
+			n += int64(in.bytes)
+		}
+	}
+	return n
+}
+
+// makeWay drops or merges. A file is gained when the log says what was dropped.
+func (k *keeper) makeWay(reason string) error {
+	j := k.j
+	if len(k.retired) > 0 {
+		return nil // their files come
+	}
+	find := func() (way, bool, bool) {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		return j.findWay()
+	}
+	w, early, ok := find()
+	if early && k.merges {
+		if err := errors.Join(k.snapshot(), k.snapshot()); err != nil {
+			return err
+		}
+		w, _, ok = find()
+	}
+	if !ok {
+		return nil
+	}
+	lost := false
+	for _, s := range w.older {
+		lost = w.below >= 0 && k.drop(s, w.below, reason) || lost
+	}
+	if lost || w.second == nil {
+		return nil
+	}
+	j.mu.Lock()
+	logged := j.doneWith(w.segment, w.below) && j.doneWith(w.second, w.below)
+	j.mu.Unlock()
+	if !logged || !k.merges || k.files > k.most { // one more than max_size allows, if it has to be
+		return nil
+	}
+	return k.merge(w)
+}
+
+// doneWith says whether the log says that readers up to a priority are done with s. Called with mu held.
+func (j *Journal) doneWith(s *segment, below int) bool {
+	for id, in := range s.owed {
+		if r, ok := j.byID[id]; ok && int(r.priority) <= below && r.durable.cursor() <= in.last {
+			return false
+		}
+	}
+	return true
+}
+
+// merge writes what the log says readers wait for in both segments to a new one.
+func (k *keeper) merge(w way) error {
+	j := k.j
+	first, second := w.segment, w.second
+	file, err := k.newFile()
+	if err != nil {
+		return err
+	}
+	defer file.file.Close()
+	j.mu.Lock()
+	waiting := map[uint64]ackState{}
+	for _, s := range []*segment{first, second} {
+		for id, in := range s.owed {
+			if r, ok := j.byID[id]; ok && !r.removed && int(r.priority) > w.below && r.durable.cursor() <= in.last {
+				waiting[id] = r.durable
+			}
+		}
+	}
+	j.mu.Unlock()
+	m := &merger{j: j, file: file.file, waiting: waiting, buf: make([]byte, headerSize, mergeBuffer)}
+	m.seg = &segment{
+		header: header{
+			salt: newSalt(), id: file.id, base: first.base, clock: first.clock, merged: true,
+			bootID: first.bootID, previousNext: second.next,
+		},
+		next: second.next, wall: second.wall, owed: map[uint64]owedIn{},
+	}
+	for _, s := range []*segment{first, second} {
+		if err == nil {
+			err = m.copy(s)
+		}
+		s.rotten = s.rotten || errors.Is(err, errRotten)
+	}
+	if err == nil {
+		err = m.finish()
+	}
+	if err != nil {
+		k.free = append(k.free, m.seg.name())
+		return fmt.Errorf("merge of %s and %s: %w", first.name(), second.name(), err)
+	}
+	j.mu.Lock()
+	i := slices.Index(j.segments, first)
+	j.segments = slices.Replace(j.segments, i, i+2, m.seg)
+	first.gone, second.gone = true, true
+	j.mu.Unlock()
+	k.retired = append(k.retired, retired{first.name(), k.snapshots}, retired{second.name(), k.snapshots})
+	j.log.Info("journal: merged", "segments", first.name()+" "+second.name(), "into", m.seg.name(), "bytes", m.seg.end)
+	return errors.Join(k.snapshot(), k.snapshot())
+}
+
+// retired is a segment file that a merged one has replaced, and the last snapshot that may name it.
+type retired struct {
+	name     string
+	snapshot uint64
+}
+
+// merger copies frames into a merged segment.
+type merger struct {
+	j       *Journal
+	file    File
+	seg     *segment
+	waiting map[uint64]ackState // by reader, as the log has it
+	buf     []byte              // what is not written yet
+	written int64
+	millis  uint32 // of the newest frame
+	last    clockReading
+	frames  int
+}
+
+// copy takes over what is waited for in s.
+func (m *merger) copy(s *segment) error {
+	f, err := m.j.fs.Open(s.name(), false)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// Records of another boot follow those before as if no time had passed: their boot time means
+	// nothing any more, and their wall time is told by a clock record.
+	shift := m.seg.clock.boot + int64(m.millis)*1e6 - s.clock.boot
+	if s.bootID == m.seg.bootID && s.clock.boot >= m.seg.clock.boot {
+		shift = 0
+	}
+	clock := s.clock
+	rotten := false
+	sc := newScanner(f, &s.header, headerSize, s.end, func(region) { rotten = true })
+	for {
+		fr, ok := sc.next()
+		if rotten {
+			return fmt.Errorf("%s: %w", s.name(), errRotten)
+		}
+		if !ok {
+			return nil
+		}
+		switch fr.kind {
+		case kindClock:
+			p := parser{b: fr.body}
+			clock = p.clock()
+		case kindMessage:
+			var to []uint64
+			p := parser{b: fr.body}
+			p.owed(func(o owedTo) {
+				if a, ok := m.waiting[o.reader]; ok && a.waits(fr.seq) {
+					to = append(to, o.reader)
+				}
+			})
+			if len(to) == 0 {
+				continue
+			}
+			told := clock
+			told.boot += shift
+			boot := s.clock.boot + int64(fr.millis)*1e6 + shift
+			if err := m.message(fr, to, told, boot); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// message appends a frame whose time is told by clock.
+func (m *merger) message(f frame, to []uint64, clock clockReading, boot int64) error {
+	if m.frames > 0 && clock != m.last || m.frames == 0 && clock != m.seg.clock {
+		if err := m.frame(kindClock, f.seq, boot, appendClock(nil, clock)); err != nil {
+			return err
+		}
+	}
+	m.last = clock
+	for _, id := range to {
+		m.seg.note(id, f.seq, len(f.body))
+	}
+	return m.frame(kindMessage, f.seq, boot, f.body)
+}
+
+func (m *merger) frame(k kind, seq uint64, boot int64, body []byte) error {
+	n := align(frameHeader + len(body))
+	if m.written+int64(len(m.buf)+n) > m.j.opts.SegmentSize {
+		return errors.New("does not fit into one segment")
+	}
+	m.buf = grow(m.buf, n)
+	start := len(m.buf)
+	m.buf = m.buf[:start+n]
+	clear(m.buf[start+frameHeader+len(body):])
+	copy(m.buf[start+frameHeader:], body)
+	m.millis = uint32(max(0, boot-m.seg.clock.boot) / 1e6)
+	seal(m.buf[start:], len(body), k, m.frames == 0, uint32(seq-m.seg.base), m.millis, m.seg.salt)
+	m.frames++
+	if len(m.buf) < mergeBuffer {
+		return nil
+	}
+	return m.flush(len(m.buf) &^ (sector - 1))
+}
+
+// flush writes the first n bytes of the buffer.
+func (m *merger) flush(n int) error {
+	_, err := m.file.WriteAt(m.buf[:n], m.written)
+	m.j.counters.written.Add(uint64(n))
+	m.written += int64(n)
+	m.buf = m.buf[:copy(m.buf, m.buf[n:])]
+	return err
+}
+
+// finish writes the rest, and the header last.
+func (m *merger) finish() error {
+	data := len(m.buf)
+	m.buf = grow(m.buf, sector)[:padSector(data)]
+	clear(m.buf[data:])
+	m.seg.end = m.written + int64(len(m.buf))
+	m.seg.previousEnd = m.seg.end
+	if err := m.flush(len(m.buf)); err != nil {
+		return err
+	}
+	if _, err := m.file.WriteAt(m.seg.encode(), 0); err != nil {
+		return err
+	}
+	m.j.counters.syncs.Add(1)
+	return m.file.Datasync()
+}
+
+// waits says whether the message has not been settled.
+func (a *ackState) waits(seq uint64) bool {
+	_, unacked := slices.BinarySearch(a.unacked, seq)
+	return unacked || seq >= a.top
+}
