@@ -57,7 +57,7 @@ func grow(buf []byte, n int) []byte {
 	if cap(buf)-len(buf) >= n {
 		return buf
 	}
-	larger := make([]byte, len(buf), 1<<bits.Len(uint(len(buf)+n-1)))
+	larger := make([]byte, len(buf), 1<<bits.Len(uint(max(len(buf)+n, sector)-1)))
 	copy(larger, buf)
 	return larger
 }

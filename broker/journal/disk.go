@@ -35,44 +35,55 @@ func (d *diskScan) find(r *Reader, seq uint64) (Delivery, bool, error) {
 				return Delivery{}, false, err
 			}
 		}
-		for {
-			f, ok := d.scanner.next()
-			if !ok {
-				break
-			}
-			if f.kind == kindClock {
-				p := parser{b: f.body}
-				d.clock = p.clock()
-			}
-			if f.kind != kindMessage {
-				continue
-			}
-			if f.seq > d.expect {
-				d.gap(r, gap{d.expect, f.seq - 1})
-			}
-			d.expect = f.seq + 1
-			if f.seq < seq {
-				continue
-			}
-			if o, owed := owes(f.body, r.id); owed {
-				s, err := parseMessage(slices.Clone(f.body), func(owedTo) {}, func(string, []byte) {})
-				if err != nil {
-					return Delivery{}, false, fmt.Errorf("journal: %s at %d: %w", d.seg.name(), f.offset, err)
-				}
-				boot := d.seg.clock.boot + int64(f.millis)*1e6
-				return Delivery{
-					Seq: f.seq, Message: &s.message, QoS: o.qos, Retain: o.retain, Time: d.clock.at(boot),
-				}, true, nil
-			}
+		found, ok, err := d.scan(r, seq)
+		if ok || err != nil {
+			return found, ok, err
 		}
-		switch more, gone := d.more(r.j); {
+		next, grown, gone := d.limits(r.j)
+		switch {
 		case gone: // what is still owed of it stands in another one
 			d.close()
-			continue
-		case more:
+		case !grown:
+			if next > d.expect {
+				d.account(r, gap{d.expect, next - 1})
+			}
+			d.close()
+			seq = max(seq, next)
+		}
+	}
+}
+
+// scan looks in the segment.
+func (d *diskScan) scan(r *Reader, seq uint64) (Delivery, bool, error) {
+	for {
+		f, ok := d.scanner.next()
+		if !ok {
+			return Delivery{}, false, nil
+		}
+		if f.kind == kindClock {
+			p := parser{b: f.body}
+			d.clock = p.clock()
+		}
+		if f.kind != kindMessage {
 			continue
 		}
-		seq = max(seq, d.finish(r))
+		if f.seq > d.expect {
+			d.account(r, gap{d.expect, f.seq - 1})
+		}
+		d.expect = f.seq + 1
+		if f.seq < seq {
+			continue
+		}
+		if o, owed := owes(f.body, r.id); owed {
+			s, err := parseMessage(slices.Clone(f.body), func(owedTo) {}, func(string, []byte) {})
+			if err != nil {
+				return Delivery{}, false, fmt.Errorf("journal: %s at %d: %w", d.seg.name(), f.offset, err)
+			}
+			boot := d.seg.clock.boot + int64(f.millis)*1e6
+			return Delivery{
+				Seq: f.seq, Message: &s.message, QoS: o.qos, Retain: o.retain, Time: d.clock.at(boot),
+			}, true, nil
+		}
 	}
 }
 
@@ -123,33 +134,22 @@ func (d *diskScan) open(r *Reader, seq uint64) (bool, error) {
 	}
 }
 
-// more lets the scan go on where the segment has grown, and says if it has left the log.
-func (d *diskScan) more(j *Journal) (more, gone bool) {
+// limits lets the scan go on where the segment has grown, and says if it has left the log. next is one
+// past the newest sequence number in it.
+func (d *diskScan) limits(j *Journal) (next uint64, grown, gone bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	more = d.seg.end > d.scanner.limit
+	grown = d.seg.end > d.scanner.limit
 	d.scanner.limit = max(d.scanner.limit, d.seg.end)
-	return more, d.seg.gone
-}
-
-// finish leaves the segment and returns the sequence number behind it.
-func (d *diskScan) finish(r *Reader) uint64 {
-	r.j.mu.Lock()
-	next := d.seg.next
-	r.j.mu.Unlock()
-	if next > d.expect {
-		d.gap(r, gap{d.expect, next - 1})
-	}
-	d.close()
-	return next
+	return d.seg.next, grown, d.seg.gone
 }
 
 // gap is a range of sequence numbers, both ends included, whose frames cannot be read.
 type gap struct{ first, last uint64 }
 
-// gap accounts for what r was owed in g. Which of the missing messages were owed to whom is not
+// account settles what r was owed in g. Which of the missing messages were owed to whom is not
 // known, only how many of the segment's: of several gaps the first takes all it can hold.
-func (d *diskScan) gap(r *Reader, g gap) {
+func (d *diskScan) account(r *Reader, g gap) {
 	j := r.j
 	if !d.known {
 		seen := d.survey(r.id)

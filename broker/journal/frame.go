@@ -78,19 +78,6 @@ func seal(b []byte, length int, k kind, batchStart bool, delta, millis, salt uin
 	binary.LittleEndian.PutUint32(b, crc32.Update(salt, castagnoli, b[4:frameHeader+length]))
 }
 
-// frameLength returns the length of the body of the frame at the front of b, which holds at least
-// frameHeader bytes. It is false where there cannot be a frame of at most room bytes in a segment of
-// at most limit bytes: sequence numbers do not grow faster than headers fit.
-func frameLength(b []byte, room, limit int64, salt uint32) (int, bool) {
-	word := binary.LittleEndian.Uint32(b[4:]) ^ salt
-	delta := binary.LittleEndian.Uint32(b[8:]) ^ bits.RotateLeft32(salt, 16)
-	k := kind(word >> 24 & 0xf)
-	length := int(word & maxBody)
-	ok := word>>29 == 0 && k >= kindMessage && k <= kindLast &&
-		frameHeader+int64(length) <= room && int64(delta) <= limit/frameHeader
-	return length, ok
-}
-
 // openFrame decodes and checks the frame that fills b.
 func openFrame(b []byte, base uint64, salt uint32) (frame, bool) {
 	if crc32.Update(salt, castagnoli, b[4:]) != binary.LittleEndian.Uint32(b) {

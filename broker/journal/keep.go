@@ -324,7 +324,7 @@ func (j *Journal) oldest() *segment {
 // waitsFor says whether a reader is owed anything of s. Called with mu held.
 func (j *Journal) waitsFor(s *segment) bool {
 	for id, in := range s.owed {
-		if r, ok := j.byID[id]; ok && !r.removed && r.firstWaiting() <= in.last {
+		if r, ok := j.byID[id]; ok && r.waitsBefore(in.last) {
 			return true
 		}
 	}
@@ -338,7 +338,7 @@ func (k *keeper) drop(s *segment, below int, reason string) bool {
 	debts := map[uint64]*debt{}
 	j.mu.Lock()
 	for id, in := range s.owed {
-		if r, ok := j.byID[id]; ok && int(r.priority) <= below && !r.removed && r.firstWaiting() <= in.last {
+		if r, ok := j.byID[id]; ok && int(r.priority) <= below && r.waitsBefore(in.last) {
 			debts[id] = r.debt()
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 )
 
 // When space runs out, what is dropped goes by the priority of readers, the lowest first, and by age
@@ -40,7 +41,7 @@ func (j *Journal) findWay() (w way, early, ok bool) {
 	for i, s := range j.segments {
 		waited := false
 		for id, in := range s.owed {
-			if r, ok := j.byID[id]; ok && !r.removed && r.firstWaiting() <= in.last {
+			if r, ok := j.byID[id]; ok && r.waitsBefore(in.last) {
 				waited, lowest = true, min(lowest, int(r.priority))
 			}
 		}
@@ -83,12 +84,15 @@ func (j *Journal) findWay() (w way, early, ok bool) {
 // mu held.
 func (j *Journal) bytesAbove(s *segment, below int) (n int64) {
 	for id, in := range s.owed {
-		if r, ok := j.byID[id]; ok && int(r.priority) > below && r.durable.cursor() <= in.last {
+		if r, ok := j.byID[id]; ok && int(r.priority) > below && r.waitsBefore(in.last) {
 			n += int64(in.bytes)
 		}
 	}
 	return n
 }
+
+// waitsBefore says whether the reader waits for anything up to a message. Called with Journal.mu held.
+func (r *Reader) waitsBefore(last uint64) bool { return !r.removed && r.firstWaiting() <= last }
 
 // makeWay drops or merges. A file is gained when the log says what was dropped.
 func (k *keeper) makeWay(reason string) error {
@@ -109,6 +113,7 @@ func (k *keeper) makeWay(reason string) error {
 		w, _, ok = find()
 	}
 	if !ok {
+		j.writeAcks()
 		return nil
 	}
 	lost := false
@@ -119,22 +124,36 @@ func (k *keeper) makeWay(reason string) error {
 		return nil
 	}
 	j.mu.Lock()
-	logged := j.doneWith(w.segment, w.below) && j.doneWith(w.second, w.below)
+	logged := j.logged(w.segment) && j.logged(w.second)
 	j.mu.Unlock()
-	if !logged || !k.merges || k.files > k.most { // one more than max_size allows, if it has to be
+	if !logged {
+		j.writeAcks()
+		return nil
+	}
+	if !k.merges || k.files > k.most { // one more than max_size allows, if it has to be
 		return nil
 	}
 	return k.merge(w)
 }
 
-// doneWith says whether the log says that readers up to a priority are done with s. Called with mu held.
-func (j *Journal) doneWith(s *segment, below int) bool {
+// logged says whether the log says of every reader that is done with s that it is. Called with mu held.
+func (j *Journal) logged(s *segment) bool {
 	for id, in := range s.owed {
-		if r, ok := j.byID[id]; ok && int(r.priority) <= below && r.durable.cursor() <= in.last {
+		if r, ok := j.byID[id]; ok && !r.waitsBefore(in.last) && r.durable.cursor() <= in.last {
 			return false
 		}
 	}
 	return true
+}
+
+// writeAcks has acknowledgements written without delay: space depends on them.
+func (j *Journal) writeAcks() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.dirty) > 0 {
+		j.acked, j.dirtyAt = ackMany, time.Time{}
+		j.poke()
+	}
 }
 
 // merge writes what the log says readers wait for in both segments to a new one.
@@ -151,7 +170,7 @@ func (k *keeper) merge(w way) error {
 	for _, s := range []*segment{first, second} {
 		for id, in := range s.owed {
 			if r, ok := j.byID[id]; ok && !r.removed && int(r.priority) > w.below && r.durable.cursor() <= in.last {
-				waiting[id] = r.durable
+				waiting[id] = r.durable // not what is in memory: a crash would bring back the rest
 			}
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"math"
+	"math/bits"
 )
 
 const scanChunk = 64 << 10
@@ -18,7 +18,7 @@ type scanner struct {
 	file    io.ReaderAt
 	base    uint64
 	salt    uint32
-	most    int64 // bytes that the distance of sequence numbers is believed for
+	sparse  bool  // most sequence numbers are missing: the segment is a merged one
 	offset  int64 // of the next frame
 	limit   int64
 	buf     []byte // bytes of the file from bufAt
@@ -28,11 +28,7 @@ type scanner struct {
 }
 
 func newScanner(f io.ReaderAt, h *header, from, limit int64, damaged func(region)) *scanner {
-	most := limit
-	if h.merged { // most numbers are missing
-		most = math.MaxInt64
-	}
-	return &scanner{file: f, base: h.base, salt: h.salt, most: most, offset: from, limit: limit, damaged: damaged, bad: -1}
+	return &scanner{file: f, base: h.base, salt: h.salt, sparse: h.merged, offset: from, limit: limit, damaged: damaged, bad: -1}
 }
 
 // view returns at least n bytes at offset, or as many as there are before limit.
@@ -82,7 +78,7 @@ func (s *scanner) next() (f frame, ok bool) {
 			}
 			continue
 		}
-		if length, plausible := frameLength(b, s.limit-s.offset, s.most, s.salt); plausible {
+		if length, plausible := s.frameLength(b); plausible {
 			b = s.view(frameHeader + length)
 			if f, ok = openFrame(b[:frameHeader+length], s.base, s.salt); ok {
 				f.offset = s.offset
@@ -105,4 +101,17 @@ func (s *scanner) endDamage(at int64) {
 		s.damaged(region{s.bad, at})
 	}
 	s.bad = -1
+}
+
+// frameLength returns the length of the body of the frame at the front of b, which holds at least
+// frameHeader bytes. It is false where there cannot be a frame: sequence numbers do not grow faster
+// than headers fit.
+func (s *scanner) frameLength(b []byte) (int, bool) {
+	word := binary.LittleEndian.Uint32(b[4:]) ^ s.salt
+	delta := binary.LittleEndian.Uint32(b[8:]) ^ bits.RotateLeft32(s.salt, 16)
+	k := kind(word >> 24 & 0xf)
+	length := int(word & maxBody)
+	ok := word>>29 == 0 && k >= kindMessage && k <= kindLast &&
+		frameHeader+int64(length) <= s.limit-s.offset && (s.sparse || int64(delta) <= s.limit/frameHeader)
+	return length, ok
 }
