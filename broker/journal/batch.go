@@ -16,7 +16,8 @@ type batch struct {
 	urgent bool         // somebody waits
 	since  int64        // boot time of the first entry
 
-	seg     *segment // where it was written
+	clock   clockReading // tells the time of what is in it
+	seg     *segment     // where it was written
 	offset  int64
 	end     int64
 	err     error

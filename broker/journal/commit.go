@@ -161,8 +161,9 @@ func (j *Journal) collectAcks(b *batch) {
 // file, and the kernel has dropped the pages: the same batch goes to a new segment, once.
 func (c *committer) commit(b *batch) error {
 	now := c.j.clock.read()
+	b.clock = now
 	if c.clock.stepped(now) {
-		b.frame(kindClock, b.nextSeq, now.boot, appendClock(beginFrame(b.buf), now))
+		b.prepend(kindClock, b.frames[0].seq, b.frames[0].boot, appendClock(nil, now))
 	}
 	err := c.write(b, now)
 	if err == nil || errors.Is(err, ErrFull) {

@@ -82,7 +82,7 @@ func (j *Journal) apply(b *batch) (tidy bool) {
 		}
 		j.counters.messages.Add(1)
 		s.next = it.seq + 1
-		t := s.clock.at(it.boot)
+		t := b.clock.at(it.boot)
 		if t.Synced {
 			s.wall = t.Wall.UnixNano()
 		}

@@ -39,7 +39,7 @@ type File interface {
 	io.WriterAt
 	io.Closer
 	// Datasync makes what was written durable: fdatasync(2). After an error nothing is known of what
-	// was written since the last success.
+	// was written since the last success. A file whose name is gone is an error.
 	Datasync() error
 	// Allocate reserves blocks for the first size bytes, where the file system can.
 	Allocate(size int64) error
@@ -206,7 +206,17 @@ func (f *osFile) Close() error {
 }
 
 func (f *osFile) Datasync() error {
-	return f.retry("fdatasync", func(fd int) error { return unix.Fdatasync(fd) })
+	if err := f.retry("fdatasync", unix.Fdatasync); err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := f.retry("fstat", func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
+		return err
+	}
+	if st.Nlink == 0 { // durable, and to be found by nobody
+		return &fs.PathError{Op: "fdatasync", Path: f.Name(), Err: fs.ErrNotExist}
+	}
+	return nil
 }
 
 func (f *osFile) Allocate(size int64) error {

@@ -67,6 +67,8 @@ type Options struct {
 	WhenFull    WhenFull
 	CommitEvery time.Duration // how long an entry with Lazy may wait for others; 0 means 1 s
 	Log         *slog.Logger  // nil discards
+
+	wall func() (ns int64, synced bool) // of tests
 }
 
 func (o *Options) setDefaults() {
@@ -235,7 +237,7 @@ func Open(opts Options) (*Journal, error) {
 		return nil, fmt.Errorf("journal: lock: %w", err)
 	}
 	j := &Journal{
-		opts: opts, fs: opts.FS, log: opts.Log, clock: newClock(), bootID: bootID(), lock: lock,
+		opts: opts, fs: opts.FS, log: opts.Log, clock: newClock(opts.wall), bootID: bootID(), lock: lock,
 		wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), done: make(chan *batch, 1), stop: make(chan struct{}),
 		nextSeq: 1, nextID: 1,
 		state: map[string][]byte{}, retained: map[string]retained{},

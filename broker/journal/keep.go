@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -307,6 +308,16 @@ func (j *Journal) takeSpare() (*spare, error) {
 	return s, nil
 }
 
+// latestTime is when s was written, at the latest, in ns of wall time. Called with mu held.
+func (j *Journal) latestTime(s *segment, now int64) int64 {
+	for _, s := range j.segments[slices.Index(j.segments, s):] {
+		if s.wall != 0 {
+			return s.wall
+		}
+	}
+	return now
+}
+
 // oldest returns the oldest segment that somebody waits for, if it may be dropped. Called with mu
 // held.
 func (j *Journal) oldest() *segment {
@@ -363,7 +374,8 @@ func (k *keeper) drop(s *segment, below int, reason string) bool {
 }
 
 // expire drops segments whose newest message is older than max_age. While the clock is not
-// synchronised nobody knows their age.
+// synchronised nobody knows their age; a segment that was written meanwhile is as old as the next one
+// that tells its age, at least.
 func (k *keeper) expire() {
 	j := k.j
 	if j.opts.MaxAge <= 0 {
@@ -376,7 +388,7 @@ func (k *keeper) expire() {
 	for {
 		j.mu.Lock()
 		s := j.oldest()
-		old := s != nil && s.wall != 0 && now.wall-s.wall > int64(j.opts.MaxAge)
+		old := s != nil && now.wall-j.latestTime(s, now.wall) > int64(j.opts.MaxAge)
 		j.mu.Unlock()
 		if !old {
 			return

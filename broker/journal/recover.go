@@ -51,6 +51,9 @@ func (j *Journal) recover() (*recovered, error) {
 	known := map[uint64]*segment{}
 	for _, s := range j.segments {
 		known[s.id] = s
+		if size, ok := sizes[s.id]; ok {
+			s.end = max(headerSize, min(s.end, size)) // whatever was cut off is missing, and noticed
+		}
 	}
 	tail := j.openTail(segs, sizes, known, at, r)
 	r.files = len(r.free) + len(j.segments)

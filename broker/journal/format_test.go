@@ -1,0 +1,166 @@
+package journal
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/broker"
+)
+
+var update = flag.Bool("update", false, "write golden files")
+
+// TestReadsFormat1 opens a journal that version 1 wrote and did not close.
+func TestReadsFormat1(t *testing.T) {
+	f, err := os.Open("testdata/format1.tar.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for r := tar.NewReader(z); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(r)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, filepath.Base(h.Name)), b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // from version 1, then from what this version has made of it
+		j := open(t, dir, func(o *Options) { o.MaxSize, o.SegmentSize = smallestSize, smallestPart })
+		if rec := j.Recovery(); rec.Damaged > 0 || len(rec.Aside)+len(rec.Foreign) > 0 || len(j.Losses()) > 0 {
+			t.Fatalf("recovery %+v, losses %+v", rec, j.Losses())
+		}
+		cloud, session := reader(t, j, "bridge/cloud"), reader(t, j, "session/client-1")
+		if c, s := cloud.Depth(), session.Depth(); c != 27 || s != 101 {
+			t.Fatalf("depths: got %d and %d, want 27 and 101", c, s)
+		}
+		cloud.Attach()
+		expect(t, cloud, 10, 11, false)
+		expect(t, cloud, 14, 40, false)
+		none(t, cloud)
+		session.Attach()
+		expect(t, session, 0, 40, false)
+		d, ok, err := session.TryNext()
+		if m := d.Message; !ok || err != nil || m.Topic != "keep/a" || string(m.Payload) != "kept" || d.QoS != 2 || !d.Retain ||
+			m.Expiry != 3600 || !bytes.Equal(m.Properties, []byte{3, 0, 1, 'x'}) {
+			t.Fatalf("got %+v, %v, %v", d, ok, err)
+		}
+		for i := range 60 {
+			d, ok, err := session.TryNext()
+			if !ok || err != nil || !bytes.Equal(d.Message.Payload, bytes.Repeat([]byte{byte(i)}, 5000)) {
+				t.Fatalf("message %d: got %v, %v", i, ok, err)
+			}
+		}
+		none(t, session)
+		var state []string
+		j.Range("", func(key string, value []byte) bool {
+			state = append(state, fmt.Sprintf("%s=%x", key, value))
+			return true
+		})
+		if got, want := strings.Join(state, " "), "gateway/seq=07 k=76 session/client-1=0102"; got != want {
+			t.Errorf("state: got %s, want %s", got, want)
+		}
+		retained := map[string]string{}
+		j.RangeRetained(func(m *broker.Message, _ Time) bool {
+			retained[m.Topic] = string(m.Payload)
+			return true
+		})
+		if len(retained) != 2 || retained["keep/a"] != "kept" || retained["keep/b"] != "kept too" {
+			t.Errorf("retained: %v", retained)
+		}
+		closeJournal(t, j)
+	}
+}
+
+// TestGoldenBytes freezes the format: a change of these bytes needs another version.
+func TestGoldenBytes(t *testing.T) {
+	s := &segment{header: header{
+		salt: 0x01020304, id: 7, base: 1000, previous: 6, previousEnd: 8192, previousNext: 999,
+		clock:  clockReading{wall: 1_764_000_000_000_000_000, boot: 60_000_000_000, synced: true},
+		bootID: [16]byte{0: 0xb0, 15: 0x0f},
+	}}
+	r := newReader(&Journal{}, "bridge/cloud", 3, 1000)
+	r.priority = 2
+	b := newBatch()
+	boot := s.clock.boot
+	add := func(e Entry, seq uint64) {
+		boot += 5e6
+		b.add(&e, e.size(), seq, boot)
+	}
+	add(Entry{Changes: []Change{r.registration(), {Key: "session/a", Value: []byte{1}}, {Key: "session/b"}}}, 1000)
+	add(Entry{
+		Message: &broker.Message{Topic: "t/1", Payload: []byte("21.5"), QoS: 1},
+		Owed:    []Owed{{Reader: r, QoS: 1}},
+	}, 1000)
+	add(Entry{
+		Message: &broker.Message{
+			Topic: "t/2", Payload: []byte("on"), QoS: 2, Retain: true, Expires: true, Expiry: 300, Properties: []byte{1, 1},
+		},
+		Owed: []Owed{{Reader: r, QoS: 2, Retain: true}}, Retained: true, Changes: []Change{{Key: "gateway/seq", Value: []byte{9}}},
+	}, 1001)
+	a := ackState{settled: 5, handed: 1002, top: 1001, unacked: []uint64{990, 999}}
+	b.frame(kindAck, 1002, boot, appendAck(beginFrame(b.buf), 3, &a))
+	b.frame(kindLoss, 1002, boot, appendAck(appendLoss(beginFrame(b.buf), 3, &Loss{
+		First: 900, Last: 950, Count: 40, Reason: ReasonSize, Time: time.Unix(1_764_000_000, 5),
+	}), 3, &a))
+	b.frame(kindClock, 1002, boot, appendClock(beginFrame(b.buf), clockReading{wall: 1_764_000_100_000_000_000, boot: boot}))
+	b.seal(s)
+	golden(t, "header", s.encode()[:headerUsed])
+	golden(t, "batch", b.buf[headerSize:])
+
+	j := &Journal{
+		nextSeq: 1002, nextID: 4, before: Ledger{Since: time.Unix(1_760_000_000, 0), Bytes: 123456, Syncs: 78},
+		state: map[string][]byte{"session/a": {1}}, readers: map[string]*Reader{}, byID: map[uint64]*Reader{3: r},
+		retained: map[string]retained{"t/2": {
+			&broker.Message{Topic: "t/2", Payload: []byte("on"), QoS: 2, Retain: true},
+			Time{Wall: time.Unix(1_764_000_000, 0), Boot: time.Minute, Synced: true},
+		}},
+		segments: []*segment{s},
+		losses:   []Loss{{Reader: "bridge/cloud", First: 900, Last: 950, Count: 40, Reason: ReasonSize, Time: time.Unix(1_764_000_000, 5)}},
+	}
+	s.end, s.next, s.wall, s.owed = 4608, 1002, 1_764_000_000_000_000_000, map[uint64]owedIn{3: {2, 1001, 96}}
+	r.owed, r.tail, r.durable = 7, 1002, a
+	snapshot, _ := j.encodeSnapshot()
+	golden(t, "snapshot", snapshot)
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".hex")
+	text := hex.Dump(got)
+	if *update {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text != string(want) {
+		t.Errorf("%s: got\n%swant\n%s", name, text, want)
+	}
+}
