@@ -17,13 +17,15 @@ import (
 
 // conn is one client's connection: a goroutine that reads and, after CONNECT, one that writes.
 type conn struct {
-	s       *Server
-	nc      net.Conn
-	log     *slog.Logger
-	in      *wire.Reader
-	pending atomic.Int64  // entries that the journal has and has not settled
-	wake    chan struct{} // for the writer
-	ended   chan struct{} // closed when nothing of the connection is left
+	s   *Server
+	nc  net.Conn
+	log *slog.Logger
+	// Whether a client without a name may come in.
+	anonymous bool
+	in        *wire.Reader
+	pending   atomic.Int64  // entries that the journal has and has not settled
+	wake      chan struct{} // for the writer
+	ended     chan struct{} // closed when nothing of the connection is left
 
 	// Set by CONNECT, before the writer starts.
 	version   wire.Version
@@ -48,11 +50,12 @@ type conn struct {
 
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{
-		s: s, nc: nc, log: s.log.With("remote", nc.RemoteAddr().String()),
+		s: s, nc: nc, anonymous: s.opts.Anonymous,
 		in: wire.NewReader(nc, s.opts.MaxPacket), version: wire.V311,
 		wake: make(chan struct{}, 1), ended: make(chan struct{}), open: map[uint16]struct{}{},
 	}
 	c.room.L = &c.mu
+	c.log = s.log.With("remote", c.remote())
 	return c
 }
 
@@ -76,6 +79,9 @@ func (c *conn) run(writer *sync.WaitGroup) (err error) {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 	}()
+	if err := c.handshake(); err != nil {
+		return err
+	}
 	if err := c.connect(); err != nil {
 		return err
 	}
@@ -194,6 +200,8 @@ func (c *conn) report(err error) {
 		c.log.Debug("client disconnected")
 	case errors.As(err, &violation):
 		c.log.Info("client disconnected", "reason", err)
+	case errors.Is(err, errHandshake): // the place to look when a certificate does not do
+		c.log.Info("no connection", "error", err)
 	case !c.connected:
 		c.log.Debug("no CONNECT", "error", err)
 	default:

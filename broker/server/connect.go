@@ -18,7 +18,6 @@ const (
 
 // connect takes the CONNECT packet and answers it.
 func (c *conn) connect() error {
-	c.nc.SetReadDeadline(time.Now().Add(c.s.opts.ConnectTimeout))
 	first, err := c.in.ReadPacket()
 	if err != nil {
 		if v, ok := err.(*wire.Error); ok && v.Code == wire.UnsupportedVersion {
@@ -36,8 +35,8 @@ func (c *conn) connect() error {
 	switch {
 	case p.Properties.AuthMethod != nil:
 		return c.refuse(wire.BadAuthenticationMethod, "no authentication method is supported")
-	case !c.s.opts.Anonymous:
-		return c.refuse(wire.NotAuthorized, "broker.anonymous is false")
+	case !c.anonymous:
+		return c.refuse(wire.NotAuthorized, "anonymous clients are not let in here: see broker.anonymous")
 	case p.Will != nil && broker.CheckTopic(p.Will.Topic) != nil:
 		return c.refuse(wire.TopicNameInvalid, "will: malformed topic")
 	case p.ClientID == "" && !p.CleanStart && p.Version != wire.V5:

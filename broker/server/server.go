@@ -27,10 +27,17 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/listen"
 )
 
-// Listener is an address to accept connections on, for package net.
-type Listener struct{ Network, Address string }
+// Listener is a place to accept connections on.
+type Listener struct {
+	Network, Address string // for package net, unless Open is set
+	// Open listens in another way (package listen). Connections may have a Handshake, which is called
+	// first, and a ConnectionState that a client's certificate is taken from.
+	Open      func(context.Context) (net.Listener, error)
+	Anonymous *bool // what holds here instead of Options.Anonymous; nil for that
+}
 
 // Options configure a Server. Zero limits mean the defaults.
 type Options struct {
@@ -137,18 +144,20 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}()
 	for _, l := range s.opts.Listeners {
-		var lc net.ListenConfig
-		opened, err := lc.Listen(ctx, l.Network, l.Address)
+		if l.Open == nil {
+			l.Open = listen.Options{Network: l.Network, Address: l.Address}.Open
+		}
+		opened, err := l.Open(ctx)
 		if err != nil {
-			return fmt.Errorf("server: %w: another broker may be running, or choose another address in broker.listeners", err)
+			return fmt.Errorf("server: %w", err)
 		}
 		listeners = append(listeners, opened)
 		s.addrs = append(s.addrs, opened.Addr())
 	}
 	close(s.ready)
-	for _, l := range listeners {
+	for i, l := range listeners {
 		s.log.Info("listening", "address", l.Addr().String())
-		s.work.Go(func() { s.accept(l) })
+		s.work.Go(func() { s.accept(l, s.opts.Listeners[i].Anonymous) })
 	}
 	<-ctx.Done()
 	for _, l := range listeners {
@@ -168,7 +177,7 @@ func (s *Server) Addrs() []net.Addr {
 	return s.addrs
 }
 
-func (s *Server) accept(l net.Listener) {
+func (s *Server) accept(l net.Listener, anonymous *bool) {
 	for delay := time.Duration(0); ; {
 		nc, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -181,20 +190,25 @@ func (s *Server) accept(l net.Listener) {
 			continue
 		}
 		delay = 0
-		s.Serve(nc)
+		c := newConn(s, nc)
+		if anonymous != nil {
+			c.anonymous = *anonymous
+		}
+		s.serve(c)
 	}
 }
 
 // Serve serves one connection, which it owns, in goroutines of its own.
-func (s *Server) Serve(nc net.Conn) {
-	c := newConn(s, nc)
+func (s *Server) Serve(nc net.Conn) { s.serve(newConn(s, nc)) }
+
+func (s *Server) serve(c *conn) {
 	s.mu.Lock()
 	full := len(s.conns) >= s.opts.MaxConnections
 	if s.closing || full {
 		s.mu.Unlock()
-		nc.Close()
+		c.nc.Close()
 		if full {
-			s.log.Warn("connection refused: max_connections reached", "remote", nc.RemoteAddr())
+			s.log.Warn("connection refused: max_connections reached", "remote", c.remote())
 		}
 		return
 	}

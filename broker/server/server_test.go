@@ -41,7 +41,9 @@ func (h *host) start() {
 		h.t.Fatal(err)
 	}
 	h.opts.Journal, h.opts.Anonymous = h.journal, true
-	h.opts.Listeners = []server.Listener{{Network: "tcp", Address: "127.0.0.1:0"}}
+	if h.opts.Listeners == nil {
+		h.opts.Listeners = []server.Listener{{Network: "tcp", Address: "127.0.0.1:0"}}
+	}
 	if h.Server, err = server.New(h.opts); err != nil {
 		h.t.Fatal(err)
 	}
