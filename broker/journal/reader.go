@@ -38,6 +38,8 @@ type Reader struct {
 	id    uint64
 	ready chan struct{}
 
+	notify func() // guarded by mu; see Notify
+
 	consumer sync.Mutex // held by the consumer's calls
 	scan     diskScan   // guarded by consumer
 
@@ -163,7 +165,7 @@ func (r *Reader) Attach() {
 	r.next = r.cursor()
 	r.live = r.next >= r.tail
 	r.dropQueue()
-	signal(r.ready)
+	r.announce()
 }
 
 // Detach frees the reader's memory. Messages wait on disk.
@@ -197,7 +199,7 @@ func (r *Reader) offer(d Delivery) {
 		r.queue = append(r.queue, d)
 		r.bytes = bytes
 	}
-	signal(r.ready)
+	r.announce()
 }
 
 // Ready has a value when TryNext, which had said false, may say true.
