@@ -67,6 +67,7 @@ func (k *keeper) tidy() error {
 		err = k.snapshot()
 	}
 	k.expire()
+	k.trim()
 	k.reclaim()
 	err = errors.Join(err, k.prepare())
 	return errors.Join(err, k.giveBack())

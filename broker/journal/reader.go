@@ -39,6 +39,7 @@ type Reader struct {
 	ready chan struct{}
 
 	notify func() // guarded by mu; see Notify
+	limit  int64  // guarded by mu; see SetLimit
 
 	consumer sync.Mutex // held by the consumer's calls
 	scan     diskScan   // guarded by consumer
