@@ -109,7 +109,20 @@ func (a *Agent) openJournal() error {
 }
 
 func (a *Agent) newServer() (err error) {
-	opts := server.Options{Journal: a.journal, Log: a.log}
+	b, m := a.cfg.Broker, a.cfg.Broker.Limits
+	opts := server.Options{
+		Journal: a.journal, Log: a.log,
+		ServerKeepAlive: b.ServerKeepAlive, MaxAliases: b.TopicAliases, ResponseInfo: b.ResponseInfo,
+		SysInterval: b.SysInterval, Version: "holdfast",
+		MaxConnections: m.Connections, MaxSessions: m.Sessions, MaxSubscriptions: m.Subscriptions, MaxFilters: m.Filters,
+		MaxPacket: int(m.Packet), MaxInflight: m.Inflight, MaxLevels: m.TopicLevels,
+		MaxQueued: int(m.Queued), MaxQueuedTotal: m.QueuedTotal, MaxBacklog: m.Backlog,
+		MaxRetained: m.Retained, MaxRetainedBytes: int(m.RetainedTotal),
+		ConnectTimeout: m.ConnectTime, WriteTimeout: m.WriteTime,
+	}
+	if b.TopicAliases == 0 {
+		opts.MaxAliases = -1
+	}
 	if opts.Listeners, err = a.listeners(); err != nil {
 		return err
 	}

@@ -61,6 +61,7 @@ type Options struct {
 	MaxInflight      int           // receive maximum, each way; 100
 	MaxQueued        int           // bytes per client that wait in memory; 1 MiB
 	MaxQueuedTotal   int64         // bytes that wait in memory for slow clients, all together; 64 MiB
+	MaxBacklog       int64         // bytes of the journal that an offline session may keep; 0 means no limit
 	MaxRetained      int           // retained messages; 10,000
 	MaxRetainedBytes int           // of all of them; 32 MiB
 	MaxLevels        int           // of a topic or filter; 64

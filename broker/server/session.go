@@ -54,6 +54,7 @@ func (s *Server) newSession(id string, durable bool) (*session, error) {
 		}
 		x.reader, x.target.reader = r, r
 		r.Notify(x.notify)
+		r.SetLimit(s.opts.MaxBacklog)
 	}
 	s.sessions[id] = x
 	return x, nil

@@ -39,6 +39,12 @@ type Broker struct {
 	// Listeners is empty only if the configuration says so ("listeners: []"): then the gateway
 	// serves no clients. The default is mqtt://127.0.0.1:1883.
 	Listeners []Listener
+	Limits    Limits
+
+	ServerKeepAlive time.Duration // longest keep alive of 5.0 clients, in whole seconds; 0 leaves it to them
+	TopicAliases    int           // towards a client; default 32
+	SysInterval     time.Duration // between updates of $SYS; 0 for none; default 10 s
+	ResponseInfo    string        // told to 5.0 clients that ask; %c is the client identifier
 }
 
 // Listener is a place where clients connect.

@@ -63,11 +63,18 @@ func load(t *testing.T, texts ...string) (*Config, error) {
 	return c, nil
 }
 
+var defaultLimits = Limits{
+	Connections: 5000, Sessions: 10_000, Subscriptions: 1000, Filters: 100_000, Packet: 1 << 20, Inflight: 100,
+	TopicLevels: 64, Queued: 1 << 20, QueuedTotal: 64 << 20, Backlog: 256 << 20, Retained: 10_000, RetainedTotal: 32 << 20,
+	ConnectTime: 10 * time.Second, WriteTime: 30 * time.Second,
+}
+
 func TestDefaults(t *testing.T) {
 	want := &Config{
 		Device:  Device{ID: "pi"},
 		DataDir: "/var/lib/holdfast",
 		Broker: Broker{
+			Limits: defaultLimits, TopicAliases: 32, SysInterval: 10 * time.Second,
 			Listeners: []Listener{{
 				Endpoint: Endpoint{Network: "tcp", Address: "127.0.0.1:1883", URL: "mqtt://127.0.0.1:1883"},
 				Scheme:   "mqtt", Mode: 0o660, Anonymous: true,
@@ -98,7 +105,7 @@ func TestOverlay(t *testing.T) {
 	want := &Config{
 		Device:  Device{ID: "greenhouse-1"},
 		DataDir: "/srv/holdfast",
-		Broker: Broker{Listeners: []Listener{
+		Broker: Broker{Limits: defaultLimits, TopicAliases: 32, SysInterval: 10 * time.Second, Listeners: []Listener{
 			{Endpoint: tcp("0.0.0.0:1883"), Scheme: "mqtt", Mode: 0o660, Anonymous: true},
 			{Endpoint: tcp("[::1]:1884"), Scheme: "mqtt", Mode: 0o660, Anonymous: true},
 		}},
