@@ -18,6 +18,7 @@ import (
 	"holdfast/broker"
 	"holdfast/broker/bridge"
 	"holdfast/broker/journal"
+	"holdfast/broker/listen"
 	"holdfast/broker/server"
 	"holdfast/gateway/config"
 	"holdfast/sensors"
@@ -50,6 +51,8 @@ type Agent struct {
 	bridges []*bridge.Bridge
 	sensors *sensors.Supervisor
 	close   []func() error // in the order of making
+
+	certificates []*listen.TLS
 
 	measuring   context.Context
 	stopSensors context.CancelFunc
@@ -106,9 +109,22 @@ func (a *Agent) openJournal() error {
 }
 
 func (a *Agent) newServer() (err error) {
-	opts := server.Options{Journal: a.journal, Anonymous: a.cfg.Broker.Anonymous, Log: a.log}
-	for _, l := range a.cfg.Broker.Listeners {
-		opts.Listeners = append(opts.Listeners, server.Listener{Network: l.Network, Address: l.Address})
+	b, m := a.cfg.Broker, a.cfg.Broker.Limits
+	opts := server.Options{
+		Journal: a.journal, Log: a.log,
+		ServerKeepAlive: b.ServerKeepAlive, MaxAliases: b.TopicAliases, ResponseInfo: b.ResponseInfo,
+		SysInterval: b.SysInterval, Version: "holdfast",
+		MaxConnections: m.Connections, MaxSessions: m.Sessions, MaxSubscriptions: m.Subscriptions, MaxFilters: m.Filters,
+		MaxPacket: int(m.Packet), MaxInflight: m.Inflight, MaxLevels: m.TopicLevels,
+		MaxQueued: int(m.Queued), MaxQueuedTotal: m.QueuedTotal, MaxBacklog: m.Backlog,
+		MaxRetained: m.Retained, MaxRetainedBytes: int(m.RetainedTotal),
+		ConnectTimeout: m.ConnectTime, WriteTimeout: m.WriteTime,
+	}
+	if b.TopicAliases == 0 {
+		opts.MaxAliases = -1
+	}
+	if opts.Listeners, err = a.listeners(); err != nil {
+		return err
 	}
 	a.server, err = server.New(opts)
 	return err
@@ -189,6 +205,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		stages = append(stages, b.Run)
 	}
 	stages = append(stages, a.server.Run)
+	if len(a.certificates) > 0 {
+		stages = append(stages, a.watchFiles)
+	}
 	if a.sensors != nil {
 		stages = append(stages, a.measure)
 	}

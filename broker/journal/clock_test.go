@@ -32,6 +32,14 @@ func tidied(t *testing.T, j *Journal, done func() bool) {
 	t.Fatal("the keeper does not come to it")
 }
 
+// tidy gives the keeper many turns.
+func tidy(t *testing.T, j *Journal) {
+	for range 50 {
+		signal(j.tidy)
+		publishState(t, j)
+	}
+}
+
 // TestMaxAge goes through a boot without a clock: nothing is dropped for its age until the clock is
 // right, whatever it said before, and then what was written before it was right is as old as what came
 // next.
@@ -48,27 +56,18 @@ func TestMaxAge(t *testing.T) {
 	publish(t, j, 0, 6000, r) // three segments, long ago as the clock says
 	clock.set(now.Add(40*365*24*time.Hour), false)
 	publish(t, j, 6000, 8000, r) // and in the far future
-	for range 50 {
-		signal(j.tidy)
-		publishState(t, j)
-	}
+	tidy(t, j)
 	if got := r.Depth(); got != 8000 {
 		t.Fatalf("depth without a synchronised clock: got %d, want 8000", got)
 	}
 	clock.set(now, true)
 	publish(t, j, 8000, 14_000, r)
-	for range 50 {
-		signal(j.tidy)
-		publishState(t, j)
-	}
+	tidy(t, j)
 	if got := r.Depth(); got != 14_000 {
 		t.Fatalf("depth with all of it young: got %d, want 14000", got)
 	}
 	clock.set(now.Add(-48*time.Hour), true) // set back: nothing becomes older by it
-	for range 50 {
-		signal(j.tidy)
-		publishState(t, j)
-	}
+	tidy(t, j)
 	if got := r.Depth(); got != 14_000 {
 		t.Fatalf("depth after the clock was set back: got %d, want 14000", got)
 	}
@@ -76,6 +75,7 @@ func TestMaxAge(t *testing.T) {
 	publish(t, j, 14_000, 20_000, r)
 	clock.set(now.Add(25*time.Hour), true)
 	tidied(t, j, func() bool { return r.Depth() < 8000 })
+	tidy(t, j)
 	var lost uint64
 	for _, l := range j.Losses() {
 		if l.Reason != ReasonAge || l.Reader != "a" {

@@ -137,6 +137,7 @@ func (j *Journal) collectAcks(b *batch) {
 		}
 		a, _ := l.reader.takeAck()
 		b.losses = append(b.losses, l)
+		j.logging = append(j.logging, l)
 		b.acks = append(b.acks, readerAck{l.reader, a})
 		b.frame(kindLoss, j.nextSeq, now, appendAck(appendLoss(beginFrame(b.buf), l.reader.id, &l.Loss), l.reader.id, &a))
 	}

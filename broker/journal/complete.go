@@ -32,6 +32,7 @@ func (j *Journal) complete() {
 			for _, a := range b.acks {
 				j.markDirty(a.reader)
 			}
+			j.logging = j.logging[len(b.losses):]
 			j.unlogged = append(b.losses, j.unlogged...)
 			b.losses = nil
 			j.mu.Unlock()
@@ -99,6 +100,7 @@ func (j *Journal) apply(b *batch) (tidy bool) {
 	for _, l := range b.losses {
 		j.addLoss(l.Loss)
 	}
+	j.logging = j.logging[len(b.losses):]
 	for _, a := range b.acks {
 		a.reader.durable = a.ackState
 	}

@@ -150,6 +150,7 @@ type Journal struct {
 	dirtyAt   time.Time    // since when
 	acked     int          // how many
 	unlogged  []readerLoss // losses that are not on disk; their readers are dirty
+	logging   []readerLoss // losses in the batches that are on their way there
 	retryAt   time.Time    // after a failed commit: when to write acknowledgements and losses again
 	spare     *spare
 	spareErr  error    // why there is none
@@ -365,7 +366,7 @@ func (j *Journal) Losses() []Loss {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	losses := slices.Clone(j.losses)
-	for _, l := range j.unlogged {
+	for _, l := range append(slices.Clip(j.logging), j.unlogged...) {
 		losses = append(losses, l.Loss)
 	}
 	return losses

@@ -79,6 +79,7 @@ func (k *keeper) tidy() error {
 		err = k.snapshot()
 	}
 	k.expire()
+	k.trim()
 	k.reclaim()
 	err = errors.Join(err, k.prepare())
 	return errors.Join(err, k.giveBack())
@@ -342,14 +343,14 @@ func (j *Journal) waitsFor(s *segment) bool {
 	return false
 }
 
-// drop settles all that readers up to a priority are owed in s. All that they are owed before s must
-// have been dropped. It says whether there was anything.
-func (k *keeper) drop(s *segment, below int, reason string) bool {
+// drop settles all that some readers are owed in s. All that they are owed before s must have been
+// dropped. It says whether there was anything.
+func (k *keeper) drop(s *segment, whose func(*Reader) bool, reason string) bool {
 	j := k.j
 	debts := map[uint64]*debt{}
 	j.mu.Lock()
 	for id, in := range s.owed {
-		if r, ok := j.byID[id]; ok && int(r.priority) <= below && r.waitsBefore(in.last) {
+		if r, ok := j.byID[id]; ok && whose(r) && r.waitsBefore(in.last) {
 			debts[id] = r.debt()
 		}
 	}
@@ -393,7 +394,7 @@ func (k *keeper) expire() {
 		if !old {
 			return
 		}
-		k.drop(s, MaxPriority, ReasonAge)
+		k.drop(s, func(*Reader) bool { return true }, ReasonAge)
 		j.mu.Lock()
 		settled := !j.waitsFor(s)
 		j.mu.Unlock()

@@ -118,7 +118,7 @@ func (k *keeper) makeWay(reason string) error {
 	}
 	lost := false
 	for _, s := range w.older {
-		lost = w.below >= 0 && k.drop(s, w.below, reason) || lost
+		lost = k.drop(s, func(r *Reader) bool { return int(r.priority) <= w.below }, reason) || lost
 	}
 	if lost || w.second == nil {
 		return nil

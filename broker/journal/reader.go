@@ -41,6 +41,9 @@ type Reader struct {
 	id    uint64
 	ready chan struct{}
 
+	notify func() // guarded by mu; see Notify
+	limit  int64  // guarded by mu; see SetLimit
+
 	consumer sync.Mutex // held by the consumer's calls
 	scan     diskScan   // guarded by consumer
 
@@ -219,7 +222,7 @@ func (r *Reader) Attach() {
 	r.next = r.cursor()
 	r.live = r.next >= r.tail
 	r.dropQueue()
-	signal(r.ready)
+	r.announce()
 }
 
 // Detach frees the reader's memory. Messages wait on disk.
@@ -253,7 +256,7 @@ func (r *Reader) offer(d Delivery) {
 		r.queue = append(r.queue, d)
 		r.bytes = bytes
 	}
-	signal(r.ready)
+	r.announce()
 }
 
 // Ready has a value when TryNext, which had said false, may say true.

@@ -10,59 +10,90 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"holdfast/broker/wire"
 )
 
-// conn is one client's connection: a goroutine that reads and, after CONNECT, one that writes.
+// conn is one client's connection: a goroutine that reads, and others that write while there is
+// something that the kernel does not take at once.
 type conn struct {
 	s       *Server
 	nc      net.Conn
-	log     *slog.Logger
-	in      *wire.Reader
+	in      input
 	pending atomic.Int64  // entries that the journal has and has not settled
-	wake    chan struct{} // for the writer
 	ended   chan struct{} // closed when nothing of the connection is left
 
-	// Set by CONNECT, before the writer starts.
+	anonymous bool // whether a client without a name may come in
+
+	// Set by CONNECT, before anything else is written.
 	version   wire.Version
 	session   *session
 	keepAlive time.Duration // 0 means none
 	maxPacket int           // the client's limit; 0 means none
+	aliasMax  uint16        // topic aliases that the client takes
+	noReasons bool          // the client wants neither reason strings nor user properties
 
 	// Of the reading goroutine.
 	will      *wire.Will
-	aliases   map[uint16]string
-	checked   string // the last topic that was found well-formed
-	connected bool   // CONNACK said success
+	aliases   map[uint16]*topic // that the client has set
+	connected bool              // CONNACK said success
+
+	// Of whoever has made work busy.
+	raw     syscall.RawConn // nil if nc is not a socket of the kernel's
+	try     func(fd uintptr) bool
+	tried   []byte // what try is to write
+	written int    // how much it has
+
+	work    atomic.Uint32 // idle, busy or again
+	dirty   atomic.Bool   // on a desk's list of connections to flush
+	crowded atomic.Bool   // more waits to be written than may be
+	over    atomic.Bool   // closing, for who does not hold mu
 
 	mu      sync.Mutex
-	room    sync.Cond // out was taken, a publish was settled, or the connection is ending
-	out     []byte    // packets to write
-	closing bool      // no more packets; the writer ends when out is written
-	reason  error     // why the server ends the connection
-	unacked int       // QoS 1 publishes of the client that were not answered
+	room    sync.Cond // out was taken, a publish was settled, writing has stopped, or the connection is ending
+	out     *buffer   // packets to write; nil if there are none
+	given   map[string]uint16
+	closing bool  // no more packets
+	reason  error // why the server ends the connection
+	unacked int   // QoS 1 publishes of the client that were not answered
 	open    map[uint16]struct{}
+
+	// Of what is in out.
+	packets, publishes, publishBytes uint64
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{
-		s: s, nc: nc, log: s.log.With("remote", nc.RemoteAddr().String()),
-		in: wire.NewReader(nc, s.opts.MaxPacket), version: wire.V311,
-		wake: make(chan struct{}, 1), ended: make(chan struct{}), open: map[uint16]struct{}{},
-	}
+	c := &conn{s: s, nc: nc, anonymous: s.opts.Anonymous, version: wire.V311, ended: make(chan struct{})}
 	c.room.L = &c.mu
+	if sc, ok := nc.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			c.raw, c.try = raw, c.tryWrite
+		}
+	}
+	c.in.init(s, nc, c.raw)
+	c.work.Store(again) // nothing is written before CONNACK
 	return c
+}
+
+// logger makes a log line say who the client is.
+func (c *conn) logger() *slog.Logger {
+	l := c.s.log.With("remote", c.remote())
+	if c.session != nil {
+		l = l.With("client", c.session.id)
+	}
+	return l
 }
 
 // serve reads packets until the connection ends, and then tidies up.
 func (c *conn) serve() {
 	defer close(c.ended)
-	var writer sync.WaitGroup
-	err := c.run(&writer)
+	err := c.run()
 	c.farewell(err)
-	writer.Wait()
+	if c.connected {
+		c.drain()
+	}
 	c.nc.Close()
 	if c.session != nil {
 		c.s.leave(c)
@@ -70,27 +101,25 @@ func (c *conn) serve() {
 	c.report(err)
 }
 
-func (c *conn) run(writer *sync.WaitGroup) (err error) {
+func (c *conn) run() (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
+		c.in.leave()
 	}()
+	if err := c.handshake(); err != nil {
+		return err
+	}
 	if err := c.connect(); err != nil {
 		return err
 	}
-	writer.Go(c.write)
 	for {
-		if !c.in.Buffered() {
-			if err := c.arm(); err != nil {
-				return err
-			}
-		}
-		p, err := c.in.ReadPacket()
+		p, err := c.in.next(c.arm)
 		if err != nil {
 			return err
 		}
-		if err := c.handle(p); err != nil {
+		if err := c.handle(p, c.in.desk); err != nil {
 			return err
 		}
 		if err := c.waitForRoom(); err != nil {
@@ -109,13 +138,13 @@ func (c *conn) arm() error {
 	case c.keepAlive > 0:
 		return c.nc.SetReadDeadline(time.Now().Add(c.keepAlive * 3 / 2)) // [MQTT-3.1.2-22]
 	}
-	return c.nc.SetReadDeadline(time.Time{})
+	return nil
 }
 
 // errDisconnect is a client's orderly end.
 var errDisconnect = errors.New("client disconnected")
 
-// farewell tells a 5.0 client why the server ends the connection, and has the writer end.
+// farewell tells a 5.0 client why the server ends the connection, and lets nothing follow.
 func (c *conn) farewell(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,26 +155,32 @@ func (c *conn) farewell(err error) {
 	switch {
 	case !c.connected || c.closing:
 	case errors.As(err, &violation):
-		c.disconnect(violation.Code)
+		c.disconnect(violation.Code, violation.Text)
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		c.disconnect(wire.KeepAliveTimeout)
+		c.disconnect(wire.KeepAliveTimeout, "")
 	case errors.Is(err, errDisconnect), errors.Is(err, io.EOF), errors.Is(err, net.ErrClosed):
 	default:
-		c.disconnect(wire.Unspecified)
+		c.disconnect(wire.Unspecified, "")
 	}
 	c.end()
 }
 
-// disconnect appends a DISCONNECT, which 3.1.1 does not know from a server. Called with mu held.
-func (c *conn) disconnect(code wire.Code) {
-	if c.version == wire.V5 {
-		c.out = wire.Append(c.out, c.version, &wire.Disconnect{Code: code})
+// disconnect queues a DISCONNECT, which 3.1.1 does not know from a server. Called with mu held.
+func (c *conn) disconnect(code wire.Code, text string) {
+	if c.version != wire.V5 {
+		return
 	}
+	p := &wire.Disconnect{Code: code}
+	if text != "" && (c.maxPacket == 0 || len(text)+16 <= c.maxPacket) { // [MQTT-3.14.2-3]
+		p.Properties.ReasonString = &text
+	}
+	c.queue(p)
 }
 
-// end lets the writer finish, but not for long. Called with mu held.
+// end lets what is queued be written, but not for long. Called with mu held.
 func (c *conn) end() {
 	c.closing = true
+	c.over.Store(true)
 	c.nc.SetWriteDeadline(time.Now().Add(lastWords))
 	c.room.Broadcast()
 	c.poke()
@@ -157,7 +192,7 @@ func (c *conn) kick(code wire.Code) {
 	if !c.closing {
 		c.reason = &wire.Error{Code: code, Text: "ended by the server"}
 		if c.connected {
-			c.disconnect(code)
+			c.disconnect(code, "")
 		}
 		c.end()
 	}
@@ -188,25 +223,33 @@ func (c *conn) report(err error) {
 		err = c.reason
 	}
 	c.mu.Unlock()
+	log := c.logger()
 	var violation *wire.Error
 	switch {
 	case errors.Is(err, errDisconnect):
-		c.log.Debug("client disconnected")
+		log.Debug("client disconnected")
 	case errors.As(err, &violation):
-		c.log.Info("client disconnected", "reason", err)
+		log.Info("client disconnected", "reason", err)
+	case errors.Is(err, errHandshake): // the place to look when a certificate does not do
+		log.Info("no connection", "error", err)
 	case !c.connected:
-		c.log.Debug("no CONNECT", "error", err)
+		log.Debug("no CONNECT", "error", err)
 	default:
-		c.log.Info("connection ended", "reason", err)
+		log.Info("connection ended", "reason", err)
 	}
 }
 
 // waitForRoom holds the client's further packets back while it does not read ours, or, where the
 // protocol has no other way to say so, while too many of its publishes are on their way to disk.
 func (c *conn) waitForRoom() error {
+	most := int64(c.s.opts.MaxInflight)
+	if !c.crowded.Load() && c.pending.Load() <= most {
+		return nil
+	}
+	c.in.desk.finish(c.s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.closing && c.reason == nil && (len(c.out) > c.s.opts.MaxQueued || c.pending.Load() > int64(c.s.opts.MaxInflight)) {
+	for !c.closing && c.reason == nil && (c.crowded.Load() || c.pending.Load() > most) {
 		c.room.Wait()
 	}
 	if c.closing || c.reason != nil {
@@ -221,23 +264,5 @@ func (c *conn) settled() {
 		c.mu.Lock()
 		c.room.Broadcast()
 		c.mu.Unlock()
-	}
-}
-
-// send queues a packet.
-func (c *conn) send(p wire.Packet) {
-	c.mu.Lock()
-	if !c.closing {
-		c.out = wire.Append(c.out, c.version, p)
-	}
-	c.mu.Unlock()
-	c.poke()
-}
-
-// poke wakes the writer.
-func (c *conn) poke() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
 	}
 }

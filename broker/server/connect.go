@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"holdfast/broker"
@@ -12,14 +13,18 @@ import (
 )
 
 const (
-	forever    = math.MaxUint32 // Session Expiry Interval of a session that does not expire
-	maxAliases = 32             // topic aliases that a client may set
+	forever     = math.MaxUint32 // Session Expiry Interval of a session that does not expire
+	maxAliases  = 32             // topic aliases that a client may set
+	maxClientID = 1024           // bytes
 )
 
 // connect takes the CONNECT packet and answers it.
 func (c *conn) connect() error {
-	c.nc.SetReadDeadline(time.Now().Add(c.s.opts.ConnectTimeout))
-	first, err := c.in.ReadPacket()
+	raw, err := c.in.next(c.arm)
+	var first wire.Packet
+	if err == nil {
+		first, err = raw.Packet(wire.V311)
+	}
 	if err != nil {
 		if v, ok := err.(*wire.Error); ok && v.Code == wire.UnsupportedVersion {
 			return c.refuse(wire.UnsupportedVersion, v.Text) // [MQTT-3.1.2-2]
@@ -31,24 +36,38 @@ func (c *conn) connect() error {
 		return fmt.Errorf("first packet is not a CONNECT") // [MQTT-3.1.0-1]
 	}
 	c.version = p.Version
-	c.in.SetVersion(p.Version)
 	var answer wire.Connack
 	switch {
 	case p.Properties.AuthMethod != nil:
 		return c.refuse(wire.BadAuthenticationMethod, "no authentication method is supported")
-	case !c.s.opts.Anonymous:
-		return c.refuse(wire.NotAuthorized, "broker.anonymous is false")
+	case !c.anonymous:
+		return c.refuse(wire.NotAuthorized, "anonymous clients are not let in here: see broker.anonymous")
 	case p.Will != nil && broker.CheckTopic(p.Will.Topic) != nil:
 		return c.refuse(wire.TopicNameInvalid, "will: malformed topic")
 	case p.ClientID == "" && !p.CleanStart && p.Version != wire.V5:
 		return c.refuse(wire.ClientIDNotValid, "an empty client identifier needs a clean session") // [MQTT-3.1.3-8]
+	case len(p.ClientID) > maxClientID:
+		return c.refuse(wire.ClientIDNotValid, fmt.Sprintf("client identifier of %d bytes, want at most %d", len(p.ClientID), maxClientID))
 	case p.ClientID == "":
 		p.ClientID = "holdfast-" + rand.Text()
 		answer.Properties.AssignedClientID = &p.ClientID // [MQTT-3.2.2-16]
 	}
 	c.keepAlive = time.Duration(p.KeepAlive) * time.Second
+	if most := c.s.opts.ServerKeepAlive; most > 0 && c.version == wire.V5 && (c.keepAlive == 0 || c.keepAlive > most) {
+		c.keepAlive = most
+		answer.Properties.ServerKeepAlive = ptr(uint16(most / time.Second)) // [MQTT-3.2.2-21]
+	}
 	if v := p.Properties.MaximumPacketSize; v != nil {
 		c.maxPacket = int(min(*v, wire.MaxSize+5))
+	}
+	if v := p.Properties.TopicAliasMaximum; v != nil {
+		c.aliasMax = min(*v, uint16(c.s.opts.MaxAliases))
+	}
+	if v := p.Properties.RequestProblemInfo; v != nil {
+		c.noReasons = *v == 0
+	}
+	if v := p.Properties.RequestResponseInfo; v != nil && *v == 1 && c.s.opts.ResponseInfo != "" {
+		answer.Properties.ResponseInfo = ptr(strings.ReplaceAll(c.s.opts.ResponseInfo, "%c", p.ClientID))
 	}
 	quota := c.s.opts.MaxInflight
 	if v := p.Properties.ReceiveMaximum; v != nil {
@@ -59,18 +78,31 @@ func (c *conn) connect() error {
 		return c.refuse(wire.QuotaExceeded, err.Error())
 	}
 	c.will = p.Will
-	c.log = c.log.With("client", p.ClientID)
+	c.s.counts.connects.Add(1)
 	answer.SessionPresent = present
 	c.limits(&answer.Properties)
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	// What was sent to the session since enter stands behind the answer [MQTT-3.2.0-1].
-	c.out = append(wire.Append(nil, c.version, &answer), c.out...)
+	if c.reason == nil { // no more that of the CONNECT
+		c.nc.SetDeadline(time.Time{})
+	}
+	// What was queued since enter stands behind the answer [MQTT-3.2.0-1].
+	b := &buffer{b: wire.Append(nil, c.version, &answer)}
+	if c.maxPacket > 0 && len(b.b) > c.maxPacket {
+		c.mu.Unlock()
+		return &wire.Error{Code: wire.PacketTooLarge, Text: fmt.Sprintf("CONNACK of %d bytes, the client takes %d", len(b.b), c.maxPacket)}
+	}
+	if c.out != nil {
+		b.b, b.charged = append(b.b, c.out.b...), c.out.charged
+	}
+	c.out = b
 	c.connected = true
 	if c.reason != nil { // taken over before it was answered
-		c.disconnect(wire.SessionTakenOver)
+		c.disconnect(wire.SessionTakenOver, "")
 		c.end()
 	}
+	c.work.Store(idle)
+	c.mu.Unlock()
+	c.poke()
 	return nil
 }
 
@@ -79,7 +111,6 @@ func (c *conn) limits(p *wire.Properties) {
 	p.ReceiveMaximum = ptr(uint16(c.s.opts.MaxInflight))
 	p.MaximumPacketSize = ptr(uint32(c.s.opts.MaxPacket))
 	p.TopicAliasMaximum = ptr(uint16(maxAliases))
-	p.SharedAvailable = ptr(byte(0))
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -87,7 +118,15 @@ func ptr[T any](v T) *T { return &v }
 // refuse answers a CONNECT with a failure; the caller ends the connection [MQTT-3.2.2-7].
 func (c *conn) refuse(code wire.Code, text string) error {
 	c.nc.SetWriteDeadline(time.Now().Add(lastWords))
-	c.nc.Write(wire.Append(nil, c.version, &wire.Connack{Code: code}))
+	answer := &wire.Connack{Code: code, Properties: wire.Properties{ReasonString: &text}}
+	b := wire.Append(nil, c.version, answer)
+	if c.maxPacket > 0 && len(b) > c.maxPacket {
+		answer.Properties = wire.Properties{} // [MQTT-3.2.2-19]
+		b = wire.Append(nil, c.version, answer)
+	}
+	if c.maxPacket == 0 || len(b) <= c.maxPacket {
+		c.nc.Write(b)
+	}
 	return &wire.Error{Code: code, Text: text}
 }
 

@@ -57,67 +57,139 @@ type replay struct {
 	subscription
 }
 
-// arrivals has a value when the journal may have messages for the session.
-func (x *session) arrivals() <-chan struct{} {
-	if x.reader == nil {
-		return nil
+// notify is told that the journal may have messages for the session.
+func (x *session) notify() {
+	if c := x.conn.Load(); c != nil {
+		c.poke()
 	}
-	return x.reader.Ready()
 }
 
-// offer gives a session what it does not read from the journal. It does not block.
-func (x *session) offer(o outgoing) {
-	c := x.conn.Load()
-	if c == nil {
+// offer gives a session that does not read the journal a QoS 1 or 2 message. It does not block.
+func (x *session) offer(c *conn, p *publication, o outgoing) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.quota > 0 && !x.waits() {
+		f := x.newFlight(0)
+		f.outgoing = o
+		x.charge(f)
+		c.mu.Lock()
+		sent := c.putShared(p, o.qos, o.retain, o.ids, f.id)
+		c.mu.Unlock()
+		if !sent {
+			x.settle(f)
+		}
 		return
 	}
-	if o.qos > 0 {
-		x.mu.Lock()
-		fits := len(x.queue) == 0 || x.queued+o.cost() <= x.s.opts.MaxQueued
-		if fits {
-			x.queue = append(x.queue, o)
-			x.queued += o.cost()
-		}
-		x.mu.Unlock()
-		if !fits {
-			x.s.counts.droppedQueue.Add(1)
-			return
-		}
-	} else if !c.put(&o, 0, false) {
+	cost := o.cost()
+	if len(x.queue) > 0 && (x.queued+cost > x.s.opts.MaxQueued || x.s.waiting.Load() > x.s.opts.MaxQueuedTotal) {
+		x.s.counts.droppedQueue.Add(1)
 		return
 	}
-	c.poke()
+	x.queue = append(x.queue, o)
+	x.queued += cost
+	x.s.waiting.Add(int64(cost))
 }
 
-// put queues a PUBLISH and says whether it did: not if the message is expired, if it is larger than
-// the client takes, or, at QoS 0, if too much waits for the client already.
-func (c *conn) put(o *outgoing, id uint16, dup bool) bool {
+// waits says whether anything in memory is to be sent first. Called with mu held.
+func (x *session) waits() bool {
+	return len(x.again)+len(x.ready)+len(x.replay)+len(x.replays)+len(x.queue) > 0
+}
+
+// publish returns the packet for a message, and false if the message is expired.
+func (o *outgoing) publish(s *Server, id uint16, dup bool) (p wire.Publish, ok bool) {
 	m := o.message
-	left, ok := remaining(m, o.at)
-	if !ok {
-		c.s.counts.droppedExpired.Add(1) // [MQTT-3.3.2-5]
-		return false
-	}
-	p := wire.Publish{
+	p = wire.Publish{
 		Topic: m.Topic, Payload: m.Payload, ID: id, QoS: o.qos, Dup: dup, Retain: o.retain,
-		Forward: m.Properties, Expires: m.Expires, Expiry: left, SubscriptionIDs: o.ids,
+		Forward: m.Properties, Expires: m.Expires, SubscriptionIDs: o.ids,
+	}
+	if m.Expires {
+		if p.Expiry, ok = remaining(m.Expiry, o.at); !ok {
+			s.counts.droppedExpired.Add(1) // [MQTT-3.3.2-5]
+			return p, false
+		}
+	}
+	return p, true
+}
+
+// put queues a PUBLISH and says whether it did: not if it is larger than the client takes, or, at
+// QoS 0, if too much waits for the client already. It may change p. Called with c.mu held.
+func (c *conn) put(p *wire.Publish) bool {
+	named, topic := false, p.Topic
+	if c.aliasMax > 0 && len(topic) <= longestTopic {
+		if a, ok := c.given[topic]; ok {
+			p.Topic, p.TopicAlias = "", a
+		} else if len(c.given) < int(c.aliasMax) {
+			p.TopicAlias, named = uint16(len(c.given)+1), true
+			if c.maxPacket > 0 && p.Size(c.version) > c.maxPacket {
+				p.TopicAlias, named = 0, false
+			}
+		}
 	}
 	size := p.Size(c.version)
+	if !c.takes(size, p.QoS) {
+		return false
+	}
+	if c.closing {
+		return true
+	}
+	if named {
+		if c.given == nil {
+			c.given = map[string]uint16{}
+		}
+		c.given[topic] = p.TopicAlias
+	}
+	b := c.buffer()
+	b.b = wire.AppendPublish(b.b, c.version, p)
+	c.published(b, size)
+	return true
+}
+
+// putShared is put for a message that others get as well. Called with c.mu held.
+func (c *conn) putShared(p *publication, qos byte, retain bool, ids []uint32, id uint16) bool {
+	if c.aliasMax > 0 || len(ids) > 0 && c.version == wire.V5 {
+		v := p.view
+		v.QoS, v.Retain, v.ID, v.Dup, v.TopicAlias, v.SubscriptionIDs = qos, retain, id, false, 0, ids
+		return c.put(&v)
+	}
+	frame, at := p.frame(c.version, qos, retain)
+	if !c.takes(len(frame), qos) {
+		return false
+	}
+	if c.closing {
+		return true
+	}
+	b := c.buffer()
+	n := len(b.b)
+	b.b = append(b.b, frame...)
+	if qos > 0 {
+		binary.BigEndian.PutUint16(b.b[n+at:], id)
+	}
+	c.published(b, len(frame))
+	return true
+}
+
+// takes says whether a PUBLISH may be queued. Called with mu held.
+func (c *conn) takes(size int, qos byte) bool {
 	if c.maxPacket > 0 && size > c.maxPacket {
 		c.s.counts.droppedSize.Add(1) // [MQTT-3.1.2-24]
 		return false
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if o.qos == 0 && len(c.out) > 0 && len(c.out)+size > c.s.opts.MaxQueued {
+	if qos > 0 || c.out == nil {
+		return true
+	}
+	n := len(c.out.b)
+	if n > 0 && n+size > c.s.opts.MaxQueued || n > writeChunk && c.s.waiting.Load() > c.s.opts.MaxQueuedTotal {
 		c.s.counts.droppedQueue.Add(1)
 		return false
 	}
-	if !c.closing {
-		c.out = wire.AppendPublish(c.out, c.version, &p)
-		c.s.counts.sent.Add(1)
-	}
 	return true
+}
+
+// published notes that a PUBLISH was added to b. Called with mu held.
+func (c *conn) published(b *buffer, size int) {
+	c.publishes++
+	c.publishBytes += uint64(size)
+	c.appended(b)
 }
 
 // fill moves waiting messages into the buffer, as far as the client's receive maximum and one write
@@ -126,7 +198,7 @@ func (c *conn) fill() error {
 	x := c.session
 	for {
 		c.mu.Lock()
-		full := c.closing || len(c.out) >= writeChunk
+		full := c.closing || c.out != nil && len(c.out.b) >= writeChunk
 		c.mu.Unlock()
 		if full {
 			return nil
@@ -159,7 +231,9 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 		switch {
 		case x.flights[f.id] != f: // settled meanwhile
 		case f.released:
-			c.send(&wire.Ack{Type: wire.PUBREL, ID: f.id})
+			c.mu.Lock()
+			c.queue(&wire.Ack{Type: wire.PUBREL, ID: f.id})
+			c.mu.Unlock()
 		case x.quota == 0:
 			return false, 0
 		default:
@@ -181,9 +255,13 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 	case len(x.replays) > 0:
 		r := x.replays[0]
 		x.replays = x.replays[1:]
+		var ids []uint32
+		if r.id != 0 {
+			ids = []uint32{r.id}
+		}
 		for _, k := range x.s.kept.matching(r.filter) {
 			x.replay = append(x.replay, outgoing{
-				message: k.message, qos: min(r.qos, k.message.QoS), retain: true, ids: appendID(nil, r.id), at: k.at,
+				message: k.message, qos: min(r.qos, k.message.QoS), retain: true, ids: ids, at: k.at,
 			})
 		}
 	case len(x.queue) > 0 && x.quota > 0:
@@ -191,6 +269,7 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 		x.queue[0] = outgoing{}
 		x.queue = x.queue[1:]
 		x.queued -= o.cost()
+		x.s.waiting.Add(-int64(o.cost()))
 		x.sendNew(c, o)
 	default:
 		return false, x.quota
@@ -201,7 +280,11 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 // sendNew sends a message that only memory has. Called with mu held, and quota left if QoS > 0.
 func (x *session) sendNew(c *conn, o outgoing) {
 	if o.qos == 0 {
-		c.put(&o, 0, false)
+		if p, ok := o.publish(x.s, 0, false); ok {
+			c.mu.Lock()
+			c.put(&p)
+			c.mu.Unlock()
+		}
 		return
 	}
 	f := x.newFlight(0)
@@ -269,7 +352,13 @@ func (d stored) Committed(_ *journal.Entry, _ uint64, err error) {
 
 // launch queues a flight's PUBLISH. What cannot be sent is settled. Called with mu held.
 func (x *session) launch(c *conn, f *flight, dup bool) {
-	if !c.put(&f.outgoing, f.id, dup) {
+	p, ok := f.publish(x.s, f.id, dup)
+	if ok {
+		c.mu.Lock()
+		ok = c.put(&p)
+		c.mu.Unlock()
+	}
+	if !ok {
 		x.settle(f)
 	} else if f.seq != 0 {
 		f.outgoing = outgoing{qos: f.qos} // the journal has the message
@@ -290,10 +379,16 @@ func (x *session) newFlight(seq uint64) *flight {
 }
 
 func (x *session) add(f *flight) {
+	if x.flights == nil {
+		x.flights = map[uint16]*flight{}
+	}
 	x.n++
 	f.n = x.n
 	x.flights[f.id] = f
 	if f.seq != 0 {
+		if x.bySeq == nil {
+			x.bySeq = map[uint64]*flight{}
+		}
 		x.bySeq[f.seq] = f
 	}
 }
@@ -355,23 +450,25 @@ func (x *session) restore(f *flight) {
 }
 
 // answered takes PUBACK, PUBREC and PUBCOMP, which end or go on with a delivery.
-func (c *conn) answered(p *wire.Ack) error {
+func (c *conn) answered(p *wire.Ack, d *desk) error {
 	x := c.session
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	defer c.poke()
 	f := x.flights[p.ID]
 	switch {
 	case f == nil && p.Type == wire.PUBREC:
-		c.send(&wire.Ack{Type: wire.PUBREL, ID: p.ID, Code: wire.PacketIDNotFound})
+		c.send(d, &wire.Ack{Type: wire.PUBREL, ID: p.ID, Code: wire.PacketIDNotFound})
 	case f == nil: // of an earlier life
 	case (p.Type == wire.PUBACK) != (f.qos == 1), p.Type == wire.PUBCOMP && !f.released:
 		return &wire.Error{Code: wire.ProtocolError, Text: fmt.Sprintf("%v for packet %d of QoS %d", p.Type, p.ID, f.qos)}
 	case p.Type != wire.PUBREC, p.Code >= 0x80:
 		x.settle(f)
+		if x.reader != nil || x.waits() {
+			c.poke()
+		}
 	case f.seq == 0 || f.released:
 		f.released, f.outgoing.message = true, nil
-		c.send(&wire.Ack{Type: wire.PUBREL, ID: p.ID})
+		c.send(d, &wire.Ack{Type: wire.PUBREL, ID: p.ID})
 	default:
 		f.released = true
 		return c.commit(released{c, f}, x.flightChange(f))
@@ -392,5 +489,5 @@ func (d released) Committed(_ *journal.Entry, _ uint64, err error) {
 		return
 	}
 	d.c.session.reader.Ack(d.f.seq)
-	d.c.send(&wire.Ack{Type: wire.PUBREL, ID: d.f.id})
+	d.c.send(nil, &wire.Ack{Type: wire.PUBREL, ID: d.f.id})
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
@@ -23,38 +24,59 @@ type subscription struct {
 	id                uint32 // Subscription Identifier, 0 if there is none
 }
 
-// match is a target, once, with what all its matching subscriptions grant together.
+// match is a target, once, with what all its matching subscriptions grant together, or a group of
+// which one member gets the message.
 type match struct {
 	*target
+	group             *group
 	qos               byte
 	noLocal           bool
 	retainAsPublished bool
-	ids               []uint32
+	ids               []uint32 // shared
 }
 
 // index finds the subscriptions of a topic: a tree with a level of the topic at each step.
 type index struct {
-	mu   sync.RWMutex
-	root node
-	n    int
+	version atomic.Uint64 // changes with every subscription
+	mu      sync.RWMutex
+	root    node
+	n       int
 }
 
 type node struct {
 	children map[string]*node
-	subs     map[*target]subscription // of the filter that ends here
-	rest     map[*target]subscription // of the filter that ends here with "/#"
+	here     subscribers // of the filter that ends here
+	below    subscribers // of the filter that ends here with "/#"
+}
+
+type subscribers struct {
+	own    map[*target]subscription
+	groups map[string]*group // by the group's name
+}
+
+func (s *subscribers) empty() bool { return len(s.own)+len(s.groups) == 0 }
+
+// splitShared takes the group's name off the filter of a shared subscription; other filters have none.
+func splitShared(filter string) (group, rest string) {
+	if !strings.HasPrefix(filter, broker.SharedPrefix) {
+		return "", filter
+	}
+	group, rest, _ = strings.Cut(filter[len(broker.SharedPrefix):], "/")
+	return group, rest
 }
 
 // add adds or replaces a subscription and says whether it is new.
 func (x *index) add(filter string, t *target, sub subscription) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.version.Add(1)
+	group, filter := splitShared(filter)
 	n := &x.root
 	for more := true; more; {
 		var level string
 		level, filter, more = strings.Cut(filter, "/")
 		if level == "#" {
-			return x.put(&n.rest, t, sub)
+			return x.put(&n.below, group, t, sub)
 		}
 		child := n.children[level]
 		if child == nil {
@@ -62,19 +84,32 @@ func (x *index) add(filter string, t *target, sub subscription) bool {
 				n.children = map[string]*node{}
 			}
 			child = &node{}
-			n.children[level] = child
+			n.children[strings.Clone(level)] = child
 		}
 		n = child
 	}
-	return x.put(&n.subs, t, sub)
+	return x.put(&n.here, group, t, sub)
 }
 
-func (x *index) put(m *map[*target]subscription, t *target, sub subscription) bool {
-	if *m == nil {
-		*m = map[*target]subscription{}
+func (x *index) put(s *subscribers, name string, t *target, sub subscription) bool {
+	had := false
+	if name == "" {
+		if s.own == nil {
+			s.own = map[*target]subscription{}
+		}
+		_, had = s.own[t]
+		s.own[t] = sub
+	} else {
+		g := s.groups[name]
+		if g == nil {
+			if s.groups == nil {
+				s.groups = map[string]*group{}
+			}
+			g = &group{}
+			s.groups[strings.Clone(name)] = g
+		}
+		had = g.set(t, sub)
 	}
-	_, had := (*m)[t]
-	(*m)[t] = sub
 	if !had {
 		x.n++
 	}
@@ -85,17 +120,19 @@ func (x *index) put(m *map[*target]subscription, t *target, sub subscription) bo
 func (x *index) remove(filter string, t *target) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	found := x.root.remove(filter, t)
+	x.version.Add(1)
+	group, filter := splitShared(filter)
+	found := x.root.remove(group, filter, t)
 	if found {
 		x.n--
 	}
 	return found
 }
 
-func (n *node) remove(filter string, t *target) bool {
+func (n *node) remove(group, filter string, t *target) bool {
 	level, filter, more := strings.Cut(filter, "/")
 	if level == "#" {
-		return take(n.rest, t)
+		return n.below.remove(group, t)
 	}
 	child := n.children[level]
 	if child == nil {
@@ -103,19 +140,30 @@ func (n *node) remove(filter string, t *target) bool {
 	}
 	found := false
 	if more {
-		found = child.remove(filter, t)
+		found = child.remove(group, filter, t)
 	} else {
-		found = take(child.subs, t)
+		found = child.here.remove(group, t)
 	}
-	if len(child.subs)+len(child.rest)+len(child.children) == 0 {
+	if child.here.empty() && child.below.empty() && len(child.children) == 0 {
 		delete(n.children, level)
 	}
 	return found
 }
 
-func take(m map[*target]subscription, t *target) bool {
-	_, found := m[t]
-	delete(m, t)
+func (s *subscribers) remove(name string, t *target) (found bool) {
+	if name == "" {
+		_, found = s.own[t]
+		delete(s.own, t)
+		return found
+	}
+	g := s.groups[name]
+	if g == nil {
+		return false
+	}
+	found = g.remove(t)
+	if len(*g.members.Load()) == 0 {
+		delete(s.groups, name)
+	}
 	return found
 }
 
@@ -125,61 +173,90 @@ func (x *index) len() int {
 	return x.n
 }
 
-// match appends everybody who wants topic to found, each target once.
-func (x *index) match(topic string, found []match) []match {
+// match returns everybody who wants topic, each target once, and the version that this is true of. The
+// result is never nil.
+func (x *index) match(topic string) ([]match, uint64) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	f := finder{found: []match{}}
 	// A wildcard at the first level does not match a topic of the server's own [MQTT-4.7.2-1].
-	return x.root.match(topic, strings.HasPrefix(topic, "$"), found)
+	f.walk(&x.root, topic, strings.HasPrefix(topic, "$"))
+	if f.places > 1 {
+		f.found = merge(f.found)
+	}
+	return f.found, x.version.Load()
 }
 
-func (n *node) match(topic string, own bool, found []match) []match {
+type finder struct {
+	found  []match
+	places int // where something was found; in one place no target stands twice
+}
+
+func (f *finder) walk(n *node, topic string, own bool) {
 	if !own {
-		found = collect(n.rest, found)
+		f.collect(&n.below)
 	}
 	level, rest, more := strings.Cut(topic, "/")
-	for i := range 2 {
-		if i == 1 {
-			if own {
-				break
-			}
-			level = "+"
-		}
-		child := n.children[level]
-		switch {
-		case child == nil:
-		case more:
-			found = child.match(rest, false, found)
-		default:
-			found = collect(child.subs, found)
-			found = collect(child.rest, found) // "a/#" matches "a" [MQTT-4.7.1-2]
-		}
+	f.step(n.children[level], rest, more)
+	if !own {
+		f.step(n.children["+"], rest, more)
 	}
-	return found
 }
 
-// collect adds the targets of m. Of overlapping subscriptions the highest QoS counts, and every
+func (f *finder) step(child *node, rest string, more bool) {
+	switch {
+	case child == nil:
+	case more:
+		f.walk(child, rest, false)
+	default:
+		f.collect(&child.here)
+		f.collect(&child.below) // "a/#" matches "a" [MQTT-4.7.1-2]
+	}
+}
+
+func (f *finder) collect(s *subscribers) {
+	if s.empty() {
+		return
+	}
+	f.places++
+	for t, sub := range s.own {
+		f.found = append(f.found, newMatch(t, sub))
+	}
+	for _, g := range s.groups {
+		f.found = append(f.found, match{group: g})
+	}
+}
+
+func newMatch(t *target, sub subscription) match {
+	m := match{target: t, qos: sub.qos, noLocal: sub.noLocal, retainAsPublished: sub.retainAsPublished}
+	if sub.id != 0 {
+		m.ids = []uint32{sub.id}
+	}
+	return m
+}
+
+// merge leaves each target once. Of overlapping subscriptions the highest QoS counts, and every
 // identifier is told [MQTT-3.3.4-2, MQTT-3.3.4-3].
-func collect(m map[*target]subscription, found []match) []match {
-next:
-	for t, sub := range m {
-		for i := range found {
-			if f := &found[i]; f.target == t {
-				f.qos = max(f.qos, sub.qos)
-				f.noLocal = f.noLocal && sub.noLocal
-				f.retainAsPublished = f.retainAsPublished || sub.retainAsPublished
-				f.ids = appendID(f.ids, sub.id)
-				continue next
-			}
+func merge(found []match) []match {
+	at := make(map[*target]int, len(found))
+	n := 0
+	for _, m := range found {
+		if i, twice := at[m.target]; twice && m.group == nil {
+			found[i].add(&m)
+			continue
 		}
-		found = append(found, match{t, sub.qos, sub.noLocal, sub.retainAsPublished, appendID(nil, sub.id)})
+		if m.group == nil {
+			at[m.target] = n
+		}
+		found[n] = m
+		n++
 	}
-	return found
+	return found[:n]
 }
 
-func appendID(ids []uint32, id uint32) []uint32 {
-	if id == 0 {
-		return ids
-	}
-	return append(ids, id)
+func (m *match) add(other *match) {
+	m.qos = max(m.qos, other.qos)
+	m.noLocal = m.noLocal && other.noLocal
+	m.retainAsPublished = m.retainAsPublished || other.retainAsPublished
+	m.ids = append(m.ids[:len(m.ids):len(m.ids)], other.ids...)
 }

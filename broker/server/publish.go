@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,81 +24,130 @@ func (s *Server) Publish(m *broker.Message, opts PublishOptions) error {
 	if err := broker.CheckTopic(m.Topic); err != nil {
 		return err
 	}
-	p := newPublication(s, m)
+	p := newPublication(s, m, time.Now())
 	p.done, p.lazy, p.changes = opts.Done, opts.Lazy, opts.Changes
-	return s.publish(p)
+	return s.publish(p, s.named(m.Topic), nil)
 }
 
 // publication is a message on its way through the journal to those who want it.
 type publication struct {
 	server  *Server
-	message *broker.Message
-	matches []match
+	view    wire.Publish    // what is sent, but for what differs between subscribers
+	message *broker.Message // the same as nobody will overwrite; nil until somebody keeps it
+	matches []match         // shared, or in chosen
+	chosen  []match
 	owed    []journal.Owed
 	changes []journal.Change
 	lazy    bool
 	at      time.Time
 	done    func(error)
+	frames  frames
 
 	// Of a client: whom to acknowledge what.
-	conn *conn
-	id   uint16
-	qos  byte
+	conn   *conn
+	id     uint16
+	qos    byte
+	denied bool // nobody gets it
 }
 
 var publications = sync.Pool{New: func() any { return &publication{} }}
 
-func newPublication(s *Server, m *broker.Message) *publication {
+func newPublication(s *Server, m *broker.Message, at time.Time) *publication {
 	p := publications.Get().(*publication)
-	p.server, p.message, p.at = s, m, time.Now()
+	p.server, p.message, p.at = s, m, at
+	p.view = wire.Publish{
+		Topic: m.Topic, Payload: m.Payload, Forward: m.Properties, Expires: m.Expires, Expiry: m.Expiry,
+		QoS: m.QoS, Retain: m.Retain,
+	}
 	return p
 }
 
-func (p *publication) release() {
-	clear(p.matches)
+// keep returns the message in memory of its own.
+func (p *publication) keep() *broker.Message {
+	if p.message == nil {
+		p.message = newMessage(&p.view)
+	}
+	return p.message
+}
+
+// newMessage copies what a packet says.
+func newMessage(v *wire.Publish) *broker.Message {
+	m := &broker.Message{Topic: v.Topic, QoS: v.QoS, Retain: v.Retain, Expires: v.Expires, Expiry: v.Expiry}
+	b := make([]byte, len(v.Payload)+len(v.Forward))
+	n := copy(b, v.Payload)
+	copy(b[n:], v.Forward)
+	m.Payload, m.Properties = b[:n:n], b[n:]
+	return m
+}
+
+// reset makes p ready for another message, keeping its memory.
+func (p *publication) reset() {
+	clear(p.chosen)
 	clear(p.owed)
-	*p = publication{matches: p.matches[:0], owed: p.owed[:0]}
+	*p = publication{chosen: p.chosen[:0], owed: p.owed[:0], frames: p.frames}
+	p.frames.reset()
+}
+
+func (p *publication) release() {
+	p.reset()
 	publications.Put(p)
 }
 
-// publish finds who wants the message and, where a durable reader does, has the journal keep it
-// first. The error is the journal's, of this process's own messages; p is released in any case.
-func (s *Server) publish(p *publication) error {
+// publish has the journal keep the message where a durable reader wants it, and then hands it out. The
+// error is the journal's, of this process's own messages; p is released in any case.
+func (s *Server) publish(p *publication, t *topic, d *desk) error {
+	p.find(t)
 	m := p.message
-	p.matches = s.index.match(m.Topic, p.matches[:0])
 	p.owed = p.owed[:0]
 	for i := range p.matches {
 		t := &p.matches[i]
-		if p.conn != nil && t.noLocal && t.session == p.conn.session {
-			t.target = nil // [MQTT-3.8.3-3]
+		if t.reader == nil || p.skips(t) {
 			continue
 		}
-		if qos := min(t.qos, m.QoS); qos > 0 && t.reader != nil {
+		if qos := min(t.qos, m.QoS); qos > 0 {
 			p.owed = append(p.owed, journal.Owed{Reader: t.reader, QoS: qos, Retain: m.Retain && t.retainAsPublished})
 		}
 	}
+	retain := m.Retain && s.mayRetain(m)
 	e := journal.Entry{Lazy: p.lazy, Done: p}
-	if len(p.owed) > 0 || m.Retain || p.qos == 2 && len(p.changes) > 0 {
-		e.Message, e.Owed, e.Retained, e.Changes = m, p.owed, m.Retain, p.changes
+	if len(p.owed) > 0 || retain || p.qos == 2 && len(p.changes) > 0 {
+		e.Message, e.Owed, e.Retained, e.Changes = m, p.owed, retain, p.changes
 	}
-	return s.append(p, e)
+	return s.append(p, e, d)
+}
+
+// find sets matches.
+func (p *publication) find(t *topic) {
+	p.matches = t.matches
+	if t.groups {
+		p.chosen = choose(t.matches, p.chosen[:0])
+		p.matches = p.chosen
+	}
+}
+
+// skips says whether the publisher has asked not to hear itself [MQTT-3.8.3-3].
+func (p *publication) skips(m *match) bool {
+	return m.noLocal && p.conn != nil && m.session == p.conn.session
 }
 
 // confirm acknowledges a publish that is a repetition, but not before the original.
-func (s *Server) confirm(p *publication) error {
-	p.matches = p.matches[:0]
-	return s.append(p, journal.Entry{Done: p})
+func (s *Server) confirm(p *publication, d *desk) error {
+	return s.append(p, journal.Entry{Done: p}, d)
 }
 
 // append gives the journal what it has to keep. An entry without a message only keeps the
 // publisher's order, and is not needed where nothing waits.
-func (s *Server) append(p *publication, e journal.Entry) error {
+func (s *Server) append(p *publication, e journal.Entry, d *desk) error {
 	if e.Message == nil && (p.conn == nil || p.qos == 0 || p.conn.pending.Load() == 0) {
-		p.settle(nil)
+		p.settle(nil, d)
+		p.release()
 		return nil
 	}
 	if p.conn != nil {
 		p.conn.pending.Add(1)
+		if len(d.dirty) > 0 {
+			d.finish(s) // Append may wait for the disk
+		}
 	}
 	err := s.journal.Append(e)
 	if err == nil {
@@ -108,7 +158,8 @@ func (s *Server) append(p *publication, e journal.Entry) error {
 	if fromClient {
 		p.conn.pending.Add(-1)
 	}
-	p.settle(err)
+	p.settle(err, d)
+	p.release()
 	if fromClient {
 		return nil // it has been answered
 	}
@@ -125,43 +176,118 @@ func (p *publication) Committed(e *journal.Entry, _ uint64, err error) {
 	} else if e.Retained {
 		p.server.kept.set(p.message, p.at)
 	}
-	p.settle(err)
+	p.settle(err, nil)
+	p.release()
 }
 
 // settle offers the message to everybody who does not read the journal, whatever became of it there,
 // and acknowledges it if it is kept.
-func (p *publication) settle(err error) {
-	for i := range p.matches {
-		t := &p.matches[i]
-		switch qos := min(t.qos, p.message.QoS); {
-		case t.target == nil, qos > 0 && t.reader != nil:
-		case t.deliver != nil:
-			t.deliver(p.message)
-		default:
-			t.session.offer(outgoing{
-				message: p.message, qos: qos, retain: p.message.Retain && t.retainAsPublished, ids: t.ids, at: p.at,
-			})
+func (p *publication) settle(err error, d *desk) {
+	if p.refresh() {
+		for i := range p.matches {
+			p.offer(&p.matches[i], d)
 		}
 	}
+	if p.denied {
+		err = errDenied
+	}
 	if p.conn != nil && p.qos > 0 {
-		p.conn.acknowledge(p.id, p.qos, refusal(err))
+		p.conn.acknowledge(p.id, p.qos, err, d)
 	}
 	if p.done != nil {
 		p.done(err)
 	}
-	p.release()
+}
+
+// refresh takes the time waited off the message's lifetime, and is false if that is over.
+func (p *publication) refresh() bool {
+	if !p.view.Expires {
+		return true
+	}
+	left, ok := remaining(p.view.Expiry, p.at)
+	p.view.Expiry = left
+	if !ok {
+		p.server.counts.droppedExpired.Add(1) // [MQTT-3.3.2-5]
+	}
+	return ok
+}
+
+func (p *publication) offer(t *match, d *desk) {
+	qos := min(t.qos, p.view.QoS)
+	switch {
+	case p.skips(t), qos > 0 && t.reader != nil:
+	case t.deliver != nil:
+		t.deliver(p.keep())
+	case t.session != nil: // not so for a bridge's reader at QoS 0 without Deliver
+		c := t.session.conn.Load()
+		if c == nil {
+			return
+		}
+		retain := p.view.Retain && t.retainAsPublished
+		if qos == 0 {
+			c.mu.Lock()
+			sent := c.putShared(p, 0, retain, t.ids, 0)
+			c.mu.Unlock()
+			if sent {
+				d.touch(c)
+			}
+			return
+		}
+		t.session.offer(c, p, outgoing{message: p.keep(), qos: qos, retain: retain, ids: t.ids, at: p.at})
+		d.touch(c)
+	}
 }
 
 // refusal is the reason code for a journal's error.
 func refusal(err error) wire.Code {
 	switch {
-	case err == nil:
-		return wire.Success
-	case errors.Is(err, journal.ErrFull):
-		return wire.QuotaExceeded
-	case errors.Is(err, journal.ErrTooLarge):
+	case err == errDenied:
+		return wire.NotAuthorized
+	case errors.Is(err, journal.ErrFull), errors.Is(err, journal.ErrTooLarge):
 		return wire.QuotaExceeded
 	default:
 		return wire.Unspecified
 	}
+}
+
+// frames are the encodings of one message that its subscribers share: one for each version, QoS and
+// RETAIN flag, made when the first subscriber needs it.
+type frames struct {
+	buf []byte
+	at  [12]struct{ from, to, id int } // id is where the packet identifier stands in the frame
+}
+
+func (f *frames) reset() {
+	if len(f.buf) == 0 {
+		return
+	}
+	if cap(f.buf) > keepBuffer {
+		f.buf = nil
+	}
+	f.buf = f.buf[:0]
+	clear(f.at[:])
+}
+
+// frame returns the encoding and where its packet identifier stands. It is valid until the next call.
+func (p *publication) frame(version wire.Version, qos byte, retain bool) (b []byte, id int) {
+	i := int(qos) * 2
+	if retain {
+		i++
+	}
+	if version == wire.V5 {
+		i += 6
+	}
+	f := &p.frames
+	at := &f.at[i]
+	if at.to == 0 {
+		v := p.view
+		v.QoS, v.Retain, v.ID, v.Dup, v.TopicAlias, v.SubscriptionIDs = qos, retain, 0, false, 0, nil
+		size := v.Size(version)
+		f.buf = slices.Grow(f.buf, size)
+		at.from = len(f.buf)
+		f.buf = wire.AppendPublish(f.buf, version, &v)
+		at.to = len(f.buf)
+		at.id = size - len(v.Payload) - v.PropertiesSize(version) - 2
+	}
+	return f.buf[at.from:at.to], at.id
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -10,22 +11,38 @@ import (
 )
 
 // handle acts on one packet after CONNECT. An error ends the connection.
-func (c *conn) handle(p wire.Packet) error {
-	switch p := p.(type) {
-	case *wire.Publish:
-		return c.publish(p)
-	case *wire.Ack:
-		if p.Type == wire.PUBREL {
-			return c.pubrel(p)
+func (c *conn) handle(raw wire.Raw, d *desk) error {
+	switch raw.Type() {
+	case wire.PUBLISH:
+		if err := raw.Publish(c.version, &d.in, d.name); err != nil {
+			return err
 		}
-		return c.answered(p)
+		d.publishes++
+		d.publishBytes += uint64(len(raw.Body))
+		return c.publish(&d.in, d)
+	case wire.PUBACK, wire.PUBREC, wire.PUBCOMP:
+		if err := raw.Ack(c.version, &d.ack); err != nil {
+			return err
+		}
+		return c.answered(&d.ack, d)
+	case wire.PUBREL:
+		if err := raw.Ack(c.version, &d.ack); err != nil {
+			return err
+		}
+		return c.pubrel(&d.ack, d)
+	}
+	p, err := raw.Packet(c.version)
+	if err != nil {
+		return err
+	}
+	switch p := p.(type) {
 	case *wire.Subscribe:
-		return c.subscribe(p)
+		return c.subscribe(p, d)
 	case *wire.Unsubscribe:
-		return c.unsubscribe(p)
+		return c.unsubscribe(p, d)
 	case *wire.Ping:
 		if p.Type == wire.PINGREQ {
-			c.send(&wire.Ping{Type: wire.PINGRESP}) // [MQTT-3.12.4-1]
+			c.send(d, &wire.Ping{Type: wire.PINGRESP}) // [MQTT-3.12.4-1]
 			return nil
 		}
 	case *wire.Disconnect:
@@ -33,32 +50,59 @@ func (c *conn) handle(p wire.Packet) error {
 	case *wire.Auth:
 		return &wire.Error{Code: wire.ProtocolError, Text: "AUTH without an authentication method"} // [MQTT-4.12.0-1]
 	}
-	return &wire.Error{Code: wire.ProtocolError, Text: fmt.Sprintf("unexpected %T", p)}
+	return &wire.Error{Code: wire.ProtocolError, Text: fmt.Sprintf("unexpected %v", raw.Type())}
 }
 
 // publish takes a message of the client.
-func (c *conn) publish(p *wire.Publish) error {
-	c.s.counts.received.Add(1)
-	if err := c.topic(p); err != nil {
+func (c *conn) publish(v *wire.Publish, d *desk) error {
+	t, err := c.topic(v, d)
+	if err != nil {
 		return err
 	}
-	m := &broker.Message{
-		Topic: p.Topic, Payload: p.Payload, Properties: p.Forward,
-		QoS: p.QoS, Retain: p.Retain, Expires: p.Expires, Expiry: p.Expiry,
+	if isSys(t.name) {
+		return c.deny(v, d)
 	}
-	pub := newPublication(c.s, m)
-	pub.conn, pub.id, pub.qos = c, p.ID, p.QoS
-	if p.QoS > 0 {
-		repeated, err := c.receive(pub)
+	t = c.s.resolve(t)
+	if v.QoS == 0 && !v.Retain {
+		p := &d.pub
+		p.server, p.view, p.at, p.conn, p.message = c.s, *v, d.now, c, nil
+		p.find(t)
+		p.settle(nil, d)
+		p.frames.reset()
+		return nil
+	}
+	p := newPublication(c.s, newMessage(v), d.now)
+	p.conn, p.id, p.qos = c, v.ID, v.QoS
+	if v.QoS > 0 {
+		repeated, err := c.receive(p)
 		if err != nil {
-			pub.release()
+			p.release()
 			return err
 		}
 		if repeated {
-			return c.s.confirm(pub)
+			return c.s.confirm(p, d)
 		}
 	}
-	return c.s.publish(pub)
+	return c.s.publish(p, t, d)
+}
+
+// errDenied is the answer to a publish that the client may not make. 3.1.1 cannot be told, and would only
+// send it again: there it is acknowledged, and goes nowhere (3.1.1 section 3.3.5).
+var errDenied = errors.New("not authorized")
+
+// deny answers, in its turn, a publish that goes nowhere.
+func (c *conn) deny(v *wire.Publish, d *desk) error {
+	c.s.counts.denied.Add(1)
+	if v.QoS == 0 {
+		return nil
+	}
+	p := newPublication(c.s, &broker.Message{}, d.now)
+	p.conn, p.id, p.qos, p.denied = c, v.ID, v.QoS, true
+	if _, err := c.receive(p); err != nil {
+		p.release()
+		return err
+	}
+	return c.s.confirm(p, d)
 }
 
 // receive counts a QoS 1 or 2 publish and says whether it is one that the client has sent before and
@@ -68,15 +112,21 @@ func (c *conn) receive(pub *publication) (repeated bool, err error) {
 		x := c.session
 		x.mu.Lock()
 		_, repeated = x.received[pub.id]
+		if x.received == nil {
+			x.received = map[uint16]struct{}{}
+		}
 		x.received[pub.id] = struct{}{}
 		x.mu.Unlock()
-		if x.reader != nil && !repeated {
+		if x.reader != nil && !repeated && !pub.denied {
 			pub.changes = []journal.Change{{Key: x.packetKey(receivedKey, pub.id), Value: []byte{}}}
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if pub.qos == 2 {
+		if c.open == nil {
+			c.open = map[uint16]struct{}{}
+		}
 		c.open[pub.id] = struct{}{}
 	} else {
 		c.unacked++
@@ -90,7 +140,11 @@ func (c *conn) receive(pub *publication) (repeated bool, err error) {
 }
 
 // acknowledge answers a publish of the client when it is settled.
-func (c *conn) acknowledge(id uint16, qos byte, code wire.Code) {
+func (c *conn) acknowledge(id uint16, qos byte, err error, d *desk) {
+	code, why := wire.Success, ""
+	if err != nil && (c.version == wire.V5 || err != errDenied) {
+		code, why = refusal(err), err.Error()
+	}
 	t := wire.PUBACK
 	if qos == 2 {
 		t = wire.PUBREC
@@ -106,18 +160,27 @@ func (c *conn) acknowledge(id uint16, qos byte, code wire.Code) {
 	} else if code >= 0x80 {
 		delete(c.open, id)
 	}
-	c.mu.Unlock()
 	if code >= 0x80 && c.version != wire.V5 {
+		c.mu.Unlock()
 		// 3.1.1 has no way to refuse: what is not acknowledged is sent again on a new connection.
-		c.fail(fmt.Errorf("a publish cannot be kept: %v", code))
+		c.fail(fmt.Errorf("a publish cannot be kept: %w", err))
 		return
 	}
-	c.send(&wire.Ack{Type: t, ID: id, Code: code})
+	switch {
+	case code >= 0x80:
+		c.queue(&wire.Ack{Type: t, ID: id, Code: code, Properties: c.because(why)})
+	case !c.closing:
+		b := c.buffer()
+		b.b = wire.AppendAck(b.b, c.version, t, id, code)
+		c.appended(b)
+	}
+	c.mu.Unlock()
+	d.touch(c)
 }
 
 // pubrel ends a QoS 2 publish of the client. The identifier is free for another message when its end
 // is on disk: a crash must not make that other message look like a repetition.
-func (c *conn) pubrel(p *wire.Ack) error {
+func (c *conn) pubrel(p *wire.Ack, d *desk) error {
 	x := c.session
 	x.mu.Lock()
 	_, known := x.received[p.ID]
@@ -133,48 +196,53 @@ func (c *conn) pubrel(p *wire.Ack) error {
 	case x.reader != nil:
 		return c.commit(reply{c, answer}, journal.Change{Key: x.packetKey(receivedKey, p.ID)})
 	}
-	c.send(answer)
+	c.send(d, answer)
 	return nil
 }
 
 // topic resolves the topic alias and checks the name.
-func (c *conn) topic(p *wire.Publish) error {
-	if p.TopicAlias != 0 {
-		if p.TopicAlias > maxAliases {
-			return &wire.Error{Code: wire.TopicAliasInvalid, Text: fmt.Sprintf("topic alias %d, want at most %d", p.TopicAlias, maxAliases)} // [MQTT-3.3.2-9]
-		}
-		if p.Topic == "" {
-			p.Topic = c.aliases[p.TopicAlias]
-			if p.Topic == "" {
-				return &wire.Error{Code: wire.ProtocolError, Text: fmt.Sprintf("topic alias %d is not set", p.TopicAlias)}
-			}
-			return nil
-		}
+func (c *conn) topic(p *wire.Publish, d *desk) (*topic, error) {
+	if len(p.SubscriptionIDs) > 0 {
+		return nil, &wire.Error{Code: wire.ProtocolError, Text: "subscription identifier in a client's PUBLISH"} // [MQTT-3.3.4-6]
 	}
-	if p.Topic != c.checked {
-		if err := broker.CheckTopic(p.Topic); err != nil {
-			return &wire.Error{Code: wire.TopicNameInvalid, Text: err.Error()}
+	if p.TopicAlias > maxAliases {
+		return nil, &wire.Error{Code: wire.TopicAliasInvalid, Text: fmt.Sprintf("topic alias %d, want at most %d", p.TopicAlias, maxAliases)} // [MQTT-3.3.2-9]
+	}
+	if p.Topic == "" {
+		t := c.aliases[p.TopicAlias]
+		if t == nil {
+			return nil, &wire.Error{Code: wire.ProtocolError, Text: fmt.Sprintf("topic alias %d is not set", p.TopicAlias)}
 		}
-		c.checked = p.Topic
+		p.Topic = t.name
+		return t, nil
+	}
+	t := d.topic
+	if t.err != nil {
+		return nil, &wire.Error{Code: wire.TopicNameInvalid, Text: t.err.Error()}
 	}
 	if p.TopicAlias != 0 {
 		if c.aliases == nil {
-			c.aliases = map[uint16]string{}
+			c.aliases = map[uint16]*topic{}
 		}
-		c.aliases[p.TopicAlias] = p.Topic
+		c.aliases[p.TopicAlias] = t
 	}
-	return nil
+	return t, nil
 }
 
 // subscribe answers when the subscriptions of a durable session are on disk.
-func (c *conn) subscribe(p *wire.Subscribe) error {
+func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
 	x := c.session
 	answer := &wire.Suback{Type: wire.SUBACK, ID: p.ID}
 	var changes []journal.Change
 	var replays []replay
 	x.mu.Lock()
 	for _, want := range p.Subscriptions {
-		code := x.mayHave(want.Filter, len(x.subs))
+		group, _ := splitShared(want.Filter)
+		if group != "" && want.NoLocal {
+			x.mu.Unlock()
+			return &wire.Error{Code: wire.ProtocolError, Text: "No Local with a shared subscription"} // [MQTT-3.8.3-4]
+		}
+		code := x.mayHave(want.Filter)
 		if code < 0x80 {
 			code = wire.Code(want.QoS)
 			sub := subscription{want.QoS, want.NoLocal, want.RetainAsPublished, 0}
@@ -182,17 +250,19 @@ func (c *conn) subscribe(p *wire.Subscribe) error {
 				sub.id = *id
 			}
 			isNew := x.subscribe(want.Filter, sub)
-			if want.RetainHandling == 0 || want.RetainHandling == 1 && isNew {
+			if group == "" && (want.RetainHandling == 0 || want.RetainHandling == 1 && isNew) {
 				replays = append(replays, replay{want.Filter, sub})
 			}
 			changes = append(changes, journal.Change{Key: x.subKey(want.Filter), Value: sub.encode()})
+		} else if answer.Properties.ReasonString == nil {
+			answer.Properties = c.because(fmt.Sprintf("%.200q: %v", want.Filter, code))
 		}
 		answer.Codes = append(answer.Codes, code)
 	}
 	x.mu.Unlock()
 	done := subscribed{reply{c, answer}, replays}
 	if x.reader == nil || len(changes) == 0 {
-		done.send()
+		done.send(d)
 		return nil
 	}
 	return c.commit(done, changes...)
@@ -210,33 +280,38 @@ func (r subscribed) Committed(_ *journal.Entry, _ uint64, err error) {
 		r.c.fail(err)
 		return
 	}
-	r.send()
+	r.send(nil)
 }
 
-func (r subscribed) send() {
-	r.c.send(r.p)
+func (r subscribed) send(d *desk) {
+	r.c.send(d, r.p)
 	x := r.c.session
 	x.mu.Lock()
 	for _, p := range r.replays {
 		x.wantReplay(p)
 	}
 	x.mu.Unlock()
-	r.c.poke()
+	if len(r.replays) > 0 {
+		r.c.poke()
+	}
 }
 
-// mayHave is the reason code for a filter, with n subscriptions already there. Called with mu held.
-func (x *session) mayHave(filter string, n int) wire.Code {
-	_, had := x.subs[filter]
-	switch {
-	case broker.CheckFilter(filter) != nil:
+// mayHave is the reason code for a filter. Called with mu held.
+func (x *session) mayHave(filter string) wire.Code {
+	if broker.CheckFilter(filter) != nil || strings.Count(filter, "/") >= x.s.opts.MaxLevels {
 		return wire.TopicFilterInvalid
-	case strings.HasPrefix(filter, broker.SharedPrefix):
-		return wire.SharedSubscriptionsDisabled
-	case !had && n >= x.s.opts.MaxSubscriptions:
+	}
+	if _, had := x.subs[filter]; had {
+		return wire.Success
+	}
+	if x.weight+filterWeight(filter) > x.s.opts.MaxSubscriptions || x.s.index.len() >= x.s.opts.MaxFilters {
 		return wire.QuotaExceeded
 	}
 	return wire.Success
 }
+
+// filterWeight is what a filter counts: once for each KiB.
+func filterWeight(filter string) int { return 1 + len(filter)>>10 }
 
 // wantReplay has the retained messages of a subscription sent, once. Called with mu held.
 func (x *session) wantReplay(r replay) {
@@ -249,24 +324,24 @@ func (x *session) wantReplay(r replay) {
 	x.replays = append(x.replays, r)
 }
 
-func (c *conn) unsubscribe(p *wire.Unsubscribe) error {
+func (c *conn) unsubscribe(p *wire.Unsubscribe, d *desk) error {
 	x := c.session
 	answer := &wire.Suback{Type: wire.UNSUBACK, ID: p.ID}
 	var changes []journal.Change
 	x.mu.Lock()
 	for _, filter := range p.Filters {
 		code := wire.NoSubscriptionExisted
-		if _, had := x.subs[filter]; had {
+		if x.unsubscribe(filter) {
 			code = wire.Success
-			delete(x.subs, filter)
-			x.s.index.remove(filter, x.target)
 			changes = append(changes, journal.Change{Key: x.subKey(filter)})
+		} else if broker.CheckFilter(filter) != nil {
+			code = wire.TopicFilterInvalid
 		}
 		answer.Codes = append(answer.Codes, code)
 	}
 	x.mu.Unlock()
 	if x.reader == nil || len(changes) == 0 {
-		c.send(answer)
+		c.send(d, answer)
 		return nil
 	}
 	return c.commit(reply{c, answer}, changes...)
@@ -312,5 +387,5 @@ func (r reply) Committed(_ *journal.Entry, _ uint64, err error) {
 		r.c.fail(err)
 		return
 	}
-	r.c.send(r.p)
+	r.c.send(nil, r.p)
 }

@@ -19,16 +19,44 @@ type kept struct {
 type retainedStore struct {
 	mu       sync.RWMutex
 	messages map[string]kept
+	bytes    int // of topics, payloads and properties
 }
 
 func (s *retainedStore) set(m *broker.Message, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if old, ok := s.messages[m.Topic]; ok {
+		s.bytes -= weight(old.message)
+	}
 	if len(m.Payload) == 0 {
 		delete(s.messages, m.Topic) // [MQTT-3.3.1-6]
 	} else {
 		s.messages[m.Topic] = kept{m, at}
+		s.bytes += weight(m)
 	}
+}
+
+func weight(m *broker.Message) int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
+
+// mayRetain says whether the limits leave room for a retained message. Beyond them it is delivered all
+// the same.
+func (s *Server) mayRetain(m *broker.Message) bool {
+	if len(m.Payload) == 0 {
+		return true
+	}
+	s.kept.mu.RLock()
+	n, size := len(s.kept.messages)+1, s.kept.bytes+weight(m)
+	if old, ok := s.kept.messages[m.Topic]; ok {
+		n, size = n-1, size-weight(old.message)
+	}
+	s.kept.mu.RUnlock()
+	if n <= s.opts.MaxRetained && size <= s.opts.MaxRetainedBytes {
+		return true
+	}
+	if s.counts.notRetained.Add(1) == 1 {
+		s.log.Warn("a message is not retained: a limit is reached", "topic", m.Topic, "messages", n-1, "bytes", size)
+	}
+	return false
 }
 
 // matching returns the messages whose topics filter matches, by topic.
@@ -51,21 +79,24 @@ func (s *retainedStore) matching(filter string) []kept {
 	return found
 }
 
+func (s *retainedStore) size() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.bytes
+}
+
 func (s *retainedStore) len() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return len(s.messages)
 }
 
-// remaining is what is left of a message's lifetime, and false if it is over. The time waited is
-// taken off what the publisher allowed [MQTT-3.3.2-6].
-func remaining(m *broker.Message, at time.Time) (seconds uint32, ok bool) {
-	if !m.Expires {
-		return 0, true
-	}
+// remaining is what is left of a lifetime in seconds, and false if it is over. The time waited is taken
+// off what the publisher allowed [MQTT-3.3.2-6].
+func remaining(expiry uint32, at time.Time) (seconds uint32, ok bool) {
 	waited := max(0, time.Since(at))
-	if waited >= time.Duration(m.Expiry)*time.Second {
+	if waited >= time.Duration(expiry)*time.Second {
 		return 0, false
 	}
-	return m.Expiry - uint32(waited/time.Second), true
+	return expiry - uint32(waited/time.Second), true
 }

@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net"
 	"sync"
@@ -27,10 +28,17 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/listen"
 )
 
-// Listener is an address to accept connections on, for package net.
-type Listener struct{ Network, Address string }
+// Listener is a place to accept connections on.
+type Listener struct {
+	Network, Address string // for package net, unless Open is set
+	// Open listens in another way (package listen). Connections may have a Handshake, which is called
+	// first, and a ConnectionState that a client's certificate is taken from.
+	Open      func(context.Context) (net.Listener, error)
+	Anonymous *bool // what holds here instead of Options.Anonymous; nil for that
+}
 
 // Options configure a Server. Zero limits mean the defaults.
 type Options struct {
@@ -39,12 +47,24 @@ type Options struct {
 	Anonymous bool             // whether clients may come in; there are no users yet
 	Log       *slog.Logger     // nil discards
 
-	MaxConnections   int           // 1,000
-	MaxSessions      int           // 1,000, connected or not
+	ServerKeepAlive time.Duration // most keep alive of a 5.0 client, who is told; whole seconds, 0 means none
+	MaxAliases      int           // topic aliases that the server uses towards a client that takes them; 32, -1 means none
+	ResponseInfo    string        // Response Information for 5.0 clients that ask; %c is the client identifier
+	SysInterval     time.Duration // between updates of $SYS; 0 means no $SYS
+	Version         string        // of $SYS/broker/version
+
+	MaxConnections   int           // 5,000
+	MaxSessions      int           // 10,000, connected or not
 	MaxSubscriptions int           // 1,000 per session
+	MaxFilters       int           // subscriptions of all sessions; 100,000
 	MaxPacket        int           // bytes; 1 MiB
 	MaxInflight      int           // receive maximum, each way; 100
 	MaxQueued        int           // bytes per client that wait in memory; 1 MiB
+	MaxQueuedTotal   int64         // bytes that wait in memory for slow clients, all together; 64 MiB
+	MaxBacklog       int64         // bytes of the journal that an offline session may keep; 0 means no limit
+	MaxRetained      int           // retained messages; 10,000
+	MaxRetainedBytes int           // of all of them; 32 MiB
+	MaxLevels        int           // of a topic or filter; 64
 	ConnectTimeout   time.Duration // until CONNECT has arrived; 10 s
 	WriteTimeout     time.Duration // of a client that does not read; 30 s
 }
@@ -55,12 +75,24 @@ func (o *Options) setDefaults() {
 			*v = d
 		}
 	}
-	def(&o.MaxConnections, 1000)
-	def(&o.MaxSessions, 1000)
+	if o.MaxAliases < 0 {
+		o.MaxAliases = 0
+	} else {
+		def(&o.MaxAliases, 32)
+	}
+	def(&o.MaxConnections, 5000)
+	def(&o.MaxSessions, 10_000)
 	def(&o.MaxSubscriptions, 1000)
+	def(&o.MaxFilters, 100_000)
 	def(&o.MaxPacket, 1<<20)
 	def(&o.MaxInflight, 100)
 	def(&o.MaxQueued, 1<<20)
+	def(&o.MaxRetained, 10_000)
+	def(&o.MaxRetainedBytes, 32<<20)
+	def(&o.MaxLevels, 64)
+	if o.MaxQueuedTotal <= 0 {
+		o.MaxQueuedTotal = 64 << 20
+	}
 	o.MaxInflight = min(o.MaxInflight, 65535)
 	if o.ConnectTimeout <= 0 {
 		o.ConnectTimeout = 10 * time.Second
@@ -79,7 +111,10 @@ type Server struct {
 	log     *slog.Logger
 	journal *journal.Journal
 	index   index
+	topics  topicCache
 	kept    retainedStore
+	desks   sync.Pool
+	waiting atomic.Int64 // bytes in memory for clients that do not take them at once
 	counts  counts
 
 	ready chan struct{}
@@ -93,17 +128,22 @@ type Server struct {
 }
 
 type counts struct {
-	received, sent, droppedQueue, droppedSize, droppedExpired, refused atomic.Uint64
+	received, sent, droppedQueue, droppedSize, droppedExpired, refused, notRetained atomic.Uint64
+	packetsIn, packetsOut, bytesIn, bytesOut, publishBytesIn, publishBytesOut       atomic.Uint64
+	sockets, connects, expired, denied                                              atomic.Uint64
 }
 
 // Stats are totals since New, and present numbers.
 type Stats struct {
 	Connections, Sessions, Subscriptions, Retained int
+	Connected                                      int    // sessions that have a connection
 	Received, Sent                                 uint64 // PUBLISH packets
 	DroppedQueue                                   uint64 // for clients whose memory queue was full
 	DroppedSize                                    uint64 // larger than the client's maximum packet size
 	DroppedExpired                                 uint64
 	Refused                                        uint64 // publishes that the journal did not take
+	NotRetained                                    uint64 // delivered, but not retained, at a limit
+	Denied                                         uint64 // publishes to where the client may not
 }
 
 // New rebuilds sessions, subscriptions and retained messages from the journal.
@@ -116,9 +156,11 @@ func New(opts Options) (*Server, error) {
 		opts: opts, log: opts.Log, journal: opts.Journal, ready: make(chan struct{}),
 		sessions: map[string]*session{}, conns: map[*conn]struct{}{},
 	}
+	s.topics.seed, s.topics.levels = maphash.MakeSeed(), opts.MaxLevels
+	s.desks.New = s.newDesk
 	s.kept.messages = map[string]kept{}
 	s.journal.RangeRetained(func(m *broker.Message, t journal.Time) bool {
-		s.kept.messages[m.Topic] = kept{m, t.Wall}
+		s.kept.set(m, t.Wall)
 		return true
 	})
 	if err := s.loadSessions(); err != nil {
@@ -137,18 +179,23 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 	}()
 	for _, l := range s.opts.Listeners {
-		var lc net.ListenConfig
-		opened, err := lc.Listen(ctx, l.Network, l.Address)
+		if l.Open == nil {
+			l.Open = listen.Options{Network: l.Network, Address: l.Address}.Open
+		}
+		opened, err := l.Open(ctx)
 		if err != nil {
-			return fmt.Errorf("server: %w: another broker may be running, or choose another address in broker.listeners", err)
+			return fmt.Errorf("server: %w", err)
 		}
 		listeners = append(listeners, opened)
 		s.addrs = append(s.addrs, opened.Addr())
 	}
 	close(s.ready)
-	for _, l := range listeners {
+	for i, l := range listeners {
 		s.log.Info("listening", "address", l.Addr().String())
-		s.work.Go(func() { s.accept(l) })
+		s.work.Go(func() { s.accept(l, s.opts.Listeners[i].Anonymous) })
+	}
+	if s.opts.SysInterval > 0 {
+		s.work.Go(func() { s.runSys(ctx) })
 	}
 	<-ctx.Done()
 	for _, l := range listeners {
@@ -168,7 +215,7 @@ func (s *Server) Addrs() []net.Addr {
 	return s.addrs
 }
 
-func (s *Server) accept(l net.Listener) {
+func (s *Server) accept(l net.Listener, anonymous *bool) {
 	for delay := time.Duration(0); ; {
 		nc, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -181,24 +228,30 @@ func (s *Server) accept(l net.Listener) {
 			continue
 		}
 		delay = 0
-		s.Serve(nc)
+		c := newConn(s, nc)
+		if anonymous != nil {
+			c.anonymous = *anonymous
+		}
+		s.serve(c)
 	}
 }
 
 // Serve serves one connection, which it owns, in goroutines of its own.
-func (s *Server) Serve(nc net.Conn) {
-	c := newConn(s, nc)
+func (s *Server) Serve(nc net.Conn) { s.serve(newConn(s, nc)) }
+
+func (s *Server) serve(c *conn) {
 	s.mu.Lock()
 	full := len(s.conns) >= s.opts.MaxConnections
 	if s.closing || full {
 		s.mu.Unlock()
-		nc.Close()
+		c.nc.Close()
 		if full {
-			s.log.Warn("connection refused: max_connections reached", "remote", nc.RemoteAddr())
+			s.log.Warn("connection refused: max_connections reached", "remote", c.remote())
 		}
 		return
 	}
 	s.conns[c] = struct{}{}
+	s.counts.sockets.Add(1)
 	s.work.Add(1)
 	s.mu.Unlock()
 	go func() {
@@ -230,12 +283,18 @@ func (s *Server) shutdown() {
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	st := Stats{Connections: len(s.conns), Sessions: len(s.sessions)}
+	for _, x := range s.sessions {
+		if x.conn.Load() != nil {
+			st.Connected++
+		}
+	}
 	s.mu.Unlock()
 	st.Subscriptions = s.index.len()
 	st.Retained = s.kept.len()
 	st.Received, st.Sent = s.counts.received.Load(), s.counts.sent.Load()
 	st.DroppedQueue, st.DroppedSize = s.counts.droppedQueue.Load(), s.counts.droppedSize.Load()
 	st.DroppedExpired, st.Refused = s.counts.droppedExpired.Load(), s.counts.refused.Load()
+	st.NotRetained, st.Denied = s.counts.notRetained.Load(), s.counts.denied.Load()
 	return st
 }
 

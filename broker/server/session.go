@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"holdfast/broker"
 	"holdfast/broker/journal"
 	"holdfast/broker/wire"
 )
@@ -31,6 +30,7 @@ type session struct {
 	reader *journal.Reader         // nil if the session ends with its connection
 	conn   atomic.Pointer[conn]    // nil while the client is away
 	subs   map[string]subscription // guarded by mu
+	weight int                     // of the filters in subs; guarded by mu
 
 	// Guarded by Server.mu.
 	expiry    uint32 // seconds, or forever
@@ -45,10 +45,7 @@ type session struct {
 }
 
 func (s *Server) newSession(id string, durable bool) (*session, error) {
-	x := &session{
-		s: s, id: id, target: &target{}, subs: map[string]subscription{}, received: map[uint16]struct{}{},
-		outbox: outbox{flights: map[uint16]*flight{}, bySeq: map[uint64]*flight{}},
-	}
+	x := &session{s: s, id: id, target: &target{}}
 	x.target.session = x
 	if durable {
 		r, err := s.journal.OpenReader(sessionKey + id)
@@ -56,6 +53,8 @@ func (s *Server) newSession(id string, durable bool) (*session, error) {
 			return nil, err
 		}
 		x.reader, x.target.reader = r, r
+		r.Notify(x.notify)
+		r.SetLimit(s.opts.MaxBacklog)
 	}
 	s.sessions[id] = x
 	return x, nil
@@ -85,6 +84,10 @@ func (x *session) detach() {
 	x.conn.Store(nil)
 	x.mu.Lock()
 	x.ready = nil
+	if x.reader == nil { // what waits in memory goes with the session
+		x.s.waiting.Add(-int64(x.queued))
+		x.queue, x.queued = nil, 0
+	}
 	x.mu.Unlock()
 	if x.reader != nil {
 		x.reader.Detach()
@@ -119,6 +122,7 @@ func (x *session) scheduleExpiry() {
 		will := x.stopTimers()
 		x.s.discard(x)
 		x.s.mu.Unlock()
+		x.s.counts.expired.Add(1)
 		x.s.log.Info("session expired", "client", x.id)
 		x.s.publishWill(will)
 	})
@@ -194,22 +198,44 @@ func (x *session) packetKey(prefix string, id uint16) string {
 
 // subscribe adds a subscription and says whether it is new. Called with mu held.
 func (x *session) subscribe(filter string, sub subscription) bool {
+	if x.subs == nil {
+		x.subs = map[string]subscription{}
+	}
+	if _, had := x.subs[filter]; !had {
+		x.weight += filterWeight(filter)
+	}
 	x.subs[filter] = sub
 	x.numbered = x.numbered || sub.id != 0
 	return x.s.index.add(filter, x.target, sub)
 }
 
-// identifiers are those of the subscriptions that match topic. Called with mu held.
-func (x *session) identifiers(topic string) (ids []uint32) {
+// unsubscribe removes a subscription and says whether there was one. What waits for its retained
+// messages is given up; live messages that wait are delivered. Called with mu held.
+func (x *session) unsubscribe(filter string) bool {
+	if _, had := x.subs[filter]; !had {
+		return false
+	}
+	delete(x.subs, filter)
+	x.weight -= filterWeight(filter)
+	x.replays = slices.DeleteFunc(x.replays, func(r replay) bool { return r.filter == filter })
+	return x.s.index.remove(filter, x.target)
+}
+
+// identifiers are those of the subscriptions that match topic. Those of shared subscriptions count only
+// where there is no other: then the message has come by one of them. Called with mu held.
+func (x *session) identifiers(topic string) (shared []uint32) {
 	if !x.numbered {
 		return nil
 	}
-	for filter, sub := range x.subs {
-		if sub.id != 0 && broker.Match(filter, topic) {
-			ids = append(ids, sub.id)
+	for _, m := range x.s.named(topic).matches {
+		switch {
+		case m.group != nil:
+			shared = append(shared, m.group.identifiers(x.target)...)
+		case m.target == x.target:
+			return m.ids
 		}
 	}
-	return ids
+	return shared
 }
 
 // The value of a subscription: a byte of options as in a SUBSCRIBE packet, and the identifier.
@@ -283,6 +309,9 @@ func (s *Server) loadSessions() error {
 	})
 	state(receivedKey, func(id, packet string, value []byte) {
 		if x := s.sessions[id]; x != nil && len(packet) == 2 {
+			if x.received == nil {
+				x.received = map[uint16]struct{}{}
+			}
 			x.received[binary.BigEndian.Uint16([]byte(packet))] = struct{}{}
 		}
 	})

@@ -106,15 +106,23 @@ func codeBytes(codes []Code) []byte {
 	return b
 }
 
-// decode decodes the body of a packet. topics makes strings of topics. The result owns body.
-func decode(version Version, first byte, body []byte, topics func([]byte) string) (Packet, error) {
-	t, flags := Type(first>>4), first&0x0f
+// checkFlags looks at the lower half of the first byte [MQTT-2.1.3-1].
+func checkFlags(t Type, flags byte) error {
 	want := byte(0)
 	if t == PUBREL || t == SUBSCRIBE || t == UNSUBSCRIBE {
 		want = 2
 	}
 	if t != PUBLISH && flags != want {
-		return nil, malformed("%s: flags: got 0x%x, want 0x%x", t, flags, want) // [MQTT-2.1.3-1]
+		return malformed("%s: flags: got 0x%x, want 0x%x", t, flags, want)
+	}
+	return nil
+}
+
+// decode decodes the body of a packet. topics makes strings of topics. The result owns body.
+func decode(version Version, first byte, body []byte, topics func([]byte) string) (Packet, error) {
+	t, flags := Type(first>>4), first&0x0f
+	if err := checkFlags(t, flags); err != nil {
+		return nil, err
 	}
 	d := &decoder{b: body}
 	var p Packet
@@ -124,7 +132,9 @@ func decode(version Version, first byte, body []byte, topics func([]byte) string
 	case CONNACK:
 		p = d.connack(version)
 	case PUBLISH:
-		p = d.publish(version, flags, topics)
+		pub := &Publish{}
+		d.publish(version, flags, topics, pub)
+		p = pub
 	case PUBACK, PUBREC, PUBREL, PUBCOMP:
 		p = d.ack(version, t)
 	case SUBSCRIBE:
@@ -226,8 +236,8 @@ func (d *decoder) connack(version Version) *Connack {
 	return c
 }
 
-func (d *decoder) publish(version Version, flags byte, topics func([]byte) string) *Publish {
-	p := &Publish{Dup: flags&8 != 0, QoS: flags >> 1 & 3, Retain: flags&1 != 0}
+func (d *decoder) publish(version Version, flags byte, topics func([]byte) string, p *Publish) {
+	p.Dup, p.QoS, p.Retain = flags&8 != 0, flags>>1&3, flags&1 != 0
 	if p.QoS == 3 {
 		d.fail(malformed("PUBLISH with QoS 3")) // [MQTT-3.3.1-4]
 	}
@@ -246,7 +256,6 @@ func (d *decoder) publish(version Version, flags byte, topics func([]byte) strin
 	}
 	p.Payload = d.b
 	d.b = nil
-	return p
 }
 
 func (d *decoder) publishProperties(p *Publish) {

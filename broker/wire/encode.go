@@ -64,7 +64,7 @@ func Append(b []byte, version Version, p Packet) []byte {
 			b = append(b, p.Code.returnCode())
 		}
 	case *Ack:
-		return p.append(b, v5)
+		return p.append(b, version)
 	case *Subscribe:
 		b = binary.BigEndian.AppendUint16(begin(b, SUBSCRIBE, 2), p.ID)
 		if v5 {
@@ -170,13 +170,21 @@ func (p *Connect) append(b []byte) []byte {
 	return b
 }
 
-func (p *Ack) append(b []byte, v5 bool) []byte {
-	flags := bit(p.Type == PUBREL, 2)
-	if !v5 || p.Code == Success && p.Properties.ReasonString == nil && len(p.Properties.User) == 0 {
-		return append(b, byte(p.Type)<<4|flags, 2, byte(p.ID>>8), byte(p.ID))
+// AppendAck is Append for an Ack without properties. It does not allocate where b has room.
+func AppendAck(b []byte, version Version, t Type, id uint16, code Code) []byte {
+	first := byte(t)<<4 | bit(t == PUBREL, 2)
+	if code == Success || version != V5 {
+		return append(b, first, 2, byte(id>>8), byte(id))
+	}
+	return append(b, first, 3, byte(id>>8), byte(id), byte(code))
+}
+
+func (p *Ack) append(b []byte, version Version) []byte {
+	if version != V5 || p.Properties.ReasonString == nil && len(p.Properties.User) == 0 {
+		return AppendAck(b, version, p.Type, p.ID, p.Code)
 	}
 	start := len(b)
-	b = binary.BigEndian.AppendUint16(begin(b, p.Type, flags), p.ID)
+	b = binary.BigEndian.AppendUint16(begin(b, p.Type, bit(p.Type == PUBREL, 2)), p.ID)
 	return setLength(appendCode(b, p.Code, &p.Properties), start+1)
 }
 
@@ -195,17 +203,22 @@ func (p *Publish) propertiesSize() int {
 	return n
 }
 
+// PropertiesSize is the length of the property list with the length in front, in the version's packet.
+func (p *Publish) PropertiesSize(version Version) int {
+	if version != V5 {
+		return 0
+	}
+	n := p.propertiesSize()
+	return varintSize(n) + n
+}
+
 // size is what the fixed header tells of p's length.
 func (p *Publish) size(version Version) int {
 	n := 2 + len(p.Topic) + len(p.Payload)
 	if p.QoS > 0 {
 		n += 2
 	}
-	if version == V5 {
-		props := p.propertiesSize()
-		n += varintSize(props) + props
-	}
-	return n
+	return n + p.PropertiesSize(version)
 }
 
 // Size returns the bytes of the whole packet.

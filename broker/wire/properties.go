@@ -1,6 +1,9 @@
 package wire
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // Property identifiers (MQTT 5.0 section 2.2.2.2).
 const (
@@ -165,6 +168,9 @@ func (d *decoder) properties(where on, f func(property)) {
 			p.number = list.varint()
 		case propString:
 			p.text = list.utf8()
+			if id == propResponseTopic && (len(p.text) == 0 || bytes.ContainsAny(p.text, "+#")) {
+				list.fail(protocolError("response topic %q", p.text)) // [MQTT-3.3.2-14]
+			}
 		case propBinary:
 			p.text = list.binary()
 		case propPair:

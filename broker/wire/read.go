@@ -34,36 +34,29 @@ func (r *Reader) Buffered() bool { return r.r.Buffered() > 0 }
 // ReadPacket returns the next packet, which the caller owns. The error is io.EOF if the connection
 // ended between packets, *Error if the packet violates the protocol, else the connection's.
 func (r *Reader) ReadPacket() (Packet, error) {
-	first, err := r.r.ReadByte()
-	if err != nil {
+	if _, err := r.r.Peek(1); err != nil {
 		return nil, err
 	}
-	size, shift := 0, 0
-	for n := 1; ; n++ {
-		b, err := r.r.ReadByte()
+	for n := 2; ; n++ {
+		b, err := r.r.Peek(n)
 		if err != nil {
 			return nil, unexpected(err)
 		}
-		size |= int(b&0x7f) << shift
-		shift += 7
-		if b < 0x80 {
-			if b == 0 && n > 1 {
-				return nil, malformed("remaining length is longer than it needs to be")
-			}
-			if r.max > 0 && 1+n+size > r.max {
-				return nil, &Error{PacketTooLarge, Type(first>>4).String() + " exceeds the maximum packet size"}
-			}
-			break
+		size, header, err := length(b, r.max)
+		if err != nil {
+			return nil, err
 		}
-		if n == 4 {
-			return nil, malformed("remaining length of more than 4 bytes")
+		if header == 0 {
+			continue
 		}
+		first := b[0]
+		r.r.Discard(header)
+		body, err := r.body(size)
+		if err != nil {
+			return nil, err
+		}
+		return decode(r.version, first, body, r.intern)
 	}
-	body, err := r.body(size)
-	if err != nil {
-		return nil, err
-	}
-	return decode(r.version, first, body, r.intern)
 }
 
 func (r *Reader) body(size int) ([]byte, error) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"holdfast/gateway"
 )
 
 func checkCommand() *cobra.Command {
@@ -11,12 +13,15 @@ func checkCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check -c FILE",
 		Short: "Check a configuration without starting anything",
-		Long: "Check reads the configuration and prints every mistake as file:line: key: what is wrong.\n" +
-			"The exit code is 0 if there is none, 2 otherwise.",
+		Long: "Check reads the configuration and prints every mistake as file:line: key: what is wrong, and\n" +
+			"what is wrong with the files that it names. The exit code is 0 if there is none, 2 otherwise.",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := load(files)
 			if err != nil {
+				return usageError{err}
+			}
+			if err := gateway.Check(cfg); err != nil {
 				return usageError{err}
 			}
 			fmt.Fprintf(c.OutOrStdout(), "ok: device %s, %d sensors, %d bridges\n",

@@ -3,6 +3,9 @@ package main
 import (
 	"log/slog"
 	"os"
+	"os/signal"
+	"sync"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -33,12 +36,30 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			log.Info("running", "device", cfg.Device.ID, "sensors", len(cfg.Sensors), "bridges", len(cfg.Bridges))
+			defer onHangup(a.Reload)()
 			return a.Run(c.Context())
 		},
 	}
 	filesFlag(c, &files)
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what is of use only when looking for a fault")
 	return c
+}
+
+// onHangup calls f at every SIGHUP until stop.
+func onHangup(f func()) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	var work sync.WaitGroup
+	work.Go(func() {
+		for range hangups {
+			f()
+		}
+	})
+	return func() {
+		signal.Stop(hangups)
+		close(hangups)
+		work.Wait()
+	}
 }
 
 func filesFlag(c *cobra.Command, files *[]string) {

@@ -11,6 +11,7 @@
 package config
 
 import (
+	"io/fs"
 	"os"
 	"time"
 
@@ -37,16 +38,42 @@ type Device struct {
 type Broker struct {
 	// Listeners is empty only if the configuration says so ("listeners: []"): then the gateway
 	// serves no clients. The default is mqtt://127.0.0.1:1883.
-	Listeners []Endpoint
-	// Anonymous lets clients in without a name and password. The default is true if every listener
-	// is on a loopback address; on any other address the configuration has to say true itself.
+	Listeners []Listener
+	Limits    Limits
+
+	ServerKeepAlive time.Duration // longest keep alive of 5.0 clients, in whole seconds; 0 leaves it to them
+	TopicAliases    int           // towards a client; default 32
+	SysInterval     time.Duration // between updates of $SYS; 0 for none; default 10 s
+	ResponseInfo    string        // told to 5.0 clients that ask; %c is the client identifier
+}
+
+// Listener is a place where clients connect.
+type Listener struct {
+	Endpoint
+	Scheme string // "mqtt", "mqtts", "ws", "wss" or "unix"
+	Path   string // of ws and wss: the only one that is served; empty serves any
+
+	// Of mqtts and wss. Paths are relative to the working directory, as the program's own are.
+	Cert, Key, CA            string
+	RequireClientCertificate bool // never without CA
+
+	Origins []string    // of ws and wss: the web pages that may connect, beside those of the same host
+	Mode    fs.FileMode // of unix; default 0660
+	// Anonymous lets clients in without a name and password. The default is broker.anonymous, and
+	// without that, whether only this device can connect.
 	Anonymous bool
 }
 
+// TLS says whether connections are encrypted.
+func (l Listener) TLS() bool { return l.Scheme == "mqtts" || l.Scheme == "wss" }
+
+// WebSocket says whether MQTT is in WebSocket messages.
+func (l Listener) WebSocket() bool { return l.Scheme == "ws" || l.Scheme == "wss" }
+
 // Endpoint is a place to listen on or to connect to, with the port filled in.
 type Endpoint struct {
-	Network string // for package net: "tcp"
-	Address string // for package net: "host:port"; a listener's host may be empty, its port 0
+	Network string // for package net: "tcp", or "unix" for a listener
+	Address string // for package net: "host:port", or a path; a listener's host may be empty, its port 0
 	URL     string // as messages name it: "mqtt://host:port"
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -62,13 +63,22 @@ func load(t *testing.T, texts ...string) (*Config, error) {
 	return c, nil
 }
 
+var defaultLimits = Limits{
+	Connections: 5000, Sessions: 10_000, Subscriptions: 1000, Filters: 100_000, Packet: 1 << 20, Inflight: 100,
+	TopicLevels: 64, Queued: 1 << 20, QueuedTotal: 64 << 20, Backlog: 256 << 20, Retained: 10_000, RetainedTotal: 32 << 20,
+	ConnectTime: 10 * time.Second, WriteTime: 30 * time.Second,
+}
+
 func TestDefaults(t *testing.T) {
 	want := &Config{
 		Device:  Device{ID: "pi"},
 		DataDir: "/var/lib/holdfast",
 		Broker: Broker{
-			Listeners: []Endpoint{{Network: "tcp", Address: "127.0.0.1:1883", URL: "mqtt://127.0.0.1:1883"}},
-			Anonymous: true,
+			Limits: defaultLimits, TopicAliases: 32, SysInterval: 10 * time.Second,
+			Listeners: []Listener{{
+				Endpoint: Endpoint{Network: "tcp", Address: "127.0.0.1:1883", URL: "mqtt://127.0.0.1:1883"},
+				Scheme:   "mqtt", Mode: 0o660, Anonymous: true,
+			}},
 		},
 		Journal: Journal{
 			MaxSize: 2 << 30, KeepFree: 256 << 20, MaxAge: 30 * 24 * time.Hour,
@@ -95,7 +105,10 @@ func TestOverlay(t *testing.T) {
 	want := &Config{
 		Device:  Device{ID: "greenhouse-1"},
 		DataDir: "/srv/holdfast",
-		Broker:  Broker{Listeners: []Endpoint{tcp("0.0.0.0:1883"), tcp("[::1]:1884")}, Anonymous: true},
+		Broker: Broker{Limits: defaultLimits, TopicAliases: 32, SysInterval: 10 * time.Second, Listeners: []Listener{
+			{Endpoint: tcp("0.0.0.0:1883"), Scheme: "mqtt", Mode: 0o660, Anonymous: true},
+			{Endpoint: tcp("[::1]:1884"), Scheme: "mqtt", Mode: 0o660, Anonymous: true},
+		}},
 		Journal: Journal{
 			MaxSize: 4 << 30, KeepFree: 1_500_000_000, MaxAge: 36 * time.Hour,
 			WhenFull: RefuseNew, CommitEvery: time.Second,
@@ -149,6 +162,42 @@ c.yaml:1: not YAML, here or in what starts here: did not find expected node cont
 	}
 }
 
+func TestListeners(t *testing.T) {
+	c, err := load(t, `
+broker:
+  anonymous: false
+  listeners:
+    - {url: "mqtt://LOCALHOST:0"}
+    - {url: "mqtts://0.0.0.0", cert: server.crt, key: /k, ca: "${env:ID}.crt", require_client_certificate: true}
+    - {url: "ws://[::1]/mqtt/", origins: ["https://dash.example", "*"], anonymous: true}
+    - {url: "wss://:9443", cert: c, key: k}
+    - {url: "unix:///run/a//b.sock", mode: "0600"}
+`, `
+broker:
+  listeners:
+    - {url: "wss://:9443", anonymous: true}
+    - {url: "unix:///run/a/b.sock", mode: "0666"}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, l := range c.Broker.Listeners {
+		got = append(got, fmt.Sprintf("%s %s %s %q %s %v %v %o %v %v", l.Network, l.Address, l.URL, l.Path,
+			filepath.Base(l.Cert+":"+l.Key+":"+l.CA), l.RequireClientCertificate, l.Origins, l.Mode, l.Anonymous, filepath.IsAbs(l.Cert)))
+	}
+	want := []string{
+		`tcp localhost:0 mqtt://localhost:0 "" :: false [] 660 false false`,
+		`tcp 0.0.0.0:8883 mqtts://0.0.0.0:8883 "" from-env.crt true [] 660 false true`,
+		`tcp [::1]:80 ws://[::1]:80/mqtt "/mqtt" :: false [https://dash.example *] 660 true false`,
+		`tcp :9443 wss://:9443 "" k: false [] 660 true true`,
+		`unix /run/a/b.sock unix:///run/a/b.sock "" :: false [] 666 false false`,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 func TestBusesAndListeners(t *testing.T) {
 	good := `
 broker: {listeners: [{url: "mqtt://localhost:0"}, {url: "mqtt://[::1]"}]}
@@ -163,7 +212,7 @@ sensors:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !c.Broker.Anonymous || len(c.Sensors) != 5 || c.Sensors[4].Address != 0x76 {
+	if !c.Broker.Listeners[0].Anonymous || !c.Broker.Listeners[1].Anonymous || len(c.Sensors) != 5 || c.Sensors[4].Address != 0x76 {
 		t.Errorf("got %+v", c)
 	}
 	c, err = load(t, "broker: {listeners: []}")

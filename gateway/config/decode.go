@@ -113,7 +113,8 @@ type loader struct {
 	root      *table
 	identity  *table
 	broker    *table
-	listeners []*element[Endpoint]
+	anonymous bool // broker.anonymous, if that is given
+	listeners []*element[Listener]
 	bridges   []*element[Bridge]
 	sensors   []*element[sensors.Config]
 }

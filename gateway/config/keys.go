@@ -18,12 +18,12 @@ func newLoader(opts Options) *loader {
 	l.identity = newTable(
 		key{"id", "", "Name of this gateway in topics and client ids. Default: the host name.", level(&c.Device.ID)},
 	)
-	l.broker = newTable(
+	l.broker = newTable(append(l.brokerKeys(&c.Broker),
 		key{"listeners", "", "Where clients connect. Default: `mqtt://127.0.0.1:1883`; `[]` for none.",
-			overlaid(l, "a list of listeners", "url", &l.listeners, sameURL, listenerKeys)},
-		key{"anonymous", "", "Let clients in without a name. Default: `true` if every listener is on a loopback address.",
-			boolean(&c.Broker.Anonymous)},
-	)
+			overlaid(l, "a list of listeners", "url", &l.listeners, sameURL, l.listenerKeys)},
+		key{"anonymous", "", "Let clients in without a name and password, on every listener that does not say otherwise. Default: on those that only this device can reach.",
+			boolean(&l.anonymous)},
+	)...)
 	j := &c.Journal
 	journal := newTable(
 		key{"max_size", "2GiB", "Most disk space that the journal takes.",
@@ -50,15 +50,11 @@ func newLoader(opts Options) *loader {
 	return l
 }
 
-func listenerKeys(e *Endpoint) *table {
-	return newTable(key{"url", required, "`mqtt://HOST:PORT`; without a host all addresses, without a port 1883.", endpoint(e, true)})
-}
-
 func (l *loader) bridgeKeys(b *Bridge) *table {
 	return newTable(
 		key{"name", required, "Name in status topics and messages.", level(&b.Name)},
 		key{"upstream", required, "Addresses of one broker or cluster, the preferred one first: `mqtt://HOST:PORT`.",
-			replaced(l, "a list of URLs", &b.Upstream, func(e *Endpoint) kind { return endpoint(e, false) })},
+			replaced(l, "a list of URLs", &b.Upstream, endpoint)},
 		key{"client_id", "${device.id}", "MQTT client identifier, which has to be unique on the upstream.",
 			packed(&b.ClientID, "text of 1 to 65535 bytes")},
 		key{"username", "", "Name to connect with.", packed(&b.Username, "text of 1 to 65535 bytes")},
@@ -119,14 +115,6 @@ func keepAlive(to *time.Duration) kind {
 
 func unchanged(s string) string { return s }
 
-func sameURL(s string) string {
-	var e Endpoint
-	if endpoint(&e, true).parse(s) != nil {
-		return s
-	}
-	return e.URL
-}
-
 // device reads the device section of one file.
 func (l *loader) device(root field) {
 	if root.node.Kind != yaml.MappingNode {
@@ -161,29 +149,6 @@ func (l *loader) finish() {
 	l.finishBroker()
 	l.finishBridges()
 	l.finishSensors()
-}
-
-func (l *loader) finishBroker() {
-	b := &l.config.Broker
-	if _, given := l.broker.given["listeners"]; !given {
-		e := &element[Endpoint]{}
-		_ = endpoint(&e.value, true).parse("mqtt://127.0.0.1:" + defaultPort)
-		l.listeners = append(l.listeners, e)
-	}
-	local := true
-	for _, e := range l.listeners {
-		b.Listeners = append(b.Listeners, e.value)
-		if e.value.Address == "" || e.value.loopback() {
-			continue
-		}
-		local = false
-		if !b.Anonymous {
-			l.errorf(e.given["url"], "other devices can connect here, and without a password: set broker.anonymous to true if they may, or listen on 127.0.0.1")
-		}
-	}
-	if _, given := l.broker.given["anonymous"]; !given {
-		b.Anonymous = local
-	}
 }
 
 func (l *loader) finishBridges() {

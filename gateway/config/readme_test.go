@@ -36,19 +36,22 @@ func TestReadme(t *testing.T) {
 		text, _, _ := strings.Cut(block, "```")
 		examples = append(examples, text)
 	}
-	if len(examples) != 2 {
-		t.Fatalf("%d examples, want a right and a wrong one", len(examples))
+	last := len(examples) - 1
+	if last < 1 {
+		t.Fatalf("%d examples, want right ones and a wrong one", len(examples))
 	}
-	if _, err := load(t, examples[0]); err != nil {
-		t.Errorf("the first example: %v", err)
+	for i, right := range examples[:last] {
+		if _, err := load(t, right); err != nil {
+			t.Errorf("example %d: %v", i+1, err)
+		}
 	}
 	t.Chdir(t.TempDir())
-	if err := os.WriteFile("device.yaml", []byte(examples[1]), 0o600); err != nil {
+	if err := os.WriteFile("device.yaml", []byte(examples[last]), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Load([]string{"device.yaml"}, options())
 	if err == nil || !strings.Contains(want, "```\n"+err.Error()+"\n```\n") {
-		t.Errorf("the second example is said to fail otherwise than with\n%v", err)
+		t.Errorf("the last example is said to fail otherwise than with\n%v", err)
 	}
 }
 

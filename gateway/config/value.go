@@ -148,9 +148,8 @@ var errCredentials = errors.New("want a URL without a name or password: they hav
 
 const defaultPort = "1883" // IANA "mqtt"
 
-// endpoint is an MQTT URL. A listener's host may be empty, for all addresses, and its port 0, for
-// any that is free.
-func endpoint(to *Endpoint, listen bool) kind {
+// endpoint is an upstream's MQTT URL.
+func endpoint(to *Endpoint) kind {
 	const want = "mqtt://HOST or mqtt://HOST:PORT"
 	return kind{want: want, types: []string{"!!str"}, parse: func(s string) error {
 		if strings.Contains(s, "@") {
@@ -162,28 +161,27 @@ func endpoint(to *Endpoint, listen bool) kind {
 			return errors.New("want " + want + ": mqtt is the only scheme supported")
 		case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "":
 			return errors.New("want " + want + " and nothing after it")
-		case u.Hostname() == "" && !listen:
+		case u.Hostname() == "":
 			return errors.New("want " + want + ": there is no host")
 		}
-		port := u.Port()
-		if port == "" {
-			port = defaultPort
+		address, err := hostPort(u, defaultPort, 1)
+		if err != nil {
+			return err
 		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 && !listen {
-			return errors.New("want a port from 1 to 65535")
-		}
-		address := net.JoinHostPort(strings.ToLower(u.Hostname()), port)
 		*to = Endpoint{Network: "tcp", Address: address, URL: "mqtt://" + address}
 		return nil
 	}}
 }
 
-// loopback reports whether only this device can reach the endpoint. A host name other than localhost
-// can mean anything.
-func (e Endpoint) loopback() bool {
-	host, _, _ := net.SplitHostPort(e.Address)
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+// hostPort is the address of a URL, with the port filled in.
+func hostPort(u *url.URL, port string, least uint64) (string, error) {
+	if p := u.Port(); p != "" {
+		port = p
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n < least {
+		return "", errors.New("want a port from 1 to 65535")
+	}
+	return net.JoinHostPort(strings.ToLower(u.Hostname()), port), nil
 }
 
 // level is a name that becomes one level of a topic.

@@ -1,0 +1,17 @@
+package journal
+
+// Notify has f called, besides the value in Ready, when TryNext, which had said false, may say true. f
+// must neither block nor call the journal. A reader has one f, set before its first Attach.
+func (r *Reader) Notify(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notify = f
+}
+
+// announce is called with mu held.
+func (r *Reader) announce() {
+	signal(r.ready)
+	if r.notify != nil {
+		r.notify()
+	}
+}

@@ -1,0 +1,145 @@
+// Package listen opens the places where MQTT clients connect: TCP and unix sockets, with TLS and
+// WebSocket on top.
+//
+// It promises that accepting a connection never waits for the client: whatever the client has to do
+// first, the TLS handshake and the WebSocket upgrade, happens in the connection's Handshake, under
+// the deadline that its owner has set. Certificates are replaced without touching connections.
+//
+// It does not speak MQTT, does not decide who may come in, and does not limit how many do.
+package listen
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// DefaultMode is that of a unix socket: its owner and group may connect.
+const DefaultMode fs.FileMode = 0o660
+
+// MaxSocketPath is the most bytes that the path of a unix socket may have (unix(7)).
+const MaxSocketPath = 107
+
+// Options describe one place to listen on.
+type Options struct {
+	Network   string      // "tcp" or "unix"
+	Address   string      // "host:port", or the path of a socket
+	Mode      fs.FileMode // of a unix socket; 0 means DefaultMode
+	TLS       *TLS        // nil for none
+	WebSocket *WebSocket  // nil for none
+}
+
+// Handshaker is a connection on which something has to happen before the first byte of MQTT. Without
+// a call of Handshake the first Read does it.
+type Handshaker interface {
+	net.Conn
+	Handshake() error // needs a deadline
+}
+
+// Open listens. A path that a socket without a listener is left on, as after a crash, is used again;
+// any other file there is somebody's, and an error.
+func (o Options) Open(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	var l net.Listener
+	var err error
+	if o.Network == "unix" {
+		l, err = openUnix(ctx, o.Address, o.Mode)
+	} else {
+		l, err = lc.Listen(ctx, o.Network, o.Address)
+	}
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%w: another broker may be running, or choose another address in broker.listeners", err)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("%w: ports below 1024 and other users' directories need rights that this user has not; choose another address in broker.listeners", err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: see broker.listeners", err)
+	case o.TLS == nil && o.WebSocket == nil:
+		return l, nil
+	}
+	return &listener{l, o}, nil
+}
+
+type listener struct {
+	net.Listener
+	opts Options
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return l.opts.Wrap(nc), nil
+}
+
+// Wrap puts TLS and WebSocket on a connection, which is a Handshaker if there is either.
+func (o Options) Wrap(nc net.Conn) net.Conn {
+	if o.TLS != nil {
+		nc = tls.Server(nc, o.TLS.config)
+	}
+	if o.WebSocket != nil {
+		nc = &upgrade{Conn: nc, opts: o.WebSocket}
+	}
+	return nc
+}
+
+func openUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
+	if mode == 0 {
+		mode = DefaultMode
+	}
+	if len(path) > MaxSocketPath {
+		return nil, fmt.Errorf("%s: %d bytes, the path of a socket has at most %d", path, len(path), MaxSocketPath)
+	}
+	if err := removeStale(ctx, path); err != nil {
+		return nil, err
+	}
+	// A socket takes the mode that its descriptor has as it is bound, less the umask: until chmod
+	// nobody else may connect, whatever the umask is.
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) { failed = syscall.Fchmod(int(fd), 0o600) })
+		return errors.Join(err, failed)
+	}}
+	l, err := lc.Listen(ctx, "unix", path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: make the directory %s first", err, filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// removeStale removes a socket that nobody listens on.
+func removeStale(ctx context.Context, path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Mode()&fs.ModeSocket == 0:
+		return fmt.Errorf("%s is there already and is not a socket: it is left alone; choose another path", path)
+	}
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "unix", path)
+	if err == nil {
+		nc.Close()
+		return fmt.Errorf("%s: %w", path, syscall.EADDRINUSE)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return err
+	}
+	return os.Remove(path)
+}

@@ -1,0 +1,150 @@
+package listen
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/gorilla/websocket"
+)
+
+// maxRequest is the most bytes that the HTTP request of an upgrade may have.
+const maxRequest = 16 << 10
+
+// WebSocket configures the server side of WebSocket.
+type WebSocket struct {
+	// Path is the only one that is served; empty serves any.
+	Path string
+	// Origins are the pages that a browser may connect from, such as "https://dash.example"; "*" means
+	// any. Pages from the host that they connect to are always let in, from whatever port, and so are
+	// programs that are not browsers.
+	Origins []string
+}
+
+// upgrade is a connection that becomes a WebSocket stream in its Handshake.
+type upgrade struct {
+	net.Conn // TCP or TLS; its deadlines are the stream's
+	opts     *WebSocket
+	stream   *stream
+}
+
+func (u *upgrade) Handshake() error {
+	if u.stream != nil {
+		return nil
+	}
+	if t, ok := u.Conn.(*tls.Conn); ok {
+		if err := t.Handshake(); err != nil {
+			return err
+		}
+	}
+	in := bufio.NewReaderSize(io.LimitReader(u.Conn, maxRequest), frameReadBuffer)
+	r, err := http.ReadRequest(in)
+	if err != nil {
+		return fmt.Errorf("websocket: %w", err)
+	}
+	a := &answer{nc: unhurried{u.Conn}, in: in, header: http.Header{}}
+	ws, err := u.accept(a, r)
+	if err != nil {
+		a.send()
+		return fmt.Errorf("websocket: %s %s from origin %q: %w", r.Method, r.URL.Path, r.Header.Get("Origin"), err)
+	}
+	u.stream = newStream(u.Conn, ws)
+	return nil
+}
+
+// accept upgrades, or answers why not.
+func (u *upgrade) accept(a *answer, r *http.Request) (*websocket.Conn, error) {
+	refuse := func(code int, text string) (*websocket.Conn, error) {
+		http.Error(a, text, code)
+		return nil, errors.New(text)
+	}
+	switch {
+	case u.opts.Path != "" && r.URL.Path != u.opts.Path:
+		return refuse(http.StatusNotFound, "MQTT is served at "+u.opts.Path)
+	case websocket.IsWebSocketUpgrade(r) && !slices.Contains(websocket.Subprotocols(r), Subprotocol):
+		return refuse(http.StatusBadRequest, "the subprotocol mqtt is not among those offered") // [MQTT-6.0.0-3]
+	case !u.opts.allows(r):
+		return refuse(http.StatusForbidden, "this origin is not among broker.listeners[].origins")
+	}
+	up := websocket.Upgrader{
+		ReadBufferSize: frameReadBuffer, WriteBufferSize: frameWriteBuffer, Subprotocols: []string{Subprotocol},
+		CheckOrigin: func(*http.Request) bool { return true },
+	}
+	return up.Upgrade(a, r, nil)
+}
+
+func (w *WebSocket) allows(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	for _, o := range w.Origins {
+		if o == "*" || strings.EqualFold(o, origin) {
+			return true
+		}
+	}
+	page, err := url.Parse(origin)
+	host := url.URL{Host: r.Host}
+	return err == nil && page.Hostname() != "" && strings.EqualFold(page.Hostname(), host.Hostname())
+}
+
+func (u *upgrade) Read(p []byte) (int, error) {
+	if err := u.Handshake(); err != nil {
+		return 0, err
+	}
+	return u.stream.Read(p)
+}
+
+func (u *upgrade) Write(p []byte) (int, error) {
+	if err := u.Handshake(); err != nil {
+		return 0, err
+	}
+	return u.stream.Write(p)
+}
+
+func (u *upgrade) Close() error {
+	if u.stream != nil {
+		return u.stream.Close()
+	}
+	return u.Conn.Close()
+}
+
+// ConnectionState is that of the TLS below, or none.
+func (u *upgrade) ConnectionState() tls.ConnectionState { return connectionState(u.Conn) }
+
+// answer is the http.ResponseWriter of one request on a connection that no http.Server has.
+type answer struct {
+	nc     net.Conn
+	in     *bufio.Reader
+	header http.Header
+	code   int
+	body   bytes.Buffer
+}
+
+func (a *answer) Header() http.Header         { return a.header }
+func (a *answer) WriteHeader(code int)        { a.code = code }
+func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
+
+func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return a.nc, bufio.NewReadWriter(a.in, bufio.NewWriterSize(a.nc, 1)), nil
+}
+
+// send writes what was answered, unless the connection was taken over.
+func (a *answer) send() {
+	if a.code == 0 {
+		return
+	}
+	r := http.Response{
+		StatusCode: a.code, ProtoMajor: 1, ProtoMinor: 1, Header: a.header, Close: true,
+		Body: io.NopCloser(&a.body), ContentLength: int64(a.body.Len()),
+	}
+	_ = r.Write(a.nc) // the connection ends in any case
+}

@@ -1,0 +1,107 @@
+package server
+
+import (
+	"slices"
+	"sync/atomic"
+)
+
+// group is the members of one shared subscription: those who have subscribed to the same filter under
+// the same name. One of them gets each message.
+type group struct {
+	members atomic.Pointer[[]member] // replaced, never changed; guarded by index.mu for writing
+	turn    atomic.Uint32
+}
+
+type member struct {
+	*target
+	subscription
+}
+
+// set adds or replaces a member and says whether it was there.
+func (g *group) set(t *target, sub subscription) bool {
+	var members []member
+	if p := g.members.Load(); p != nil {
+		members = slices.Clone(*p)
+	}
+	i := slices.IndexFunc(members, func(m member) bool { return m.target == t })
+	if i >= 0 {
+		members[i].subscription = sub
+	} else {
+		members = append(members, member{t, sub})
+	}
+	g.members.Store(&members)
+	return i >= 0
+}
+
+func (g *group) remove(t *target) bool {
+	had := *g.members.Load()
+	members := slices.DeleteFunc(slices.Clone(had), func(m member) bool { return m.target == t })
+	g.members.Store(&members)
+	return len(members) < len(had)
+}
+
+// pick chooses whose turn it is: of the connected members one after the other, and while there is none,
+// of those whose sessions are durable. What a member was given stays with it, however long it is away.
+func (g *group) pick() (match, bool) {
+	members := *g.members.Load()
+	n := len(members)
+	if n == 0 {
+		return match{}, false
+	}
+	first := int(g.turn.Add(1) % uint32(n))
+	away := -1
+	for i := range n {
+		m := &members[(first+i)%n]
+		if m.session.conn.Load() != nil {
+			return newMatch(m.target, m.subscription), true
+		}
+		if away < 0 && m.reader != nil {
+			away = (first + i) % n
+		}
+	}
+	if away < 0 {
+		return match{}, false
+	}
+	return newMatch(members[away].target, members[away].subscription), true
+}
+
+// identifiers returns the Subscription Identifier of a member, if there is one.
+func (g *group) identifiers(t *target) []uint32 {
+	for _, m := range *g.members.Load() {
+		if m.target == t && m.id != 0 {
+			return []uint32{m.id}
+		}
+	}
+	return nil
+}
+
+// choose replaces the groups among found by the members whose turn it is.
+func choose(found, chosen []match) []match {
+	chosen = append(chosen, found...)
+	n := 0
+	for _, m := range chosen {
+		if m.group == nil {
+			chosen[n] = m
+			n++
+		}
+	}
+	chosen = chosen[:n]
+next:
+	for i := range found {
+		if found[i].group == nil {
+			continue
+		}
+		m, ok := found[i].group.pick()
+		if !ok {
+			continue
+		}
+		for i := range chosen {
+			if chosen[i].target == m.target {
+				chosen[i].add(&m) // no reader is owed a message twice
+				continue next
+			}
+		}
+		chosen = append(chosen, m)
+	}
+	return chosen
+}

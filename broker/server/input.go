@@ -1,0 +1,198 @@
+package server
+
+import (
+	"io"
+	"net"
+	"slices"
+	"syscall"
+	"time"
+
+	"holdfast/broker/wire"
+)
+
+const (
+	deskBuffer = 32 << 10 // bytes read at once, and so how many packets are acted on before anybody is written to
+	ownBuffer  = 2 << 10  // of a connection that cannot wait without a buffer: TLS, WebSocket, net.Pipe
+)
+
+// desk is what it takes to work on packets that have arrived. A connection has one while it has
+// input, and none while it is idle.
+type desk struct {
+	buf   []byte
+	now   time.Time
+	topic *topic // of the PUBLISH that was decoded last
+	in    wire.Publish
+	ack   wire.Ack
+	pub   publication // of a QoS 0 message, which is done with before the next packet
+	name  func([]byte) string
+	dirty []*conn // have packets that are not written yet
+
+	// What was seen since finish, so that the server's counters are touched once for many packets.
+	packets, bytes, publishes, publishBytes uint64
+}
+
+func (s *Server) newDesk() any {
+	d := &desk{buf: make([]byte, deskBuffer)}
+	d.name = func(b []byte) string {
+		d.topic = s.topics.get(b)
+		return d.topic.name
+	}
+	return d
+}
+
+// touch notes that c has something to write. Without a desk it is written by a goroutine of its own.
+func (d *desk) touch(c *conn) {
+	if d == nil {
+		c.poke()
+	} else if c.dirty.CompareAndSwap(false, true) {
+		d.dirty = append(d.dirty, c)
+	}
+}
+
+// finish writes to everybody who was touched. It comes before anything that may wait.
+func (d *desk) finish(s *Server) {
+	for i, c := range d.dirty {
+		c.dirty.Store(false)
+		c.flush()
+		d.dirty[i] = nil
+	}
+	d.dirty = d.dirty[:0]
+	s.counts.packetsIn.Add(d.packets)
+	s.counts.bytesIn.Add(d.bytes)
+	s.counts.received.Add(d.publishes)
+	s.counts.publishBytesIn.Add(d.publishBytes)
+	d.packets, d.bytes, d.publishes, d.publishBytes = 0, 0, 0, 0
+}
+
+// input takes packets off a connection. Where the kernel can tell that there is something to read, an
+// idle connection holds no buffer, and one with a part of a packet no more than that part.
+type input struct {
+	s    *Server
+	nc   net.Conn
+	raw  syscall.RawConn // nil if nc is not a socket of the kernel's
+	try  func(fd uintptr) bool
+	max  int // bytes of a packet
+	desk *desk
+	buf  []byte // what was read and not taken yet
+	own  []byte // to read into, if raw is nil
+	big  []byte // to read a packet into that is longer than the desk's buffer or own
+	need int    // bytes that buf has to have for another packet, as far as is known
+	n    int    // what try has read
+	err  error
+}
+
+func (in *input) init(s *Server, nc net.Conn, raw syscall.RawConn) {
+	in.s, in.nc, in.raw, in.max = s, nc, raw, s.opts.MaxPacket
+	in.try = in.readNow
+}
+
+// next returns the next packet, which shares memory with the input until the next call. wait is
+// called each time before it waits for the client. The error is io.EOF if the connection ended
+// between packets.
+func (in *input) next(wait func() error) (wire.Raw, error) {
+	for {
+		p, n, err := wire.Split(in.buf, in.max)
+		if err != nil {
+			return p, err
+		}
+		if n <= len(in.buf) {
+			in.buf = in.buf[n:]
+			in.desk.packets++
+			return p, nil
+		}
+		in.need = n
+		if in.desk != nil {
+			in.desk.finish(in.s)
+		}
+		if err := wait(); err != nil {
+			return p, err
+		}
+		if err := in.more(); err != nil {
+			if err == io.EOF && len(in.buf) > 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			return p, err
+		}
+	}
+}
+
+func (in *input) more() error {
+	if in.raw != nil {
+		if err := in.raw.Read(in.try); err != nil {
+			return err
+		}
+	} else {
+		in.leave()
+		if in.own == nil {
+			in.own = make([]byte, ownBuffer)
+		}
+		in.n, in.err = in.nc.Read(in.room(in.own))
+		in.enter()
+	}
+	if in.n > 0 {
+		in.buf = in.buf[:len(in.buf)+in.n]
+		in.desk.bytes += uint64(in.n)
+		return nil
+	}
+	if in.err == nil {
+		return io.EOF
+	}
+	return in.err
+}
+
+// readNow reads what there is. If that is nothing, it lets go of the desk and has the runtime wait.
+func (in *input) readNow(fd uintptr) bool {
+	in.enter()
+	room := in.room(in.desk.buf)
+	for {
+		in.n, in.err = syscall.Read(int(fd), room)
+		switch in.err {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			if len(in.buf) > 0 && in.big == nil {
+				in.buf = slices.Clone(in.buf)
+			}
+			in.leave()
+			return false
+		}
+		return true
+	}
+}
+
+func (in *input) enter() {
+	if in.desk == nil {
+		in.desk = in.s.desks.Get().(*desk)
+	}
+	in.desk.now = time.Now()
+}
+
+// leave gives the desk back. What is in buf must not stand on it.
+func (in *input) leave() {
+	if d := in.desk; d != nil {
+		in.desk = nil
+		d.finish(in.s)
+		d.topic = nil
+		in.s.desks.Put(d)
+	}
+}
+
+// room returns where to read to: behind what is in buf, which it moves to the front of base or, if
+// the next packet is longer than that, of memory that grows as the packet arrives, not as it is
+// announced.
+func (in *input) room(base []byte) []byte {
+	to := base
+	if in.need <= len(base) {
+		in.big = nil
+	} else {
+		if len(in.buf) >= len(in.big) {
+			in.big = make([]byte, min(in.need, max(2*len(in.buf), 2*len(base))))
+		}
+		to = in.big
+	}
+	if len(in.buf) > 0 && &in.buf[0] != &to[0] {
+		copy(to, in.buf)
+	}
+	in.buf = to[:len(in.buf)]
+	return to[len(in.buf):]
+}

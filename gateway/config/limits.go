@@ -1,0 +1,83 @@
+package config
+
+import (
+	"errors"
+	"math"
+	"time"
+)
+
+// Limits bound what clients may cost the gateway. broker/server/README.md says what happens at each.
+type Limits struct {
+	Connections   int   // at a time; default 5000
+	Sessions      int   // connected or not; default 10000
+	Subscriptions int   // of a session; default 1000
+	Filters       int   // subscriptions of all sessions; default 100000
+	Packet        int64 // bytes; default 1 MiB
+	Inflight      int   // receive maximum, each way; default 100
+	TopicLevels   int   // default 64
+	Queued        int64 // bytes that wait in memory for a client; default 1 MiB
+	QueuedTotal   int64 // bytes that wait in memory for all of them; default 64 MiB
+	Backlog       int64 // bytes of the journal that an offline session may keep; 0 for no limit; default 256 MiB
+	Retained      int   // messages; default 10000
+	RetainedTotal int64 // bytes of all of them; default 32 MiB
+	ConnectTime   time.Duration
+	WriteTime     time.Duration
+}
+
+func (l *loader) brokerKeys(b *Broker) []key {
+	m := &b.Limits
+	const most = math.MaxInt32
+	limits := newTable(
+		key{"connections", "5000", "Clients that are connected at a time.", number(&m.Connections, 1, most, "")},
+		key{"sessions", "10000", "Sessions, connected or not.", number(&m.Sessions, 1, most, "")},
+		key{"subscriptions", "1000", "Subscriptions of one session.", number(&m.Subscriptions, 1, most, "")},
+		key{"filters", "100000", "Subscriptions of all sessions.", number(&m.Filters, 1, most, "")},
+		key{"packet", "1MiB", "Largest packet from a client.", atMost(size(&m.Packet, 1<<10, "1KiB"), &m.Packet, 256<<20-1, "268435455B")},
+		key{"inflight", "100", "Publishes without acknowledgement, from a client and to it.", number(&m.Inflight, 1, math.MaxUint16, "")},
+		key{"topic_levels", "64", "Levels of a topic or filter.", number(&m.TopicLevels, 1, 1000, "")},
+		key{"queued", "1MiB", "What waits in memory for a client that does not read, or whose session ends with the connection.",
+			atMost(size(&m.Queued, 64<<10, "64KiB"), &m.Queued, 1<<30, "1GiB")},
+		key{"queued_total", "64MiB", "The same, of all clients together.", size(&m.QueuedTotal, 1<<20, "1MiB")},
+		key{"backlog", "256MiB", "Space in the journal that the messages of one session may keep while its client is away; `0B` for no limit.", size(&m.Backlog, 0, "0B")},
+		key{"retained", "10000", "Retained messages.", number(&m.Retained, 1, most, "")},
+		key{"retained_total", "32MiB", "Bytes of all retained messages, which are kept in memory.", atMost(size(&m.RetainedTotal, 64<<10, "64KiB"), &m.RetainedTotal, 1<<30, "1GiB")},
+		key{"connect_time", "10s", "Time from the connection to the end of CONNECT.", duration(&m.ConnectTime, time.Second, "")},
+		key{"write_time", "30s", "Time that a client has to take 64 KiB.", duration(&m.WriteTime, time.Second, "")},
+	)
+	return []key{
+		{"limits", "", "What clients may cost; see broker/server for what happens at each limit.", l.section(limits)},
+		{"server_keep_alive", "0s", "Longest keep alive of MQTT 5 clients, who are told; `0s` leaves it to them.", serverKeepAlive(&b.ServerKeepAlive)},
+		{"topic_aliases", "32", "Topic aliases that the broker uses towards an MQTT 5 client that takes them; `0` for none.", number(&b.TopicAliases, 0, 1000, "")},
+		{"sys_interval", "10s", "Time between updates of `$SYS`; `0s` for no `$SYS`.", duration(&b.SysInterval, 0, "")},
+		{"response_information", "", "Front of response topics, told to MQTT 5 clients that ask; `%c` is the client identifier.", part(&b.ResponseInfo)},
+	}
+}
+
+// atMost adds an upper limit to a size.
+func atMost(k kind, to *int64, most int64, what string) kind {
+	parse := k.parse
+	k.parse = func(s string) error {
+		if err := parse(s); err != nil {
+			return err
+		}
+		if *to > most {
+			return errors.New("want at most " + what)
+		}
+		return nil
+	}
+	return k
+}
+
+// serverKeepAlive may be 0, and has else to fit the packet's 16-bit field.
+func serverKeepAlive(to *time.Duration) kind {
+	k := keepAlive(to)
+	parse := k.parse
+	k.parse = func(s string) error {
+		if s == "0s" {
+			*to = 0
+			return nil
+		}
+		return parse(s)
+	}
+	return k
+}
