@@ -16,6 +16,7 @@ import (
 	"sync"
 
 	"holdfast/broker"
+	"holdfast/broker/auth"
 	"holdfast/broker/bridge"
 	"holdfast/broker/journal"
 	"holdfast/broker/listen"
@@ -52,6 +53,7 @@ type Agent struct {
 	sensors *sensors.Supervisor
 	close   []func() error // in the order of making
 
+	auth         *auth.Auth
 	certificates []*listen.TLS
 
 	measuring   context.Context
@@ -109,19 +111,26 @@ func (a *Agent) openJournal() error {
 }
 
 func (a *Agent) newServer() (err error) {
+	if a.auth, err = auth.New(access(a.cfg.Broker)); err != nil {
+		return err
+	}
+	orNone := func(n int) int { // the server takes 0 for its default
+		if n == 0 {
+			return -1
+		}
+		return n
+	}
 	b, m := a.cfg.Broker, a.cfg.Broker.Limits
 	opts := server.Options{
-		Journal: a.journal, Log: a.log,
-		ServerKeepAlive: b.ServerKeepAlive, MaxAliases: b.TopicAliases, ResponseInfo: b.ResponseInfo,
+		Journal: a.journal, Auth: a.auth, Log: a.log,
+		ServerKeepAlive: b.ServerKeepAlive, MaxAliases: orNone(b.TopicAliases), ResponseInfo: b.ResponseInfo,
 		SysInterval: b.SysInterval, Version: "holdfast",
 		MaxConnections: m.Connections, MaxSessions: m.Sessions, MaxSubscriptions: m.Subscriptions, MaxFilters: m.Filters,
 		MaxPacket: int(m.Packet), MaxInflight: m.Inflight, MaxLevels: m.TopicLevels,
 		MaxQueued: int(m.Queued), MaxQueuedTotal: m.QueuedTotal, MaxBacklog: m.Backlog,
 		MaxRetained: m.Retained, MaxRetainedBytes: int(m.RetainedTotal),
+		ConnectRate: orNone(m.ConnectRate), ConnectRatePerAddr: orNone(m.ConnectRatePerAddress),
 		ConnectTimeout: m.ConnectTime, WriteTimeout: m.WriteTime,
-	}
-	if b.TopicAliases == 0 {
-		opts.MaxAliases = -1
 	}
 	if opts.Listeners, err = a.listeners(); err != nil {
 		return err
@@ -205,7 +214,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		stages = append(stages, b.Run)
 	}
 	stages = append(stages, a.server.Run)
-	if len(a.certificates) > 0 {
+	if b := a.cfg.Broker; len(a.certificates) > 0 || b.PasswordFile != "" || b.ACLFile != "" {
 		stages = append(stages, a.watchFiles)
 	}
 	if a.sensors != nil {

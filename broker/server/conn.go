@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/broker/auth"
 	"holdfast/broker/wire"
 )
 
@@ -30,6 +31,7 @@ type conn struct {
 	// Set by CONNECT, before anything else is written.
 	version   wire.Version
 	session   *session
+	grant     *auth.Grant
 	keepAlive time.Duration // 0 means none
 	maxPacket int           // the client's limit; 0 means none
 	aliasMax  uint16        // topic aliases that the client takes
@@ -39,6 +41,7 @@ type conn struct {
 	will      *wire.Will
 	aliases   map[uint16]*topic // that the client has set
 	connected bool              // CONNACK said success
+	told      bool              // a denied publish was logged
 
 	// Of whoever has made work busy.
 	raw     syscall.RawConn // nil if nc is not a socket of the kernel's

@@ -40,8 +40,6 @@ func (c *conn) connect() error {
 	switch {
 	case p.Properties.AuthMethod != nil:
 		return c.refuse(wire.BadAuthenticationMethod, "no authentication method is supported")
-	case !c.anonymous:
-		return c.refuse(wire.NotAuthorized, "anonymous clients are not let in here: see broker.anonymous")
 	case p.Will != nil && broker.CheckTopic(p.Will.Topic) != nil:
 		return c.refuse(wire.TopicNameInvalid, "will: malformed topic")
 	case p.ClientID == "" && !p.CleanStart && p.Version != wire.V5:
@@ -68,6 +66,9 @@ func (c *conn) connect() error {
 	}
 	if v := p.Properties.RequestResponseInfo; v != nil && *v == 1 && c.s.opts.ResponseInfo != "" {
 		answer.Properties.ResponseInfo = ptr(strings.ReplaceAll(c.s.opts.ResponseInfo, "%c", p.ClientID))
+	}
+	if code, err := c.login(p); err != nil {
+		return c.refuse(code, err.Error())
 	}
 	quota := c.s.opts.MaxInflight
 	if v := p.Properties.ReceiveMaximum; v != nil {

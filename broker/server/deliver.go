@@ -111,10 +111,14 @@ func (o *outgoing) publish(s *Server, id uint16, dup bool) (p wire.Publish, ok b
 	return p, true
 }
 
-// put queues a PUBLISH and says whether it did: not if it is larger than the client takes, or, at
-// QoS 0, if too much waits for the client already. It may change p. Called with c.mu held.
+// put queues a PUBLISH and says whether it did: not if the client may not read it, if it is larger than
+// the client takes, or, at QoS 0, if too much waits for the client already. It may change p. Called
+// with c.mu held.
 func (c *conn) put(p *wire.Publish) bool {
 	named, topic := false, p.Topic
+	if !c.mayReceive(topic) {
+		return false
+	}
 	if c.aliasMax > 0 && len(topic) <= longestTopic {
 		if a, ok := c.given[topic]; ok {
 			p.Topic, p.TopicAlias = "", a
@@ -150,6 +154,9 @@ func (c *conn) putShared(p *publication, qos byte, retain bool, ids []uint32, id
 		v := p.view
 		v.QoS, v.Retain, v.ID, v.Dup, v.TopicAlias, v.SubscriptionIDs = qos, retain, id, false, 0, ids
 		return c.put(&v)
+	}
+	if !c.mayReceive(p.view.Topic) {
+		return false
 	}
 	frame, at := p.frame(c.version, qos, retain)
 	if !c.takes(len(frame), qos) {

@@ -177,6 +177,12 @@ func (in *input) leave() {
 	}
 }
 
+// pause gives the desk back before a wait that is not for input; enter goes on.
+func (in *input) pause() {
+	in.buf = slices.Clone(in.buf)
+	in.leave()
+}
+
 // room returns where to read to: behind what is in buf, which it moves to the front of base or, if
 // the next packet is longer than that, of memory that grows as the packet arrives, not as it is
 // announced.

@@ -59,7 +59,7 @@ func (c *conn) publish(v *wire.Publish, d *desk) error {
 	if err != nil {
 		return err
 	}
-	if isSys(t.name) {
+	if isSys(t.name) || !c.mayPublish(t.name) {
 		return c.deny(v, d)
 	}
 	t = c.s.resolve(t)
@@ -243,6 +243,9 @@ func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
 			return &wire.Error{Code: wire.ProtocolError, Text: "No Local with a shared subscription"} // [MQTT-3.8.3-4]
 		}
 		code := x.mayHave(want.Filter)
+		if code < 0x80 && !c.grant.MaySubscribe(want.Filter) {
+			code = wire.NotAuthorized
+		}
 		if code < 0x80 {
 			code = wire.Code(want.QoS)
 			sub := subscription{want.QoS, want.NoLocal, want.RetainAsPublished, 0}

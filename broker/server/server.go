@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"holdfast/broker"
+	"holdfast/broker/auth"
 	"holdfast/broker/journal"
 	"holdfast/broker/listen"
 )
@@ -44,7 +45,8 @@ type Listener struct {
 type Options struct {
 	Listeners []Listener
 	Journal   *journal.Journal // not closed by the server
-	Anonymous bool             // whether clients may come in; there are no users yet
+	Anonymous bool             // whether clients without a user and a certificate may come in
+	Auth      *auth.Auth       // users, and who may do what; nil has no users and forbids nothing
 	Log       *slog.Logger     // nil discards
 
 	ServerKeepAlive time.Duration // most keep alive of a 5.0 client, who is told; whole seconds, 0 means none
@@ -52,6 +54,9 @@ type Options struct {
 	ResponseInfo    string        // Response Information for 5.0 clients that ask; %c is the client identifier
 	SysInterval     time.Duration // between updates of $SYS; 0 means no $SYS
 	Version         string        // of $SYS/broker/version
+
+	ConnectRate        int // new connections per second, but for those from this machine; 100; -1 means no limit
+	ConnectRatePerAddr int // of one address; 20; -1 means no limit
 
 	MaxConnections   int           // 5,000
 	MaxSessions      int           // 10,000, connected or not
@@ -79,6 +84,11 @@ func (o *Options) setDefaults() {
 		o.MaxAliases = 0
 	} else {
 		def(&o.MaxAliases, 32)
+	}
+	for v, d := range map[*int]int{&o.ConnectRate: 100, &o.ConnectRatePerAddr: 20} {
+		if *v == 0 {
+			*v = d
+		}
 	}
 	def(&o.MaxConnections, 5000)
 	def(&o.MaxSessions, 10_000)
@@ -114,6 +124,7 @@ type Server struct {
 	topics  topicCache
 	kept    retainedStore
 	desks   sync.Pool
+	coming  admission
 	waiting atomic.Int64 // bytes in memory for clients that do not take them at once
 	counts  counts
 
@@ -130,7 +141,7 @@ type Server struct {
 type counts struct {
 	received, sent, droppedQueue, droppedSize, droppedExpired, refused, notRetained atomic.Uint64
 	packetsIn, packetsOut, bytesIn, bytesOut, publishBytesIn, publishBytesOut       atomic.Uint64
-	sockets, connects, expired, denied                                              atomic.Uint64
+	sockets, connects, expired, denied, logins, unread, rate                        atomic.Uint64
 }
 
 // Stats are totals since New, and present numbers.
@@ -144,6 +155,9 @@ type Stats struct {
 	Refused                                        uint64 // publishes that the journal did not take
 	NotRetained                                    uint64 // delivered, but not retained, at a limit
 	Denied                                         uint64 // publishes to where the client may not
+	DeniedDelivery                                 uint64 // messages that a subscriber may not read
+	LoginsRefused                                  uint64
+	RateLimited                                    uint64 // connections closed because too many came
 }
 
 // New rebuilds sessions, subscriptions and retained messages from the journal.
@@ -152,10 +166,17 @@ func New(opts Options) (*Server, error) {
 	if opts.Journal == nil {
 		return nil, errors.New("server: no journal")
 	}
+	if opts.Auth == nil {
+		var err error
+		if opts.Auth, err = auth.New(auth.Options{}); err != nil {
+			return nil, fmt.Errorf("server: %w", err)
+		}
+	}
 	s := &Server{
 		opts: opts, log: opts.Log, journal: opts.Journal, ready: make(chan struct{}),
 		sessions: map[string]*session{}, conns: map[*conn]struct{}{},
 	}
+	s.coming.all, s.coming.each = float64(opts.ConnectRate), float64(opts.ConnectRatePerAddr)
 	s.topics.seed, s.topics.levels = maphash.MakeSeed(), opts.MaxLevels
 	s.desks.New = s.newDesk
 	s.kept.messages = map[string]kept{}
@@ -228,6 +249,14 @@ func (s *Server) accept(l net.Listener, anonymous *bool) {
 			continue
 		}
 		delay = 0
+		if ok, turnedAway := s.coming.allows(nc.RemoteAddr(), time.Now()); !ok {
+			s.counts.rate.Add(1)
+			nc.Close()
+			if turnedAway > 0 {
+				s.log.Warn("connections closed: too many new ones per second", "remote", nc.RemoteAddr().String(), "closed", turnedAway)
+			}
+			continue
+		}
 		c := newConn(s, nc)
 		if anonymous != nil {
 			c.anonymous = *anonymous
@@ -295,6 +324,7 @@ func (s *Server) Stats() Stats {
 	st.DroppedQueue, st.DroppedSize = s.counts.droppedQueue.Load(), s.counts.droppedSize.Load()
 	st.DroppedExpired, st.Refused = s.counts.droppedExpired.Load(), s.counts.refused.Load()
 	st.NotRetained, st.Denied = s.counts.notRetained.Load(), s.counts.denied.Load()
+	st.LoginsRefused, st.RateLimited, st.DeniedDelivery = s.counts.logins.Load(), s.counts.rate.Load(), s.counts.unread.Load()
 	return st
 }
 

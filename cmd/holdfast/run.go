@@ -36,7 +36,14 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			log.Info("running", "device", cfg.Device.ID, "sensors", len(cfg.Sensors), "bridges", len(cfg.Bridges))
-			defer onHangup(a.Reload)()
+			defer onHangup(func() {
+				cfg, err := load(files)
+				if err != nil {
+					log.Error("nothing is read again: the configuration has mistakes", "error", err)
+					return
+				}
+				a.Reload(cfg)
+			})()
 			return a.Run(c.Context())
 		},
 	}

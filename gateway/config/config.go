@@ -15,6 +15,7 @@ import (
 	"os"
 	"time"
 
+	"holdfast/broker/auth"
 	"holdfast/sensors"
 )
 
@@ -45,6 +46,13 @@ type Broker struct {
 	TopicAliases    int           // towards a client; default 32
 	SysInterval     time.Duration // between updates of $SYS; 0 for none; default 10 s
 	ResponseInfo    string        // told to 5.0 clients that ask; %c is the client identifier
+
+	// Once there is a user or a rule, what no rule allows is forbidden.
+	Users        []User
+	PasswordFile string // further users; empty for none
+	Groups       []auth.Group
+	ACL          []auth.Rule
+	ACLFile      string // further rules; empty for none
 }
 
 // Listener is a place where clients connect.

@@ -64,7 +64,7 @@ func load(t *testing.T, texts ...string) (*Config, error) {
 }
 
 var defaultLimits = Limits{
-	Connections: 5000, Sessions: 10_000, Subscriptions: 1000, Filters: 100_000, Packet: 1 << 20, Inflight: 100,
+	Connections: 5000, ConnectRate: 100, ConnectRatePerAddress: 20, Sessions: 10_000, Subscriptions: 1000, Filters: 100_000, Packet: 1 << 20, Inflight: 100,
 	TopicLevels: 64, Queued: 1 << 20, QueuedTotal: 64 << 20, Backlog: 256 << 20, Retained: 10_000, RetainedTotal: 32 << 20,
 	ConnectTime: 10 * time.Second, WriteTime: 30 * time.Second,
 }

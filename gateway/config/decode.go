@@ -9,6 +9,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"holdfast/broker/auth"
 	"holdfast/sensors"
 )
 
@@ -115,6 +116,9 @@ type loader struct {
 	broker    *table
 	anonymous bool // broker.anonymous, if that is given
 	listeners []*element[Listener]
+	users     []*element[User]
+	groups    []*element[auth.Group]
+	rules     []placed // of broker.acl
 	bridges   []*element[Bridge]
 	sensors   []*element[sensors.Config]
 }

@@ -18,12 +18,12 @@ func newLoader(opts Options) *loader {
 	l.identity = newTable(
 		key{"id", "", "Name of this gateway in topics and client ids. Default: the host name.", level(&c.Device.ID)},
 	)
-	l.broker = newTable(append(l.brokerKeys(&c.Broker),
-		key{"listeners", "", "Where clients connect. Default: `mqtt://127.0.0.1:1883`; `[]` for none.",
+	l.broker = newTable(slices.Concat(l.brokerKeys(&c.Broker), []key{
+		{"listeners", "", "Where clients connect. Default: `mqtt://127.0.0.1:1883`; `[]` for none.",
 			overlaid(l, "a list of listeners", "url", &l.listeners, sameURL, l.listenerKeys)},
-		key{"anonymous", "", "Let clients in without a name and password, on every listener that does not say otherwise. Default: on those that only this device can reach.",
+		{"anonymous", "", "Let clients in without a name and password, on every listener that does not say otherwise. Default: on those that only this device can reach.",
 			boolean(&l.anonymous)},
-	)...)
+	}, l.accessKeys(&c.Broker))...)
 	j := &c.Journal
 	journal := newTable(
 		key{"max_size", "2GiB", "Most disk space that the journal takes.",
@@ -146,6 +146,7 @@ func (l *loader) defaultDevice() {
 
 // finish checks what only the sum of all files tells, and completes the configuration.
 func (l *loader) finish() {
+	l.finishAccess()
 	l.finishBroker()
 	l.finishBridges()
 	l.finishSensors()

@@ -20,8 +20,11 @@ type Limits struct {
 	Backlog       int64 // bytes of the journal that an offline session may keep; 0 for no limit; default 256 MiB
 	Retained      int   // messages; default 10000
 	RetainedTotal int64 // bytes of all of them; default 32 MiB
-	ConnectTime   time.Duration
-	WriteTime     time.Duration
+	ConnectRate   int   // new connections per second, those from this device not counted; 0 for no limit; default 100
+	// ConnectRatePerAddress is the same for each address; default 20.
+	ConnectRatePerAddress int
+	ConnectTime           time.Duration
+	WriteTime             time.Duration
 }
 
 func (l *loader) brokerKeys(b *Broker) []key {
@@ -41,6 +44,9 @@ func (l *loader) brokerKeys(b *Broker) []key {
 		key{"backlog", "256MiB", "Space in the journal that the messages of one session may keep while its client is away; `0B` for no limit.", size(&m.Backlog, 0, "0B")},
 		key{"retained", "10000", "Retained messages.", number(&m.Retained, 1, most, "")},
 		key{"retained_total", "32MiB", "Bytes of all retained messages, which are kept in memory.", atMost(size(&m.RetainedTotal, 64<<10, "64KiB"), &m.RetainedTotal, 1<<30, "1GiB")},
+		key{"connect_rate", "100", "New connections per second, those from this device not counted; five times as many may come at once; `0` for no limit.",
+			number(&m.ConnectRate, 0, most, "")},
+		key{"connect_rate_per_address", "20", "The same for each address.", number(&m.ConnectRatePerAddress, 0, most, "")},
 		key{"connect_time", "10s", "Time from the connection to the end of CONNECT.", duration(&m.ConnectTime, time.Second, "")},
 		key{"write_time", "30s", "Time that a client has to take 64 KiB.", duration(&m.WriteTime, time.Second, "")},
 	)

@@ -183,7 +183,8 @@ func (l *loader) finishListener(e *element[Listener]) {
 		_, given := l.broker.given["anonymous"]
 		v.Anonymous = given && l.anonymous || !given && v.local()
 	}
-	if !v.Anonymous && !v.local() && v.CA == "" {
-		l.errorf(e.given["url"], "other devices can connect here, and without a password: set broker.anonymous to true if they may, or listen on 127.0.0.1")
+	b := &l.config.Broker
+	if !v.Anonymous && !v.local() && v.CA == "" && len(b.Users) == 0 && b.PasswordFile == "" {
+		l.errorf(e.given["url"], "other devices can connect here, and there are no users: add broker.users or broker.password_file, set broker.anonymous to true if anybody may come in, or listen on 127.0.0.1")
 	}
 }

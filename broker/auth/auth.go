@@ -1,0 +1,302 @@
+// Package auth decides who may come into the broker and what they may do there: users with passwords,
+// rules about topics, certificates.
+//
+// It promises: once a user or a rule exists, what no rule allows is denied. A login costs the same
+// whether the user exists or not, at most a few are worked on at once, and many failures from one
+// address make the next ones wait. What a client may do is worked out once: checking a topic does not
+// allocate. After a change of files what is checked next is checked against the new ones; files with a
+// mistake change nothing.
+//
+// It does not speak MQTT and does not look at certificates: that one is valid is the listener's word. It
+// does not read files by itself: the owner calls ReloadIfChanged.
+package auth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"net"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The errors of Login.
+var (
+	ErrBadPassword = errors.New("bad user name or password")
+	ErrAnonymous   = errors.New("anonymous clients are not let in here: see broker.anonymous")
+	ErrThrottled   = errors.New("too many failed logins from there: wait")
+)
+
+// maxRemembered bounds the memory of right passwords.
+const maxRemembered = 1024
+
+// User is somebody with a password.
+type User struct{ Name, Hash string }
+
+// Group is a name for several users.
+type Group struct {
+	Name  string
+	Users []string
+}
+
+// Options are the users and rules. The zero value has none, and lets everybody do everything.
+type Options struct {
+	Users        []User
+	PasswordFile string // further users, as "name:hash" lines; empty for none
+	Groups       []Group
+	Rules        []Rule
+	ACLFile      string // further rules, in Mosquitto's form; empty for none
+}
+
+// policy is one state of users and rules. It is not changed.
+type policy struct {
+	users   map[string]hash
+	samples []hash // of users, or another one: what the password of an unknown user is compared with
+	groups  map[string][]string
+	rules   []Rule
+	guarded bool // whether what is not allowed is denied
+}
+
+// Auth holds users and rules. All methods are safe for concurrent use.
+type Auth struct {
+	policy   atomic.Pointer[policy]
+	throttle throttle
+	slots    chan struct{} // one for each password that may be worked on at once
+	secret   []byte        // of remembered
+	seed     maphash.Seed
+
+	mu         sync.Mutex // of everything below
+	opts       Options
+	stamps     [2]stamp
+	remembered map[[sha256.Size]byte]struct{} // passwords that were right
+}
+
+// New reads the files. Its errors name file, line and remedy.
+func New(opts Options) (*Auth, error) {
+	a := &Auth{
+		throttle: throttle{sources: map[string]*source{}},
+		// argon2id takes 19 MiB for each.
+		slots:  make(chan struct{}, max(1, min(2, runtime.GOMAXPROCS(0)/2))),
+		secret: make([]byte, sha256.Size), seed: maphash.MakeSeed(),
+		remembered: map[[sha256.Size]byte]struct{}{},
+	}
+	rand.Read(a.secret)
+	return a, a.Configure(opts)
+}
+
+// Configure replaces everything, or after an error nothing.
+func (a *Auth) Configure(opts Options) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	stamps := [2]stamp{stat(opts.PasswordFile), stat(opts.ACLFile)} // before reading: what changes meanwhile is read again
+	p, err := newPolicy(opts)
+	if err != nil {
+		return err
+	}
+	a.opts, a.stamps = opts, stamps
+	a.policy.Store(p)
+	return nil
+}
+
+// Reload reads the files again. After an error everything stays as it was.
+func (a *Auth) Reload() error {
+	a.mu.Lock()
+	opts := a.opts
+	a.mu.Unlock()
+	return a.Configure(opts)
+}
+
+// ReloadIfChanged reads the files again if one of them has been replaced or written to. What cannot be
+// used is an error once, not at every call.
+func (a *Auth) ReloadIfChanged() (changed bool, err error) {
+	a.mu.Lock()
+	now := [2]stamp{stat(a.opts.PasswordFile), stat(a.opts.ACLFile)}
+	changed = now != a.stamps
+	a.stamps = now
+	a.mu.Unlock()
+	if !changed {
+		return false, nil
+	}
+	return true, a.Reload()
+}
+
+func newPolicy(opts Options) (*policy, error) {
+	p := &policy{users: map[string]hash{}, groups: map[string][]string{}, rules: slices.Clone(opts.Rules)}
+	var errs []error
+	for _, u := range opts.Users {
+		h, err := parseHash(u.Hash)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("user %q: the password %w", u.Name, err))
+		}
+		p.users[u.Name] = h
+	}
+	if opts.PasswordFile != "" {
+		errs = append(errs, readPasswords(opts.PasswordFile, p.users))
+	}
+	for _, g := range opts.Groups {
+		p.groups[g.Name] = g.Users
+	}
+	for i, r := range opts.Rules {
+		if err := r.Check(); err != nil {
+			errs = append(errs, fmt.Errorf("rule %d: %w", i+1, err))
+		}
+	}
+	if opts.ACLFile != "" {
+		rules, err := readRules(opts.ACLFile)
+		p.rules = append(p.rules, rules...)
+		errs = append(errs, err)
+	}
+	p.guarded = len(opts.Users) > 0 || opts.PasswordFile != "" || len(p.rules) > 0
+	for _, h := range p.users {
+		p.samples = append(p.samples, h)
+	}
+	slices.SortFunc(p.samples, func(a, b hash) int { return strings.Compare(a.text, b.text) })
+	return p, errors.Join(errs...)
+}
+
+// Login is what a client says and shows of itself.
+type Login struct {
+	ClientID  string
+	Username  string
+	Named     bool // whether there is a user name, which may be empty
+	Password  []byte
+	CN        string   // common name of a certificate that was verified; empty for none
+	Anonymous bool     // whether a client without a user and a certificate may come in
+	Remote    net.Addr // where it comes from
+}
+
+// Login lets a client in or says why not: ErrBadPassword, ErrAnonymous, ErrThrottled, or that of ctx,
+// which bounds the wait for others whose passwords are being checked.
+func (a *Auth) Login(ctx context.Context, l Login) (*Grant, error) {
+	p := a.policy.Load()
+	g := &Grant{auth: a, id: identity{client: l.ClientID, cn: l.CN}}
+	switch {
+	case l.Named && (len(p.users) > 0 || !l.Anonymous && l.CN == ""):
+		if err := a.checkPassword(ctx, p, l); err != nil {
+			return nil, err
+		}
+		g.id.user, g.hash = l.Username, p.users[l.Username].text
+	case l.CN == "" && !l.Anonymous:
+		return nil, ErrAnonymous
+	}
+	g.rights.Store(p.rights(g.id))
+	return g, nil
+}
+
+func (a *Auth) checkPassword(ctx context.Context, p *policy, l Login) error {
+	from := Source(l.Remote)
+	if from == "" { // on this machine one program must not shut out the others
+		from = "local " + l.Username
+	}
+	if a.throttle.blocked(from, time.Now()) {
+		return ErrThrottled
+	}
+	h, known := p.users[l.Username]
+	mark := a.mark(l.Username, h.text, l.Password)
+	a.mu.Lock()
+	_, right := a.remembered[mark]
+	a.mu.Unlock()
+	if right && known {
+		return nil
+	}
+	select {
+	case a.slots <- struct{}{}:
+		defer func() { <-a.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if a.throttle.blocked(from, time.Now()) { // what failed meanwhile counts
+		return ErrThrottled
+	}
+	if !known {
+		h = p.sample(maphash.String(a.seed, l.Username))
+	}
+	if !h.verify(l.Password) || !known {
+		a.throttle.failed(from, time.Now())
+		return ErrBadPassword
+	}
+	a.mu.Lock()
+	if len(a.remembered) >= maxRemembered {
+		for m := range a.remembered {
+			delete(a.remembered, m)
+			break
+		}
+	}
+	a.remembered[mark] = struct{}{}
+	a.mu.Unlock()
+	return nil
+}
+
+// sample is a hash whose cost stands in for that of a user who does not exist.
+func (p *policy) sample(n uint64) hash {
+	if len(p.samples) == 0 {
+		return hash{verify: func(password []byte) bool { NewHash(password); return false }}
+	}
+	return p.samples[n%uint64(len(p.samples))]
+}
+
+// mark is how a right password is remembered, so that a thousand clients that come back at once do not
+// cost a thousand times argon2id. It is a MAC of user, stored hash and password under a key that only
+// this process's memory has: it says nothing without the key, a new password or user makes it void, and
+// a wrong password never has one, so guessing costs what it did.
+func (a *Auth) mark(user, hash string, password []byte) [sha256.Size]byte {
+	m := hmac.New(sha256.New, a.secret)
+	for _, b := range [][]byte{[]byte(user), []byte(hash), password} {
+		m.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
+		m.Write(b)
+	}
+	return [sha256.Size]byte(m.Sum(nil))
+}
+
+// Grant is what a client was let in with. A nil Grant may do everything: it is the gateway's own.
+type Grant struct {
+	auth   *Auth
+	id     identity
+	hash   string // of the password that was right
+	rights atomic.Pointer[rights]
+}
+
+// Revoked says whether the user does not exist any more, or has another password.
+func (g *Grant) Revoked() bool {
+	return g != nil && g.id.user != "" && g.auth.policy.Load().users[g.id.user].text != g.hash
+}
+
+// MayRead says whether messages of a topic may be delivered to the client.
+func (g *Grant) MayRead(topic string) bool {
+	if g == nil {
+		return true
+	}
+	r := g.current()
+	return r.may(topic, r.read)
+}
+
+// MayWrite says whether the client may publish to a topic.
+func (g *Grant) MayWrite(topic string) bool {
+	if g == nil {
+		return true
+	}
+	r := g.current()
+	return r.may(topic, r.write)
+}
+
+// MaySubscribe says whether the client may subscribe with a topic filter: one rule has to allow all of
+// what it selects.
+func (g *Grant) MaySubscribe(filter string) bool { return g == nil || g.current().maySubscribe(filter) }
+
+func (g *Grant) current() *rights {
+	r := g.rights.Load()
+	if p := g.auth.policy.Load(); r.policy != p {
+		r = p.rights(g.id)
+		g.rights.Store(r)
+	}
+	return r
+}

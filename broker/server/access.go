@@ -1,0 +1,92 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+
+	"holdfast/broker/auth"
+	"holdfast/broker/wire"
+)
+
+// login lets the client in, or says with which reason code it is refused. It is called after the
+// handshake, which has verified the client's certificate, if there is one.
+func (c *conn) login(p *wire.Connect) (wire.Code, error) {
+	l := auth.Login{
+		ClientID: p.ClientID, Username: p.Username, Named: p.HasUsername, Password: p.Password,
+		CN: c.commonName(), Anonymous: c.anonymous, Remote: c.nc.RemoteAddr(),
+	}
+	c.in.pause() // checking a password takes time, and others may come first
+	defer c.in.enter()
+	ctx, cancel := context.WithTimeout(context.Background(), c.s.opts.ConnectTimeout)
+	defer cancel()
+	grant, err := c.s.opts.Auth.Login(ctx, l)
+	code := wire.Success
+	switch {
+	case err == nil && p.Will != nil && !grant.MayWrite(p.Will.Topic):
+		code, err = wire.NotAuthorized, errors.New("its will may not be published to "+p.Will.Topic)
+	case err == nil:
+		c.grant = grant
+		return code, nil
+	case errors.Is(err, auth.ErrBadPassword):
+		code = wire.BadUserNameOrPassword
+	case errors.Is(err, auth.ErrAnonymous):
+		code = wire.NotAuthorized
+	case errors.Is(err, auth.ErrThrottled):
+		code = wire.ConnectionRateExceeded
+	default:
+		code = wire.ServerBusy
+	}
+	c.s.counts.logins.Add(1)
+	c.logger().Warn("login refused", "client", p.ClientID, "user", p.Username, "reason", err)
+	return code, err
+}
+
+// commonName is that of the client's verified certificate.
+func (c *conn) commonName() string {
+	t, ok := c.nc.(interface{ ConnectionState() tls.ConnectionState })
+	if !ok {
+		return ""
+	}
+	if s := t.ConnectionState(); len(s.VerifiedChains) > 0 {
+		return s.PeerCertificates[0].Subject.CommonName
+	}
+	return ""
+}
+
+// mayPublish says whether the client may publish to topic. The first time that it may not is logged.
+func (c *conn) mayPublish(topic string) bool {
+	if c.grant.MayWrite(topic) {
+		return true
+	}
+	if !c.told {
+		c.told = true
+		c.logger().Warn("publish denied; further ones of this connection are only counted", "topic", topic)
+	}
+	return false
+}
+
+// mayReceive says whether a message may be delivered to the client; what may not is counted.
+func (c *conn) mayReceive(topic string) bool {
+	if c.grant.MayRead(topic) {
+		return true
+	}
+	c.s.counts.unread.Add(1)
+	return false
+}
+
+// Reauthorize ends the connections of users who do not exist any more or have another password. It is
+// to be called after a change of Options.Auth.
+func (s *Server) Reauthorize() {
+	var gone []*conn
+	s.mu.Lock()
+	for _, x := range s.sessions {
+		if c := x.conn.Load(); c != nil && c.grant.Revoked() {
+			gone = append(gone, c)
+		}
+	}
+	s.mu.Unlock()
+	for _, c := range gone {
+		c.kick(wire.NotAuthorized)
+	}
+}

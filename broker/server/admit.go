@@ -1,0 +1,82 @@
+package server
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"holdfast/broker/auth"
+)
+
+// burst is how many seconds' worth of connections may come at once, after a quiet time.
+const burst = 5
+
+// maxAddresses bounds the table of addresses. One that finds no room pushes another one out, which then
+// starts afresh; the limit on all of them together holds in any case.
+const maxAddresses = 4096
+
+// admission limits how fast connections come, in all and from one address. Those from this machine are
+// not counted.
+type admission struct {
+	all, each float64 // per second; 0 for no limit
+
+	mu        sync.Mutex
+	total     bucket
+	addresses map[string]bucket
+	refused   int // since the last time it was logged
+	logged    time.Time
+}
+
+// bucket is a token bucket: as many tokens are left as connections may come at once.
+type bucket struct {
+	left float64
+	at   time.Time // zero for a full one
+}
+
+func (b bucket) refilled(rate float64, now time.Time) bucket {
+	full := max(1, rate*burst)
+	if b.at.IsZero() {
+		return bucket{full, now}
+	}
+	return bucket{min(full, b.left+rate*now.Sub(b.at).Seconds()), now}
+}
+
+// allows says whether a connection may come in, and if not, whether to say so in the log, with how many
+// have been turned away since it was last said.
+func (a *admission) allows(remote net.Addr, now time.Time) (ok bool, report int) {
+	from := auth.Source(remote)
+	if from == "" || a.all <= 0 && a.each <= 0 {
+		return true, 0
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	total, one := a.total.refilled(a.all, now), a.addresses[from].refilled(a.each, now)
+	ok = (a.all <= 0 || total.left >= 1) && (a.each <= 0 || one.left >= 1)
+	if ok {
+		total.left--
+		one.left--
+	} else {
+		a.refused++
+		if now.Sub(a.logged) >= 10*time.Second {
+			report, a.refused, a.logged = a.refused, 0, now
+		}
+	}
+	a.total = total
+	if a.each > 0 {
+		a.remember(from, one)
+	}
+	return ok, report
+}
+
+func (a *admission) remember(from string, b bucket) {
+	if a.addresses == nil {
+		a.addresses = map[string]bucket{}
+	}
+	if _, known := a.addresses[from]; !known && len(a.addresses) >= maxAddresses {
+		for other := range a.addresses {
+			delete(a.addresses, other)
+			break
+		}
+	}
+	a.addresses[from] = b
+}

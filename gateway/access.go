@@ -1,0 +1,106 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"holdfast/broker/auth"
+	"holdfast/gateway/config"
+)
+
+// access is who may do what, as package auth takes it.
+func access(b config.Broker) auth.Options {
+	opts := auth.Options{PasswordFile: b.PasswordFile, Groups: b.Groups, Rules: b.ACL, ACLFile: b.ACLFile}
+	for _, u := range b.Users {
+		opts.Users = append(opts.Users, auth.User{Name: u.Name, Hash: string(u.PasswordHash)})
+	}
+	return opts
+}
+
+// filesEvery is how often files of certificates, passwords and rules are looked at for a change.
+const filesEvery = 10 * time.Second
+
+// watchFiles takes files that have changed into use, until ctx ends.
+func (a *Agent) watchFiles(ctx context.Context) error {
+	tick := time.NewTicker(filesEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for _, t := range a.certificates {
+			changed, err := t.ReloadIfChanged()
+			a.reloaded(t.Name(), changed, err)
+			if changed && err == nil {
+				a.logCertificate(t)
+			}
+		}
+		changed, err := a.auth.ReloadIfChanged()
+		a.reloaded("users and rules", changed, err)
+		if changed && err == nil {
+			a.server.Reauthorize()
+		}
+	}
+}
+
+// reloaded logs what became of a reading. What cannot be used leaves what was there before.
+func (a *Agent) reloaded(what string, changed bool, err error) {
+	switch {
+	case err != nil:
+		a.log.Error("not taken into use, what was there before stays", "what", what, "error", err)
+	case changed:
+		a.log.Info("read again", "what", what)
+	}
+}
+
+// Reload takes users, rules and certificates from a new configuration and from the files that it names,
+// whether or not they seem to have changed. Connections stay, but for those of users who are gone or
+// have a new password. The rest of the configuration needs a new start, which is logged. It may be
+// called while Run runs, by one goroutine.
+func (a *Agent) Reload(cfg *config.Config) {
+	for _, t := range a.certificates {
+		err := t.Reload()
+		a.reloaded(t.Name(), true, err)
+		if err == nil {
+			a.logCertificate(t)
+		}
+	}
+	err := a.auth.Configure(access(cfg.Broker))
+	a.reloaded("users and rules", true, err)
+	if err == nil {
+		a.server.Reauthorize()
+	}
+	if !reflect.DeepEqual(withoutAccess(cfg), withoutAccess(a.cfg)) {
+		a.log.Warn("the configuration has other changes, which need a restart")
+	}
+}
+
+// withoutAccess is what Reload does not look at.
+func withoutAccess(cfg *config.Config) config.Config {
+	c := *cfg
+	b := &c.Broker
+	b.Users, b.Groups, b.ACL, b.PasswordFile, b.ACLFile = nil, nil, nil, "", ""
+	return c
+}
+
+// Check reads the files that a configuration names and finds what New or clients would stumble over.
+// It starts and opens nothing else.
+func Check(cfg *config.Config) error {
+	var errs []error
+	for _, l := range cfg.Broker.Listeners {
+		opts, err := place(l)
+		if err == nil && opts.TLS != nil {
+			err = opts.TLS.Check(time.Now())
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("listener %s: %w", l.URL, err))
+		}
+	}
+	_, err := auth.New(access(cfg.Broker))
+	return errors.Join(append(errs, err)...)
+}
