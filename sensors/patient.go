@@ -83,6 +83,10 @@ func (p *patient) check(measurements []Measurement) error {
 
 // finish reports an outcome and plans the next reading. The end of ctx is no failure of the sensor.
 func (p *patient) finish(ctx context.Context, o outcome) {
+	if after, again := notYet(o.err); again {
+		p.due = time.Now().Add(after)
+		return
+	}
 	if o.err != nil {
 		p.close()
 		if ctx.Err() == nil {
