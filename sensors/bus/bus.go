@@ -95,7 +95,7 @@ func (s *Set) forget(name string) {
 // Sysfs returns the tree of /sys that belongs to a bus name; an empty name is the machine's own.
 func (s *Set) Sysfs(name string) (fs.FS, error) {
 	if !isSimulated(name) {
-		return os.DirFS("/sys"), nil
+		return sysTree{os.DirFS("/sys")}, nil
 	}
 	if s.simulator == nil {
 		return nil, errNoSimulator

@@ -17,6 +17,9 @@ type I2C struct {
 	bus  i2c.BusCloser
 	gone func()
 	mu   sync.Mutex // held during a transfer
+
+	pinsMu sync.Mutex
+	pins   map[uint16]Pins // by address
 }
 
 func (b *I2C) tx(addr uint16, w, r []byte) error {
