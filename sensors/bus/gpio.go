@@ -39,10 +39,7 @@ var headers = []string{"pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835"}
 // Input opens a line as an input. It never drives it.
 func (s *Set) Input(name string, o LineOptions) (Line, error) {
 	if isSimulated(name) {
-		if s.simulator == nil {
-			return nil, errNoSimulator
-		}
-		return s.simulator.Line(name, o.Offset)
+		return simulatedLine(s, o, func(sim LineSimulator) (Line, error) { return sim.Input(o) })
 	}
 	return requested(o, append(o.request(), gpiocdev.AsInput))
 }

@@ -38,11 +38,7 @@ func (s *Set) Output(name string, o LineOptions, active bool) (Output, error) {
 		value = 1
 	}
 	if isSimulated(name) {
-		sim, err := s.lines()
-		if err != nil {
-			return nil, err
-		}
-		return sim.Output(o, active)
+		return simulatedLine(s, o, func(sim LineSimulator) (Output, error) { return sim.Output(o, active) })
 	}
 	opts := append(o.request(), gpiocdev.AsOutput(value))
 	switch o.Drive {
@@ -58,11 +54,7 @@ func (s *Set) Output(name string, o LineOptions, active bool) (Output, error) {
 // Calls come from one goroutine, in order; edge must not block, nor close the line.
 func (s *Set) Edges(name string, o LineOptions, both bool, edge func(Edge)) (Line, error) {
 	if isSimulated(name) {
-		sim, err := s.lines()
-		if err != nil {
-			return nil, err
-		}
-		return sim.Edges(o, both, edge)
+		return simulatedLine(s, o, func(sim LineSimulator) (Line, error) { return sim.Edges(o, both, edge) })
 	}
 	opts := append(o.request(), gpiocdev.AsInput, gpiocdev.WithEventBufferSize(edgeBuffer),
 		gpiocdev.WithEventHandler(func(e gpiocdev.LineEvent) {
@@ -76,17 +68,22 @@ func (s *Set) Edges(name string, o LineOptions, both bool, edge func(Edge)) (Lin
 	return requested(o, opts)
 }
 
-// LineSimulator is a Simulator whose lines can be driven, and have edges.
+// LineSimulator is a Simulator whose lines can be set up, driven, and have edges.
 type LineSimulator interface {
+	Input(o LineOptions) (Line, error)
 	Output(o LineOptions, active bool) (Output, error)
 	Edges(o LineOptions, both bool, edge func(Edge)) (Line, error)
 }
 
-func (s *Set) lines() (LineSimulator, error) {
-	if l, ok := s.simulator.(LineSimulator); ok {
-		return l, nil
+func simulatedLine[L Line](s *Set, o LineOptions, open func(LineSimulator) (L, error)) (l L, err error) {
+	sim, ok := s.simulator.(LineSimulator)
+	if !ok {
+		return l, errNoSimulator
 	}
-	return nil, errNoSimulator
+	if l, err = open(sim); err != nil {
+		return l, fmt.Errorf("simulated, line %d: %w", o.Offset, classify(err))
+	}
+	return l, nil
 }
 
 // request is what a request says of every line.

@@ -31,13 +31,15 @@ type Pi struct {
 
 	mu    sync.Mutex
 	buses map[string]*Bus
-	lines map[int]*Line
+	lines map[string]*Line
 }
 
 var _ bus.Simulator = (*Pi)(nil)
 
 // New returns a Pi. Every I2C bus of it has a BME280 at 0x76 and an ADS1115 at 0x48.
-func New(o Options) *Pi { return &Pi{seed: o.Seed, buses: map[string]*Bus{}, lines: map[int]*Line{}} }
+func New(o Options) *Pi {
+	return &Pi{seed: o.Seed, buses: map[string]*Bus{}, lines: map[string]*Line{}}
+}
 
 // Bus returns the bus of that name, "simulated" or "simulated-N", for faults to be set.
 func (p *Pi) Bus(name string) *Bus {
@@ -58,46 +60,10 @@ func (p *Pi) Bus(name string) *Bus {
 // I2C opens a bus.
 func (p *Pi) I2C(name string) (i2c.BusCloser, error) { return p.Bus(name), nil }
 
-// Line opens a GPIO line. All buses share them.
-func (p *Pi) Line(_ string, offset int) (bus.Line, error) { return p.GPIO(offset), nil }
-
-// GPIO returns a line, for its level to be set.
-func (p *Pi) GPIO(offset int) *Line {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	l := p.lines[offset]
-	if l == nil {
-		l = &Line{}
-		p.lines[offset] = l
-	}
-	return l
+// Line opens a GPIO line of the header as an input.
+func (p *Pi) Line(_ string, offset int) (bus.Line, error) {
+	return p.Input(bus.LineOptions{Offset: offset})
 }
-
-// Line is a GPIO line that a test or a demonstration sets.
-type Line struct {
-	mu    sync.Mutex
-	value int
-}
-
-// Set makes the line active or not.
-func (l *Line) Set(active bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.value = 0
-	if active {
-		l.value = 1
-	}
-}
-
-// Value is 1 if the line is active.
-func (l *Line) Value() (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.value, nil
-}
-
-// Close does nothing: the line can be opened again.
-func (l *Line) Close() error { return nil }
 
 // Sysfs returns /sys: a DS18B20 on the 1-Wire bus (Documentation/w1/slaves/w1_therm.rst) and the
 // processor's thermal zone (Documentation/driver-api/thermal/sysfs-api.rst). The files tell the time
