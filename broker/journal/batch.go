@@ -1,5 +1,7 @@
 package journal
 
+import "math/bits"
+
 // batch is what one commit writes: a header's room, then frames. Frames are sealed only when the
 // segment that takes them is known, which may change if a write fails.
 type batch struct {
@@ -40,9 +42,25 @@ type readerAck struct {
 // keepBuffer is the largest buffer, in bytes, that a batch keeps for the next use.
 const keepBuffer = 512 << 10
 
-func newBatch() *batch { return &batch{buf: make([]byte, headerSize, 16<<10)} }
+// newBuffer is the smallest buffer, in bytes.
+const newBuffer = 16 << 10
 
-func (b *batch) add(e *Entry, seq uint64, boot int64) {
+func newBatch() *batch { return &batch{buf: make([]byte, headerSize, newBuffer)} }
+
+// grow makes room for n more bytes in buf. Its capacity is a power of two, for which the allocator
+// returns memory that begins at a sector's boundary, so that the file system can take it as it is.
+func grow(buf []byte, n int) []byte {
+	if cap(buf)-len(buf) >= n {
+		return buf
+	}
+	larger := make([]byte, len(buf), 1<<bits.Len(uint(len(buf)+n-1)))
+	copy(larger, buf)
+	return larger
+}
+
+// add takes an entry of at most size bytes on disk.
+func (b *batch) add(e *Entry, size int, seq uint64, boot int64) {
+	b.buf = grow(b.buf, size)
 	if len(b.items) == 0 {
 		b.since = boot
 	}
@@ -82,7 +100,7 @@ func (b *batch) reset() {
 	clear(b.losses)
 	buf := b.buf[:headerSize]
 	if cap(buf) > keepBuffer {
-		buf = make([]byte, headerSize, 16<<10)
+		buf = make([]byte, headerSize, newBuffer)
 	}
 	*b = batch{buf: buf, items: b.items[:0], frames: b.frames[:0], acks: b.acks[:0], losses: b.losses[:0]}
 	if cap(b.items) > 8192 {

@@ -86,7 +86,8 @@ func (j *Journal) due() (wait time.Duration, last bool) {
 	}
 	wait = time.Hour
 	if len(j.pending.items) > 0 {
-		wait = j.opts.CommitEvery - time.Duration(j.clock.bootTime()-j.pending.since)
+		// A little longer than asked for, so that sensors of that period share.
+		wait = j.opts.CommitEvery + j.opts.CommitEvery/16 - time.Duration(j.clock.bootTime()-j.pending.since)
 		if j.pending.urgent {
 			return 0, false
 		}
@@ -94,7 +95,11 @@ func (j *Journal) due() (wait time.Duration, last bool) {
 	if len(j.unlogged) > 0 {
 		wait = min(wait, 0)
 	} else if len(j.dirty) > 0 {
-		wait = min(wait, ackDelay-time.Since(j.dirtyAt))
+		delay := ackIdle
+		if j.acked >= ackMany {
+			delay = ackDelay
+		}
+		wait = min(wait, delay-time.Since(j.dirtyAt))
 	}
 	if !j.retryAt.IsZero() {
 		wait = max(wait, time.Until(j.retryAt))
@@ -149,7 +154,7 @@ func (j *Journal) collectAcks(b *batch) {
 		b.frame(kindAck, j.nextSeq, now, appendAck(beginFrame(b.buf), r.id, &a))
 	}
 	clear(j.dirty)
-	j.dirty = j.dirty[:0]
+	j.dirty, j.acked = j.dirty[:0], 0
 }
 
 // commit makes the batch durable. After a failed write or sync nothing is known of what is in the
@@ -192,8 +197,9 @@ func (c *committer) write(b *batch, now clockReading) error {
 	if end > c.written && need <= smallCommit {
 		size = min(end+zeroAhead, c.j.opts.SegmentSize)
 	}
-	data := len(b.buf)
-	b.buf = append(b.buf, make([]byte, headerSize+size-c.offset-int64(data))...)
+	data, whole := len(b.buf), int(headerSize+size-c.offset)
+	b.buf = grow(b.buf, whole-data)[:whole]
+	clear(b.buf[data:])
 	at := c.offset - (headerSize - from)
 	start := time.Now()
 	_, err := c.file.WriteAt(b.buf[from:], at)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,8 +17,8 @@ import (
 // FS is every operation that the journal makes on storage, so that a test can fail or cut any one of
 // them. Names are relative to the journal's directory. Implementations are safe for concurrent use.
 type FS interface {
-	// Open opens a file for reading and writing; create makes it where it is missing.
-	Open(name string, create bool) (File, error)
+	// Open opens a file: for reading, or, with write, for both, and makes it where it is missing.
+	Open(name string, write bool) (File, error)
 	// Rename replaces newName if it exists. It lasts through a power cut only after SyncDir.
 	Rename(oldName, newName string) error
 	Remove(name string) error
@@ -52,7 +53,9 @@ type FileInfo struct {
 
 const lockName = "lock"
 
-// DirFS is the operating system's file system below one directory.
+// DirFS is the operating system's file system below one directory. Whole sectors from aligned memory
+// are written past the page cache (O_DIRECT), where the file system can: a commit of one sector then
+// costs the card one sector, not a page.
 type DirFS struct{ dir string }
 
 // NewDirFS makes dir, readable by its owner and group only, and returns it as an FS.
@@ -63,16 +66,24 @@ func NewDirFS(dir string) (*DirFS, error) {
 	return &DirFS{dir}, nil
 }
 
-func (d *DirFS) Open(name string, create bool) (File, error) {
-	flag := os.O_RDWR
-	if create {
-		flag |= os.O_CREATE
+func (d *DirFS) Open(name string, write bool) (File, error) {
+	path := filepath.Join(d.dir, name)
+	if !write {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		return &osFile{File: f}, nil
 	}
-	f, err := os.OpenFile(filepath.Join(d.dir, name), flag, 0o640)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
 		return nil, err
 	}
-	return osFile{f}, nil
+	direct, err := os.OpenFile(path, os.O_WRONLY|unix.O_DIRECT, 0)
+	if err != nil { // the file system cannot
+		direct = nil
+	}
+	return &osFile{f, direct}, nil
 }
 
 func (d *DirFS) Rename(oldName, newName string) error {
@@ -120,8 +131,7 @@ func (d *DirFS) Free() (int64, error) {
 }
 
 func (d *DirFS) Lock() (io.Closer, error) {
-	name := filepath.Join(d.dir, lockName)
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
+	f, writable, err := d.openLock()
 	if err != nil {
 		return nil, err
 	}
@@ -131,40 +141,91 @@ func (d *DirFS) Lock() (io.Closer, error) {
 		return nil, fmt.Errorf("%s: in use by process %s: stop it, or choose another data_dir: %w",
 			d.dir, strings.TrimSpace(string(pid)), err)
 	}
+	if !writable {
+		return f, nil
+	}
 	err = f.Truncate(0)
 	if err == nil {
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, unix.ENOSPC) { // a full disk hides the pid, and nothing more
 		f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-type osFile struct{ *os.File }
-
-func (f osFile) Datasync() error {
-	for {
-		err := unix.Fdatasync(int(f.Fd()))
-		if err != unix.EINTR {
-			if err != nil {
-				return &fs.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
-			}
-			return nil
-		}
+// openLock opens what is locked. On a file system that is read-only the file may be missing; then the
+// directory is.
+func (d *DirFS) openLock() (f *os.File, writable bool, err error) {
+	name := filepath.Join(d.dir, lockName)
+	f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
+	if err == nil {
+		return f, true, nil
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, false, fmt.Errorf("%w: make %s writable for the user that holdfast runs as", err, d.dir)
+	}
+	if !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.ENOSPC) {
+		return nil, false, err
+	}
+	if f, err = os.Open(name); err != nil {
+		f, err = os.Open(d.dir)
+	}
+	return f, false, err
 }
 
-func (f osFile) Allocate(size int64) error {
+type osFile struct {
+	*os.File
+	direct *os.File // the same file, past the page cache; nil if that is not possible
+}
+
+func (f *osFile) WriteAt(b []byte, at int64) (int, error) {
+	if f.direct != nil && aligned(b, at) {
+		n, err := f.direct.WriteAt(b, at)
+		if !errors.Is(err, unix.EINVAL) {
+			return n, err
+		}
+		f.direct.Close() // its sectors are larger than ours
+		f.direct = nil
+	}
+	return f.File.WriteAt(b, at)
+}
+
+// aligned says whether O_DIRECT takes b at that offset.
+func aligned(b []byte, at int64) bool {
+	return len(b) > 0 && len(b)%sector == 0 && at%sector == 0 && uintptr(unsafe.Pointer(&b[0]))%sector == 0
+}
+
+func (f *osFile) Close() error {
+	err := f.File.Close()
+	if f.direct != nil {
+		err = errors.Join(err, f.direct.Close())
+	}
+	return err
+}
+
+func (f *osFile) Datasync() error {
+	return f.retry("fdatasync", func(fd int) error { return unix.Fdatasync(fd) })
+}
+
+func (f *osFile) Allocate(size int64) error {
+	err := f.retry("fallocate", func(fd int) error { return unix.Fallocate(fd, 0, 0, size) })
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return nil
+	}
+	return err
+}
+
+// retry makes a system call until no signal interrupts it.
+func (f *osFile) retry(op string, call func(fd int) error) error {
 	for {
-		err := unix.Fallocate(int(f.Fd()), 0, 0, size)
-		switch err {
+		switch err := call(int(f.Fd())); err {
 		case unix.EINTR:
-		case nil, unix.EOPNOTSUPP, unix.ENOSYS:
+		case nil:
 			return nil
 		default:
-			return &fs.PathError{Op: "fallocate", Path: f.Name(), Err: err}
+			return &fs.PathError{Op: op, Path: f.Name(), Err: err}
 		}
 	}
 }

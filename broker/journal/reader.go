@@ -312,9 +312,13 @@ func (r *Reader) Ack(seq uint64) {
 	r.settled++
 	r.top = max(r.top, seq+1)
 	r.mu.Unlock()
-	r.j.mu.Lock()
-	r.j.markDirty(r)
-	r.j.mu.Unlock()
+	j := r.j
+	j.mu.Lock()
+	j.markDirty(r)
+	if j.acked++; j.acked == ackMany {
+		j.poke()
+	}
+	j.mu.Unlock()
 }
 
 // markDirty is called with mu held.

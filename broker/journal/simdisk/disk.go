@@ -121,7 +121,7 @@ func (d *Disk) used() (n int64) {
 	return n
 }
 
-func (d *Disk) Open(name string, create bool) (journal.File, error) {
+func (d *Disk) Open(name string, write bool) (journal.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.fail(Open, name); err != nil {
@@ -129,7 +129,7 @@ func (d *Disk) Open(name string, create bool) (journal.File, error) {
 	}
 	f := d.files[name]
 	if f == nil {
-		if !create {
+		if !write {
 			return nil, &fs.PathError{Op: string(Open), Path: name, Err: fs.ErrNotExist}
 		}
 		if err := d.fail(Create, name); err != nil {
