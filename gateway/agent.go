@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"holdfast/broker"
@@ -144,13 +143,10 @@ func (a *Agent) newSensors(opts Options) error {
 	if len(a.cfg.Sensors) == 0 {
 		return nil
 	}
-	var simulator bus.Simulator
-	if opts.Pi != nil {
-		simulator = opts.Pi
-	} else if simulates(a.cfg.Sensors) {
-		simulator = simulated.New(simulated.Options{})
+	set, err := buses(a.cfg.Sensors, opts.Pi)
+	if err != nil {
+		return err
 	}
-	set := bus.NewSet(simulator)
 	a.close = append(a.close, set.Close)
 	p, err := newPublisher(a.cfg, a.journal, a.server, opts.Observe, a.log)
 	if err != nil {
@@ -162,13 +158,24 @@ func (a *Agent) newSensors(opts Options) error {
 	return nil
 }
 
-func simulates(configs []sensors.Config) bool {
+// buses opens nothing yet. Chips of sensors on simulated buses are connected to the simulated Pi.
+func buses(configs []sensors.Config, pi *simulated.Pi) (*bus.Set, error) {
+	var here []sensors.Config
 	for _, c := range configs {
-		if strings.HasPrefix(c.Bus, "simulated") {
-			return true
+		if bus.IsSimulated(c.Bus) {
+			here = append(here, c)
 		}
 	}
-	return false
+	if pi == nil && len(here) == 0 {
+		return bus.NewSet(nil), nil
+	}
+	if pi == nil {
+		pi = simulated.New(simulated.Options{})
+	}
+	if err := pi.Populate(sensors.Drivers(), here...); err != nil {
+		return nil, err
+	}
+	return bus.NewSet(pi), nil
 }
 
 func (a *Agent) closeAll() error {

@@ -2,8 +2,8 @@ package sensors
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
-	"slices"
 	"time"
 
 	"holdfast/sensors/bus"
@@ -64,14 +64,12 @@ func (c *chip) identify(ctx context.Context, reg byte, want ...byte) (byte, erro
 	return b[0], wrongID(b[0], want...)
 }
 
-// errWrongChip is another chip at the address: the configuration or the wiring is wrong.
-var errWrongChip = fmt.Errorf("another chip answers at this address")
-
 func wrongID[T byte | uint16 | uint32](got T, want ...T) error {
-	if slices.Contains(want, got) {
-		return nil
+	all := make([]uint64, len(want))
+	for i, w := range want {
+		all[i] = uint64(w)
 	}
-	return fmt.Errorf("%w: got id %#x, want %#x", errWrongChip, got, want)
+	return CheckID("chip of the configured kind", uint64(got), 8*binary.Size(got), all...)
 }
 
 // wait sleeps, or ends with ctx.
@@ -99,5 +97,5 @@ func implausible(what string, v, low, high float64, unit string) error {
 	if v >= low && v <= high {
 		return nil
 	}
-	return fmt.Errorf("implausible %s: %.6g %s, want %v to %v", what, v, unit, low, high)
+	return OutOfRange(what, v, unit, low, high)
 }

@@ -1,12 +1,13 @@
 package sensors
 
 import (
-	"errors"
 	"fmt"
+
+	"holdfast/sensors/bus"
 )
 
 // errCRC is a checksum that does not fit: the bytes were changed on their way. The next reading may be good.
-var errCRC = errors.New("checksum is wrong")
+var errCRC = fmt.Errorf("%w: checksum is wrong", bus.ErrTemporary)
 
 // crcSensirion is the CRC-8 of Sensirion's sensors, of the AHT20 and of TI's HDC302x: polynomial 0x31,
 // start 0xFF, not reflected (Sensirion SHT4x data sheet, section "Checksum calculation": BE EF gives 92).

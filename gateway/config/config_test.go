@@ -17,8 +17,8 @@ var update = flag.Bool("update", false, "rewrite the golden file and the README'
 
 // drivers is a table with every kind of bus and option.
 var drivers = []sensors.Driver{
-	{Name: "bme280", Bus: sensors.BusI2C, Addresses: []uint16{0x76, 0x77}},
-	{Name: "ads1115", Bus: sensors.BusI2C, Options: []sensors.Option{
+	{Name: "bme280", Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x76, 0x77}},
+	{Name: "ads1115", Buses: []sensors.BusKind{sensors.BusI2C}, Options: []sensors.Option{
 		{Name: "channel", Kind: sensors.OptionString, Required: true, Allowed: []string{"A0", "A1", "A2", "A3"}},
 		{Name: "label", Kind: sensors.OptionString},
 		{Name: "gain", Kind: sensors.OptionInt, Default: int64(1), Min: 1, Max: 8},
@@ -27,9 +27,9 @@ var drivers = []sensors.Driver{
 		{Name: "settle", Kind: sensors.OptionDuration, Default: 10 * time.Millisecond},
 		{Name: "differential", Kind: sensors.OptionBool, Default: false},
 	}},
-	{Name: "ds18b20", Bus: sensors.BusW1},
-	{Name: "button", Bus: sensors.BusGPIO, Options: []sensors.Option{{Name: "line", Kind: sensors.OptionString, Required: true}}},
-	{Name: "cpu", Bus: sensors.BusNone},
+	{Name: "ds18b20", Buses: []sensors.BusKind{sensors.BusW1}},
+	{Name: "button", Buses: []sensors.BusKind{sensors.BusGPIO}, Options: []sensors.Option{{Name: "line", Kind: sensors.OptionString, Required: true}}},
+	{Name: "cpu"},
 }
 
 const hidden = "/hidden\x01#"

@@ -38,8 +38,8 @@ var headers = []string{"pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835"}
 
 // Input opens a line as an input. It never drives it.
 func (s *Set) Input(name string, o LineOptions) (Line, error) {
-	if isSimulated(name) {
-		return simulatedLine(s, o, func(sim LineSimulator) (Line, error) { return sim.Input(o) })
+	if sim, err := s.simulates(name); sim != nil || err != nil {
+		return simulatedLine(sim, err, o, func(sim LineSimulator) (Line, error) { return sim.Input(o) })
 	}
 	return requested(o, append(o.request(), gpiocdev.AsInput))
 }

@@ -37,8 +37,8 @@ func (s *Set) Output(name string, o LineOptions, active bool) (Output, error) {
 	if active {
 		value = 1
 	}
-	if isSimulated(name) {
-		return simulatedLine(s, o, func(sim LineSimulator) (Output, error) { return sim.Output(o, active) })
+	if sim, err := s.simulates(name); sim != nil || err != nil {
+		return simulatedLine(sim, err, o, func(sim LineSimulator) (Output, error) { return sim.Output(o, active) })
 	}
 	opts := append(o.request(), gpiocdev.AsOutput(value))
 	switch o.Drive {
@@ -53,8 +53,8 @@ func (s *Set) Output(name string, o LineOptions, active bool) (Output, error) {
 // Edges opens a line as an input and calls edge for every change to active, and to inactive if both.
 // Calls come from one goroutine, in order; edge must not block, nor close the line.
 func (s *Set) Edges(name string, o LineOptions, both bool, edge func(Edge)) (Line, error) {
-	if isSimulated(name) {
-		return simulatedLine(s, o, func(sim LineSimulator) (Line, error) { return sim.Edges(o, both, edge) })
+	if sim, err := s.simulates(name); sim != nil || err != nil {
+		return simulatedLine(sim, err, o, func(sim LineSimulator) (Line, error) { return sim.Edges(o, both, edge) })
 	}
 	opts := append(o.request(), gpiocdev.AsInput, gpiocdev.WithEventBufferSize(edgeBuffer),
 		gpiocdev.WithEventHandler(func(e gpiocdev.LineEvent) {
@@ -68,17 +68,16 @@ func (s *Set) Edges(name string, o LineOptions, both bool, edge func(Edge)) (Lin
 	return requested(o, opts)
 }
 
-// LineSimulator is a Simulator whose lines can be set up, driven, and have edges.
+// LineSimulator is the part of a Simulator that has GPIO lines.
 type LineSimulator interface {
 	Input(o LineOptions) (Line, error)
 	Output(o LineOptions, active bool) (Output, error)
 	Edges(o LineOptions, both bool, edge func(Edge)) (Line, error)
 }
 
-func simulatedLine[L Line](s *Set, o LineOptions, open func(LineSimulator) (L, error)) (l L, err error) {
-	sim, ok := s.simulator.(LineSimulator)
-	if !ok {
-		return l, errNoSimulator
+func simulatedLine[L Line](sim LineSimulator, err error, o LineOptions, open func(LineSimulator) (L, error)) (l L, _ error) {
+	if err != nil {
+		return l, err
 	}
 	if l, err = open(sim); err != nil {
 		return l, fmt.Errorf("simulated, line %d: %w", o.Offset, classify(err))

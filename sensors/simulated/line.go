@@ -23,6 +23,7 @@ type Line struct {
 	fault    error
 	stalled  chan struct{} // closed when edges are fetched again; nil while they are
 	attempts int           // of the machine to change the level
+	chips    []func(high bool)
 }
 
 // Event is one change at a pin, as an oscilloscope and the device tree together would show it.
@@ -116,6 +117,18 @@ func (l *Line) change(driven, high bool) {
 	if edge && l.opened != nil {
 		l.opened.settle(high)
 	}
+	if edge {
+		for _, f := range l.chips {
+			f(high)
+		}
+	}
+}
+
+// onChange calls f, a chip's, for every change of the level. It may set other lines, but not this one.
+func (l *Line) onChange(f func(high bool)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.chips = append(l.chips, f)
 }
 
 // openLine is a line that somebody has requested from the kernel.
