@@ -8,5 +8,8 @@ func Drivers() []Driver {
 		cpu(),
 		ds18b20(),
 		gpioInput(),
+		sgp40(),
+		sht3x(),
+		sht4x(),
 	}
 }

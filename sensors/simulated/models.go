@@ -5,6 +5,9 @@ func Models() []*Model {
 	return []*Model{
 		ads1115Model(),
 		bme280Model(),
+		sgp40Model(),
+		sht3xModel(),
+		sht4xModel(),
 	}
 }
 
