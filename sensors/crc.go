@@ -1,13 +1,6 @@
 package sensors
 
-import (
-	"fmt"
-
-	"holdfast/sensors/bus"
-)
-
-// errCRC is a checksum that does not fit: the bytes were changed on their way. The next reading may be good.
-var errCRC = fmt.Errorf("%w: checksum is wrong", bus.ErrTemporary)
+import "fmt"
 
 // crcSensirion is the CRC-8 of Sensirion's sensors, of the AHT20 and of TI's HDC302x: polynomial 0x31,
 // start 0xFF, not reflected (Sensirion SHT4x data sheet, section "Checksum calculation": BE EF gives 92).
@@ -47,8 +40,8 @@ func crcMaxim(b []byte) byte {
 func wordsSensirion(b []byte) ([]uint16, error) {
 	words := make([]uint16, 0, len(b)/3)
 	for i := 0; i+3 <= len(b); i += 3 {
-		if got, want := b[i+2], crcSensirion(b[i:i+2]); got != want {
-			return nil, fmt.Errorf("%w: word %d: got %#02x, want %#02x", errCRC, i/3, got, want)
+		if err := CheckSum(fmt.Sprintf("word %d", i/3), uint32(b[i+2]), uint32(crcSensirion(b[i:i+2]))); err != nil {
+			return nil, err
 		}
 		words = append(words, uint16(b[i])<<8|uint16(b[i+1]))
 	}
@@ -57,6 +50,6 @@ func wordsSensirion(b []byte) ([]uint16, error) {
 
 // appendSensirion appends a word and its CRC, as a command's argument has to be sent.
 func appendSensirion(b []byte, word uint16) []byte {
-	v := []byte{byte(word >> 8), byte(word)}
-	return append(append(b, v...), crcSensirion(v))
+	b = append(b, byte(word>>8), byte(word))
+	return append(b, crcSensirion(b[len(b)-2:]))
 }

@@ -3,6 +3,8 @@ package sensors
 import (
 	"errors"
 	"testing"
+
+	"holdfast/sensors/bus"
 )
 
 func TestWorkedExamplesOfChecksums(t *testing.T) {
@@ -23,7 +25,7 @@ func TestWordsWithChecksums(t *testing.T) {
 	for i := range b { // every change of one bit is seen
 		for bit := range 8 {
 			b[i] ^= 1 << bit
-			if _, err := wordsSensirion(b); !errors.Is(err, errCRC) {
+			if _, err := wordsSensirion(b); !errors.Is(err, bus.ErrTemporary) {
 				t.Errorf("byte %d, bit %d: got %v", i, bit, err)
 			}
 			b[i] ^= 1 << bit

@@ -9,9 +9,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"periph.io/x/conn/v3/i2c"
-	"periph.io/x/conn/v3/physic"
-
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
 	"holdfast/sensors/sensorstest"
@@ -69,48 +66,6 @@ func sense(t *testing.T, s sensors.Sensor) map[string]float64 {
 		values[v.Quantity] = v.Value
 	}
 	return values
-}
-
-// registers is a machine with one I2C chip of 256 registers that nothing changes but a write.
-type registers struct {
-	*simulated.Pi
-	regs  [256]byte
-	point byte
-}
-
-func (r *registers) I2C(string) (i2c.BusCloser, error) { return r, nil }
-func (r *registers) SetSpeed(physic.Frequency) error   { return nil }
-func (r *registers) String() string                    { return "registers" }
-func (r *registers) Close() error                      { return nil }
-
-func (r *registers) Tx(_ uint16, w, read []byte) error {
-	if len(w) == 1 {
-		r.point = w[0]
-	}
-	for i := 0; len(w)%2 == 0 && i < len(w); i += 2 {
-		r.regs[w[i]] = w[i+1]
-	}
-	copy(read, r.regs[r.point:])
-	return nil
-}
-
-// TestBME280WorkedExample is the one of the BMP280 data sheet (BST-BMP280-DS001, section 3.12), through
-// periph's driver.
-func TestBME280WorkedExample(t *testing.T) {
-	r := &registers{}
-	r.regs[0xD0] = 0x58
-	for i, v := range []int{27504, 26435, -1000, 36477, -10685, 3024, 2855, 140, -7, 15500, -14600, 6000} {
-		r.regs[0x88+2*i], r.regs[0x89+2*i] = byte(v), byte(v>>8)
-	}
-	copy(r.regs[0xF7:], []byte{415148 >> 12, 415148 >> 4 & 0xff, 415148 << 4 & 0xff, 519888 >> 12, 519888 >> 4 & 0xff, 519888 << 4 & 0xff})
-	s, err := open(t, "bme280", r, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := sense(t, s)
-	if math.Abs(got["temperature"]-25.08) > 0.001 || math.Abs(got["pressure"]-1006.5327) > 0.0003 || len(got) != 2 {
-		t.Errorf("got %v, want 25.08 °C, 1006.5327 hPa (in whole numbers 1006.5325) and no humidity", got)
-	}
 }
 
 func TestBME280LostItsSettings(t *testing.T) {

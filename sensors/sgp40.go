@@ -56,7 +56,12 @@ func openSGP40(ctx context.Context, c Config, buses *bus.Set) (Sensor, error) {
 		return nil, fmt.Errorf("%w: sgp40 self test: got %#04x, want 0xd400: the heater or the sensing layer is broken", ErrPermanent, test[0])
 	}
 	fixedT, fixedRH := c.Options["temperature"].(float64), c.Options["humidity"].(float64)
-	air := &chip{ch.conn, uint16(c.Options["climate_address"].(int64))}
+	there := c
+	there.Address = uint16(c.Options["climate_address"].(int64))
+	air, err := openI2C(there, buses)
+	if err != nil {
+		return nil, err
+	}
 	var measure func(context.Context) ([]Measurement, error)
 	switch c.Options["climate"].(string) {
 	case "sht3x":

@@ -1,6 +1,8 @@
 package sensorstest
 
 import (
+	"time"
+
 	"holdfast/sensors"
 	"holdfast/sensors/simulated"
 )
@@ -16,6 +18,8 @@ type Case struct {
 	Lines   map[string]int        // of a chip on GPIO lines, in place of Options
 	Inputs  map[string]string     // the model's input for a quantity, where the names differ
 	Convert map[string]Conversion // from input to quantity, where they are not the same
+	// Age is how old a value can be, because the chip measures at its own pace.
+	Age time.Duration
 	// Settle is how long the chip must have had power before its readings count, such as a warm-up.
 	// While it lasts, an error of class temporary is right.
 	Settle int // seconds
@@ -45,6 +49,10 @@ type Fixture struct {
 // cases is the table: what each driver needs beside its model. A driver that is neither here nor has a
 // model of its name fails.
 var cases = map[string][]Case{
+	"ads1015": {
+		{Name: "first", Inputs: map[string]string{"voltage": "voltage0"}},
+		{Name: "slowest", Options: map[string]any{"channel": "3", "rate": int64(128)}, Inputs: map[string]string{"voltage": "voltage3"}},
+	},
 	"ads1115": {
 		{Name: "first", Inputs: map[string]string{"voltage": "voltage0"}},
 		{Name: "slowest", Options: map[string]any{"channel": "3", "rate": int64(8)}, Inputs: map[string]string{"voltage": "voltage3"}},

@@ -128,6 +128,7 @@ func (b *chipBench) level(part float64) {
 		low, high := b.suite.span(quantity)
 		b.chip.Set(in.Name, low+part*(high-low))
 	}
+	time.Sleep(b.suite.c.Age)
 }
 
 // right compares values with what is physically there.
@@ -178,6 +179,7 @@ func (b *chipBench) sweep() {
 		for _, v := range []float64{0, -10 * in.Step, -1} {
 			if v > low && v < high {
 				b.chip.Set(in.Name, v)
+				time.Sleep(b.suite.c.Age)
 				b.good("near zero")
 			}
 		}
@@ -229,12 +231,12 @@ func (b *chipBench) stuck() {
 	b.good("before")
 	b.chip.Fault(simulated.StuckBusy)
 	b.level(0.8)
-	begun := time.Now()
+	begun, waited := time.Now(), b.waited
 	got, err := b.attempt()
 	if err == nil || sensors.ClassOf(err) != sensors.Temporary {
 		b.t.Errorf("got %v, %v, want an error of class temporary", got, err)
 	}
-	if took := time.Since(begun); took > b.driver.Timeout+grace {
+	if took := time.Since(begun) - (b.waited - waited); took > b.driver.Timeout+grace {
 		b.t.Errorf("took %v, want at most %v", took, b.driver.Timeout+grace)
 	}
 	b.chip.Fault(0)

@@ -136,6 +136,7 @@ type bench struct {
 	pi     *simulated.Pi
 	buses  *bus.Set
 	dev    sensors.Sensor
+	waited time.Duration // for chips that were not ready yet
 }
 
 func newBench(t *testing.T, d sensors.Driver, c sensors.Config) *bench {
@@ -146,6 +147,17 @@ func newBench(t *testing.T, d sensors.Driver, c sensors.Config) *bench {
 // read takes a reading, with a device that is opened if there is none and dropped after an error.
 func (b *bench) read(ctx context.Context) (map[string]float64, error) {
 	b.t.Helper()
+	return b.call(ctx, sensors.SenseWait)
+}
+
+// once is read, but for a chip that is not ready yet: that is an error, and the device is kept.
+func (b *bench) once(ctx context.Context) (map[string]float64, error) {
+	b.t.Helper()
+	return b.call(ctx, func(ctx context.Context, s sensors.Sensor) ([]sensors.Measurement, error) { return s.Sense(ctx) })
+}
+
+func (b *bench) call(ctx context.Context, sense func(context.Context, sensors.Sensor) ([]sensors.Measurement, error)) (map[string]float64, error) {
+	b.t.Helper()
 	if b.dev == nil {
 		dev, err := b.driver.Open(ctx, b.config, b.buses)
 		if err != nil {
@@ -153,9 +165,11 @@ func (b *bench) read(ctx context.Context) (map[string]float64, error) {
 		}
 		b.dev = dev
 	}
-	m, err := sensors.SenseWait(ctx, b.dev)
+	m, err := sense(ctx, b.dev)
 	if err != nil {
-		b.close()
+		if !errors.As(err, new(*sensors.NotYet)) {
+			b.close()
+		}
 		if len(m) > 0 {
 			b.t.Errorf("measurements beside the error %v: %v", err, m)
 		}
@@ -185,12 +199,31 @@ func (b *bench) values(all []sensors.Measurement) map[string]float64 {
 	return v
 }
 
-// attempt is read with the driver's deadline.
+// patience is how often a chip may say that it is not ready yet. It has to give up by itself before.
+const patience = 100
+
+// attempt is what supervision does for a reading: every call has the driver's deadline, and a chip that
+// is not ready yet is asked again.
 func (b *bench) attempt() (map[string]float64, error) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), b.driver.Timeout)
-	defer cancel()
-	return b.read(ctx)
+	for range patience {
+		ctx, cancel := context.WithTimeout(context.Background(), b.driver.Timeout)
+		v, err := b.once(ctx)
+		late := ctx.Err() != nil
+		cancel()
+		var later *sensors.NotYet
+		if !errors.As(err, &later) {
+			return v, err
+		}
+		if late { // supervision has given it up
+			b.close()
+			return nil, err
+		}
+		time.Sleep(later.After)
+		b.waited += later.After
+	}
+	b.t.Errorf("not ready after %d questions: the driver has to give up", patience)
+	return nil, errors.New("not ready")
 }
 
 func (b *bench) close() {

@@ -27,8 +27,20 @@ func ads1115Model() *Model {
 	return m
 }
 
+// ads1015Model is a Texas Instruments ADS1015 (data sheet SBAS473): the same with 12 bits, faster.
+func ads1015Model() *Model {
+	m := ads1115Model()
+	m.Name = "ads1015"
+	for i := range m.Inputs {
+		m.Inputs[i].Max, m.Inputs[i].Step = 4.09, 0.0011
+	}
+	m.New = func(c *Chip) Registers { return &ads1115{chip: c, coarse: true} }
+	return m
+}
+
 type ads1115 struct {
 	chip       *Chip
+	coarse     bool // an ADS1015
 	pointer    byte
 	config     uint16
 	conversion int16
@@ -61,6 +73,9 @@ func (m *ads1115) write(b []byte) error {
 // period is a conversion's time. The oscillator may be 10 % slow (section 6.5).
 func (m *ads1115) period() time.Duration {
 	rates := [8]time.Duration{8, 16, 32, 64, 128, 250, 475, 860}
+	if m.coarse {
+		rates = [8]time.Duration{128, 250, 490, 920, 1600, 2400, 3300, 3300}
+	}
 	return time.Second / rates[m.config>>5&7]
 }
 
@@ -97,5 +112,9 @@ func (m *ads1115) convert() {
 	}
 	ranges := [8]float64{6.144, 4.096, 2.048, 1.024, 0.512, 0.256, 0.256, 0.256}
 	raw := math.Round(v / ranges[m.config>>9&7] * (1 << 15))
+	if m.coarse { // 12 bits, at the top
+		raw = math.Round(raw/16) * 16
+		raw = min(0x7FF0, raw)
+	}
 	m.conversion = int16(max(math.MinInt16, min(math.MaxInt16, raw)))
 }

@@ -21,8 +21,18 @@ func bme280Model() *Model {
 	}
 }
 
+// bmp280Model is a Bosch BMP280 (data sheet BST-BMP280-DS001): a BME280 without humidity.
+func bmp280Model() *Model {
+	m := bme280Model()
+	m.Name = "bmp280"
+	m.Inputs = []Input{m.Inputs[0], m.Inputs[2]}
+	m.New = func(c *Chip) Registers { return &bme280{chip: c, dry: true} }
+	return m
+}
+
 type bme280 struct {
 	chip    *Chip
+	dry     bool // a BMP280
 	regs    [256]byte
 	pointer byte
 	ready   time.Time // end of the measurement that runs
@@ -67,6 +77,11 @@ func (m *bme280) reset() {
 	m.regs[0xE7] = byte(trimH[5])
 	copy(m.regs[regData:], []byte{0x80, 0, 0, 0x80, 0, 0, 0x80, 0}) // nothing measured
 	m.running = false
+	if m.dry {
+		m.regs[regID] = 0x58
+		clear(m.regs[regCalibHum : regCalibHum+7])
+		clear(m.regs[regData+6:])
+	}
 }
 
 // write takes a register address, or pairs of a register and its value (section 6.2.1).
@@ -91,7 +106,9 @@ func (m *bme280) set(reg, v byte) {
 			m.reset()
 		}
 	case regCtrlHum, regConfig:
-		m.regs[reg] = v
+		if reg != regCtrlHum || !m.dry {
+			m.regs[reg] = v
+		}
 	case regCtrlMeas:
 		m.regs[reg] = v
 		if mode := v & 3; mode == 1 || mode == 2 { // forced: one measurement, then sleep
@@ -155,7 +172,10 @@ func (m *bme280) transfer(w, r []byte) {
 func (m *bme280) measure() {
 	m.running = false
 	m.regs[regCtrlMeas] &^= 3
-	temperature, humidity, pressure := m.chip.value("temperature"), m.chip.value("humidity"), 100*m.chip.value("pressure")
+	temperature, humidity, pressure := m.chip.value("temperature"), 0.0, 100*m.chip.value("pressure")
+	if !m.dry {
+		humidity = m.chip.value("humidity")
+	}
 	// Each compensation grows, or falls, with the raw value, so that the value can be searched for.
 	t := int32(sort.Search(1<<20, func(raw int) bool {
 		deg, _ := compensateT(int32(raw))
@@ -178,7 +198,9 @@ func (m *bme280) measure() {
 	}
 	put20(regData, p)
 	put20(regData+3, int(t))
-	m.regs[regData+6], m.regs[regData+7] = byte(h>>8), byte(h)
+	if !m.dry {
+		m.regs[regData+6], m.regs[regData+7] = byte(h>>8), byte(h)
+	}
 }
 
 // The compensation formulas of the data sheet, section 4.2.3.

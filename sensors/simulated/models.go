@@ -3,11 +3,19 @@ package simulated
 // Models returns the table of all chips, by name.
 func Models() []*Model {
 	return []*Model{
+		ads1015Model(),
 		ads1115Model(),
+		aht20Model(),
+		am2320Model(),
+		bh1750Model(),
 		bme280Model(),
+		bmp180Model(),
+		bmp280Model(),
+		mcp9808Model(),
 		sgp40Model(),
 		sht3xModel(),
 		sht4xModel(),
+		tmp102Model(),
 	}
 }
 
