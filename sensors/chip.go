@@ -2,7 +2,6 @@ package sensors
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"time"
@@ -125,14 +124,6 @@ func identifyByte(name string, reg, want byte) func(conn.Conn) (string, error) {
 		}
 		return name, nil
 	}
-}
-
-func wrongID[T byte | uint16 | uint32](got T, want ...T) error {
-	all := make([]uint64, len(want))
-	for i, w := range want {
-		all[i] = uint64(w)
-	}
-	return CheckID("chip of the configured kind", uint64(got), 8*binary.Size(got), all...)
 }
 
 // wait sleeps, or ends with ctx.

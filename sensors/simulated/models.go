@@ -9,13 +9,19 @@ func Models() []*Model {
 		am2320Model(),
 		bh1750Model(),
 		bme280Model(),
+		bme680Model(),
 		bmp180Model(),
 		bmp280Model(),
+		ina226Model(),
+		ina3221Model(),
+		lis3dhModel(),
 		mcp9808Model(),
 		sgp40Model(),
 		sht3xModel(),
 		sht4xModel(),
 		tmp102Model(),
+		tsl2591Model(),
+		veml7700Model(),
 	}
 }
 

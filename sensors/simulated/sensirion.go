@@ -36,7 +36,7 @@ func (m *sensirion) write(b []byte) error {
 	}
 	var words []uint16
 	for b = b[n:]; len(b) > 0; b = b[3:] {
-		if sumSensirion(b[:2]) != b[2] {
+		if sumCRC8(b[:2]) != b[2] {
 			return refused
 		}
 		words = append(words, binary.BigEndian.Uint16(b))
@@ -58,29 +58,13 @@ func (m *sensirion) read(b []byte) error {
 	var all []byte
 	for _, w := range m.answer() {
 		two := binary.BigEndian.AppendUint16(nil, w)
-		all = append(append(all, two...), m.chip.sum(sumSensirion(two)))
+		all = append(append(all, two...), m.chip.sum(sumCRC8(two)))
 	}
 	m.answer = nil
 	for i := copy(b, all); i < len(b); i++ {
 		b[i] = 0xFF // nobody drives the line
 	}
 	return nil
-}
-
-// sumSensirion is a CRC of 8 bits, bit by bit as in the data sheets' section on checksums: polynomial
-// x^8 + x^5 + x^4 + 1 from 0xFF.
-func sumSensirion(b []byte) byte {
-	crc := 0xFF
-	for _, v := range b {
-		for bit := 7; bit >= 0; bit-- {
-			top := crc>>7&1 ^ int(v)>>bit&1
-			crc = crc << 1 & 0xFF
-			if top == 1 {
-				crc ^= 0x31
-			}
-		}
-	}
-	return byte(crc)
 }
 
 // word16 is a part of a whole as 16 bits.
