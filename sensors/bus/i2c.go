@@ -26,6 +26,14 @@ type I2C struct {
 
 	pinsMu sync.Mutex
 	pins   map[uint16]Pins // by address
+
+	locks sync.Map // by address: *sync.Mutex
+}
+
+// ChipLock is for users of one chip that change registers which they share.
+func (b *I2C) ChipLock(addr uint16) sync.Locker {
+	l, _ := b.locks.LoadOrStore(addr, new(sync.Mutex))
+	return l.(*sync.Mutex)
 }
 
 // I2C returns a bus by its name in the configuration: "i2c-1" is /dev/i2c-1.
