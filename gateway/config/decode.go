@@ -116,6 +116,7 @@ type loader struct {
 	listeners []*element[Endpoint]
 	bridges   []*element[Bridge]
 	sensors   []*element[sensors.Config]
+	outputs   []*element[output]
 }
 
 func (l *loader) errorf(f field, format string, args ...any) {

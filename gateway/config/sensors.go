@@ -36,11 +36,12 @@ func (l *loader) finishSensors() {
 			continue
 		}
 		d := l.opts.Drivers[i]
-		l.bus(e, d)
-		l.address(e, d)
+		dev := device{e.table, e.at, c.Bus, c.Address}
+		l.bus(dev, d)
+		l.address(dev, d)
 		c.Options = make(map[string]any)
 		mistakes := len(l.errs)
-		l.options(e, d, c.Options)
+		l.options(dev, d, c.Options)
 		if d.Check != nil && len(l.errs) == mistakes {
 			if err := d.Check(c); err != nil {
 				l.errorf(e.at, "%v", err)
@@ -50,10 +51,18 @@ func (l *loader) finishSensors() {
 	}
 }
 
+// device is a sensor or an output, as far as its driver decides about its keys.
+type device struct {
+	*table
+	at      field
+	bus     string
+	address uint16
+}
+
 // bus checks the name of the bus against the kinds that the driver can use.
-func (l *loader) bus(e *element[sensors.Config], d sensors.Driver) {
+func (l *loader) bus(e device, d sensors.Driver) {
 	at, given := e.given["bus"]
-	name := e.value.Bus
+	name := e.bus
 	var want []string
 	must, fits := false, false
 	for _, k := range d.Buses {
@@ -74,15 +83,15 @@ func (l *loader) bus(e *element[sensors.Config], d sensors.Driver) {
 	}
 }
 
-func (l *loader) address(e *element[sensors.Config], d sensors.Driver) {
+func (l *loader) address(e device, d sensors.Driver) {
 	at, given := e.given["address"]
 	switch {
-	case !given || e.value.Address == 0:
+	case !given || e.address == 0:
 	case !d.Has(sensors.BusI2C):
 		l.errorf(at, "%s is not an I2C chip and has no address: remove it", d.Name)
-	case d.Kind(e.value.Bus) != sensors.BusI2C:
-		l.errorf(at, "on %s a chip has no address: remove it", e.value.Bus)
-	case len(d.Addresses) > 0 && !slices.Contains(d.Addresses, e.value.Address):
+	case d.Kind(e.bus) != sensors.BusI2C:
+		l.errorf(at, "on %s a chip has no address: remove it", e.bus)
+	case len(d.Addresses) > 0 && !slices.Contains(d.Addresses, e.address):
 		var known []string
 		for _, a := range d.Addresses {
 			known = append(known, fmt.Sprintf("%#02x", a))
@@ -92,7 +101,7 @@ func (l *loader) address(e *element[sensors.Config], d sensors.Driver) {
 }
 
 // options decodes the keys that are the driver's own.
-func (l *loader) options(e *element[sensors.Config], d sensors.Driver, to map[string]any) {
+func (l *loader) options(e device, d sensors.Driver, to map[string]any) {
 	known := e.names()
 	for _, o := range d.Options {
 		known = append(known, o.Name)

@@ -14,6 +14,7 @@ package outputs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -150,12 +151,27 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
+// Parse reads a value for an output, which may be missing.
+func (c *Controller) Parse(name, text string) (float64, error) {
+	o := c.outputs[name]
+	if o == nil {
+		return 0, errNoOutput
+	}
+	v, err := o.driver.Parse(o.Options, text)
+	if err != nil {
+		return 0, fmt.Errorf("value: %w", err)
+	}
+	return v, nil
+}
+
+var errNoOutput = errors.New("there is no output of this name")
+
 // Command hands a command to an output. answer is called once, or twice if the command has to wait;
 // from another goroutine, and it must not block.
 func (c *Controller) Command(name string, cmd Command, answer func(Result)) {
 	o := c.outputs[name]
 	if o == nil {
-		answer(Result{Outcome: Refused, Reason: "there is no output of this name"})
+		answer(Result{Outcome: Refused, Reason: errNoOutput.Error()})
 		return
 	}
 	o.request(request{cmd, answer})

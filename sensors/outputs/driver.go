@@ -2,7 +2,6 @@ package outputs
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"holdfast/sensors"
@@ -51,21 +50,6 @@ func Drivers() []Driver {
 		pwm(),
 		servo(),
 	}
-}
-
-// Check returns an error unless the output can be at value.
-func (d *Driver) Check(options map[string]any, value float64) error {
-	low, high, unit := 0.0, 1.0, ""
-	if d.Range != nil {
-		low, high, unit = d.Range(options)
-	}
-	switch {
-	case !d.Levels && !d.Position && value != 0 && value != 1:
-		return fmt.Errorf("got %v, want on or off", value)
-	case !(value >= low && value <= high):
-		return fmt.Errorf("got %v, want %v to %v%s", value, low, high, unit)
-	}
-	return nil
 }
 
 // Config is one configured output. Options and Safe have been checked against the driver's row.
