@@ -151,6 +151,17 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
+// Close lets go of the hardware if Run was never called. It moves nothing.
+func (c *Controller) Close() error {
+	for _, o := range c.outputs {
+		if o.device != nil {
+			o.close(o.device)
+			o.device = nil
+		}
+	}
+	return nil
+}
+
 // Parse reads a value for an output, which may be missing.
 func (c *Controller) Parse(name, text string) (float64, error) {
 	o := c.outputs[name]
@@ -177,15 +188,11 @@ func (c *Controller) Command(name string, cmd Command, answer func(Result)) {
 	o.request(request{cmd, answer})
 }
 
-// LinkLost brings the outputs that depend on a link to their safe values.
-func (c *Controller) LinkLost(link string) {
-	for _, o := range c.outputs {
-		if o.Link == link {
-			select {
-			case o.linkLost <- struct{}{}:
-			default:
-			}
-		}
+// LinkLost brings an output to its safe value.
+func (c *Controller) LinkLost(name string) {
+	select {
+	case c.outputs[name].linkLost <- struct{}{}:
+	default: // it knows
 	}
 }
 

@@ -21,10 +21,12 @@ type Device interface {
 // Driver is one row of the driver table.
 type Driver struct {
 	Name      string
-	Doc       string // one line: what it moves
-	Bus       sensors.BusKind
-	Addresses []uint16 // I2C addresses that the chip can have, the default one first
+	Doc       string            // one line: what it moves
+	Wiring    string            // pins, voltage, what to mind
+	Buses     []sensors.BusKind // the kinds the driver can use; empty if it needs none
+	Addresses []uint16          // I2C addresses that the chip can have, the default one first
 	Options   []sensors.Option
+	Model     string // of sensors/simulated that stands in for the chip; empty if nothing is between driver and kernel
 	// Timeout is the default deadline of one access.
 	Timeout time.Duration
 	// Position is set for what has no on and off, such as a servo. Values of all others are 0 for off, 1
@@ -50,6 +52,16 @@ func Drivers() []Driver {
 		pwm(),
 		servo(),
 	}
+}
+
+// FindDriver returns the row of a name, or nil.
+func FindDriver(name string) *Driver {
+	for _, d := range Drivers() {
+		if d.Name == name {
+			return &d
+		}
+	}
+	return nil
 }
 
 // Config is one configured output. Options and Safe have been checked against the driver's row.

@@ -12,7 +12,7 @@ import (
 func gpioOutput() Driver {
 	return Driver{
 		Name: "gpio-output", Doc: "a GPIO line: a relay, a valve, a lamp",
-		Bus: sensors.BusGPIO,
+		Buses: []sensors.BusKind{sensors.BusGPIO},
 		Options: []sensors.Option{
 			{Name: "line", Kind: sensors.OptionInt, Required: true, Min: 0, Max: 511, Doc: "offset of the line in its chip: on the Pi's header the BCM number"},
 			{Name: "chip", Kind: sensors.OptionString, Doc: "label of the GPIO chip; the Pi's header if not given"},

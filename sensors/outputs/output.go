@@ -409,6 +409,7 @@ func (o *output) stop() {
 		return
 	}
 	o.close(o.device)
+	o.device = nil
 }
 
 func (o *output) close(d Device) {

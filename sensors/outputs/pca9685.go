@@ -42,7 +42,7 @@ var pcaChannelOption = sensors.Option{Name: "channel", Kind: sensors.OptionInt, 
 func pca9685() Driver {
 	return Driver{
 		Name: "pca9685", Doc: "NXP PCA9685, one of its 16 PWM channels with 12 bits: a dimmer, a valve, a fan",
-		Bus: sensors.BusI2C, Addresses: pcaAddresses,
+		Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: pcaAddresses, Model: "pca9685",
 		Options: []sensors.Option{
 			pcaChannelOption,
 			{Name: "frequency", Kind: sensors.OptionFloat, Default: 200.0, Min: 24, Max: 1526, Doc: "in Hz, of all channels of the chip"},
@@ -67,7 +67,7 @@ func pca9685() Driver {
 func pca9685Servo() Driver {
 	return Driver{
 		Name: "pca9685-servo", Doc: "a servo at a channel of an NXP PCA9685; its value is an angle in degrees",
-		Bus: sensors.BusI2C, Addresses: pcaAddresses,
+		Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: pcaAddresses, Model: "pca9685",
 		Options: servoOptions(pcaChannelOption),
 		Timeout: time.Second, Position: true, Range: servoRange, Validate: servoPulses, Tolerance: 2,
 		Open: func(ctx context.Context, c Config, buses *bus.Set, value float64) (Device, error) {

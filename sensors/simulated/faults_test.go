@@ -34,7 +34,7 @@ func TestModelsAreComplete(t *testing.T) {
 				t.Errorf("%s cannot be on %s", m.Name, k)
 			}
 		}
-		if len(m.Buses) == 0 || len(m.Inputs) == 0 || m.Faults&anyChip != 0 {
+		if len(m.Buses) == 0 || (len(m.Inputs) == 0) != m.Output || m.Faults&anyChip != 0 {
 			t.Errorf("%s: %+v", m.Name, m)
 		}
 		for _, in := range m.Inputs {

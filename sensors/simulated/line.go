@@ -2,6 +2,7 @@ package simulated
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -15,15 +16,14 @@ type Line struct {
 	name   string
 	record func(Event)
 
-	mu       sync.Mutex
-	outside  *bool // what the world drives the pin to; nil if nothing is connected
-	level    bool  // at the pin
-	opened   *openLine
-	history  []Event
-	fault    error
-	stalled  chan struct{} // closed when edges are fetched again; nil while they are
-	attempts int           // of the machine to change the level
-	chips    []func(high bool)
+	mu      sync.Mutex
+	outside *bool // what the world drives the pin to; nil if nothing is connected
+	level   bool  // at the pin
+	opened  *openLine
+	history []Event
+	fault   error
+	stalled chan struct{} // closed when edges are fetched again; nil while they are
+	chips   []func(high bool)
 }
 
 // Event is one change at a pin, as an oscilloscope and the device tree together would show it.
@@ -195,7 +195,6 @@ func (h *openLine) SetValue(active int) error {
 	l := h.line
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.attempts++
 	switch {
 	case l.fault != nil:
 		return l.fault
@@ -328,10 +327,14 @@ func (p *Pi) GPIO(offset int) *Line { return p.line(bus.LineOptions{Offset: offs
 func (p *Pi) line(o bus.LineOptions) *Line {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	name := fmt.Sprintf("%sgpio%d", o.Chip, o.Offset)
+	return p.named(fmt.Sprintf("%sgpio%d", strings.ReplaceAll(o.Chip, " ", "-"), o.Offset))
+}
+
+// named is called with mu held.
+func (p *Pi) named(name string) *Line {
 	l := p.lines[name]
 	if l == nil {
-		l = &Line{name: name}
+		l = &Line{name: name, record: p.record}
 		p.lines[name] = l
 	}
 	return l

@@ -15,6 +15,7 @@ type Model struct {
 	Addresses []uint16   // on I2C, the default one first
 	Lines     []string   // of a chip on GPIO lines: the driver's options that hold their numbers
 	Inputs    []Input    // what is physically there
+	Output    bool       // the chip moves something, and has no inputs
 	// Faults beside those of the bus that the chip can show: StuckBusy, WrongID, BadCRC.
 	Faults Faults
 	// Slow is what SlowClock multiplies the chip's times with: the slowest that the data sheet allows.

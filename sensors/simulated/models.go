@@ -16,6 +16,7 @@ func Models() []*Model {
 		ina3221Model(),
 		lis3dhModel(),
 		mcp9808Model(),
+		pca9685Model(),
 		sgp40Model(),
 		sht3xModel(),
 		sht4xModel(),

@@ -31,9 +31,10 @@ type Pi struct {
 	seed uint64
 	sys  *Sysfs
 
-	mu    sync.Mutex
-	chips map[place]*Chip
-	lines map[string]*Line
+	mu     sync.Mutex
+	chips  map[place]*Chip
+	lines  map[string]*Line
+	record func(Event) // of changes of lines; nil for none
 }
 
 // place is where a chip is connected.
