@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"holdfast/broker"
@@ -24,6 +23,7 @@ import (
 	"holdfast/gateway/config"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/outputs"
 	"holdfast/sensors/simulated"
 )
 
@@ -45,13 +45,15 @@ type Observer interface {
 
 // Agent is one gateway.
 type Agent struct {
-	cfg     *config.Config
-	log     *slog.Logger
-	journal *journal.Journal
-	server  *server.Server
-	bridges []*bridge.Bridge
-	sensors *sensors.Supervisor
-	close   []func() error // in the order of making
+	cfg      *config.Config
+	log      *slog.Logger
+	journal  *journal.Journal
+	server   *server.Server
+	bridges  []*bridge.Bridge
+	outputs  *outputRoom // nil if there are none
+	readings *publisher
+	sensors  *sensors.Supervisor
+	close    []func() error // in the order of making
 
 	auth         *auth.Auth
 	certificates []*listen.TLS
@@ -60,8 +62,8 @@ type Agent struct {
 	stopSensors context.CancelFunc
 }
 
-// New opens the journal and builds every part, in the order in which data flows backwards: what a
-// part needs exists before it. Nothing moves until Run.
+// New brings the outputs to their safe values, opens the journal and builds every part, in the order
+// in which data flows backwards: what a part needs exists before it. Nothing else moves until Run.
 func New(cfg *config.Config, opts Options) (a *Agent, err error) {
 	a = &Agent{cfg: cfg, log: opts.Log}
 	a.measuring, a.stopSensors = context.WithCancel(context.Background())
@@ -73,6 +75,15 @@ func New(cfg *config.Config, opts Options) (a *Agent, err error) {
 			err = errors.Join(err, a.closeAll())
 		}
 	}()
+	set, err := buses(cfg, opts.Pi)
+	if err != nil {
+		return nil, err
+	}
+	a.close = append(a.close, set.Close)
+	if len(cfg.Outputs) > 0 {
+		a.outputs = newOutputs(cfg, set, a.log)
+		a.close = append(a.close, a.outputs.control.Close)
+	}
 	if err := a.openJournal(); err != nil {
 		return nil, err
 	}
@@ -84,9 +95,13 @@ func New(cfg *config.Config, opts Options) (a *Agent, err error) {
 			return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
 		}
 	}
-	if err := a.newSensors(opts); err != nil {
+	if a.readings, err = newPublisher(a.cfg, a.journal, a.server, opts.Observe, a.log); err != nil {
 		return nil, err
 	}
+	if err := a.connectOutputs(); err != nil {
+		return nil, fmt.Errorf("outputs: %w", err)
+	}
+	a.newSensors(set)
 	return a, nil
 }
 
@@ -165,35 +180,67 @@ func (a *Agent) newBridge(c config.Bridge) error {
 	return a.server.Route(route)
 }
 
-func (a *Agent) newSensors(opts Options) error {
-	if len(a.cfg.Sensors) == 0 {
-		return nil
+func (a *Agent) connectOutputs() error {
+	if a.outputs == nil {
+		return a.journal.RemoveReader(outputsReader) // of a configuration that had some
 	}
-	var simulator bus.Simulator
-	if opts.Pi != nil {
-		simulator = opts.Pi
-	} else if simulates(a.cfg.Sensors) {
-		simulator = simulated.New(simulated.Options{})
-	}
-	set := bus.NewSet(simulator)
-	a.close = append(a.close, set.Close)
-	p, err := newPublisher(a.cfg, a.journal, a.server, opts.Observe, a.log)
-	if err != nil {
-		return err
-	}
-	a.sensors = sensors.NewSupervisor(a.cfg.Sensors, sensors.SupervisorOptions{
-		Buses: set, Reading: p.reading, Status: p.status, Log: a.log,
-	})
-	return nil
-}
-
-func simulates(configs []sensors.Config) bool {
-	for _, c := range configs {
-		if strings.HasPrefix(c.Bus, "simulated") {
-			return true
+	for i, b := range a.cfg.Bridges {
+		for _, o := range a.cfg.Outputs {
+			if o.Link == b.Name {
+				a.outputs.links[b.Name] = a.bridges[i]
+			}
 		}
 	}
-	return false
+	return a.outputs.connect(a.journal, a.server, a.readings.status)
+}
+
+// buses opens nothing yet. Chips of sensors and outputs on simulated buses are connected to the
+// simulated Pi.
+func buses(cfg *config.Config, pi *simulated.Pi) (*bus.Set, error) {
+	var here []sensors.Config
+	for _, c := range cfg.Sensors {
+		if bus.IsSimulated(c.Bus) {
+			here = append(here, c)
+		}
+	}
+	var moved []outputs.Config
+	for _, c := range cfg.Outputs {
+		if bus.IsSimulated(c.Bus) {
+			moved = append(moved, c)
+		}
+	}
+	if pi == nil && len(here) == 0 && len(moved) == 0 {
+		return bus.NewSet(nil), nil
+	}
+	if pi == nil {
+		pi = simulated.New(simulated.Options{})
+	}
+	if err := pi.Populate(sensors.Drivers(), here...); err != nil {
+		return nil, err
+	}
+	for _, c := range moved {
+		d := outputs.FindDriver(c.Driver)
+		addr := c.Address
+		if addr == 0 && len(d.Addresses) > 0 {
+			addr = d.Addresses[0]
+		}
+		if d.Model == "" || pi.Chip(c.Bus, addr) != nil {
+			continue // another output has a place on the same chip
+		}
+		if _, err := pi.Place(d.Model, c.Bus, addr); err != nil {
+			return nil, fmt.Errorf("output %s: %w", c.Name, err)
+		}
+	}
+	return bus.NewSet(pi), nil
+}
+
+func (a *Agent) newSensors(set *bus.Set) {
+	if len(a.cfg.Sensors) == 0 {
+		return
+	}
+	a.sensors = sensors.NewSupervisor(a.cfg.Sensors, sensors.SupervisorOptions{
+		Buses: set, Reading: a.readings.reading, Status: a.readings.status, Log: a.log,
+	})
 }
 
 func (a *Agent) closeAll() error {
@@ -216,6 +263,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	stages = append(stages, a.server.Run)
 	if b := a.cfg.Broker; len(a.certificates) > 0 || b.PasswordFile != "" || b.ACLFile != "" {
 		stages = append(stages, a.watchFiles)
+	}
+	if a.outputs != nil {
+		stages = append(stages, a.outputs.run)
 	}
 	if a.sensors != nil {
 		stages = append(stages, a.measure)

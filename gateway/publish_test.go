@@ -9,6 +9,7 @@ import (
 
 	"holdfast/gateway/config"
 	"holdfast/sensors"
+	"holdfast/sensors/outputs"
 )
 
 // Payloads are a contract with whoever consumes them.
@@ -40,7 +41,7 @@ func TestShippedExamplesAreValid(t *testing.T) {
 	}
 	for _, f := range files {
 		if _, err := config.Load([]string{f}, config.Options{
-			Drivers: sensors.Drivers(), Getenv: func(string) (string, bool) { return "x", true }, Hostname: os.Hostname,
+			Drivers: sensors.Drivers(), Outputs: outputs.Drivers(), Getenv: func(string) (string, bool) { return "x", true }, Hostname: os.Hostname,
 		}); err != nil {
 			t.Errorf("%v", err)
 		}

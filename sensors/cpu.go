@@ -13,9 +13,9 @@ import (
 // cpu reads a thermal zone of the kernel (Documentation/driver-api/thermal/sysfs-api.rst).
 func cpu() Driver {
 	return Driver{
-		Name: "cpu", Doc: "the processor's temperature, from the kernel's thermal zone",
-		Bus:        BusNone,
-		Quantities: []Quantity{{"temperature", "°C"}},
+		Name: "cpu", Doc: "temperature, from the kernel's thermal zone",
+		Chip: "the processor", Datasheet: "Documentation/driver-api/thermal/sysfs-api.rst",
+		Quantities: []Quantity{{"temperature", "°C", -40, 150}},
 		Options: []Option{
 			{Name: "zone", Kind: OptionString, Doc: "type of the thermal zone, as in /sys/class/thermal/*/type; the first if not given"},
 		},
@@ -53,7 +53,10 @@ func openCPU(_ context.Context, c Config, buses *bus.Set) (Sensor, error) {
 	return nil, fmt.Errorf("%w: no thermal zone of type %q: there are %q", bus.ErrAbsent, zone, seen)
 }
 
-func (s *cpuSensor) Sense(context.Context) ([]Measurement, error) {
+func (s *cpuSensor) Sense(ctx context.Context) ([]Measurement, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
 	t, err := milliCelsius(s.sys, s.file)
 	if err != nil {
 		return nil, err

@@ -4,11 +4,18 @@ import (
 	"context"
 	"time"
 
+	"periph.io/x/conn/v3"
+
 	"holdfast/sensors/bus"
 )
 
-// Quantity names one thing that a driver measures, and its unit.
-type Quantity struct{ Name, Unit string }
+// Quantity names one thing that a driver measures, its unit, and what values of it can be true.
+type Quantity struct {
+	Name, Unit string
+	// Min and Max are the plausible range in Unit, inclusive: what the chip can measure at all. A value
+	// outside is an error of class ErrImplausible and no reading. Both zero means any number.
+	Min, Max float64
+}
 
 // Measurement is one value of one Sense call, in the unit of the driver's Quantity of that name.
 type Measurement struct {
@@ -20,35 +27,37 @@ type Measurement struct {
 // OptionKind is the type of a driver option's value.
 type OptionKind string
 
-// The kinds of driver options. Durations are written as Go durations ("250ms").
+// The kinds of driver options, with the Go type that Config.Options holds. Durations are written as Go
+// durations ("250ms").
 const (
-	OptionString   OptionKind = "string"
-	OptionInt      OptionKind = "int"
-	OptionFloat    OptionKind = "float"
-	OptionBool     OptionKind = "bool"
-	OptionDuration OptionKind = "duration"
+	OptionString   OptionKind = "string"   // string
+	OptionInt      OptionKind = "int"      // int64
+	OptionFloat    OptionKind = "float"    // float64
+	OptionBool     OptionKind = "bool"     // bool
+	OptionDuration OptionKind = "duration" // time.Duration
+	OptionStrings  OptionKind = "list"     // []string: a list of texts
+	OptionMap      OptionKind = "map"      // map[string]string: texts by name
 )
 
 // Option describes one driver-specific configuration key beside the common ones (name, driver, bus,
-// address, every, timeout). The configuration is checked against it, and the documentation is
-// generated from it.
+// address, every, timeout and those of the pipeline). The configuration is checked against it, and the
+// documentation is generated from it.
 type Option struct {
 	Name     string
 	Kind     OptionKind
 	Default  any      // of the Go type for Kind; nil if there is none
 	Required bool     // the configuration has to give it
-	Allowed  []string // permitted values of a string option; empty means any
+	Allowed  []string // permitted values of a string option, or of each text of a list; empty means any
 	Min, Max float64  // inclusive bounds for ints and floats; both zero means any
 	Doc      string   // one line, with the unit
 }
 
 // Config is one configured sensor. Options has been checked against the driver's table entry: every
-// key is known, every value has the Go type of its kind (string, int64, float64, bool,
-// time.Duration), and defaults are filled in.
+// key is known, every value has the Go type of its kind, and defaults are filled in.
 type Config struct {
 	Name    string
 	Driver  string
-	Bus     string // "i2c-1", "spi-0.0", "simulated"; empty for drivers that need none
+	Bus     string // "i2c-1", "spi-0.0", "/dev/serial0", "simulated"; empty for drivers that need none
 	Address uint16 // I2C address; 0 means the driver's default
 	Every   time.Duration
 	Timeout time.Duration // deadline of one reading; 0 means the driver's default
@@ -59,33 +68,95 @@ type Config struct {
 // opens a new one; nothing of the failed device is used again.
 type Sensor interface {
 	// Sense takes one reading of every quantity now. It returns measurements only if all their bytes
-	// are fresh and checked, and ends soon after ctx does where the kernel allows it.
+	// are fresh and checked, and ends soon after ctx does where the kernel allows it. Its errors are of
+	// a class of errors.go where one fits.
 	Sense(ctx context.Context) ([]Measurement, error)
 	Close() error
 }
 
-// Driver is one row of the driver table.
+// Measurer is a Sensor that knows what it measures only once it is open, such as the channels of an
+// IIO device. Its quantities then take the place of the driver's.
+type Measurer interface {
+	Sensor
+	Quantities() []Quantity
+}
+
+// Driver is one row of the driver table. README, `holdfast sensors` and `holdfast scan` are made from
+// it, so it says everything a person needs to connect the chip.
 type Driver struct {
-	Name       string
-	Doc        string // one line: chip, maker, what it measures
-	Bus        BusKind
-	Addresses  []uint16 // I2C addresses that the chip can have, the default one first
+	Name      string
+	Doc       string // one line: what it measures
+	Chip      string // maker and parts, such as "Bosch BME280, BMP280"; for kernel drivers what they cover
+	Datasheet string // number and revision, or the kernel's document
+	Wiring    string // pins, voltage, pull-ups; empty only for drivers without a bus
+
+	Buses     []BusKind // the kinds the driver can use, the usual one first; empty if it needs none
+	Addresses []uint16  // I2C addresses that the chip can have, the default one first
+
+	// Quantities is everything that the driver can measure, for the documentation.
 	Quantities []Quantity
-	Options    []Option
+	// QuantitiesOf is what it measures with certain options, where that depends on them. It returns nil
+	// if only the opened device can tell (see Measurer). A nil function means Quantities.
+	QuantitiesOf func(options map[string]any) []Quantity
+
+	Options []Option
+	// Check finds options that do not fit together, when the configuration is read. Its error names the
+	// remedy. May be nil.
+	Check func(c Config) error
 	// Timeout is the default deadline of one reading, which includes the chip's conversion time.
 	Timeout time.Duration
+
+	// Identify says which chip answers, such as "BMP280", or "" if it is none of this driver's. It only
+	// reads identification registers, and never changes the state of a chip, whichever it may be. Nil if
+	// the chip has nothing to identify it by.
+	Identify func(dev conn.Conn) (chip string, err error)
 	// Open probes the hardware and returns a device that is ready for Sense.
 	Open func(ctx context.Context, c Config, buses *bus.Set) (Sensor, error)
+	// Lane is the bus whose worker reads the sensor, where that is not c.Bus: such as the I2C bus of an
+	// expander whose pin is read. May be nil.
+	Lane func(c Config) string
+}
+
+// Measures returns the quantities of the driver with certain options, nil if only the opened device
+// can tell.
+func (d *Driver) Measures(options map[string]any) []Quantity {
+	if d.QuantitiesOf == nil {
+		return d.Quantities
+	}
+	return d.QuantitiesOf(options)
 }
 
 // BusKind says which kind of bus a driver needs in its configuration.
-type BusKind string
+type BusKind = bus.Kind
 
-// The kinds of bus. BusNone means that the configuration must not name one.
+// The kinds of bus.
 const (
-	BusNone BusKind = ""
-	BusI2C  BusKind = "i2c"
-	BusSPI  BusKind = "spi"
-	BusW1   BusKind = "w1"
-	BusGPIO BusKind = "gpio"
+	BusNone = bus.None
+	BusI2C  = bus.I2CKind
+	BusSPI  = bus.SPIKind
+	BusUART = bus.UARTKind
+	BusW1   = bus.W1Kind
+	BusGPIO = bus.GPIOKind
 )
+
+// Kind is the kind of bus that a configuration means: by its name, or the driver's usual one for
+// "simulated" and for none.
+func (d *Driver) Kind(busName string) BusKind {
+	if k := bus.KindOf(busName); k != BusNone {
+		return k
+	}
+	if len(d.Buses) > 0 {
+		return d.Buses[0]
+	}
+	return BusNone
+}
+
+// Has says whether the driver can use a kind of bus.
+func (d *Driver) Has(k BusKind) bool {
+	for _, b := range d.Buses {
+		if b == k {
+			return true
+		}
+	}
+	return false
+}

@@ -16,9 +16,11 @@ import (
 // ds18b20 is the Maxim DS18B20 through the kernel's driver (Documentation/w1/slaves/w1_therm.rst).
 func ds18b20() Driver {
 	return Driver{
-		Name: "ds18b20", Doc: "Maxim DS18B20 on the kernel's 1-Wire bus (dtoverlay=w1-gpio): temperature",
-		Bus:        BusW1,
-		Quantities: []Quantity{{"temperature", "°C"}},
+		Name: "ds18b20", Doc: "temperature, through the kernel's 1-Wire bus",
+		Chip: "Maxim DS18B20", Datasheet: "19-7487 rev 6; Documentation/w1/slaves/w1_therm.rst",
+		Wiring:     "dtoverlay=w1-gpio; data on GPIO 4 with a pull-up of 4.7 kΩ to 3.3 V; VDD to 3.3 V, not parasitic",
+		Buses:      []BusKind{BusW1},
+		Quantities: []Quantity{{"temperature", "°C", -55, 125}},
 		Options: []Option{
 			{Name: "id", Kind: OptionString, Doc: "the sensor's name in /sys/bus/w1/devices, such as 28-0316a2795bff; needed if there are several"},
 		},
@@ -75,6 +77,9 @@ func onlyDS18B20(sys fs.FS) (string, error) {
 const powerOn = 85.0
 
 func (s *ds18b20Sensor) Sense(ctx context.Context) ([]Measurement, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
 	t, err := milliCelsius(s.sys, s.file)
 	if err == nil && t == powerOn && !(math.Abs(s.last-powerOn) < 5) {
 		t, err = milliCelsius(s.sys, s.file)
@@ -85,11 +90,8 @@ func (s *ds18b20Sensor) Sense(ctx context.Context) ([]Measurement, error) {
 	if err != nil {
 		return nil, err
 	}
-	if t < -55 || t > 125 {
-		return nil, fmt.Errorf("implausible: %.3f °C, want -55 to 125", t)
-	}
 	s.last = t
-	return []Measurement{{"temperature", t, "°C"}}, ctx.Err()
+	return []Measurement{{"temperature", t, "°C"}}, nil
 }
 
 func (s *ds18b20Sensor) Close() error { return nil }

@@ -10,9 +10,11 @@ import (
 // gpioInput reads a GPIO line through the kernel's character device (include/uapi/linux/gpio.h).
 func gpioInput() Driver {
 	return Driver{
-		Name: "gpio-input", Doc: "a GPIO line as an input: 1 active, 0 not",
-		Bus:        BusGPIO,
-		Quantities: []Quantity{{"state", ""}},
+		Name: "gpio-input", Doc: "the level of a GPIO line: 1 active, 0 not",
+		Chip: "a switch, button or logic output", Datasheet: "include/uapi/linux/gpio.h",
+		Wiring:     "0 V or 3.3 V at the line, never more; a contact goes to GND with bias: pull-up and active_low: true",
+		Buses:      []BusKind{BusGPIO},
+		Quantities: []Quantity{{"state", "", 0, 1}},
 		Options: []Option{
 			{Name: "line", Kind: OptionInt, Required: true, Min: 0, Max: 511, Doc: "offset of the line in its chip: on the Pi's header the BCM number"},
 			{Name: "chip", Kind: OptionString, Doc: "label of the GPIO chip; the Pi's header if not given"},
@@ -43,7 +45,10 @@ func openGPIOInput(_ context.Context, c Config, buses *bus.Set) (Sensor, error) 
 	return gpioInputSensor{l}, nil
 }
 
-func (s gpioInputSensor) Sense(context.Context) ([]Measurement, error) {
+func (s gpioInputSensor) Sense(ctx context.Context) ([]Measurement, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
 	v, err := s.Value()
 	if err != nil {
 		return nil, err

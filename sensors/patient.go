@@ -39,6 +39,22 @@ type patient struct {
 	lastGood time.Time
 }
 
+// lane names the worker that reads p: one for everything that shares wires.
+func (p *patient) lane() string {
+	name := p.config.Bus
+	if p.driver.Lane != nil {
+		name = p.driver.Lane(p.config)
+	}
+	switch kind := p.driver.Kind(name); kind {
+	case BusNone:
+		return "sensor " + p.config.Name
+	case BusI2C, BusSPI, BusUART:
+		return string(kind) + " " + bus.Shared(name)
+	default:
+		return string(kind)
+	}
+}
+
 // outcome is what a call came to.
 type outcome struct {
 	measurements []Measurement
@@ -57,32 +73,65 @@ func (p *patient) call(ctx context.Context) (o outcome) {
 			}
 		}
 	}()
+	m, err := p.sense(ctx)
+	if errors.Is(err, ErrRestarted) {
+		p.close() // the chip is back already: it only has to be set up
+		m, err = p.sense(ctx)
+	}
+	if err != nil {
+		return outcome{err: err}
+	}
+	return outcome{m, time.Now(), p.check(m)}
+}
+
+func (p *patient) sense(ctx context.Context) ([]Measurement, error) {
 	if p.device == nil {
 		d, err := p.driver.Open(ctx, p.config, p.opts.Buses)
 		if err != nil {
-			return outcome{err: err}
+			return nil, err
 		}
 		p.device = d
 	}
-	m, err := p.device.Sense(ctx)
-	return outcome{m, time.Now(), errors.Join(err, p.check(m))}
+	return p.device.Sense(ctx)
 }
 
-// check finds what no driver should return.
+// check finds what no driver should return, and what cannot be true. One such value spoils them all:
+// they come from the same bytes.
 func (p *patient) check(measurements []Measurement) error {
+	if len(measurements) == 0 {
+		return fmt.Errorf("driver %s returned nothing", p.driver.Name)
+	}
+	quantities := p.quantities()
 	for _, m := range measurements {
-		if !slices.Contains(p.driver.Quantities, Quantity{m.Quantity, m.Unit}) {
+		i := slices.IndexFunc(quantities, func(q Quantity) bool { return q.Name == m.Quantity && q.Unit == m.Unit })
+		if i < 0 {
 			return fmt.Errorf("driver %s returned %s in %q, which its table does not have", p.driver.Name, m.Quantity, m.Unit)
 		}
 		if math.IsNaN(m.Value) || math.IsInf(m.Value, 0) {
-			return fmt.Errorf("driver %s returned %v for %s", p.driver.Name, m.Value, m.Quantity)
+			return fmt.Errorf("%w: driver %s returned %v for %s", ErrImplausible, p.driver.Name, m.Value, m.Quantity)
+		}
+		q := quantities[i]
+		if (q.Min != 0 || q.Max != 0) && (m.Value < q.Min || m.Value > q.Max) {
+			return OutOfRange(m.Quantity, m.Value, m.Unit, q.Min, q.Max)
 		}
 	}
 	return nil
 }
 
+// quantities are those of the open device.
+func (p *patient) quantities() []Quantity {
+	if m, ok := p.device.(Measurer); ok {
+		return m.Quantities()
+	}
+	return p.driver.Measures(p.config.Options)
+}
+
 // finish reports an outcome and plans the next reading. The end of ctx is no failure of the sensor.
 func (p *patient) finish(ctx context.Context, o outcome) {
+	if after, again := notYet(o.err); again {
+		p.due = time.Now().Add(after)
+		return
+	}
 	if o.err != nil {
 		p.close()
 		if ctx.Err() == nil {

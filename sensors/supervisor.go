@@ -54,19 +54,16 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 		if p.driver == nil {
 			panic("sensors: no driver " + c.Driver)
 		}
-		if p.config.Address == 0 && len(p.driver.Addresses) > 0 {
+		if p.config.Address == 0 && p.driver.Kind(c.Bus) == BusI2C && len(p.driver.Addresses) > 0 {
 			p.config.Address = p.driver.Addresses[0]
 		}
 		if p.config.Timeout == 0 {
 			p.config.Timeout = p.driver.Timeout
 		}
-		lane := string(p.driver.Bus) + " " + c.Bus
-		if p.driver.Bus == BusNone {
-			lane = c.Name
-		}
+		lane := p.lane()
 		w := byBus[lane]
 		if w == nil {
-			w = &worker{bus: c.Bus}
+			w = &worker{}
 			byBus[lane] = w
 			s.workers = append(s.workers, w)
 		}

@@ -117,17 +117,23 @@ func config(name, driver, bus string, every time.Duration) sensors.Config {
 func TestOneHungBusAndOneFailingSensorDelayNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pi := simulated.New(simulated.Options{})
-		pi.Bus("simulated-2").Chip(0x48).Nack(true)
-		w := supervise(t, bus.NewSet(pi), nil,
+		configs := []sensors.Config{
 			config("hung", "bme280", "simulated-1", time.Second),
 			config("beside", "ads1115", "simulated-1", time.Second),
 			config("failing", "ads1115", "simulated-2", time.Second),
 			config("neighbour", "bme280", "simulated-2", time.Second),
 			config("other", "bme280", "simulated-3", time.Second),
 			config("board", "cpu", "simulated", 2*time.Second),
-			config("soil", "ds18b20", "simulated", 3*time.Second))
+			config("soil", "ds18b20", "simulated", 3*time.Second),
+		}
+		if err := pi.Populate(sensors.Drivers(), configs...); err != nil {
+			t.Fatal(err)
+		}
+		pi.Chip("simulated-2", 0x48).Fault(simulated.NACK)
+		w := supervise(t, bus.NewSet(pi), nil, configs...)
 		time.Sleep(60 * time.Second)
-		pi.Bus("simulated-1").Hang()
+		hung := pi.Chip("simulated-1", 0x76)
+		hung.Fault(simulated.Hang)
 		time.Sleep(300 * time.Second)
 		w.onGrid("neighbour", 360, time.Second)
 		w.onGrid("other", 360, time.Second)
@@ -148,17 +154,17 @@ func TestOneHungBusAndOneFailingSensorDelayNobody(t *testing.T) {
 		if s := w.last("failing"); s.State != sensors.StateAbsent || len(w.states("failing")) != 1 || len(w.times("failing")) != 0 {
 			t.Errorf("failing: %+v, %d statuses, %d readings", s, len(w.states("failing")), len(w.times("failing")))
 		}
-		pi.Bus("simulated-1").Release()
+		hung.Fault(0)
 		time.Sleep(3 * time.Second)
 		for _, name := range []string{"hung", "beside"} {
 			if s := w.last(name); s.State != sensors.StateOK || s.Reason != "" {
 				t.Errorf("%s after the release: %+v", name, s)
 			}
 		}
-		pi.Bus("simulated-1").Hang()
+		hung.Fault(simulated.Hang)
 		time.Sleep(10 * time.Second)
 		w.stop() // does not wait for the bus
-		pi.Bus("simulated-1").Release()
+		hung.Fault(0)
 		time.Sleep(time.Second)
 	})
 }
@@ -166,12 +172,13 @@ func TestOneHungBusAndOneFailingSensorDelayNobody(t *testing.T) {
 func TestUnpluggedSensorComesBackWithRightValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pi := simulated.New(simulated.Options{})
+		chip := place(t, pi, "bme280", "simulated", 0x76)
 		w := supervise(t, bus.NewSet(pi), nil, config("air", "bme280", "simulated", 10*time.Second))
 		time.Sleep(time.Minute)
-		pi.Bus("simulated").Chip(0x76).Unplug()
+		chip.Fault(simulated.Unplugged)
 		time.Sleep(time.Hour)
 		n := len(w.times("air"))
-		pi.Bus("simulated").Chip(0x76).Replug()
+		chip.Fault(0)
 		time.Sleep(5 * time.Minute)
 		w.stop()
 		if n != 6 || len(w.times("air")) < n+20 {

@@ -15,7 +15,6 @@ const (
 
 // worker reads the sensors of one bus, one at a time, in the order in which they are due.
 type worker struct {
-	bus      string
 	patients []*patient
 }
 

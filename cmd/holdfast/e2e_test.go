@@ -136,6 +136,7 @@ type process struct {
 	t             *testing.T
 	dir, addr     string
 	base, sensors string
+	options       []string // of the command line
 	cmd           *exec.Cmd
 	log           *bytes.Buffer
 }
@@ -184,7 +185,7 @@ func (g *process) write(name, text string) string {
 // start returns when the process listens.
 func (g *process) start(configs ...string) {
 	g.t.Helper()
-	args := []string{"run"}
+	args := append([]string{"run"}, g.options...)
 	for _, c := range configs {
 		args = append(args, "-c", c)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -12,11 +13,14 @@ import (
 	"holdfast/gateway"
 	"holdfast/gateway/config"
 	"holdfast/sensors"
+	"holdfast/sensors/outputs"
+	"holdfast/sensors/simulated"
 )
 
 func runCommand() *cobra.Command {
 	var files []string
 	var verbose bool
+	var lines string
 	c := &cobra.Command{
 		Use:   "run -c FILE",
 		Short: "Run the gateway until SIGTERM or Ctrl-C",
@@ -31,7 +35,14 @@ func runCommand() *cobra.Command {
 				level = slog.LevelDebug
 			}
 			log := newLog(level)
-			a, err := gateway.New(cfg, gateway.Options{Log: log})
+			opts := gateway.Options{Log: log}
+			if lines != "" {
+				opts.Pi = simulated.New(simulated.Options{})
+				if err := opts.Pi.KeepLines(lines); err != nil {
+					return fmt.Errorf("--line-history: %w", err)
+				}
+			}
+			a, err := gateway.New(cfg, opts)
 			if err != nil {
 				return err
 			}
@@ -48,6 +59,7 @@ func runCommand() *cobra.Command {
 		},
 	}
 	filesFlag(c, &files)
+	c.Flags().StringVar(&lines, "line-history", "", "have simulated GPIO lines start at the levels that `FILE` ends with, and add every change to it")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what is of use only when looking for a fault")
 	return c
 }
@@ -76,6 +88,6 @@ func filesFlag(c *cobra.Command, files *[]string) {
 
 func load(files []string) (*config.Config, error) {
 	return config.Load(files, config.Options{
-		Drivers: sensors.Drivers(), Hostname: os.Hostname, Getenv: os.LookupEnv,
+		Drivers: sensors.Drivers(), Outputs: outputs.Drivers(), Hostname: os.Hostname, Getenv: os.LookupEnv,
 	})
 }

@@ -17,6 +17,7 @@ import (
 
 	"holdfast/broker/auth"
 	"holdfast/sensors"
+	"holdfast/sensors/outputs"
 )
 
 // Config is a complete gateway configuration. The zero value is not a valid one: the defaults that
@@ -28,6 +29,7 @@ type Config struct {
 	Journal Journal
 	Bridges []Bridge         // in the order in which the files first name them; may be empty
 	Sensors []sensors.Config // likewise; Options is typed, checked and has its defaults
+	Outputs []outputs.Config // likewise
 }
 
 // Device says who this gateway is.
@@ -124,9 +126,10 @@ type Rule struct {
 	Prefix string // default empty
 }
 
-// Options are Load's dependencies. The zero value knows no sensor driver.
+// Options are Load's dependencies. The zero value knows no driver.
 type Options struct {
 	Drivers  []sensors.Driver                 // the driver table, not changed
+	Outputs  []outputs.Driver                 // that of the outputs, not changed
 	Hostname func() (string, error)           // default for device.id; nil means os.Hostname
 	Getenv   func(name string) (string, bool) // for ${env:NAME}; nil means os.LookupEnv
 }

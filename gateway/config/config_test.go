@@ -12,14 +12,15 @@ import (
 	"time"
 
 	"holdfast/sensors"
+	"holdfast/sensors/outputs"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden file and the README's table of keys")
 
 // drivers is a table with every kind of bus and option.
 var drivers = []sensors.Driver{
-	{Name: "bme280", Bus: sensors.BusI2C, Addresses: []uint16{0x76, 0x77}},
-	{Name: "ads1115", Bus: sensors.BusI2C, Options: []sensors.Option{
+	{Name: "bme280", Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x76, 0x77}},
+	{Name: "ads1115", Buses: []sensors.BusKind{sensors.BusI2C}, Options: []sensors.Option{
 		{Name: "channel", Kind: sensors.OptionString, Required: true, Allowed: []string{"A0", "A1", "A2", "A3"}},
 		{Name: "label", Kind: sensors.OptionString},
 		{Name: "gain", Kind: sensors.OptionInt, Default: int64(1), Min: 1, Max: 8},
@@ -28,9 +29,9 @@ var drivers = []sensors.Driver{
 		{Name: "settle", Kind: sensors.OptionDuration, Default: 10 * time.Millisecond},
 		{Name: "differential", Kind: sensors.OptionBool, Default: false},
 	}},
-	{Name: "ds18b20", Bus: sensors.BusW1},
-	{Name: "button", Bus: sensors.BusGPIO, Options: []sensors.Option{{Name: "line", Kind: sensors.OptionString, Required: true}}},
-	{Name: "cpu", Bus: sensors.BusNone},
+	{Name: "ds18b20", Buses: []sensors.BusKind{sensors.BusW1}},
+	{Name: "button", Buses: []sensors.BusKind{sensors.BusGPIO}, Options: []sensors.Option{{Name: "line", Kind: sensors.OptionString, Required: true}}},
+	{Name: "cpu"},
 }
 
 const hidden = "/hidden\x01#"
@@ -39,6 +40,7 @@ func options() Options {
 	env := map[string]string{"SECRET": hidden, "EVERY": "1m30s", "SETTLE": "5ms", "ID": "from-env", "DOLLAR": "${env:EVERY}$$"}
 	return Options{
 		Drivers:  drivers,
+		Outputs:  outputs.Drivers(),
 		Hostname: func() (string, error) { return "pi", nil },
 		Getenv:   func(name string) (string, bool) { v, ok := env[name]; return v, ok },
 	}
@@ -155,7 +157,7 @@ func TestOverlayReplacesScalarsAndReportsEveryFile(t *testing.T) {
 	_, err = load(t, "data_dir: 1\njournal: {max_age: 5}", "data_dir: /b\nnonsense: 1", "]")
 	want := `a.yaml:1: data_dir: got 1, want a path: put it in quotes
 a.yaml:2: journal.max_age: got 5, want a unit after the number: ms, s, m, h or d
-b.yaml:2: nonsense: unknown key, want device, data_dir, broker, journal, bridges or sensors
+b.yaml:2: nonsense: unknown key, want device, data_dir, broker, journal, bridges, sensors or outputs
 c.yaml:1: not YAML, here or in what starts here: did not find expected node content`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
@@ -218,6 +220,44 @@ sensors:
 	c, err = load(t, "broker: {listeners: []}")
 	if err != nil || len(c.Broker.Listeners) != 0 {
 		t.Errorf("got %+v, %v, want no listeners", c, err)
+	}
+}
+
+func TestOutputs(t *testing.T) {
+	c, err := load(t, `
+bridges: [{name: cloud, upstream: ["mqtt://broker.example"], out: [{filter: "#"}]}]
+outputs:
+  - {name: up, driver: gpio-output, line: 5, active_low: true, safe: off, interlock: [down], min_off: 3m, max_on: 1h}
+  - {name: down, driver: gpio-output, bus: simulated, line: 6, safe: 0}
+  - {name: fan, driver: pca9685, bus: i2c-1, channel: 3, safe: 0.25, lease: 1m, link: cloud, link_timeout: 5m}
+  - {name: flap, driver: servo, safe: 45, require_time: true, command_expiry: 10s}
+  - {name: lamp, driver: pwm, safe: true}
+`, `outputs: [{name: lamp, safe: on, frequency: 200}]`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []outputs.Config{
+		{Name: "up", Driver: "gpio-output", Interlock: []string{"down"}, MinOff: 3 * time.Minute, MaxOn: time.Hour,
+			Options: map[string]any{"line": int64(5), "active_low": true, "drive": "push-pull"}},
+		{Name: "down", Driver: "gpio-output", Bus: "simulated",
+			Options: map[string]any{"line": int64(6), "active_low": false, "drive": "push-pull"}},
+		{Name: "fan", Driver: "pca9685", Bus: "i2c-1", Safe: 0.25, Lease: time.Minute, Link: "cloud", LinkTimeout: 5 * time.Minute,
+			Options: map[string]any{"channel": int64(3), "frequency": 200.0, "active_low": false}},
+		{Name: "flap", Driver: "servo", Safe: 45, RequireTime: true, CommandExpiry: 10 * time.Second,
+			Options: map[string]any{"channel": int64(0), "angle": 180.0, "min_pulse": time.Millisecond, "max_pulse": 2 * time.Millisecond}},
+		{Name: "lamp", Driver: "pwm", Safe: 1,
+			Options: map[string]any{"channel": int64(0), "frequency": 200.0, "active_low": false}},
+	}
+	for i := range want {
+		if want[i].LinkTimeout == 0 {
+			want[i].LinkTimeout = 30 * time.Second
+		}
+		if want[i].CommandExpiry == 0 {
+			want[i].CommandExpiry = 30 * time.Second
+		}
+	}
+	if !reflect.DeepEqual(c.Outputs, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", c.Outputs, want)
 	}
 }
 

@@ -121,6 +121,7 @@ type loader struct {
 	rules     []placed // of broker.acl
 	bridges   []*element[Bridge]
 	sensors   []*element[sensors.Config]
+	outputs   []*element[output]
 }
 
 func (l *loader) errorf(f field, format string, args ...any) {

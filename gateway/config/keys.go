@@ -45,6 +45,8 @@ func newLoader(opts Options) *loader {
 			overlaid(l, "a list of bridges", "name", &l.bridges, unchanged, l.bridgeKeys)},
 		key{"sensors", "", "What is measured.",
 			overlaid(l, "a list of sensors", "name", &l.sensors, unchanged, sensorKeys)},
+		key{"outputs", "", "What commands move.",
+			overlaid(l, "a list of outputs", "name", &l.outputs, unchanged, l.outputKeys)},
 	)
 	l.defaults(l.root)
 	return l
@@ -150,6 +152,7 @@ func (l *loader) finish() {
 	l.finishBroker()
 	l.finishBridges()
 	l.finishSensors()
+	l.finishOutputs()
 }
 
 func (l *loader) finishBridges() {

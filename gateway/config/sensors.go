@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"gopkg.in/yaml.v3"
+
 	"holdfast/sensors"
+	"holdfast/sensors/bus"
 )
 
 // finishSensors checks every sensor against its driver: the common keys that depend on it, and all
@@ -33,51 +36,62 @@ func (l *loader) finishSensors() {
 			continue
 		}
 		d := l.opts.Drivers[i]
-		l.bus(e, d)
-		l.address(e, d)
+		dev := device{e.table, e.at, c.Bus, c.Address}
+		l.bus(dev, d)
+		l.address(dev, d)
 		c.Options = make(map[string]any)
-		l.options(e, d, c.Options)
+		mistakes := len(l.errs)
+		l.options(dev, d, c.Options)
+		if d.Check != nil && len(l.errs) == mistakes {
+			if err := d.Check(c); err != nil {
+				l.errorf(e.at, "%v", err)
+			}
+		}
 		l.config.Sensors = append(l.config.Sensors, c)
 	}
 }
 
-// buses says how a bus of each kind is named, beside "simulated" and "simulated-N". Kinds without a
-// pattern have one place only, and take no bus.
-var buses = map[sensors.BusKind]struct {
-	pattern *regexp.Regexp
-	want    string
-	must    bool
-}{
-	sensors.BusI2C: {regexp.MustCompile(`^i2c-\d{1,3}$`), "i2c-N such as i2c-1", true},
-	sensors.BusSPI: {regexp.MustCompile(`^spi-\d{1,3}\.\d{1,3}$`), "spi-BUS.CHIP such as spi-0.0", true},
-	sensors.BusW1:  {regexp.MustCompile(`^w1$`), "w1 or none", false},
+// device is a sensor or an output, as far as its driver decides about its keys.
+type device struct {
+	*table
+	at      field
+	bus     string
+	address uint16
 }
 
-var simulated = regexp.MustCompile(`^simulated(-\d{1,3})?$`)
-
-func (l *loader) bus(e *element[sensors.Config], d sensors.Driver) {
-	kind, known := buses[d.Bus]
-	if !known {
-		kind.want = "none"
-	}
+// bus checks the name of the bus against the kinds that the driver can use.
+func (l *loader) bus(e device, d sensors.Driver) {
 	at, given := e.given["bus"]
-	name := e.value.Bus
+	name := e.bus
+	var want []string
+	must, fits := false, false
+	for _, k := range d.Buses {
+		n := bus.NamesOf(k)
+		want = append(want, n.Want)
+		must = must || n.Must
+		fits = fits || n.Pattern.MatchString(name) || bus.IsSimulated(name) && (bus.KindOf(name) == k || bus.KindOf(name) == bus.None)
+	}
+	if len(want) == 0 {
+		want = []string{"none"}
+		fits = bus.IsSimulated(name) && bus.KindOf(name) == bus.None
+	}
 	switch {
-	case !given && kind.must:
-		l.errorf(e.at.key("bus"), "missing, %s wants %s, or simulated", d.Name, kind.want)
-	case name == "", simulated.MatchString(name), known && kind.pattern.MatchString(name):
-	default:
-		l.errorf(at, "got %s, %s wants %s, or simulated", at.shown(), d.Name, kind.want)
+	case !given && must:
+		l.errorf(e.at.key("bus"), "missing, %s wants %s, or simulated", d.Name, strings.Join(want, ", or "))
+	case name != "" && !fits:
+		l.errorf(at, "got %s, %s wants %s, or simulated", at.shown(), d.Name, strings.Join(want, ", or "))
 	}
 }
 
-func (l *loader) address(e *element[sensors.Config], d sensors.Driver) {
+func (l *loader) address(e device, d sensors.Driver) {
 	at, given := e.given["address"]
 	switch {
-	case !given || e.value.Address == 0:
-	case d.Bus != sensors.BusI2C:
+	case !given || e.address == 0:
+	case !d.Has(sensors.BusI2C):
 		l.errorf(at, "%s is not an I2C chip and has no address: remove it", d.Name)
-	case len(d.Addresses) > 0 && !slices.Contains(d.Addresses, e.value.Address):
+	case d.Kind(e.bus) != sensors.BusI2C:
+		l.errorf(at, "on %s a chip has no address: remove it", e.bus)
+	case len(d.Addresses) > 0 && !slices.Contains(d.Addresses, e.address):
 		var known []string
 		for _, a := range d.Addresses {
 			known = append(known, fmt.Sprintf("%#02x", a))
@@ -87,7 +101,7 @@ func (l *loader) address(e *element[sensors.Config], d sensors.Driver) {
 }
 
 // options decodes the keys that are the driver's own.
-func (l *loader) options(e *element[sensors.Config], d sensors.Driver, to map[string]any) {
+func (l *loader) options(e device, d sensors.Driver, to map[string]any) {
 	known := e.names()
 	for _, o := range d.Options {
 		known = append(known, o.Name)
@@ -97,9 +111,9 @@ func (l *loader) options(e *element[sensors.Config], d sensors.Driver, to map[st
 		f, given := e.rest[o.Name]
 		switch {
 		case given:
-			l.decode(f, option(o, to))
+			l.decode(f, l.option(o, to))
 		case o.Required:
-			l.errorf(e.at.key(o.Name), "missing, %s wants %s", d.Name, option(o, to).want)
+			l.errorf(e.at.key(o.Name), "missing, %s wants %s", d.Name, l.option(o, to).want)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.rest)) {
@@ -110,7 +124,7 @@ func (l *loader) options(e *element[sensors.Config], d sensors.Driver, to map[st
 }
 
 // option is the kind of value of one driver option.
-func option(o sensors.Option, to map[string]any) kind {
+func (l *loader) option(o sensors.Option, to map[string]any) kind {
 	low, high := o.Min, o.Max
 	if low == 0 && high == 0 {
 		low, high = math.Inf(-1), math.Inf(1)
@@ -124,6 +138,18 @@ func option(o sensors.Option, to map[string]any) kind {
 			k = choice(v, o.Allowed...)
 		}
 		return k.storing(func() { to[o.Name] = *v })
+	case sensors.OptionStrings:
+		v := new([]string)
+		k = replaced(l, "a list of texts", v, func(s *string) kind {
+			if len(o.Allowed) > 0 {
+				return choice(s, o.Allowed...)
+			}
+			return packed(s, "text")
+		})
+		return k.storing(func() { to[o.Name] = *v })
+	case sensors.OptionMap:
+		v := new(map[string]string)
+		return l.texts(v).storing(func() { to[o.Name] = *v })
 	case sensors.OptionBool:
 		v := new(bool)
 		return boolean(v).storing(func() { to[o.Name] = *v })
@@ -163,8 +189,34 @@ func float(to *float64, low, high float64) kind {
 	}}
 }
 
-// storing is k with a second step after a value that parses.
+// texts is a mapping of names to texts.
+func (l *loader) texts(to *map[string]string) kind {
+	const want = "a mapping of names to texts"
+	return kind{want: want, decode: func(f field) {
+		t := newTable()
+		t.rest = make(map[string]field)
+		if !l.is(f, yaml.MappingNode, want) || !l.mapping(f, t) {
+			return
+		}
+		*to = make(map[string]string)
+		for _, name := range slices.Sorted(maps.Keys(t.rest)) {
+			var v string
+			l.decode(t.rest[name], packed(&v, "text"))
+			(*to)[name] = v
+		}
+	}}
+}
+
+// storing is k with a second step after a value that parses. Lists and mappings report their mistakes
+// themselves, so that what is stored does not matter then.
 func (k kind) storing(store func()) kind {
+	if decode := k.decode; decode != nil {
+		k.decode = func(f field) {
+			decode(f)
+			store()
+		}
+		return k
+	}
 	parse := k.parse
 	k.parse = func(s string) error {
 		err := parse(s)

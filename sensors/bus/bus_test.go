@@ -11,6 +11,7 @@ import (
 
 	"periph.io/x/conn/v3/i2c"
 	"periph.io/x/conn/v3/physic"
+	"periph.io/x/conn/v3/spi"
 )
 
 // adapter is an I2C adapter that answers with an error.
@@ -21,13 +22,17 @@ type adapter struct {
 	txs    int
 }
 
-func (a *adapter) I2C(string) (i2c.BusCloser, error) { a.opened++; return a, nil }
-func (a *adapter) Line(string, int) (Line, error)    { return nil, errors.New("none") }
-func (a *adapter) Sysfs() fs.FS                      { return nil }
-func (a *adapter) Tx(uint16, []byte, []byte) error   { a.txs++; return a.err }
-func (a *adapter) SetSpeed(physic.Frequency) error   { return nil }
-func (a *adapter) String() string                    { return "adapter" }
-func (a *adapter) Close() error                      { a.closed++; return nil }
+func (a *adapter) I2C(string) (i2c.BusCloser, error)                 { a.opened++; return a, nil }
+func (a *adapter) SPI(string) (spi.PortCloser, error)                { return nil, errors.New("none") }
+func (a *adapter) UART(string, int) (Serial, error)                  { return nil, errors.New("none") }
+func (a *adapter) Input(LineOptions) (Line, error)                   { return nil, errors.New("none") }
+func (a *adapter) Output(LineOptions, bool) (Output, error)          { return nil, errors.New("none") }
+func (a *adapter) Edges(LineOptions, bool, func(Edge)) (Line, error) { return nil, errors.New("none") }
+func (a *adapter) Sysfs() fs.FS                                      { return nil }
+func (a *adapter) Tx(uint16, []byte, []byte) error                   { a.txs++; return a.err }
+func (a *adapter) SetSpeed(physic.Frequency) error                   { return nil }
+func (a *adapter) String() string                                    { return "adapter" }
+func (a *adapter) Close() error                                      { a.closed++; return nil }
 
 func TestErrorsKeepTheirMeaning(t *testing.T) {
 	for errno, want := range map[syscall.Errno]error{

@@ -39,6 +39,9 @@ var meanings = []struct {
 // classify adds its meaning to an error of the kernel. periph puts error numbers into text, so that
 // is looked at as well.
 func classify(err error) error {
+	if err == nil {
+		return nil
+	}
 	for _, m := range meanings {
 		if !errors.Is(err, m.errno) && !textOf(err, m.errno) {
 			continue

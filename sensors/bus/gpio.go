@@ -22,13 +22,14 @@ const (
 	BiasPullDown = "pull-down"
 )
 
-// LineOptions say how an input line is to be set up.
+// LineOptions say how a line is to be set up.
 type LineOptions struct {
 	Chip      string // label of the GPIO chip; empty means the Pi's header
 	Offset    int    // of the line in the chip: the BCM number
 	ActiveLow bool
 	Bias      string        // one of the Bias constants; empty means as it is
 	Debounce  time.Duration // how long a level has to stay; 0 means no wait
+	Drive     string        // of an output, one of the Drive constants; empty means push-pull
 }
 
 // headers are the labels of the chips that the 40-pin header of a Pi is wired to. Numbers of chips
@@ -37,40 +38,10 @@ var headers = []string{"pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835"}
 
 // Input opens a line as an input. It never drives it.
 func (s *Set) Input(name string, o LineOptions) (Line, error) {
-	if isSimulated(name) {
-		if s.simulator == nil {
-			return nil, errNoSimulator
-		}
-		return s.simulator.Line(name, o.Offset)
+	if sim, err := s.simulates(name); sim != nil || err != nil {
+		return simulatedLine(sim, err, o, func(sim LineSimulator) (Line, error) { return sim.Input(o) })
 	}
-	labels := headers
-	if o.Chip != "" {
-		labels = []string{o.Chip}
-	}
-	chip, err := findChip(labels)
-	if err != nil {
-		return nil, err
-	}
-	opts := []gpiocdev.LineReqOption{gpiocdev.AsInput, gpiocdev.WithConsumer("holdfast")}
-	if o.ActiveLow {
-		opts = append(opts, gpiocdev.AsActiveLow)
-	}
-	switch o.Bias {
-	case BiasNone:
-		opts = append(opts, gpiocdev.WithBiasDisabled)
-	case BiasPullUp:
-		opts = append(opts, gpiocdev.WithPullUp)
-	case BiasPullDown:
-		opts = append(opts, gpiocdev.WithPullDown)
-	}
-	if o.Debounce > 0 {
-		opts = append(opts, gpiocdev.WithDebounce(o.Debounce))
-	}
-	l, err := gpiocdev.RequestLine(chip, o.Offset, opts...)
-	if err != nil {
-		return nil, fmt.Errorf("%s, line %d: %w", chip, o.Offset, classify(err))
-	}
-	return l, nil
+	return requested(o, append(o.request(), gpiocdev.AsInput))
 }
 
 // findChip returns the name of the first chip that has one of the labels.

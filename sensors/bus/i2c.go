@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
 	"periph.io/x/conn/v3/i2c"
 	"periph.io/x/conn/v3/physic"
+	"periph.io/x/host/v3/sysfs"
 )
 
 // I2C is an open bus.
@@ -16,13 +21,81 @@ type I2C struct {
 	name string
 	bus  i2c.BusCloser
 	gone func()
-	mu   sync.Mutex // held during a transfer
+	told func(Transfer) // may be nil
+	lock chan struct{}  // full during a transfer: a channel, so that who waits for it can give up
+
+	pinsMu sync.Mutex
+	pins   map[uint16]Pins // by address
+
+	locks sync.Map // by address: *sync.Mutex
 }
 
-func (b *I2C) tx(addr uint16, w, r []byte) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// ChipLock is for users of one chip that change registers which they share.
+func (b *I2C) ChipLock(addr uint16) sync.Locker {
+	l, _ := b.locks.LoadOrStore(addr, new(sync.Mutex))
+	return l.(*sync.Mutex)
+}
+
+// I2C returns a bus by its name in the configuration: "i2c-1" is /dev/i2c-1.
+func (s *Set) I2C(name string) (*I2C, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b := s.buses[name]; b != nil {
+		return b, nil
+	}
+	raw, err := s.openI2C(name)
+	if err != nil {
+		return nil, err
+	}
+	b := &I2C{name: name, bus: raw, told: s.Trace, lock: make(chan struct{}, 1)}
+	b.gone = func() { s.forget(name, b) }
+	s.buses[name] = b
+	return b, nil
+}
+
+func (s *Set) openI2C(name string) (i2c.BusCloser, error) {
+	if sim, err := s.simulates(name); sim != nil || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		return sim.I2C(name)
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(name, "i2c-"))
+	if err != nil {
+		return nil, fmt.Errorf("bus: %q is no I2C bus", name)
+	}
+	device := fmt.Sprintf("/dev/i2c-%d", n)
+	if _, err := os.Stat(device); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: %s does not exist: enable I2C with raspi-config, or choose another bus", ErrAbsent, device)
+	}
+	b, err := sysfs.NewI2C(n)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", device, classify(err))
+	}
+	return b, nil
+}
+
+// forget has the bus opened anew for its next user: an adapter that was unplugged comes back as
+// another device.
+func (s *Set) forget(name string, b *I2C) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.buses[name] == b {
+		delete(s.buses, name)
+	}
+}
+
+func (b *I2C) tx(ctx context.Context, addr uint16, w, r []byte) error {
+	select {
+	case b.lock <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("%s is busy with another chip: %w", b.name, context.Cause(ctx))
+	}
 	err := b.bus.Tx(addr, w, r)
+	if b.told != nil {
+		b.told(Transfer{b.name, addr, w, r, err})
+	}
+	<-b.lock
 	if err == nil {
 		return nil
 	}
@@ -33,48 +106,21 @@ func (b *I2C) tx(addr uint16, w, r []byte) error {
 	return fmt.Errorf("%s, address %#02x: %w", b.name, addr, classify(err))
 }
 
-// Conn is one sensor's connection to a bus, in the shape that periph's drivers want. It is for one
-// goroutine at a time.
+// Conn is one sensor's connection to an I2C bus, in the shape that periph's drivers want.
 type Conn struct {
+	link
 	bus *I2C
-	ctx context.Context
-	err error // of the last transfer since Begin
 }
 
 var _ i2c.Bus = (*Conn)(nil)
 
 // Conn returns a connection whose transfers fail until Begin.
-func (b *I2C) Conn() *Conn { return &Conn{bus: b, ctx: ended} }
-
-var ended = func() context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	return ctx
-}()
-
-// Begin allows transfers until ctx ends: a driver that waits for a chip without a limit of its own
-// ends with it.
-func (c *Conn) Begin(ctx context.Context) { c.ctx, c.err = ctx, nil }
+func (b *I2C) Conn() *Conn { return &Conn{newLink(b.name), b} }
 
 // Tx writes w to the chip and reads r from it, in one transfer.
 func (c *Conn) Tx(addr uint16, w, r []byte) error {
-	err := context.Cause(c.ctx)
-	if err == nil {
-		err = c.bus.tx(addr, w, r)
-	}
-	c.err = err
-	return err
-}
-
-// Cause is a driver's error, or instead of it the error of the transfer that made the driver give up.
-func (c *Conn) Cause(err error) error {
-	if err != nil && c.err != nil {
-		return c.err
-	}
-	return err
+	return c.do(func(ctx context.Context) error { return c.bus.tx(ctx, addr, w, r) })
 }
 
 // SetSpeed is refused: the speed of a bus is the device tree's, and its other chips' business.
 func (c *Conn) SetSpeed(physic.Frequency) error { return errors.New("bus: the speed is fixed") }
-
-func (c *Conn) String() string { return c.bus.name }

@@ -3,16 +3,40 @@ package simulated
 import (
 	"sort"
 	"time"
+
+	"holdfast/sensors/bus"
 )
 
-// bme280 is a Bosch BME280 (data sheet BST-BME280-DS002, section 5.3: memory map).
+// bme280Model is a Bosch BME280 (data sheet BST-BME280-DS002, section 5.3: memory map).
+func bme280Model() *Model {
+	return &Model{
+		Name: "bme280", Buses: []bus.Kind{bus.I2CKind, bus.SPIKind}, Addresses: []uint16{0x76, 0x77},
+		Inputs: []Input{
+			{Name: "temperature", Unit: "°C", Min: -40, Max: 85, Step: 0.01, Curve: airTemperature},
+			{Name: "humidity", Unit: "%", Min: 0, Max: 100, Step: 0.05, Curve: airHumidity},
+			{Name: "pressure", Unit: "hPa", Min: 300, Max: 1100, Step: 0.05, Curve: airPressure},
+		},
+		Faults: StuckBusy | WrongID,
+		New:    func(c *Chip) Registers { return &bme280{chip: c} },
+	}
+}
+
+// bmp280Model is a Bosch BMP280 (data sheet BST-BMP280-DS001): a BME280 without humidity.
+func bmp280Model() *Model {
+	m := bme280Model()
+	m.Name = "bmp280"
+	m.Inputs = []Input{m.Inputs[0], m.Inputs[2]}
+	m.New = func(c *Chip) Registers { return &bme280{chip: c, dry: true} }
+	return m
+}
+
 type bme280 struct {
-	air     func() climate
+	chip    *Chip
+	dry     bool // a BMP280
 	regs    [256]byte
 	pointer byte
 	ready   time.Time // end of the measurement that runs
 	running bool
-	stuck   bool
 }
 
 const (
@@ -35,12 +59,6 @@ var (
 	trimH = [6]int32{75, 362, 0, 315, 50, 30}
 )
 
-func newBME280(air func() climate) *bme280 {
-	m := &bme280{air: air}
-	m.reset()
-	return m
-}
-
 func (m *bme280) reset() {
 	m.regs = [256]byte{regID: 0x60}
 	put16 := func(at int, v int64) { m.regs[at], m.regs[at+1] = byte(v), byte(v>>8) }
@@ -59,6 +77,11 @@ func (m *bme280) reset() {
 	m.regs[0xE7] = byte(trimH[5])
 	copy(m.regs[regData:], []byte{0x80, 0, 0, 0x80, 0, 0, 0x80, 0}) // nothing measured
 	m.running = false
+	if m.dry {
+		m.regs[regID] = 0x58
+		clear(m.regs[regCalibHum : regCalibHum+7])
+		clear(m.regs[regData+6:])
+	}
 }
 
 // write takes a register address, or pairs of a register and its value (section 6.2.1).
@@ -68,7 +91,7 @@ func (m *bme280) write(b []byte) error {
 		return nil
 	}
 	if len(b)%2 != 0 {
-		return errRefused
+		return refused
 	}
 	for i := 0; i < len(b); i += 2 {
 		m.set(b[i], b[i+1])
@@ -83,12 +106,14 @@ func (m *bme280) set(reg, v byte) {
 			m.reset()
 		}
 	case regCtrlHum, regConfig:
-		m.regs[reg] = v
+		if reg != regCtrlHum || !m.dry {
+			m.regs[reg] = v
+		}
 	case regCtrlMeas:
 		m.regs[reg] = v
 		if mode := v & 3; mode == 1 || mode == 2 { // forced: one measurement, then sleep
 			m.running = true
-			m.ready = time.Now().Add(m.duration())
+			m.ready = m.chip.takes(m.duration())
 		}
 	}
 }
@@ -113,8 +138,8 @@ func (m *bme280) duration() time.Duration {
 }
 
 // read returns registers from the pointer on (section 6.2.2).
-func (m *bme280) read(b []byte) {
-	if m.running && !m.stuck && !time.Now().Before(m.ready) {
+func (m *bme280) read(b []byte) error {
+	if m.running && m.chip.done(m.ready) {
 		m.measure()
 	}
 	m.regs[regStatus] = 0
@@ -122,7 +147,24 @@ func (m *bme280) read(b []byte) {
 		m.regs[regStatus] = 1 << 3 // measuring
 	}
 	for i := range b {
-		b[i] = m.regs[byte(int(m.pointer)+i)]
+		reg := byte(int(m.pointer) + i)
+		if b[i] = m.regs[reg]; reg == regID {
+			b[i] = m.chip.id(b[i])
+		}
+	}
+	return nil
+}
+
+// transfer is SPI (section 6.3): the first bit of a register's address tells reading from writing, and
+// stands for the one that all addresses have.
+func (m *bme280) transfer(w, r []byte) {
+	if w[0]&0x80 != 0 {
+		m.pointer = w[0]
+		m.read(r[1:])
+		return
+	}
+	for i := 0; i+1 < len(w); i += 2 {
+		m.set(w[i]|0x80, w[i+1])
 	}
 }
 
@@ -130,15 +172,18 @@ func (m *bme280) read(b []byte) {
 func (m *bme280) measure() {
 	m.running = false
 	m.regs[regCtrlMeas] &^= 3
-	a := m.air()
+	temperature, humidity, pressure := m.chip.value("temperature"), 0.0, 100*m.chip.value("pressure")
+	if !m.dry {
+		humidity = m.chip.value("humidity")
+	}
 	// Each compensation grows, or falls, with the raw value, so that the value can be searched for.
 	t := int32(sort.Search(1<<20, func(raw int) bool {
 		deg, _ := compensateT(int32(raw))
-		return float64(deg) >= a.temperature*100
+		return float64(deg) >= temperature*100
 	}))
 	_, fine := compensateT(t)
-	p := sort.Search(1<<20, func(raw int) bool { return float64(compensateP(int64(raw), fine))/256 <= a.pressure })
-	h := sort.Search(1<<16, func(raw int) bool { return float64(compensateH(int32(raw), fine))/1024 >= a.humidity })
+	p := sort.Search(1<<20, func(raw int) bool { return float64(compensateP(int64(raw), fine))/256 <= pressure })
+	h := sort.Search(1<<16, func(raw int) bool { return float64(compensateH(int32(raw), fine))/1024 >= humidity })
 	put20 := func(at int, v int) {
 		m.regs[at], m.regs[at+1], m.regs[at+2] = byte(v>>12), byte(v>>4), byte(v<<4)
 	}
@@ -153,7 +198,9 @@ func (m *bme280) measure() {
 	}
 	put20(regData, p)
 	put20(regData+3, int(t))
-	m.regs[regData+6], m.regs[regData+7] = byte(h>>8), byte(h)
+	if !m.dry {
+		m.regs[regData+6], m.regs[regData+7] = byte(h>>8), byte(h)
+	}
 }
 
 // The compensation formulas of the data sheet, section 4.2.3.

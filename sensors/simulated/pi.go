@@ -3,20 +3,21 @@
 // for /sys.
 //
 // It promises that what a driver reads follows a smooth day curve that only the seed and the time
-// decide, and that every fault that can be set is one that real hardware has shown. It does not
-// simulate electricity, clock stretching or noise.
+// decide, or what a test has set, and that every fault that can be set is one that real hardware has
+// shown. It does not simulate electricity, clock stretching or noise.
 package simulated
 
 import (
 	"fmt"
-	"io/fs"
-	"math"
+	"maps"
+	"slices"
 	"sync"
-	"testing/fstest"
 	"time"
 
 	"periph.io/x/conn/v3/i2c"
+	"periph.io/x/conn/v3/spi"
 
+	"holdfast/sensors"
 	"holdfast/sensors/bus"
 )
 
@@ -28,124 +29,137 @@ type Options struct {
 // Pi is one simulated machine. All methods are safe for concurrent use.
 type Pi struct {
 	seed uint64
+	sys  *Sysfs
 
-	mu    sync.Mutex
-	buses map[string]*Bus
-	lines map[int]*Line
+	mu     sync.Mutex
+	chips  map[place]*Chip
+	lines  map[string]*Line
+	record func(Event) // of changes of lines; nil for none
+}
+
+// place is where a chip is connected.
+type place struct {
+	bus  string
+	addr uint16 // on I2C
 }
 
 var _ bus.Simulator = (*Pi)(nil)
 
-// New returns a Pi. Every I2C bus of it has a BME280 at 0x76 and an ADS1115 at 0x48.
-func New(o Options) *Pi { return &Pi{seed: o.Seed, buses: map[string]*Bus{}, lines: map[int]*Line{}} }
+// New returns a Pi with nothing connected but what its /sys has. See Place and Populate.
+func New(o Options) *Pi {
+	return &Pi{seed: o.Seed, sys: newSysfs(o.Seed), chips: map[place]*Chip{}, lines: map[string]*Line{}}
+}
 
-// Bus returns the bus of that name, "simulated" or "simulated-N", for faults to be set.
-func (p *Pi) Bus(name string) *Bus {
+// Place connects a chip of a model to a bus, at an address on I2C, and returns it. It is an error if
+// something else is there.
+func (p *Pi) Place(model, busName string, addr uint16) (*Chip, error) {
+	m := FindModel(model)
+	if m == nil {
+		return nil, fmt.Errorf("simulated: no model of %s", model)
+	}
+	if len(m.Lines) > 0 {
+		return nil, fmt.Errorf("simulated: %s is on GPIO lines: use Wire", model)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := p.buses[name]
-	if b == nil {
-		b = &Bus{name: name, chips: map[uint16]*Chip{}}
-		// Every bus is a little different, so that a mixed-up reading is seen.
-		seed := p.seed*31 + uint64(len(p.buses))
-		b.chips[0x76] = &Chip{model: newBME280(func() climate { return weather(seed, time.Now()) })}
-		b.chips[0x48] = &Chip{model: newADS1115(func() [4]float64 { return voltages(seed, time.Now()) })}
-		p.buses[name] = b
+	at := place{busName, addr}
+	if there := p.chips[at]; there != nil {
+		return nil, fmt.Errorf("simulated: %s, address %#02x: there is a %s already", busName, addr, there.Model.Name)
 	}
-	return b
+	// Every chip is a little different, so that a mixed-up reading is seen.
+	c := newChip(m, p.seed*31+uint64(len(p.chips)))
+	p.chips[at] = c
+	return c, nil
+}
+
+// Wire connects a chip of a model to GPIO lines, by the names of the driver's options.
+func (p *Pi) Wire(model string, lines map[string]int) (*Chip, error) {
+	m := FindModel(model)
+	if m == nil || len(m.Lines) == 0 {
+		return nil, fmt.Errorf("simulated: no model of %s on GPIO lines", model)
+	}
+	at := place{bus: wires(lines)}
+	attached := map[string]*Line{}
+	for name, offset := range lines {
+		attached[name] = p.GPIO(offset)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.chips[at] != nil {
+		return nil, fmt.Errorf("simulated: there is a chip on %s already", at.bus)
+	}
+	c := newChip(m, p.seed*31+uint64(len(p.chips)))
+	c.regs.(lineChip).attach(attached)
+	p.chips[at] = c
+	return c, nil
+}
+
+func wires(lines map[string]int) string {
+	return fmt.Sprint("gpio ", slices.Sorted(maps.Values(lines)))
+}
+
+// Populate connects what sensors are configured for, where nothing is connected yet: the driver's chip
+// at its bus and address. Drivers of the kernel find their files in /sys.
+func (p *Pi) Populate(drivers []sensors.Driver, configs ...sensors.Config) error {
+	for _, c := range configs {
+		i := slices.IndexFunc(drivers, func(d sensors.Driver) bool { return d.Name == c.Driver })
+		if i < 0 {
+			return fmt.Errorf("simulated: no driver %s", c.Driver)
+		}
+		if err := p.populate(&drivers[i], c); err != nil {
+			return fmt.Errorf("sensor %s: %w", c.Name, err)
+		}
+	}
+	return nil
+}
+
+func (p *Pi) populate(d *sensors.Driver, c sensors.Config) error {
+	m := FindModel(d.Name)
+	if m == nil {
+		return nil // nothing is between the driver and the kernel
+	}
+	if len(m.Lines) > 0 {
+		lines := map[string]int{}
+		for _, name := range m.Lines {
+			n, _ := c.Options[name].(int64)
+			lines[name] = int(n)
+		}
+		if p.Chip(wires(lines), 0) != nil {
+			return nil
+		}
+		_, err := p.Wire(d.Name, lines)
+		return err
+	}
+	addr := uint16(0)
+	if d.Kind(c.Bus) == sensors.BusI2C {
+		if addr = c.Address; addr == 0 {
+			addr = d.Addresses[0]
+		}
+	}
+	if p.Chip(c.Bus, addr) != nil {
+		return nil // another sensor of the same chip, or what a test has put there
+	}
+	_, err := p.Place(d.Name, c.Bus, addr)
+	return err
+}
+
+// Chip returns the chip at an address of a bus, nil if there is none. The address is 0 but on I2C.
+func (p *Pi) Chip(busName string, addr uint16) *Chip {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.chips[place{busName, addr}]
 }
 
 // I2C opens a bus.
-func (p *Pi) I2C(name string) (i2c.BusCloser, error) { return p.Bus(name), nil }
+func (p *Pi) I2C(name string) (i2c.BusCloser, error) { return &i2cBus{pi: p, name: name}, nil }
 
-// Line opens a GPIO line. All buses share them.
-func (p *Pi) Line(_ string, offset int) (bus.Line, error) { return p.GPIO(offset), nil }
+// SPI opens a port.
+func (p *Pi) SPI(name string) (spi.PortCloser, error) { return &spiPort{pi: p, name: name}, nil }
 
-// GPIO returns a line, for its level to be set.
-func (p *Pi) GPIO(offset int) *Line {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	l := p.lines[offset]
-	if l == nil {
-		l = &Line{}
-		p.lines[offset] = l
+// UART opens a serial port. What was sent before is not received.
+func (p *Pi) UART(name string, baud int) (bus.Serial, error) {
+	if baud <= 0 {
+		return nil, fmt.Errorf("simulated: no serial speed of %d baud", baud)
 	}
-	return l
-}
-
-// Line is a GPIO line that a test or a demonstration sets.
-type Line struct {
-	mu    sync.Mutex
-	value int
-}
-
-// Set makes the line active or not.
-func (l *Line) Set(active bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.value = 0
-	if active {
-		l.value = 1
-	}
-}
-
-// Value is 1 if the line is active.
-func (l *Line) Value() (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.value, nil
-}
-
-// Close does nothing: the line can be opened again.
-func (l *Line) Close() error { return nil }
-
-// Sysfs returns /sys: a DS18B20 on the 1-Wire bus (Documentation/w1/slaves/w1_therm.rst) and the
-// processor's thermal zone (Documentation/driver-api/thermal/sysfs-api.rst). The files tell the time
-// at which they are opened.
-func (p *Pi) Sysfs() fs.FS { return sysfs{p.seed} }
-
-type sysfs struct{ seed uint64 }
-
-func (s sysfs) Open(name string) (fs.File, error) {
-	now := time.Now()
-	soil := weather(s.seed+7, now).temperature - 4
-	file := func(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text + "\n"), Mode: 0o444} }
-	return fstest.MapFS{
-		"bus/w1/devices/28-0316a2795bff/name":        file("28-0316a2795bff"),
-		"bus/w1/devices/28-0316a2795bff/temperature": file(fmt.Sprint(int(soil * 1000))),
-		"class/thermal/thermal_zone0/type":           file("cpu-thermal"),
-		"class/thermal/thermal_zone0/temp":           file(fmt.Sprint(int(1000 * (45 + 3*wave(s.seed, now, time.Hour))))),
-	}.Open(name)
-}
-
-// climate is what a BME280 measures.
-type climate struct {
-	temperature float64 // °C
-	humidity    float64 // %
-	pressure    float64 // Pa
-}
-
-// weather is a greenhouse's: warmest in the afternoon, humidity against it, pressure over days.
-func weather(seed uint64, t time.Time) climate {
-	day := wave(seed, t, 24*time.Hour)
-	gust := wave(seed+1, t, 7*time.Minute)
-	return climate{
-		temperature: 21 + 6*day + 0.3*gust,
-		humidity:    62 - 15*day + 1.5*gust,
-		pressure:    101_325 + 900*wave(seed+2, t, 61*time.Hour),
-	}
-}
-
-// voltages are the four inputs of an ADS1115, in V.
-func voltages(seed uint64, t time.Time) (v [4]float64) {
-	for i := range v {
-		v[i] = 1 + 0.4*float64(i) + 0.25*wave(seed+uint64(i), t, 3*time.Hour)
-	}
-	return v
-}
-
-// wave swings between -1 and 1, a little irregular, once in a period.
-func wave(seed uint64, t time.Time, period time.Duration) float64 {
-	phase := 2 * math.Pi * (float64(t.UnixNano()%int64(100*period))/float64(period) + float64(seed%97)/97)
-	return 0.85*math.Sin(phase) + 0.15*math.Sin(3*phase+1)
+	return &serial{pi: p, name: name, byteTime: 10 * time.Second / time.Duration(baud), upTo: time.Now(), answered: make(chan struct{}, 1)}, nil
 }

@@ -1,0 +1,131 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/broker"
+	"holdfast/sensors/outputs"
+)
+
+// maxCommand is the longest payload of a command, in bytes.
+const maxCommand = 4 << 10
+
+// commandPayload is the JSON form of a command. Everything but value may be left out.
+type commandPayload struct {
+	Value   json.RawMessage `json:"value"`   // true, false, a number, or one of them as text
+	ID      string          `json:"id"`      // at most once: a second command with it is refused
+	Time    *time.Time      `json:"time"`    // when it was sent
+	Expires *time.Time      `json:"expires"` // when it is not to be carried out any more
+	Lease   string          `json:"lease"`   // a duration such as "60s"
+	By      string          `json:"by"`      // who sends it; appears in the state
+}
+
+// maxName is the longest id or by of a command, in bytes.
+const maxName = 128
+
+// judge says what a command's age means for it.
+type judge struct {
+	now      time.Time
+	clockSet bool          // whether now can be trusted (adjtimex(2))
+	age      time.Duration // how long it has been with us
+	ageKnown bool
+}
+
+// parseCommand reads a command for an output. text is the value as the sender wrote it. The error is
+// the reason for which it is refused.
+func parseCommand(m *broker.Message, c *outputs.Config, j judge) (cmd outputs.Command, text string, err error) {
+	var p commandPayload
+	if len(m.Payload) > maxCommand {
+		return cmd, "", fmt.Errorf("%d bytes, want at most %d", len(m.Payload), maxCommand)
+	}
+	text = strings.TrimSpace(string(m.Payload))
+	if strings.HasPrefix(text, "{") {
+		if text, err = p.decode(m.Payload); err != nil {
+			return outputs.Command{ID: p.ID}, "", err
+		}
+	}
+	cmd = outputs.Command{ID: p.ID, Why: p.By}
+	if p.Lease != "" {
+		cmd.Lease, err = time.ParseDuration(p.Lease)
+		if err != nil || cmd.Lease <= 0 {
+			return cmd, "", fmt.Errorf(`lease: got %.40q, want a duration such as "60s"`, p.Lease)
+		}
+	}
+	return cmd, text, j.check(m, c, &p)
+}
+
+func (p *commandPayload) decode(payload []byte) (text string, err error) {
+	d := json.NewDecoder(bytes.NewReader(payload))
+	d.DisallowUnknownFields()
+	if err := d.Decode(p); err != nil {
+		return "", fmt.Errorf("JSON: %s: want value, id, time, expires, lease and by", strings.TrimPrefix(err.Error(), "json: "))
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return "", errors.New("JSON: something follows the object")
+	}
+	for _, name := range []struct{ key, text string }{{"id", p.ID}, {"by", p.By}} {
+		if len(name.text) > maxName {
+			p.ID = ""
+			return "", fmt.Errorf("%s: %d bytes, want at most %d", name.key, len(name.text), maxName)
+		}
+	}
+	if len(p.Value) == 0 || string(p.Value) == "null" {
+		return "", errors.New("value: missing")
+	}
+	if json.Unmarshal(p.Value, &text) != nil {
+		text = string(p.Value)
+	}
+	return text, nil
+}
+
+// check refuses what is too old, and what may be.
+func (j judge) check(m *broker.Message, c *outputs.Config, p *commandPayload) error {
+	switch {
+	case m.Retain:
+		return errors.New("retained: it would be carried out again at every start: publish commands without retain")
+	case !j.ageKnown:
+		return errors.New("too old, perhaps: it came before the gateway's last start, and the clock was not set then or is not now")
+	case j.age > c.CommandExpiry:
+		return fmt.Errorf("too old: it came %v ago, want at most %v (command_expiry)", j.age.Round(time.Second), c.CommandExpiry)
+	case m.Expires && j.age >= time.Duration(m.Expiry)*time.Second:
+		return fmt.Errorf("too old: its message expiry interval of %d s is over", m.Expiry)
+	case c.RequireTime && p.Time == nil && p.Expires == nil && !m.Expires:
+		return errors.New("it does not say how old it is, want time, expires or a message expiry interval (require_time)")
+	case (p.Time != nil || p.Expires != nil) && !j.clockSet:
+		return errors.New("the gateway's clock is not set, so the age of a command with time or expires is not known")
+	}
+	if p.Time != nil {
+		switch age := j.now.Sub(*p.Time); {
+		case age > c.CommandExpiry:
+			return fmt.Errorf("too old: sent %v ago, want at most %v (command_expiry)", age.Round(time.Second), c.CommandExpiry)
+		case age < -c.CommandExpiry:
+			return fmt.Errorf("sent %v from now: the sender's clock or the gateway's is wrong", -age.Round(time.Second))
+		}
+	}
+	if p.Expires != nil && !j.now.Before(*p.Expires) {
+		return fmt.Errorf("too old: expired %v ago", j.now.Sub(*p.Expires).Round(time.Second))
+	}
+	return nil
+}
+
+// clockSet says whether the kernel's clock is synchronised (adjtimex(2)).
+func clockSet() bool {
+	var tx unix.Timex
+	state, err := unix.Adjtimex(&tx)
+	return err == nil && state != unix.TIME_ERROR && tx.Status&unix.STA_UNSYNC == 0
+}
+
+// sinceBoot is the clock of journal.Time.Boot.
+func sinceBoot() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail on any kernel since 2.6.39
+	return time.Duration(ts.Nano())
+}

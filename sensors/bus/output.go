@@ -1,0 +1,123 @@
+package bus
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/warthog618/go-gpiocdev"
+)
+
+// Output is an open GPIO line that is driven.
+type Output interface {
+	Line
+	SetValue(active int) error
+}
+
+// Drives of an output line.
+const (
+	DrivePushPull   = "push-pull"
+	DriveOpenDrain  = "open-drain"
+	DriveOpenSource = "open-source"
+)
+
+// Edge is a change of an input line from inactive to active, or back.
+type Edge struct {
+	Rising bool          // became active
+	Time   time.Duration // of the kernel's monotonic clock
+	Seq    uint32        // of the edges of this line since it was opened, from 1; what is missing was lost
+}
+
+// edgeBuffer is how many edges the kernel keeps for a reader that is late: 0.1 s at 10 kHz.
+const edgeBuffer = 1024
+
+// Output opens a line as an output that is at once active or not: the level is given to the kernel
+// with the request, so that the other one never appears.
+func (s *Set) Output(name string, o LineOptions, active bool) (Output, error) {
+	value := 0
+	if active {
+		value = 1
+	}
+	if sim, err := s.simulates(name); sim != nil || err != nil {
+		return simulatedLine(sim, err, o, func(sim LineSimulator) (Output, error) { return sim.Output(o, active) })
+	}
+	opts := append(o.request(), gpiocdev.AsOutput(value))
+	switch o.Drive {
+	case DriveOpenDrain:
+		opts = append(opts, gpiocdev.AsOpenDrain)
+	case DriveOpenSource:
+		opts = append(opts, gpiocdev.AsOpenSource)
+	}
+	return requested(o, opts)
+}
+
+// Edges opens a line as an input and calls edge for every change to active, and to inactive if both.
+// Calls come from one goroutine, in order; edge must not block, nor close the line.
+func (s *Set) Edges(name string, o LineOptions, both bool, edge func(Edge)) (Line, error) {
+	if sim, err := s.simulates(name); sim != nil || err != nil {
+		return simulatedLine(sim, err, o, func(sim LineSimulator) (Line, error) { return sim.Edges(o, both, edge) })
+	}
+	opts := append(o.request(), gpiocdev.AsInput, gpiocdev.WithEventBufferSize(edgeBuffer),
+		gpiocdev.WithEventHandler(func(e gpiocdev.LineEvent) {
+			edge(Edge{Rising: e.Type == gpiocdev.LineEventRisingEdge, Time: e.Timestamp, Seq: e.LineSeqno})
+		}))
+	if both {
+		opts = append(opts, gpiocdev.WithBothEdges)
+	} else {
+		opts = append(opts, gpiocdev.WithRisingEdge)
+	}
+	return requested(o, opts)
+}
+
+// LineSimulator is the part of a Simulator that has GPIO lines.
+type LineSimulator interface {
+	Input(o LineOptions) (Line, error)
+	Output(o LineOptions, active bool) (Output, error)
+	Edges(o LineOptions, both bool, edge func(Edge)) (Line, error)
+}
+
+func simulatedLine[L Line](sim LineSimulator, err error, o LineOptions, open func(LineSimulator) (L, error)) (l L, _ error) {
+	if err != nil {
+		return l, err
+	}
+	if l, err = open(sim); err != nil {
+		return l, fmt.Errorf("simulated, line %d: %w", o.Offset, classify(err))
+	}
+	return l, nil
+}
+
+// request is what a request says of every line.
+func (o LineOptions) request() []gpiocdev.LineReqOption {
+	opts := []gpiocdev.LineReqOption{gpiocdev.WithConsumer("holdfast")}
+	if o.ActiveLow {
+		opts = append(opts, gpiocdev.AsActiveLow)
+	}
+	switch o.Bias {
+	case BiasNone:
+		opts = append(opts, gpiocdev.WithBiasDisabled)
+	case BiasPullUp:
+		opts = append(opts, gpiocdev.WithPullUp)
+	case BiasPullDown:
+		opts = append(opts, gpiocdev.WithPullDown)
+	}
+	if o.Debounce > 0 {
+		opts = append(opts, gpiocdev.WithDebounce(o.Debounce))
+	}
+	return opts
+}
+
+// requested asks the kernel for a line.
+func requested(o LineOptions, opts []gpiocdev.LineReqOption) (Output, error) {
+	labels := headers
+	if o.Chip != "" {
+		labels = []string{o.Chip}
+	}
+	chip, err := findChip(labels)
+	if err != nil {
+		return nil, err
+	}
+	l, err := gpiocdev.RequestLine(chip, o.Offset, opts...)
+	if err != nil {
+		return nil, fmt.Errorf("%s, line %d: %w", chip, o.Offset, classify(err))
+	}
+	return l, nil
+}

@@ -1,0 +1,217 @@
+// Package outputs moves what commands move: relays, valves, dimmers, servos.
+//
+// It promises: an output is at its declared safe value from the first moment at which this process
+// has it, and after every stop, error, ended lease and lost link; it makes no other move that no
+// command asked for; two that are interlocked are never on together, nor while one of them is not
+// known to be off; every command is answered, with a reason if it was not carried out; an output that
+// hangs or is unplugged delays no other one, and comes back by itself, at its safe value.
+//
+// It does not know where commands come from or how old they are, and it cannot move anything after
+// SIGKILL or a power cut: until the next start, what a pin does then is the hardware's business (a
+// pull resistor at the relay's input is the remedy).
+package outputs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"holdfast/sensors"
+	"holdfast/sensors/bus"
+)
+
+// Cause says what brought an output to its value.
+type Cause string
+
+// The causes.
+const (
+	ByStart   Cause = "start"   // the safe value, as the output was opened
+	ByCommand Cause = "command" // a command's value
+	ByLease   Cause = "lease"   // the safe value: nobody renewed the command
+	ByMaxOn   Cause = "max_on"  // the safe value: on for long enough
+	ByLink    Cause = "link"    // the safe value: the link was lost
+	ByFault   Cause = "fault"   // the safe value, or none that is known, after an error
+	ByStop    Cause = "stop"    // the safe value, as the process ends
+)
+
+// State tells where an output is. One is sent when the value, its cause or what waits changes.
+type State struct {
+	Output string
+	Value  float64
+	Known  bool      // whether the hardware was set to Value; if not, it may be anywhere
+	Since  time.Time // when Value was set
+	By     Cause
+	Why    string // a command's sender, as it calls itself, or what happened
+	ID     string // of the command, if By is ByCommand
+	// Waiting is set while a command waits for min_on or min_off.
+	Waiting    bool
+	WaitingFor float64
+	WaitingAt  time.Time
+}
+
+// Outcome is what became of a command.
+type Outcome string
+
+// The outcomes. Waiting is followed by one of the others.
+const (
+	Done    Outcome = "done"
+	Waiting Outcome = "waiting"
+	Refused Outcome = "refused"
+)
+
+// Result answers a command.
+type Result struct {
+	Outcome Outcome
+	Reason  string    // if refused or waiting
+	Until   time.Time // end of the lease, if there is one; if waiting, when it will be carried out
+}
+
+// Command asks for a value.
+type Command struct {
+	Value float64
+	ID    string        // as the sender calls it; may be empty
+	Why   string        // who sends it, or why; may be empty
+	Lease time.Duration // shorter than the configuration's; 0 means the configuration's
+}
+
+// Options are what a Controller works with. State and Status are called from several goroutines, in
+// order for each output, and only while Run runs.
+type Options struct {
+	Buses   *bus.Set
+	Drivers []Driver // nil means Drivers()
+	State   func(State)
+	Status  func(sensors.Status)
+	Log     *slog.Logger // nil discards
+}
+
+// Controller has all outputs. Methods are safe for concurrent use.
+type Controller struct {
+	opts    Options
+	outputs map[string]*output
+
+	mu      sync.Mutex
+	maybeOn map[string]bool     // outputs that are on, or not known to be off
+	locks   map[string][]string // by output: those that must be off while it is on
+}
+
+// New prepares outputs, which have been checked against the drivers; one of an unknown driver is a
+// mistake of the caller and panics.
+func New(configs []Config, opts Options) *Controller {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Drivers == nil {
+		opts.Drivers = Drivers()
+	}
+	c := &Controller{opts: opts, outputs: map[string]*output{}, maybeOn: map[string]bool{}, locks: map[string][]string{}}
+	for _, config := range configs {
+		i := slices.IndexFunc(opts.Drivers, func(d Driver) bool { return d.Name == config.Driver })
+		if i < 0 {
+			panic("outputs: no driver " + config.Driver)
+		}
+		d := &opts.Drivers[i]
+		if config.Address == 0 && len(d.Addresses) > 0 {
+			config.Address = d.Addresses[0]
+		}
+		if config.Timeout == 0 {
+			config.Timeout = d.Timeout
+		}
+		c.outputs[config.Name] = newOutput(config, d, c)
+		c.maybeOn[config.Name] = true
+		for _, other := range config.Interlock {
+			c.locks[config.Name] = append(c.locks[config.Name], other)
+			c.locks[other] = append(c.locks[other], config.Name)
+		}
+	}
+	return c
+}
+
+// Secure brings every output to its safe value, all at the same time, and returns when all are there
+// or have failed. It is for the first moment of a process; Run goes on from there, and tries again
+// what has failed.
+func (c *Controller) Secure() {
+	var work sync.WaitGroup
+	for _, o := range c.outputs {
+		work.Go(func() { o.open(ByStart, "") })
+	}
+	work.Wait()
+}
+
+// Run takes commands until ctx ends, and leaves every output at its safe value. It runs once.
+func (c *Controller) Run(ctx context.Context) error {
+	var work sync.WaitGroup
+	for _, o := range c.outputs {
+		work.Go(func() { o.run(ctx) })
+	}
+	work.Wait()
+	return nil
+}
+
+// Close lets go of the hardware if Run was never called. It moves nothing.
+func (c *Controller) Close() error {
+	for _, o := range c.outputs {
+		if o.device != nil {
+			o.close(o.device)
+			o.device = nil
+		}
+	}
+	return nil
+}
+
+// Parse reads a value for an output, which may be missing.
+func (c *Controller) Parse(name, text string) (float64, error) {
+	o := c.outputs[name]
+	if o == nil {
+		return 0, errNoOutput
+	}
+	v, err := o.driver.Parse(o.Options, text)
+	if err != nil {
+		return 0, fmt.Errorf("value: %w", err)
+	}
+	return v, nil
+}
+
+var errNoOutput = errors.New("there is no output of this name")
+
+// Command hands a command to an output. answer is called once, or twice if the command has to wait;
+// from another goroutine, and it must not block.
+func (c *Controller) Command(name string, cmd Command, answer func(Result)) {
+	o := c.outputs[name]
+	if o == nil {
+		answer(Result{Outcome: Refused, Reason: errNoOutput.Error()})
+		return
+	}
+	o.request(request{cmd, answer})
+}
+
+// LinkLost brings an output to its safe value.
+func (c *Controller) LinkLost(name string) {
+	select {
+	case c.outputs[name].linkLost <- struct{}{}:
+	default: // it knows
+	}
+}
+
+// claim notes that an output is about to be on. It is an error if another one may be.
+func (c *Controller) claim(name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, other := range c.locks[name] {
+		if c.maybeOn[other] {
+			return errors.New("interlock: " + other + " is on, or not known to be off")
+		}
+	}
+	c.maybeOn[name] = true
+	return nil
+}
+
+// release notes that an output is off.
+func (c *Controller) release(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.maybeOn[name] = false
+}

@@ -1,0 +1,446 @@
+package outputs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"holdfast/sensors"
+	"holdfast/sensors/bus"
+)
+
+const (
+	minBackoff  = time.Second
+	maxBackoff  = time.Minute
+	grace       = 100 * time.Millisecond // for a driver whose time is over to notice
+	verifyEvery = 10 * time.Second       // a chip that lost its power is found after this time
+	maxRequests = 16
+
+	stopping = "the gateway is stopping"
+)
+
+type request struct {
+	Command
+	answer func(Result)
+}
+
+// output is one configured output. Only its own goroutine uses it, and before Run only Secure.
+type output struct {
+	Config
+	driver   *Driver
+	c        *Controller
+	log      *slog.Logger
+	requests chan request
+	linkLost chan struct{}
+
+	mu      sync.Mutex
+	stopped bool // no more requests
+
+	running  bool         // State and Status may be called
+	device   Device       // nil while it is not open
+	stuck    chan outcome // of a call that the kernel has not ended; nil if there is none
+	orphan   Device       // whose call it is
+	failures int          // in a row
+	retryAt  time.Time
+	verifyAt time.Time
+
+	state    State
+	dirty    bool      // state has changed and is to be published
+	turned   time.Time // when it went from off to on, or back; at first, when it was opened
+	leaseEnd time.Time // zero if there is none, as those below
+	maxEnd   time.Time
+	waiting  *request // for state.WaitingAt
+
+	status sensors.Status
+}
+
+// outcome is what a call to the hardware came to.
+type outcome struct {
+	device Device // of an Open
+	err    error
+}
+
+func newOutput(config Config, d *Driver, c *Controller) *output {
+	return &output{
+		Config: config, driver: d, c: c, log: c.opts.Log.With("output", config.Name),
+		requests: make(chan request, maxRequests), linkLost: make(chan struct{}, 1),
+		state: State{Output: config.Name, By: ByStart, Since: time.Now()},
+	}
+}
+
+func (o *output) run(ctx context.Context) {
+	o.running = true
+	o.publish()
+	o.c.opts.Status(o.status)
+	for ctx.Err() == nil {
+		timer := time.NewTimer(time.Until(o.next()))
+		select {
+		case <-ctx.Done():
+		case r := <-o.requests:
+			o.command(r)
+		case <-o.linkLost:
+			o.toSafe(ByLink, fmt.Sprintf("%s was lost for %v", o.Link, o.LinkTimeout))
+		case r := <-o.stuck:
+			o.returned(r)
+		case <-timer.C:
+			o.due(time.Now())
+		}
+		timer.Stop()
+		if o.dirty {
+			o.publish()
+		}
+	}
+	o.stop()
+}
+
+// request hands a request over.
+func (o *output) request(r request) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.stopped {
+		r.answer(Result{Outcome: Refused, Reason: stopping})
+		return
+	}
+	select {
+	case o.requests <- r:
+	default:
+		r.answer(Result{Outcome: Refused, Reason: fmt.Sprintf("%d commands wait for the hardware already", maxRequests)})
+	}
+}
+
+// next is when something is due.
+func (o *output) next() time.Time {
+	next := time.Now().Add(time.Hour)
+	sooner := func(t time.Time) {
+		if !t.IsZero() && t.Before(next) {
+			next = t
+		}
+	}
+	switch {
+	case o.stuck != nil:
+	case o.device == nil:
+		sooner(o.retryAt)
+	default:
+		sooner(o.verifyAt)
+		sooner(o.leaseEnd)
+		sooner(o.maxEnd)
+		if o.waiting != nil {
+			sooner(o.state.WaitingAt)
+		}
+	}
+	return next
+}
+
+// due does what the time has come for.
+func (o *output) due(now time.Time) {
+	reached := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	switch {
+	case o.stuck != nil:
+	case o.device == nil:
+		if reached(o.retryAt) {
+			o.open(ByFault, o.status.Reason)
+			o.publish()
+		}
+	case reached(o.maxEnd):
+		o.toSafe(ByMaxOn, fmt.Sprintf("on for %v", o.MaxOn))
+	case reached(o.leaseEnd):
+		o.toSafe(ByLease, "the command was not renewed")
+	case o.waiting != nil && reached(o.state.WaitingAt):
+		r := *o.waiting
+		o.waiting, o.state.Waiting, o.dirty = nil, false, true
+		o.obey(r, now)
+	case reached(o.verifyAt):
+		o.verify()
+	}
+}
+
+// command answers a command.
+func (o *output) command(r request) {
+	now := time.Now()
+	refuse := func(reason string) { r.answer(Result{Outcome: Refused, Reason: reason}) }
+	if err := o.driver.Check(o.Options, r.Value); err != nil {
+		refuse("value: " + err.Error())
+		return
+	}
+	if o.Lease > 0 && r.Lease > o.Lease {
+		refuse(fmt.Sprintf("lease: got %v, want at most %v", r.Lease, o.Lease))
+		return
+	}
+	if o.device == nil {
+		refuse("the hardware is " + string(o.status.State) + ": " + o.status.Reason)
+		return
+	}
+	o.giveUp("a later command took its place")
+	at := now
+	switch {
+	case r.Value == o.state.Value || o.driver.Position:
+	case r.Value == 0:
+		at = o.turned.Add(o.MinOn)
+	case o.state.Value == 0:
+		at = o.turned.Add(o.MinOff)
+	}
+	if !at.After(now) {
+		o.obey(r, now)
+		return
+	}
+	o.waiting = &r
+	o.state.Waiting, o.state.WaitingFor, o.state.WaitingAt, o.dirty = true, r.Value, at, true
+	limit := "min_off"
+	if r.Value == 0 {
+		limit = "min_on"
+	}
+	r.answer(Result{Outcome: Waiting, Reason: limit, Until: at})
+}
+
+// obey carries a command out that need not wait. Its lease begins.
+func (o *output) obey(r request, now time.Time) {
+	if r.Value == o.state.Value {
+		// A renewal alone is no news, and costs nothing.
+		o.dirty = o.dirty || o.state.By != ByCommand
+		o.state.By, o.state.Why, o.state.ID = ByCommand, r.Why, r.ID
+	} else if err := o.move(r.Value, ByCommand, r.Why, r.ID); err != nil {
+		r.answer(Result{Outcome: Refused, Reason: err.Error()})
+		return
+	}
+	o.leaseEnd = time.Time{}
+	if lease := o.lease(r); lease > 0 && r.Value != o.Safe {
+		o.leaseEnd = now.Add(lease)
+	}
+	r.answer(Result{Outcome: Done, Until: o.leaseEnd})
+}
+
+func (o *output) lease(r request) time.Duration {
+	if r.Lease > 0 {
+		return r.Lease
+	}
+	return o.Lease
+}
+
+// giveUp ends what waits.
+func (o *output) giveUp(reason string) {
+	if o.waiting == nil {
+		return
+	}
+	r := *o.waiting
+	o.waiting, o.state.Waiting, o.dirty = nil, false, true
+	r.answer(Result{Outcome: Refused, Reason: reason})
+}
+
+// toSafe moves the output to its safe value, whatever min_on and min_off say.
+func (o *output) toSafe(by Cause, why string) {
+	o.giveUp("the output went to its safe value: " + why)
+	o.leaseEnd = time.Time{}
+	if o.device == nil || o.state.Value == o.Safe {
+		return
+	}
+	if err := o.move(o.Safe, by, why, ""); err != nil {
+		o.log.Error("the safe value could not be set", "error", err)
+	}
+}
+
+// move sets the hardware, and publishes.
+func (o *output) move(value float64, by Cause, why, id string) error {
+	if value != 0 && o.state.Value == 0 {
+		if err := o.c.claim(o.Name); err != nil {
+			return err
+		}
+	}
+	d := o.device
+	if err := o.try(func(ctx context.Context) (Device, error) { return nil, d.Set(ctx, value) }).err; err != nil {
+		o.fault(err)
+		return err
+	}
+	o.reached(value, by, why, id)
+	o.publish()
+	return nil
+}
+
+// reached notes where the hardware is.
+func (o *output) reached(value float64, by Cause, why, id string) {
+	now := time.Now()
+	on, was := value != 0, o.state.Known && o.state.Value != 0
+	if on != was || !o.state.Known {
+		o.turned = now
+		o.maxEnd = time.Time{}
+		if on && o.MaxOn > 0 {
+			o.maxEnd = now.Add(o.MaxOn)
+		}
+	}
+	if !on {
+		o.c.release(o.Name)
+	}
+	o.state.Value, o.state.Known, o.state.Since = value, true, now
+	o.state.By, o.state.Why, o.state.ID = by, why, id
+}
+
+// open takes the hardware, at the safe value.
+func (o *output) open(by Cause, why string) {
+	r := o.try(func(ctx context.Context) (Device, error) {
+		return o.driver.Open(ctx, o.Config, o.c.opts.Buses, o.Safe)
+	})
+	if r.err != nil {
+		if r.device != nil { // too late
+			o.close(r.device)
+		}
+		o.fault(r.err)
+		return
+	}
+	o.device, o.failures = r.device, 0
+	o.verifyAt = time.Now().Add(verifyEvery)
+	o.reached(o.Safe, by, why, "")
+	o.report(sensors.StateOK, "")
+}
+
+// verify finds hardware that is not where it was put: a chip that lost its power, or somebody else's
+// hand on it.
+func (o *output) verify() {
+	d, got := o.device, 0.0
+	err := o.try(func(ctx context.Context) (_ Device, err error) { got, err = d.Get(ctx); return nil, err }).err
+	if err == nil && math.Abs(got-o.state.Value) > o.driver.Tolerance {
+		err = fmt.Errorf("the output is at %v and not at %v: its chip has lost its power, or something else moves it", got, o.state.Value)
+	}
+	if err != nil {
+		o.fault(err)
+		return
+	}
+	o.verifyAt = time.Now().Add(verifyEvery)
+	o.status.LastGood = time.Now()
+}
+
+// fault gives the device up. It is opened anew at once, and if that fails, again and again.
+func (o *output) fault(err error) {
+	if o.stuck != nil {
+		o.orphan = o.device
+	} else if o.device != nil {
+		o.close(o.device)
+	}
+	o.device = nil
+	o.giveUp(err.Error())
+	o.leaseEnd, o.maxEnd = time.Time{}, time.Time{}
+	wait := time.Duration(0)
+	if o.failures > 0 {
+		wait = min(maxBackoff, minBackoff<<min(o.failures-1, 6))
+		wait = wait/2 + rand.N(wait/2+1)
+	}
+	o.failures++
+	o.retryAt = time.Now().Add(wait)
+	state := sensors.StateFailing
+	if errors.Is(err, bus.ErrAbsent) {
+		state = sensors.StateAbsent
+	}
+	if o.state.Known {
+		o.state.Known, o.state.By, o.state.Why, o.state.ID = false, ByFault, err.Error(), ""
+		o.state.Since = time.Now()
+		o.publish()
+	}
+	o.report(state, err.Error())
+}
+
+// try calls the hardware with a deadline. A call that the kernel does not end is left alone until it
+// returns.
+func (o *output) try(f func(context.Context) (Device, error)) outcome {
+	late := fmt.Errorf("no answer within %v", o.Timeout)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), o.Timeout, late)
+	result := make(chan outcome, 1)
+	go func() {
+		defer cancel()
+		defer func() {
+			if v := recover(); v != nil {
+				result <- outcome{err: fmt.Errorf("driver %s: panic: %v", o.driver.Name, v)}
+			}
+		}()
+		d, err := f(ctx)
+		result <- outcome{d, err}
+	}()
+	select {
+	case r := <-result:
+		return r
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case r := <-result:
+		if r.err == nil && context.Cause(ctx) == late {
+			r.err = late
+		}
+		return r
+	case <-timer.C:
+		o.stuck = result
+		return outcome{err: fmt.Errorf("%w: the bus hangs", late)}
+	}
+}
+
+// returned takes what a call that hung has left behind.
+func (o *output) returned(r outcome) {
+	o.log.Info("a call that hung has returned", "error", r.err)
+	for _, d := range []Device{r.device, o.orphan} {
+		if d != nil {
+			o.close(d)
+		}
+	}
+	o.stuck, o.orphan = nil, nil
+	o.retryAt = time.Now()
+}
+
+func (o *output) stop() {
+	o.toSafe(ByStop, "")
+	if o.dirty {
+		o.publish()
+	}
+	o.mu.Lock()
+	o.stopped = true
+	o.mu.Unlock()
+	for more := true; more; {
+		select {
+		case r := <-o.requests:
+			r.answer(Result{Outcome: Refused, Reason: stopping})
+		default:
+			more = false
+		}
+	}
+	if o.device == nil {
+		o.log.Error("stopped without being at the safe value", "reason", o.status.Reason)
+		return
+	}
+	o.close(o.device)
+	o.device = nil
+}
+
+func (o *output) close(d Device) {
+	if err := d.Close(); err != nil {
+		o.log.Debug("close failed", "error", err)
+	}
+}
+
+func (o *output) publish() {
+	o.dirty = false
+	if o.running {
+		o.c.opts.State(o.state)
+	}
+}
+
+// report tells a change of the hardware's health.
+func (o *output) report(state sensors.State, reason string) {
+	if o.status.State == state && o.status.Reason == reason {
+		return
+	}
+	now := time.Now()
+	if o.status.State != state {
+		o.status.Since = now
+	}
+	if state == sensors.StateOK {
+		o.status.LastGood = now
+	} else {
+		o.log.Warn("output "+string(state), "reason", reason)
+	}
+	o.status.Sensor, o.status.State, o.status.Reason = o.Name, state, reason
+	if o.running {
+		o.c.opts.Status(o.status)
+	}
+}

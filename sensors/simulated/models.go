@@ -1,0 +1,37 @@
+package simulated
+
+// Models returns the table of all chips, by name.
+func Models() []*Model {
+	return []*Model{
+		ads1015Model(),
+		ads1115Model(),
+		aht20Model(),
+		am2320Model(),
+		bh1750Model(),
+		bme280Model(),
+		bme680Model(),
+		bmp180Model(),
+		bmp280Model(),
+		ina226Model(),
+		ina3221Model(),
+		lis3dhModel(),
+		mcp9808Model(),
+		pca9685Model(),
+		sgp40Model(),
+		sht3xModel(),
+		sht4xModel(),
+		tmp102Model(),
+		tsl2591Model(),
+		veml7700Model(),
+	}
+}
+
+// FindModel returns the model of a name, or nil.
+func FindModel(name string) *Model {
+	for _, m := range Models() {
+		if m.Name == name {
+			return m
+		}
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package simulated
+
+import (
+	"time"
+
+	"holdfast/sensors/bus"
+)
+
+// shtInputs are what both kinds of SHT measure; one count of 16 bits is 0.003 °C or 0.002 %.
+func shtInputs() []Input {
+	return []Input{
+		{Name: "temperature", Unit: "°C", Min: -40, Max: 125, Step: 0.002, Curve: airTemperature},
+		{Name: "humidity", Unit: "%", Min: 0, Max: 100, Step: 0.002, Curve: airHumidity},
+	}
+}
+
+// sht3xModel is a Sensirion SHT3x-DIS (data sheet version 7, section on operation and communication).
+func sht3xModel() *Model {
+	return &Model{
+		Name: "sht3x", Buses: []bus.Kind{bus.I2CKind}, Addresses: []uint16{0x44, 0x45},
+		Inputs: shtInputs(), Faults: BadCRC | StuckBusy,
+		New: func(c *Chip) Registers {
+			return &sensirion{chip: c, command: func(code uint16, words []uint16) ([]uint16, time.Duration, bool) {
+				switch code {
+				case 0x2400: // single shot, high repeatability
+					return []uint16{word16((c.value("temperature") + 45) / 175), word16(c.value("humidity") / 100)}, 12500 * time.Microsecond, true
+				case 0xF32D: // status: a reset was detected
+					return []uint16{0x0010}, 0, true
+				}
+				return nil, 0, false
+			}}
+		},
+	}
+}
+
+// sht4xModel is a Sensirion SHT4x (data sheet version 4, section on operation and communication).
+func sht4xModel() *Model {
+	return &Model{
+		Name: "sht4x", Buses: []bus.Kind{bus.I2CKind}, Addresses: []uint16{0x44, 0x45, 0x46},
+		Inputs: shtInputs(), Faults: BadCRC | StuckBusy,
+		New: func(c *Chip) Registers {
+			return &sensirion{chip: c, short: true, command: func(code uint16, words []uint16) ([]uint16, time.Duration, bool) {
+				switch code {
+				case 0xFD: // high precision
+					return []uint16{word16((c.value("temperature") + 45) / 175), word16((c.value("humidity") + 6) / 125)}, 6900 * time.Microsecond, true
+				case 0x89: // serial number
+					return []uint16{0x0F12, uint16(c.seed)}, 0, true
+				}
+				return nil, 0, false
+			}}
+		},
+	}
+}
+
+// sgp40Model is a Sensirion SGP40 (data sheet version 1.2, section on operation and communication). Its
+// signal is what it is after compensation.
+func sgp40Model() *Model {
+	return &Model{
+		Name: "sgp40", Buses: []bus.Kind{bus.I2CKind}, Addresses: []uint16{0x59},
+		Inputs: []Input{{Name: "voc_raw", Unit: "ticks", Min: 1, Max: 65534, Step: 0.51, Curve: swing(30000, 800)}},
+		Faults: BadCRC | StuckBusy,
+		New: func(c *Chip) Registers {
+			return &sensirion{chip: c, command: func(code uint16, words []uint16) ([]uint16, time.Duration, bool) {
+				switch {
+				case code == 0x260F && len(words) == 2: // humidity and temperature
+					return []uint16{uint16(c.value("voc_raw") + 0.5)}, 25 * time.Millisecond, true
+				case code == 0x280E: // self test
+					return []uint16{0xD400}, 250 * time.Millisecond, true
+				case code == 0x3682: // serial number
+					return []uint16{0, 0x0123, uint16(c.seed)}, 0, true
+				}
+				return nil, 0, false
+			}}
+		},
+	}
+}

@@ -1,0 +1,126 @@
+package simulated
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"strings"
+	"sync"
+	"syscall"
+	"testing/fstest"
+	"time"
+)
+
+// Sysfs is a tree that stands in for /sys. A file's text is made when it is opened.
+type Sysfs struct {
+	mu     sync.Mutex
+	files  map[string]func() (string, error)
+	writes map[string]func(data string) error
+}
+
+// Sysfs returns the Pi's /sys.
+func (p *Pi) Sysfs() fs.FS { return p.sys }
+
+// Files returns the Pi's /sys, for its files to be set.
+func (p *Pi) Files() *Sysfs { return p.sys }
+
+// Set makes a file with a fixed text, without the line's end.
+func (s *Sysfs) Set(name, text string) { s.Func(name, func() (string, error) { return text, nil }) }
+
+// Func makes a file whose text is made at every opening. An error is that of reading it.
+func (s *Sysfs) Func(name string, f func() (string, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files[name] = f
+}
+
+// OnWrite makes a file that can be written to.
+func (s *Sysfs) OnWrite(name string, f func(data string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writes[name] = f
+	if s.files[name] == nil {
+		s.files[name] = func() (string, error) { return "", nil }
+	}
+}
+
+// Remove takes away a file, or everything below a directory, and returns what puts it back.
+func (s *Sysfs) Remove(prefix string) (restore func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gone := map[string]func() (string, error){}
+	for name, f := range s.files {
+		if name == prefix || strings.HasPrefix(name, prefix+"/") || prefix == "." {
+			gone[name] = f
+			delete(s.files, name)
+		}
+	}
+	return func() {
+		for name, f := range gone {
+			s.Func(name, f)
+		}
+	}
+}
+
+// Open opens a file, or lists a directory as it is now.
+func (s *Sysfs) Open(name string) (fs.File, error) {
+	s.mu.Lock()
+	make, known := s.files[name]
+	var names []string
+	if !known {
+		for n := range s.files {
+			names = append(names, n)
+		}
+	}
+	s.mu.Unlock()
+	tree := fstest.MapFS{}
+	if !known {
+		for _, n := range names {
+			tree[n] = &fstest.MapFile{Mode: 0o444}
+		}
+		f, err := tree.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = &fs.PathError{Op: "open", Path: name, Err: syscall.ENOENT}
+		}
+		return f, err
+	}
+	text, err := make()
+	if err != nil {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: err}
+	}
+	tree[name] = &fstest.MapFile{Data: []byte(text + "\n"), Mode: 0o444}
+	return tree.Open(name)
+}
+
+// WriteFile writes to a file that OnWrite has made.
+func (s *Sysfs) WriteFile(name string, data []byte) error {
+	s.mu.Lock()
+	f, known := s.writes[name]
+	_, there := s.files[name]
+	s.mu.Unlock()
+	switch {
+	case known && there:
+		return f(strings.TrimSuffix(string(data), "\n"))
+	case there:
+		return &fs.PathError{Op: "write", Path: name, Err: syscall.EACCES}
+	}
+	return &fs.PathError{Op: "open", Path: name, Err: syscall.ENOENT}
+}
+
+// ErrIO is what the kernel says when a device behind a file does not answer.
+var ErrIO error = syscall.EIO
+
+// newSysfs is a Pi with a DS18B20 on the 1-Wire bus (Documentation/w1/slaves/w1_therm.rst) and the
+// processor's thermal zone (Documentation/driver-api/thermal/sysfs-api.rst).
+func newSysfs(seed uint64) *Sysfs {
+	s := &Sysfs{files: map[string]func() (string, error){}, writes: map[string]func(string) error{}}
+	milli := func(v func(t time.Time) float64) func() (string, error) {
+		return func() (string, error) { return fmt.Sprint(int(math.Round(1000 * v(time.Now())))), nil }
+	}
+	s.Set("bus/w1/devices/28-0316a2795bff/name", "28-0316a2795bff")
+	s.Func("bus/w1/devices/28-0316a2795bff/temperature", milli(func(t time.Time) float64 { return airTemperature(seed+7, t) - 4 }))
+	s.Set("class/thermal/thermal_zone0/type", "cpu-thermal")
+	s.Func("class/thermal/thermal_zone0/temp", milli(func(t time.Time) float64 { return 45 + 3*wave(seed, t, time.Hour) }))
+	return s
+}
