@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint arm64 fuzz crash cross bench clean setup
+.PHONY: help build run test race states lint arm64 fuzz crash cross bench bench-journal clean setup
 
 export CGO_ENABLED = 0
 
@@ -18,7 +18,7 @@ ARM64_PACKAGES = ./broker/... ./sensors/... ./gateway/config
 ARM64_SKIP     = ^Test(Kill|Mutants)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build bin/holdfast for this machine
 	go build -o bin/holdfast ./cmd/holdfast
@@ -53,6 +53,10 @@ cross: ## Static binaries for arm64, armv7 and armv6 in dist/
 
 bench: ## Benchmarks; BENCH=Name for some
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+bench-journal: ## The journal beside other durable logs; ARGS="-h" lists the options
+	cd scripts/bench-journal && go build -o ../../bin/bench-journal .
+	bin/bench-journal -dir bin $(ARGS)
 
 clean: ## Remove bin/ and dist/
 	rm -rf bin dist
