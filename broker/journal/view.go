@@ -21,7 +21,7 @@ import (
 // write, beside a running process that goes on appending, dropping and recycling. It is recovered by
 // the code that opens a journal, so it says what the next Open will find.
 //
-// What was acknowledged during the last second may still show as waiting: it is not on disk yet.
+// What was acknowledged since the last commit still shows as waiting: it is not on disk yet.
 // A View holds state and retained messages in memory, as the journal itself does, and no backlog.
 type View struct {
 	j      *Journal
@@ -132,15 +132,11 @@ func sameNames(a, b []FileInfo) bool {
 // viewFS is a directory that is only read. What recovery would rename or remove stays.
 type viewFS struct{ *DirFS }
 
-func (v viewFS) Open(name string, create bool) (File, error) {
-	if create {
-		return nil, &fs.PathError{Op: "create", Path: name, Err: syscall.EROFS}
+func (v viewFS) Open(name string, write bool) (File, error) {
+	if write {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EROFS}
 	}
-	f, err := os.Open(filepath.Join(v.dir, name))
-	if err != nil {
-		return nil, err
-	}
-	return osFile{f}, nil
+	return v.DirFS.Open(name, false)
 }
 
 func (viewFS) Rename(string, string) error { return nil }

@@ -209,7 +209,7 @@ func TestInspectBesideWriter(t *testing.T) {
 		}
 	}()
 	recycled := 0
-	for round := range 30 {
+	for round := range 15 {
 		v, err := Inspect(dir)
 		if err != nil {
 			t.Errorf("round %d: %v", round, err)
