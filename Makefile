@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint arm64 fuzz crash cross bench bench-broker clean setup
+.PHONY: help build run test race states lint arm64 fuzz crash cross bench bench-broker bench-journal clean setup
 
 export CGO_ENABLED = 0
 
@@ -18,7 +18,7 @@ ARM64_PACKAGES = ./broker/... ./sensors/... ./gateway/config
 ARM64_SKIP     = ^Test(Kill|Mutants)
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build bin/holdfast for this machine
 	go build -o bin/holdfast ./cmd/holdfast
@@ -56,6 +56,10 @@ bench: ## Benchmarks; BENCH=Name for some
 
 bench-broker: setup ## Broker, Mosquitto and nats-server side by side; ARGS=-quick for less than two minutes
 	cd scripts/bench-broker && go run . $(ARGS)
+
+bench-journal: ## The journal beside other durable logs; ARGS="-h" lists the options
+	cd scripts/bench-journal && go build -o ../../bin/bench-journal .
+	bin/bench-journal -dir bin $(ARGS)
 
 clean: ## Remove bin/ and dist/
 	rm -rf bin dist
