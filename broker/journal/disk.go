@@ -39,7 +39,7 @@ func (d *diskScan) find(r *Reader, seq uint64) (Delivery, bool, error) {
 		if ok || err != nil {
 			return found, ok, err
 		}
-		next, grown, gone := d.limits(r.j)
+		next, grown, gone := d.limits(r)
 		switch {
 		case gone: // what is still owed of it stands in another one
 			d.close()
@@ -135,13 +135,13 @@ func (d *diskScan) open(r *Reader, seq uint64) (bool, error) {
 }
 
 // limits lets the scan go on where the segment has grown, and says if it has left the log. next is one
-// past the newest sequence number in it.
-func (d *diskScan) limits(j *Journal) (next uint64, grown, gone bool) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+// past the newest sequence number in it, by whatever tells of it: behind next the search goes on.
+func (d *diskScan) limits(r *Reader) (next uint64, grown, gone bool) {
+	r.j.mu.Lock()
+	defer r.j.mu.Unlock()
 	grown = d.seg.end > d.scanner.limit
 	d.scanner.limit = max(d.scanner.limit, d.seg.end)
-	return d.seg.next, grown, d.seg.gone
+	return max(d.seg.next, d.seg.owed[r.id].last+1), grown, d.seg.gone
 }
 
 // gap is a range of sequence numbers, both ends included, whose frames cannot be read.

@@ -334,7 +334,7 @@ func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
 	case kindMessage:
 		j.recovery.Messages++
 		body := f.body
-		if body[0]&flagRetained != 0 {
+		if len(body) > 0 && body[0]&flagRetained != 0 {
 			body = bytes.Clone(body)
 		}
 		st, err := parseMessage(body, func(o owedTo) {
