@@ -65,6 +65,6 @@ func (h *holdfast) drain(ctx context.Context) (count uint64, err error) {
 
 func (h *holdfast) commits() uint64 { return h.j.Stats().Commits }
 
-func (h *holdfast) depth() uint64 { return h.r.Depth() }
+func (h *holdfast) behind() bool { return h.r.Depth() > 1000 }
 
 func (h *holdfast) close() error { return h.j.Close() }

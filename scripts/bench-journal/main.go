@@ -33,6 +33,13 @@ type options struct {
 }
 
 func main() {
+	if len(os.Args) == 5 && os.Args[1] == helperArg {
+		size, err := strconv.ParseInt(os.Args[4], 10, 64)
+		if err == nil {
+			err = serveStorage(os.Args[2], os.Args[3], size)
+		}
+		exit(err)
+	}
 	var o options
 	flag.StringVar(&o.dir, "dir", ".", "`directory` to work in, on the disk to be measured")
 	flag.StringVar(&o.only, "only", "", "queues to measure, as `a,b`; empty means all")
@@ -43,11 +50,17 @@ func main() {
 	flag.StringVar(&o.profile, "profile", "", "write `PREFIX`.cpu and PREFIX.mem, for go tool pprof")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, &o); err != nil {
+	err := run(ctx, &o)
+	stop()
+	exit(err)
+}
+
+func exit(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-journal:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
 }
 
 func run(ctx context.Context, o *options) (err error) {
@@ -76,33 +89,57 @@ func run(ctx context.Context, o *options) (err error) {
 			}
 		}()
 	}
-	t, err := newDirTarget(o.dir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, t.close()) }()
-	results, err := runTarget(ctx, t, ns, o)
-	if err != nil {
-		return err
+	var results []Result
+	for _, kind := range strings.Split(o.targets, ",") {
+		r, err := runKind(ctx, kind, ns, o)
+		if err != nil {
+			return err
+		}
+		results = append(results, r...)
 	}
 	writeTable(os.Stdout, results)
 	return nil
 }
 
-func runTarget(ctx context.Context, t *target, ns []int, o *options) ([]Result, error) {
-	messages := newMessages()
-	q, err := openHoldfast(filepath.Join(t.dir, "holdfast"))
+func runKind(ctx context.Context, kind string, ns []int, o *options) (results []Result, err error) {
+	var t *target
+	switch kind {
+	case "disk":
+		t, err = newDirTarget(o.dir)
+	case "loop", "card":
+		t, err = newMountedTarget(kind, o.dir, 4<<30)
+	default:
+		err = fmt.Errorf("-targets %q: want disk, loop and card", kind)
+	}
 	if err != nil {
 		return nil, err
 	}
-	results, err := runQueue(ctx, t, q, ns, messages, o, true)
-	if err = errors.Join(err, q.close()); err != nil {
-		return nil, fmt.Errorf("holdfast on %s: %w", t.name, err)
+	defer func() { err = errors.Join(err, t.close()) }()
+	return runTarget(ctx, t, ns, o)
+}
+
+func runTarget(ctx context.Context, t *target, ns []int, o *options) ([]Result, error) {
+	messages := newMessages()
+	var all []Result
+	for _, e := range engines() {
+		if o.only != "" && !slices.Contains(strings.Split(o.only, ","), e.name) {
+			continue
+		}
+		dir := filepath.Join(t.dir, e.name)
+		q, err := e.open(dir)
+		if err != nil {
+			return nil, fmt.Errorf("%s on %s: %w", e.name, t.name, err)
+		}
+		results, err := runQueue(ctx, t, q, ns, messages, o, e.name == "holdfast")
+		if err = errors.Join(err, q.close(), os.RemoveAll(dir)); err != nil {
+			return nil, fmt.Errorf("%s on %s: %w", e.name, t.name, err)
+		}
+		for i := range results {
+			results[i].Queue = e.name
+		}
+		all = append(all, results...)
 	}
-	for i := range results {
-		results[i].Queue = "holdfast"
-	}
-	return results, nil
+	return all, nil
 }
 
 // runQueue measures a fresh queue that grows, then one that is consumed as it is filled.
@@ -147,7 +184,7 @@ func runQueue(ctx context.Context, t *target, q queue, ns []int, messages []mess
 	if err := fill(ctx, q, messages, 64<<20/payloadSize); err != nil {
 		return nil, err
 	}
-	for q.depth() > 256 && ctx.Err() == nil {
+	for q.behind() && ctx.Err() == nil {
 		pause(ctx, 10*time.Millisecond)
 	}
 	err = phase("steady")

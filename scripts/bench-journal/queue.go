@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/broker"
 	"holdfast/broker/journal"
 )
@@ -27,7 +29,7 @@ type queue interface {
 	// drain reads everything there is from the disk and acknowledges it.
 	drain(ctx context.Context) (messages uint64, err error)
 	commits() uint64
-	depth() uint64 // messages that are not acknowledged
+	behind() bool // whether what waited when consume began is not acknowledged yet
 	close() error
 }
 
@@ -155,6 +157,13 @@ func fill(ctx context.Context, q queue, messages []message, count uint64) error 
 		return err
 	}
 	return ctx.Err()
+}
+
+// nap is a short sleep: time.Sleep takes at least a millisecond when nothing else runs.
+func nap(d time.Duration) {
+	left := unix.NsecToTimespec(int64(d))
+	for unix.Nanosleep(&left, &left) == unix.EINTR {
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) {
