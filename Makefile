@@ -59,7 +59,7 @@ bench-broker: setup ## Broker, Mosquitto and nats-server side by side; ARGS=-qui
 
 bench-journal: ## The journal beside other durable logs; ARGS="-h" lists the options
 	cd scripts/bench-journal && go build -o ../../bin/bench-journal .
-	bin/bench-journal -dir bin $(ARGS)
+	bin/bench-journal -dir bin -json bin/bench-journal.json -svg bin/bench-journal.svg $(ARGS)
 
 clean: ## Remove bin/ and dist/
 	rm -rf bin dist

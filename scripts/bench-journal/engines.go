@@ -6,10 +6,13 @@ type engine struct {
 	open func(dir string) (queue, error) // makes the directory
 }
 
+// ours is the name of holdfast's own journal.
+const ours = "holdfast"
+
 // engines are all of them, ours first.
 func engines() []engine {
 	return []engine{
-		{"holdfast", openHoldfast},
+		{ours, openHoldfast},
 		{"bbolt", openBolt},
 		{"pebble", openPebble},
 		{"raft-wal", openRaftWAL},

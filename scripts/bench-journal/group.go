@@ -163,16 +163,17 @@ func (g *group) behind() bool {
 	return g.backlog()
 }
 
-func (g *group) drain(ctx context.Context) (count uint64, err error) {
+func (g *group) drain(ctx context.Context, f func([]byte)) (count uint64, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	from, acked := g.acked, time.Now()
 	for ctx.Err() == nil && from < g.next {
-		n, err := g.s.read(from, drainRead, func(m []byte) { count++ })
+		n, err := g.s.read(from, drainRead, f)
 		if err != nil {
 			return count, err
 		}
 		from += uint64(n)
+		count += uint64(n)
 		if n == 0 || from == g.next || from-g.acked >= drainAcks || time.Since(acked) > time.Second {
 			if err := g.s.commit(g.next, nil, from); err != nil {
 				return count, err

@@ -49,7 +49,7 @@ func (h *holdfast) consume(ctx context.Context) error {
 	}
 }
 
-func (h *holdfast) drain(ctx context.Context) (count uint64, err error) {
+func (h *holdfast) drain(ctx context.Context, f func([]byte)) (count uint64, err error) {
 	h.r.Attach()
 	defer h.r.Detach()
 	for ctx.Err() == nil {
@@ -57,6 +57,7 @@ func (h *holdfast) drain(ctx context.Context) (count uint64, err error) {
 		if err != nil || !ok {
 			return count, err
 		}
+		f(d.Message.Payload)
 		h.r.Ack(d.Seq)
 		count++
 	}
