@@ -41,7 +41,7 @@ func plot(w io.Writer, results []Result, target string) error {
 		acks.add(m.Queue, m.InFlight, m.Acks)
 		flash.add(m.Queue, m.InFlight, m.FlashRatio)
 	}
-	width := chartLeft + 2*chartWidth + chartGap + 110
+	width := chartLeft + 2*chartWidth + chartGap + 130
 	height := chartTop + chartHeight + 50
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12">`+"\n",
@@ -52,7 +52,7 @@ func plot(w io.Writer, results []Result, target string) error {
 	flash.draw(&b, chartLeft+chartWidth+chartGap)
 	for i, name := range acks.series {
 		y := chartTop + 20 + 20*i
-		x := width - 120
+		x := width - 115
 		fmt.Fprintf(&b, `<path d="M%d %dh18" stroke="%s" stroke-width="%d"/>`+"\n", x, y, colour(i), stroke(i))
 		text(&b, x+24, y+4, "start", name)
 	}
