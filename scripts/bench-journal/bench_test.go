@@ -118,7 +118,7 @@ func TestPlotIsWellFormed(t *testing.T) {
 
 func TestOptionsSayWhatIsWrong(t *testing.T) {
 	for _, args := range []string{"-n 0", "-n 1,x", "-n 9000", "-targets floppy", "-phases idle", "-only kafka", "-backlog 1TB",
-		"-backlog 0MB", "-t 1ms", "-hourly 1s", "steady"} {
+		"-backlog 0MB", "-t 1ms", "-hourly 1s", "-reading 0", "steady"} {
 		if _, err := parseOptions(strings.Fields(args)); err == nil || !strings.Contains(err.Error(), "want") {
 			t.Errorf("%s: got %v, want an error that says what is wanted", args, err)
 		}

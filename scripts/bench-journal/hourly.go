@@ -103,7 +103,9 @@ func (h *Hourly) run(ctx context.Context, t *target, o *options, messages []mess
 			return ctx.Err()
 		case <-tick.C:
 		}
-		if err := j.Append(journal.Entry{Message: &messages[i%len(messages)].Message, Owed: q.owed, Lazy: true}); err != nil {
+		m := messages[i%len(messages)].Message
+		m.Payload = m.Payload[:o.reading]
+		if err := j.Append(journal.Entry{Message: &m, Owed: q.owed, Lazy: true}); err != nil {
 			return err
 		}
 	}

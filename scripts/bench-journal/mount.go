@@ -57,6 +57,7 @@ func serveStorage(kind, dir string, size int64) (err error) {
 
 func (s *storage) setUp(kind, dir string, size int64) (loop string, err error) {
 	image := filepath.Join(dir, "image")
+	s.undo = append(s.undo, func() error { return os.Remove(dir) })
 	s.undo = append(s.undo, func() error { return os.RemoveAll(filepath.Join(dir, "image")) })
 	if kind == "card" {
 		point := filepath.Join(dir, "fuse")

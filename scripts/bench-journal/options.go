@@ -21,6 +21,7 @@ type options struct {
 	length   time.Duration
 	prefill  uint64 // messages that go through a queue before its space counts as used
 	hourly   time.Duration
+	reading  int // bytes of payload
 	json     string
 	svg      string
 	profile  string
@@ -42,6 +43,7 @@ func parseOptions(args []string) (*options, error) {
 	f.StringVar(&o.dir, "dir", ".", "`directory` to work in, on the disk to be measured")
 	f.DurationVar(&o.length, "t", 5*time.Second, "how long each measurement takes")
 	f.DurationVar(&o.hourly, "hourly", 0, "measure only what one reading a second costs flash in an hour, over `minutes` such as 5m")
+	f.IntVar(&o.reading, "reading", payloadSize, "`bytes` of payload of the readings that -hourly takes")
 	f.StringVar(&o.json, "json", "", "`file` to write all figures to")
 	f.StringVar(&o.svg, "svg", "", "`file` to write the plot to, of the card or else the last target")
 	f.StringVar(&o.profile, "profile", "", "write `PREFIX`.cpu and PREFIX.mem, for go tool pprof")
@@ -92,6 +94,9 @@ func parseOptions(args []string) (*options, error) {
 	}
 	if o.length < 100*time.Millisecond {
 		return nil, fmt.Errorf("-t %v: want at least 100ms", o.length)
+	}
+	if o.reading < 1 || o.reading > payloadSize {
+		return nil, fmt.Errorf("-reading %d: want 1 to %d bytes", o.reading, payloadSize)
 	}
 	if o.hourly != 0 && o.hourly < time.Minute {
 		return nil, fmt.Errorf("-hourly %v: want at least 1m", o.hourly)
