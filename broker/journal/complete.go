@@ -12,7 +12,7 @@ import (
 func (j *Journal) complete() {
 	defer j.ended.Done()
 	defer close(j.stop)
-	failed := false
+	failed := false // as Journal.failed
 	for b := range j.done {
 		tidy := false
 		if b.err == nil && b.seg != nil {
@@ -20,7 +20,7 @@ func (j *Journal) complete() {
 			if failed {
 				// What failed in between is in memory but not in the log; a snapshot mends that.
 				j.mu.Lock()
-				j.resnap = true
+				j.resnap, j.failed = true, false
 				j.mu.Unlock()
 			}
 			failed = false
@@ -28,7 +28,7 @@ func (j *Journal) complete() {
 		if b.err != nil {
 			failed = true
 			j.mu.Lock()
-			j.retryAt = time.Now().Add(retryDelay)
+			j.failed, j.retryAt = true, time.Now().Add(retryDelay)
 			for _, a := range b.acks {
 				j.markDirty(a.reader)
 			}

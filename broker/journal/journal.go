@@ -151,6 +151,7 @@ type Journal struct {
 	acked     int          // how many
 	unlogged  []readerLoss // losses that are not on disk; their readers are dirty
 	logging   []readerLoss // losses in the batches that are on their way there
+	failed    bool         // the last commit did
 	retryAt   time.Time    // after a failed commit: when to write acknowledgements and losses again
 	spare     *spare
 	spareErr  error    // why there is none
@@ -213,7 +214,7 @@ func (j *Journal) Stats() Stats {
 		Written: j.counters.written.Load(), Refused: j.counters.refused.Load(), Failures: j.counters.failures.Load(),
 		Damaged: j.counters.damaged.Load(), Ledger: j.ledger(),
 		Segments: len(j.segments), Size: int64(len(j.segments)) * j.opts.SegmentSize,
-		NextSeq: j.nextSeq, Full: j.full, Failed: j.spareErr != nil,
+		NextSeq: j.nextSeq, Full: j.full, Failed: j.failed || j.spareErr != nil,
 		Retained: len(j.retained), StateKeys: len(j.state),
 	}
 }
@@ -263,7 +264,7 @@ func Open(opts Options) (*Journal, error) {
 		j: j, lastID: r.lastID, free: r.free, snapshots: r.lastSnapshot, files: r.files,
 		most: int(opts.MaxSize / opts.SegmentSize),
 	}
-	k.reserve = max(k.most, k.files+1) // max_size may have been larger
+	k.least = k.files + 1 // whatever the limits have become
 	if j.before.Since.IsZero() {
 		j.before.Since = time.Now()
 	}

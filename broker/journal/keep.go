@@ -32,14 +32,14 @@ type keeper struct {
 	free      []string  // names of files that hold nothing needed
 	files     int       // segment files, all told
 	most      int       // as many as max_size allows
-	reserve   int       // as many as there may be so that a loss can be written down
+	least     int      // as many as there may be in any case, so that a loss can be written down
 	merges    bool      // not while the journal opens
 	noSpace   time.Time // when a file could not be made although there was said to be space
 	retired   []retired
 }
 
-// held is how many of the files that max_size allows are held back: one to write down what was
-// dropped, one to merge into.
+// held is how many of the files that max_size and keep_free allow are held back: one to write down what
+// was dropped, one to merge into.
 const held = 2
 
 func (k *keeper) run() {
@@ -88,7 +88,7 @@ func (k *keeper) tidy() error {
 // giveBack removes files that are not needed soon, or at a limit not at all.
 func (k *keeper) giveBack() error {
 	keep := freeFiles
-	if k.files > k.most-held || k.limit() == ReasonFree {
+	if k.limit(0) != "" {
 		keep = 0
 	}
 	for len(k.free) > keep {
@@ -162,15 +162,15 @@ func (k *keeper) reclaim() {
 // journal that is cut off again and again just after it was opened does not grow.
 func (k *keeper) begin() {
 	k.reclaim()
-	_, _ = k.makeRoom() // it is tried again, and told, when the keeper runs
+	_ = k.makeRoom() // it is tried again, and told, when the keeper runs
 }
 
-// prepare has a spare ready, or says why not. Of the files that max_size allows, the last is made only
-// when a commit cannot go on without it, and given back afterwards. That commit takes along what was
-// dropped (committer.roll), so there is always a file that can be used again.
+// prepare has a spare ready, or says why not. What is held back of the space is used only when a
+// commit cannot go on without it, and given back afterwards. That commit takes along what was dropped
+// (committer.roll), so there is always a file that can be used again.
 func (k *keeper) prepare() error {
 	j := k.j
-	limit, failed := k.makeRoom()
+	failed := k.makeRoom()
 	j.mu.Lock()
 	need, starving := j.spare == nil, j.starving
 	j.mu.Unlock()
@@ -180,16 +180,16 @@ func (k *keeper) prepare() error {
 	var s *spare
 	var err error
 	switch {
-	case len(k.free) > 0 && (k.files < k.most || starving):
+	case len(k.free) > 0 && (starving || k.limit(1) == ""):
 		s, err = k.recycle()
-	case limit == "", starving && k.files < k.reserve:
+	case k.limit(0) == "", starving && (k.limit(held) == "" || k.files < k.least):
 		s, err = k.create()
 	case starving:
 		err = fmt.Errorf("%w: no space for another segment", ErrFull)
 	default:
 		return failed
 	}
-	last := k.limit() != "" && len(k.free) == 0
+	last := k.limit(0) != "" && len(k.free) == 0
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.spare, j.spareErr, j.starving, j.lastSpare = s, err, false, last
@@ -198,29 +198,31 @@ func (k *keeper) prepare() error {
 	return errors.Join(failed, err)
 }
 
-// makeRoom returns the limit that keeps another file from being made, if there is one, and then makes
-// way where no file is left, or refuses what comes.
-func (k *keeper) makeRoom() (limit string, err error) {
+// makeRoom makes way where a limit keeps another file from being made and none is left, or refuses what
+// comes.
+func (k *keeper) makeRoom() error {
 	j := k.j
-	limit = k.limit()
+	limit := k.limit(0)
 	j.mu.Lock()
 	out := limit != "" && j.spare == nil && len(k.free) == 0
 	j.full = out && j.opts.WhenFull == RefuseNew
 	j.mu.Unlock()
-	if out || k.files >= k.most-1 {
-		err = k.makeWay(limit)
-		k.reclaim()
+	if !out && k.limit(1) == "" {
+		return nil
 	}
-	return limit, err
+	err := k.makeWay(limit)
+	k.reclaim()
+	return err
 }
 
-// limit is the limit that keeps another file from being made; empty if none does.
-func (k *keeper) limit() string {
-	if k.files >= k.most-held {
+// limit is the limit that keeps another file from being made if use of the files that are held back may
+// be used; empty if none does.
+func (k *keeper) limit(use int) string {
+	if k.files >= k.most-held+use {
 		return ReasonSize
 	}
 	free, err := k.j.fs.Free()
-	if err == nil && free < k.j.opts.KeepFree+k.j.opts.SegmentSize || time.Since(k.noSpace) < keepInterval {
+	if err == nil && free < k.j.opts.KeepFree+int64(1+held-use)*k.j.opts.SegmentSize || time.Since(k.noSpace) < keepInterval {
 		return ReasonFree
 	}
 	return ""
@@ -230,7 +232,12 @@ func (k *keeper) recycle() (*spare, error) {
 	name := k.free[len(k.free)-1]
 	k.lastID++
 	to := segmentName(k.lastID)
-	if err := k.j.fs.Rename(name, to); err != nil {
+	err := k.j.fs.Rename(name, to)
+	if errors.Is(err, fs.ErrNotExist) { // somebody removed it
+		k.free = k.free[:len(k.free)-1]
+		k.files--
+	}
+	if err != nil {
 		return nil, err
 	}
 	k.free = k.free[:len(k.free)-1]

@@ -268,11 +268,12 @@ func TestVerifyAndRepair(t *testing.T) {
 		"none": {func(*testing.T, string) {}, 0, 0, ""},
 		"records": {func(t *testing.T, dir string) { flipMessages(t, dir, 7, 8, 100, 3333) },
 			3, 4, "checksum"},
+		"names of readers": {func(t *testing.T, dir string) { flip(t, segmentFiles(t, dir)[1], headerSize+3) }, 1, 0, "checksum"},
+		"one header":       {func(t *testing.T, dir string) { flip(t, segmentFiles(t, dir)[0], 20) }, 1, 0, "header"},
+		"both headers":     {func(t *testing.T, dir string) { flip(t, segmentFiles(t, dir)[0], 20, headerCopy+20) }, 2, 0, "header"},
 		"the first of a file": {func(t *testing.T, dir string) {
 			flipMessages(t, dir, int(inspected(t, dir).Segments()[1].Base)-1)
 		}, 1, 1, "checksum"},
-		"one header":   {func(t *testing.T, dir string) { flip(t, segmentFiles(t, dir)[0], 20) }, 1, 0, "header"},
-		"both headers": {func(t *testing.T, dir string) { flip(t, segmentFiles(t, dir)[0], 20, headerCopy+20) }, 2, 0, "header"},
 		"a snapshot": {func(t *testing.T, dir string) {
 			names, _ := filepath.Glob(filepath.Join(dir, "*"+snapSuffix))
 			flip(t, names[len(names)-1], 40)

@@ -1,0 +1,345 @@
+package journal_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"holdfast/broker"
+	"holdfast/broker/journal"
+	"holdfast/broker/journal/simdisk"
+)
+
+// outcome waits for one entry.
+type outcome chan error
+
+func (o outcome) Committed(_ *journal.Entry, _ uint64, err error) { o <- err }
+
+// put appends one message and returns what became of it.
+func put(j *journal.Journal, r *journal.Reader, size int) error {
+	done := make(outcome, 1)
+	err := j.Append(journal.Entry{
+		Message: &broker.Message{Topic: "t", Payload: make([]byte, size), QoS: 1},
+		Owed:    []journal.Owed{{Reader: r, QoS: 1}}, Done: done,
+	})
+	if err != nil {
+		return err
+	}
+	return <-done
+}
+
+func openOn(t *testing.T, fsys journal.FS, change func(*journal.Options)) (*journal.Journal, *journal.Reader) {
+	t.Helper()
+	opts := journal.Options{FS: fsys, MaxSize: 4 << 20}
+	if change != nil {
+		change(&opts)
+	}
+	j, err := journal.Open(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := j.OpenReader("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j, r
+}
+
+// count reads everything that a reader is owed, without acknowledging it.
+func count(t *testing.T, r *journal.Reader) (n int) {
+	t.Helper()
+	r.Attach()
+	for {
+		_, ok, err := r.TryNext()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			return n
+		}
+		n++
+	}
+}
+
+// TestFailures lets storage fail in one way after another. Whatever fails, what was acknowledged is
+// there, what was not is refused with an error, and the journal goes on when the storage does.
+func TestFailures(t *testing.T) {
+	segment := func(op simdisk.Op, name string, want simdisk.Op) bool {
+		return op == want && strings.HasSuffix(name, ".seg")
+	}
+	always := func(want ...simdisk.Op) func(op simdisk.Op, name string) bool {
+		return func(op simdisk.Op, name string) bool {
+			for _, w := range want {
+				if op == w {
+					return true
+				}
+			}
+			return false
+		}
+	}
+	for _, test := range []struct {
+		name  string
+		err   error
+		fails func(op simdisk.Op, name string) bool
+		times int  // how often it fails; 0 for as long as the failure lasts
+		taken bool // whether messages are taken all the same
+	}{
+		{"one write", syscall.EIO, func(op simdisk.Op, name string) bool { return segment(op, name, simdisk.Write) }, 1, true},
+		{"one sync", syscall.EIO, func(op simdisk.Op, name string) bool { return segment(op, name, simdisk.Datasync) }, 1, true},
+		{"every write", syscall.EIO, always(simdisk.Write), 0, false},
+		{"every sync", syscall.EIO, always(simdisk.Datasync), 0, false},
+		{"snapshots", syscall.EIO, func(op simdisk.Op, name string) bool { return strings.Contains(name, ".snap") }, 0, true},
+		{"names of files", syscall.EIO, always(simdisk.SyncDir, simdisk.Rename), 0, true}, // as long as there is a spare
+		{"no space", syscall.ENOSPC, always(simdisk.Create, simdisk.Allocate, simdisk.Write), 0, false},
+		{"read-only", syscall.EROFS, always(simdisk.Create, simdisk.Allocate, simdisk.Write, simdisk.Rename, simdisk.Remove, simdisk.SyncDir), 0, false},
+		{"directory gone", syscall.ENOENT, always(simdisk.Open, simdisk.Create, simdisk.Rename, simdisk.SyncDir, simdisk.List, simdisk.Datasync), 0, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			disk := simdisk.New()
+			var failing atomic.Bool
+			left := test.times
+			disk.Fail = func(op simdisk.Op, name string) error { // with the disk's lock held
+				if !failing.Load() || !test.fails(op, name) || test.times > 0 && left == 0 {
+					return nil
+				}
+				left--
+				return test.err
+			}
+			j, r := openOn(t, disk, nil)
+			want := 0
+			for range 20 {
+				if err := put(j, r, 100); err != nil {
+					t.Fatal(err)
+				}
+				want++
+			}
+			failing.Store(true)
+			for i := range 3 {
+				err := put(j, r, 100)
+				switch {
+				case err == nil:
+					want++
+				case !errors.Is(err, journal.ErrFailed) || !errors.Is(err, test.err):
+					t.Errorf("message %d: got %v, want ErrFailed and %v", i, err, test.err)
+				}
+				if (err == nil) != test.taken {
+					t.Errorf("message %d: got %v, want taken %v", i, err, test.taken)
+				}
+			}
+			if s := j.Stats(); !test.taken && (!s.Failed || s.Failures == 0) {
+				t.Errorf("stats do not tell of it: %+v", s)
+			}
+			failing.Store(false)
+			for range 20 {
+				if err := put(j, r, 100); err != nil {
+					t.Fatalf("after the failure: %v", err)
+				}
+				want++
+			}
+			lost := 0 // without space, the oldest give way
+			for _, l := range j.Losses() {
+				lost += int(l.Count)
+			}
+			if lost > 0 && test.err != syscall.ENOSPC {
+				t.Errorf("losses: %+v", j.Losses())
+			}
+			if got := count(t, r); got+lost != want {
+				t.Errorf("read %d messages and lost %d, want %d", got, lost, want)
+			}
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+			j, r = openOn(t, disk, nil)
+			if got := count(t, r); got+lost != want {
+				t.Errorf("read %d messages after opening again, want %d; losses %v", got, want, j.Losses())
+			}
+			if err := j.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestFullDisk fills a disk that is smaller than max_size: the oldest give way, or the new are refused,
+// and either way nothing acknowledged is unaccounted for.
+func TestFullDisk(t *testing.T) {
+	for _, policy := range []journal.WhenFull{journal.DropOldest, journal.RefuseNew} {
+		for _, keep := range []int64{0, 512 << 10} {
+			t.Run(fmt.Sprintf("policy %d, keep %d", policy, keep), func(t *testing.T) {
+				disk := simdisk.New()
+				disk.Size = 3 << 20
+				j, r := openOn(t, disk, func(o *journal.Options) {
+					o.MaxSize, o.SegmentSize, o.WhenFull, o.KeepFree = 64<<20, 256<<10, policy, keep
+				})
+				taken, refused := 0, 0
+				for range 1500 {
+					switch err := put(j, r, 4000); {
+					case err == nil:
+						taken++
+					case errors.Is(err, journal.ErrFull):
+						refused++
+					default:
+						t.Fatal(err)
+					}
+				}
+				left := count(t, r)
+				var lost uint64
+				for again := true; again; { // until the keeper has done nothing meanwhile
+					before := lost
+					lost = 0
+					for _, l := range j.Losses() {
+						if l.Reason != journal.ReasonFree {
+							t.Errorf("loss: %+v", l)
+						}
+						lost += l.Count
+					}
+					if again = lost != before; again {
+						left = count(t, r)
+					}
+				}
+				if policy == journal.DropOldest && (refused > 0 || lost == 0) || policy == journal.RefuseNew && (refused == 0 || lost > 0) {
+					t.Errorf("%d refused, %d lost", refused, lost)
+				}
+				if got := uint64(refused); j.Stats().Refused != got {
+					t.Errorf("stats tell of %d refused, want %d", j.Stats().Refused, got)
+				}
+				if got := left + int(lost); got != taken {
+					t.Errorf("%d read or lost, want %d", got, taken)
+				}
+				if free, _ := disk.Free(); free < keep {
+					t.Errorf("%d bytes are free, want %d", free, keep)
+				}
+				if err := j.Close(); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+	}
+}
+
+// TestReadOnlyFromTheStart drains a journal on a file system that has become read-only.
+func TestReadOnlyFromTheStart(t *testing.T) {
+	disk := simdisk.New()
+	j, r := openOn(t, disk, nil)
+	for range 100 {
+		if err := put(j, r, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	disk.Fail = func(op simdisk.Op, name string) error {
+		if op == simdisk.Open || op == simdisk.Read || op == simdisk.List {
+			return nil
+		}
+		return syscall.EROFS
+	}
+	j, r = openOn(t, disk, nil)
+	if err := put(j, r, 100); !errors.Is(err, journal.ErrFailed) || !errors.Is(err, syscall.EROFS) {
+		t.Errorf("append: got %v, want ErrFailed and EROFS", err)
+	}
+	if got := count(t, r); got != 100 {
+		t.Errorf("read %d messages, want 100", got)
+	}
+	if err := j.Close(); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("close: got %v, want EROFS", err)
+	}
+}
+
+// TestForeignFiles are left alone and named.
+func TestForeignFiles(t *testing.T) {
+	dir := t.TempDir()
+	names := []string{"notes.txt", "0000000000000001.seg.bak", "00000000000000ZZ.seg", "1.seg"}
+	for _, n := range names {
+		if err := os.WriteFile(filepath.Join(dir, n), []byte("mine"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fsys, err := journal.NewDirFS(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, r := openOn(t, fsys, nil)
+	if err := put(j, r, 100); err != nil {
+		t.Fatal(err)
+	}
+	if got := j.Recovery().Foreign; len(got) != len(names) {
+		t.Errorf("got %q, want %q", got, names)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range names {
+		if b, err := os.ReadFile(filepath.Join(dir, n)); string(b) != "mine" {
+			t.Errorf("%s: %q, %v", n, b, err)
+		}
+	}
+}
+
+// TestDirectoryRemoved takes the directory away while the journal writes to a file in it: what nobody
+// could find again must not be acknowledged.
+func TestDirectoryRemoved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "journal")
+	fsys, err := journal.NewDirFS(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j, r := openOn(t, fsys, nil)
+	if err := put(j, r, 100); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(j, r, 100); !errors.Is(err, journal.ErrFailed) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v, want ErrFailed and that the file does not exist", err)
+	}
+	if err := j.Close(); err == nil {
+		t.Error("closed without an error")
+	}
+}
+
+// TestWrongPermissions opens a directory that belongs to somebody else, as a user who is not root.
+func TestWrongPermissions(t *testing.T) {
+	if dir := os.Getenv("HOLDFAST_TEST_DIR"); dir != "" {
+		fsys, err := journal.NewDirFS(dir)
+		if err == nil {
+			_, err = journal.Open(journal.Options{FS: fsys})
+		}
+		fmt.Println(err)
+		os.Exit(0)
+	}
+	dir := filepath.Join(t.TempDir(), "journal")
+	if err := os.Mkdir(dir, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(filepath.Dir(dir), "test")
+	b, err := os.ReadFile(os.Args[0])
+	if err == nil {
+		err = os.WriteFile(program, b, 0o755)
+	}
+	for d := filepath.Dir(dir); err == nil && d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		err = os.Chmod(d, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(program, "-test.run=^TestWrongPermissions$")
+	c.Dir = "/"
+	c.Env = append(os.Environ(), "HOLDFAST_TEST_DIR="+dir)
+	if os.Geteuid() == 0 {
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	out, err := c.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "permission denied: make "+dir+" writable") {
+		t.Errorf("got %s (%v), want what to do", out, err)
+	}
+}
