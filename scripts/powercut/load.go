@@ -40,13 +40,18 @@ func (p *publisher) content(n int) []byte {
 	return b
 }
 
-// publish works until ctx ends or the guest is cut off, which is no error. first is closed at the
-// first acknowledgement.
-func (p *publisher) publish(ctx context.Context, addr string, first func()) error {
-	conn, r, err := connect(ctx, addr, p.topic)
-	if err != nil {
-		return err
+// publish works until ctx ends. A connection that ends before is opened again: one that took too long
+// may have been answered late and have ended the one after it. first is called at each acknowledgement.
+func (p *publisher) publish(ctx context.Context, addr string, first func()) {
+	for ctx.Err() == nil {
+		if conn, r, err := connect(ctx, addr, p.topic); err == nil {
+			p.use(ctx, conn, r, first)
+		}
 	}
+}
+
+// use publishes over one connection until that ends.
+func (p *publisher) use(ctx context.Context, conn net.Conn, r *wire.Reader, first func()) {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	defer conn.Close()
 
@@ -92,7 +97,7 @@ func (p *publisher) publish(ctx context.Context, addr string, first func()) erro
 		select {
 		case room <- struct{}{}:
 		case <-inFlight:
-			return nil
+			return
 		}
 		dup, n := len(again) > 0, 0
 		id = id%60000 + 1
@@ -108,7 +113,7 @@ func (p *publisher) publish(ctx context.Context, addr string, first func()) erro
 		b := wire.Append(nil, wire.V311, &wire.Publish{Topic: p.topic, Payload: p.content(n), QoS: 1, ID: id, Dup: dup})
 		if _, err := conn.Write(b); err != nil {
 			<-inFlight
-			return nil
+			return
 		}
 	}
 }

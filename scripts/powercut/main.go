@@ -112,7 +112,7 @@ func cutUnderLoad(ctx context.Context, g *guest, publishers []*publisher) (up, u
 	defer work.Wait()
 	defer cancel()
 	for _, p := range publishers {
-		work.Go(func() { _ = p.publish(ctx, m.addr, first) }) // that it ends early shows below
+		work.Go(func() { p.publish(ctx, m.addr, first) })
 	}
 	select {
 	case <-acked:
