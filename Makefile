@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint arm64 fuzz crash cross bench bench-broker bench-journal clean setup
+.PHONY: help build run test race states lint arm64 fuzz crash powercut cross bench bench-broker bench-journal clean setup
 
 export CGO_ENABLED = 0
 
@@ -10,6 +10,7 @@ export CGO_ENABLED = 0
 ARGS     =
 FUZZTIME = 30s
 KILLS    = 200
+CUTS     = 20
 BENCH    = .
 
 # Run for arm64 under QEMU, but for tests that start binaries of their own: the kernel does not know
@@ -46,7 +47,10 @@ fuzz: ## Every fuzz target in turn, FUZZTIME=30s each
 	scripts/fuzz $(FUZZTIME)
 
 crash: ## SIGKILL in the middle of work, KILLS=200 times a test
-	HOLDFAST_CRASH_KILLS=$(KILLS) go test -run TestKill -count 1 -timeout 60m -v ./broker/journal ./gateway/...
+	HOLDFAST_CRASH_KILLS=$(KILLS) go test -run '^Test(Kill|NothingIsLost)' -count 1 -timeout 60m -v ./broker/journal ./cmd/holdfast
+
+powercut: ## A guest in QEMU loses its power under load, CUTS=20 times; what was acknowledged is on its disk
+	assets=$$(scripts/powercut/setup) && go run ./scripts/powercut -assets "$$assets" -kills $(CUTS)
 
 cross: ## Static binaries for arm64, armv7 and armv6 in dist/
 	scripts/cross
@@ -59,7 +63,7 @@ bench-broker: setup ## Broker, Mosquitto and nats-server side by side; ARGS=-qui
 
 bench-journal: ## The journal beside other durable logs; ARGS="-h" lists the options
 	cd scripts/bench-journal && go build -o ../../bin/bench-journal .
-	bin/bench-journal -dir bin $(ARGS)
+	bin/bench-journal -dir bin -json bin/bench-journal.json -svg bin/bench-journal.svg $(ARGS)
 
 clean: ## Remove bin/ and dist/
 	rm -rf bin dist

@@ -273,7 +273,7 @@ func (t *tailSegment) replay(j *Journal) {
 			j.log.Error("journal: record does not follow its format", "segment", t.name(), "offset", f.offset, "error", err)
 			j.recovery.Damaged += frameHeader + int64(len(f.body))
 		}
-		t.end = padSector(f.offset + int64(align(frameHeader+len(f.body))))
+		t.end = f.offset + int64(align(frameHeader+len(f.body))) // exactly: the rest of a torn batch may follow
 		if f.batchStart {
 			j.before.Syncs++
 		}

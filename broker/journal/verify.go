@@ -146,8 +146,12 @@ func (v *View) verifySegment(s *segment, r *Report, total int64) ([]Damage, erro
 	}
 	sure := 0 // so many damages are before the last batch that is whole
 	missing := func(from, to uint64, behind int64, at int64) {
+		// Of a merged segment most numbers are missing; only where there is damage it means anything.
 		if n := len(damage); n > 0 && damage[n-1].First == 0 && damage[n-1].Offset >= behind && damage[n-1].Bytes > 0 {
 			damage[n-1].First, damage[n-1].Last = from, to
+			return
+		}
+		if s.merged {
 			return
 		}
 		damage = append(damage, Damage{File: s.name(), Offset: behind, Bytes: at - behind, First: from, Last: to, What: whatMissing})
@@ -164,7 +168,7 @@ func (v *View) verifySegment(s *segment, r *Report, total int64) ([]Damage, erro
 			sure = len(damage)
 		}
 		if fr.kind == kindMessage {
-			if fr.seq > expect && !s.merged {
+			if fr.seq > expect {
 				missing(expect, fr.seq-1, behind, fr.offset)
 				sure = max(sure, len(damage))
 			}
@@ -183,7 +187,7 @@ func (v *View) verifySegment(s *segment, r *Report, total int64) ([]Damage, erro
 	}
 	if last && v.holder != 0 {
 		damage = damage[:sure]
-	} else if s.next > expect && !s.merged {
+	} else if s.next > expect {
 		missing(expect, s.next-1, behind, s.end)
 	}
 	if !v.still(f, s) {
@@ -191,8 +195,7 @@ func (v *View) verifySegment(s *segment, r *Report, total int64) ([]Damage, erro
 		return nil, nil
 	}
 	r.Bytes += s.end
-	v.explain(s, damage, seen)
-	return damage, nil
+	return v.explain(s, damage, seen), nil
 }
 
 // verifyHeader looks at both copies of a segment's header. One is enough to read it.
@@ -213,22 +216,25 @@ func verifyHeader(s *segment, f File) (damage []Damage) {
 }
 
 // explain says who misses what, where the snapshot knows it, and what Repair has dealt with.
-func (v *View) explain(s *segment, damage []Damage, seen map[uint64]uint64) {
-	lost := slices.ContainsFunc(damage, func(d Damage) bool { return d.First != 0 })
+func (v *View) explain(s *segment, damage []Damage, seen map[uint64]uint64) []Damage {
 	affected := map[string]uint64{}
 	for id, in := range s.owed {
 		if r, ok := v.j.byID[id]; ok && in.count > seen[id] {
 			affected[r.name] = in.count - seen[id]
 		}
 	}
+	if s.merged && len(damage) == 0 && len(affected) > 0 {
+		damage = append(damage, Damage{File: s.name(), Offset: headerSize, First: s.base, Last: s.next - 1, What: whatMissing})
+	}
 	aside := slices.ContainsFunc(v.files, func(f FileInfo) bool { return f.Name == s.name()+asideSuffix })
 	for i := range damage {
 		d := &damage[i]
 		d.Known = aside && d.What == whatMissing
-		if lost && d.First != 0 && len(affected) > 0 {
+		if d.First != 0 && len(affected) > 0 {
 			d.Affected = affected
 		}
 	}
+	return damage
 }
 
 func fileSize(dir, name string) int64 {

@@ -3,6 +3,7 @@ package journal
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -174,7 +175,7 @@ func lockHolder(dir string) int {
 // Info is a journal in short.
 type Info struct {
 	Dir      string
-	Format   int   // version of the format on disk
+	Format   int   // version of the newest segment, 0 without one
 	Size     int64 // bytes of the log's segments
 	Unused   int64 // bytes of files that hold nothing needed and wait for use
 	Segments int
@@ -211,7 +212,7 @@ type SnapshotView struct {
 func (v *View) Info() Info {
 	j := v.j
 	info := Info{
-		Dir: v.dir.dir, Format: version, Segments: len(j.segments), Messages: j.nextSeq - 1, Holder: v.holder,
+		Dir: v.dir.dir, Segments: len(j.segments), Messages: j.nextSeq - 1, Holder: v.holder,
 		Retained: len(j.retained), State: len(j.state), Losses: len(j.losses), Recovery: j.recovery,
 		Ledger: j.before,
 	}
@@ -245,6 +246,7 @@ func (v *View) Info() Info {
 	}
 	if n := len(j.segments); n > 0 {
 		_ = v.walk(j.segments[n-1], func(r *Record) error { info.Clock = r.Time; return nil }, nil)
+		info.Format = v.format(j.segments[n-1])
 	}
 	for _, r := range j.Readers() {
 		rv := ReaderView{ReaderInfo: r}
@@ -254,6 +256,20 @@ func (v *View) Info() Info {
 		info.Readers = append(info.Readers, rv)
 	}
 	return info
+}
+
+// format is the version in the header of s, from the copy that is whole; 0 if it cannot be read.
+func (v *View) format(s *segment) int {
+	f, ok, err := v.openSegment(s)
+	if !ok || err != nil {
+		return 0
+	}
+	defer f.Close()
+	b := make([]byte, 2*headerCopy)
+	if n, _ := f.ReadAt(b, 0); n == len(b) && string(b[:8]) != magic {
+		b = b[headerCopy:]
+	}
+	return int(binary.LittleEndian.Uint32(b[8:]))
 }
 
 // errStop ends a walk early.
@@ -289,8 +305,8 @@ type SegmentView struct {
 	Unused     bool              // holds nothing needed
 }
 
-// Segments lists the segment files, oldest first. It reads those in which a reader stands, and the
-// newest.
+// Segments lists the segment files in the order of the log, and then those that are unused. It reads
+// those in which a reader stands, and the newest.
 func (v *View) Segments() []SegmentView {
 	sizes := map[string]int64{}
 	for _, f := range v.files {

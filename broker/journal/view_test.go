@@ -271,6 +271,9 @@ func TestVerifyAndRepair(t *testing.T) {
 		"names of readers": {func(t *testing.T, dir string) { flip(t, segmentFiles(t, dir)[1], headerSize+3) }, 1, 0, "checksum"},
 		"one header":       {func(t *testing.T, dir string) { flip(t, segmentFiles(t, dir)[0], 20) }, 1, 0, "header"},
 		"both headers":     {func(t *testing.T, dir string) { flip(t, segmentFiles(t, dir)[0], 20, headerCopy+20) }, 2, 0, "header"},
+		"the first of a file": {func(t *testing.T, dir string) {
+			flipMessages(t, dir, int(inspected(t, dir).Segments()[1].Base)-1)
+		}, 1, 1, "checksum"},
 		"a snapshot": {func(t *testing.T, dir string) {
 			names, _ := filepath.Glob(filepath.Join(dir, "*"+snapSuffix))
 			flip(t, names[len(names)-1], 40)
@@ -378,6 +381,71 @@ func TestVerifyBesideWriter(t *testing.T) {
 	r := verified(t, dir)
 	if len(r.Damage) != 1 || r.Damage[0].First != 1235 || r.Damage[0].Last != 1235 || r.Damage[0].Bytes < 100 {
 		t.Fatalf("%+v", r.Damage)
+	}
+}
+
+// TestTornEnd cuts the last batch off in the middle of a sector. What is left of it is neither damage nor
+// a loss: not now, and not when later segments prove that all before them was on disk.
+func TestTornEnd(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, nil)
+	publish(t, j, 0, 100, reader(t, j, "a"))
+	publish(t, j, 100, 110, reader(t, j, "a"))
+	torn := crash(t, dir)
+	closeJournal(t, j)
+	flipMessages(t, torn, 109)
+	for round := range 3 {
+		if r := verified(t, torn); len(r.Damage) > 0 {
+			t.Fatalf("round %d: %+v", round, r.Damage)
+		}
+		j := open(t, torn, nil)
+		if rec := j.Recovery(); rec.Damaged > 0 || len(j.Losses()) > 0 {
+			t.Fatalf("round %d: %+v, losses %+v", round, rec, j.Losses())
+		}
+		publish(t, j, 109+round, 110+round, reader(t, j, "a"))
+		torn = crash(t, torn)
+		closeJournal(t, j)
+	}
+	if got := waitingFor(t, torn, "a"); !slices.Equal(got, upTo(0, 112)) {
+		t.Errorf("%d messages are left: %v", len(got), got)
+	}
+}
+
+// TestInspectMerged looks at segments that hold what was left of older ones: most numbers are missing
+// there, and that is no damage.
+func TestInspectMerged(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir, func(o *Options) { o.MaxSize = smallestSize })
+	alarms, all := reader(t, j, "alarms"), reader(t, j, "all")
+	if err := alarms.SetPriority(MaxPriority); err != nil {
+		t.Fatal(err)
+	}
+	const every, total = 100, 60_000
+	var want []int
+	for n := 0; n < total; n += every {
+		publish(t, j, n, n+1, alarms, all)
+		publish(t, j, n+1, n+every, all)
+		want = append(want, n)
+	}
+	closeJournal(t, j)
+	if got := waitingFor(t, dir, "alarms"); !slices.Equal(got, want) {
+		t.Errorf("%d messages wait for alarms, want %d", len(got), len(want))
+	}
+	v := inspected(t, dir)
+	merged := slices.ContainsFunc(v.j.segments, func(s *segment) bool { return s.merged })
+	if r := verified(t, dir); r.Damaged() || !merged {
+		t.Fatalf("merged %v: %+v", merged, r)
+	}
+	flipMessages(t, dir, 500)
+	r := verified(t, dir)
+	if len(r.Damage) != 1 || r.Damage[0].First > 501 || r.Damage[0].Last < 501 || !maps.Equal(r.Damage[0].Affected, map[string]uint64{"alarms": 1}) {
+		t.Fatalf("%+v", r.Damage)
+	}
+	if _, err := Repair(dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	if r := verified(t, dir); r.Damaged() || len(waitingFor(t, dir, "alarms")) != len(want)-1 {
+		t.Errorf("%+v", r)
 	}
 }
 

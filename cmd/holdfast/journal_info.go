@@ -35,7 +35,11 @@ func printInfo(out io.Writer, i journal.Info) error {
 	w := table(out)
 	line := func(key, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", key, fmt.Sprintf(format, args...)) }
 	line("journal", "%s", i.Dir)
-	line("format", "version %d", i.Format)
+	if i.Format == 0 {
+		line("format", "none yet: no record")
+	} else {
+		line("format", "version %d", i.Format)
+	}
 	if i.Holder != 0 {
 		line("in use", "by process %d", i.Holder)
 	} else {

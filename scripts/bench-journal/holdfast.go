@@ -49,7 +49,7 @@ func (h *holdfast) consume(ctx context.Context) error {
 	}
 }
 
-func (h *holdfast) drain(ctx context.Context) (count uint64, err error) {
+func (h *holdfast) drain(ctx context.Context, f func([]byte)) (count uint64, err error) {
 	h.r.Attach()
 	defer h.r.Detach()
 	for ctx.Err() == nil {
@@ -57,6 +57,7 @@ func (h *holdfast) drain(ctx context.Context) (count uint64, err error) {
 		if err != nil || !ok {
 			return count, err
 		}
+		f(d.Message.Payload)
 		h.r.Ack(d.Seq)
 		count++
 	}
@@ -65,6 +66,6 @@ func (h *holdfast) drain(ctx context.Context) (count uint64, err error) {
 
 func (h *holdfast) commits() uint64 { return h.j.Stats().Commits }
 
-func (h *holdfast) depth() uint64 { return h.r.Depth() }
+func (h *holdfast) behind() bool { return h.r.Depth() > 1000 }
 
 func (h *holdfast) close() error { return h.j.Close() }

@@ -8,148 +8,94 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime/pprof"
-	"slices"
 	"strconv"
-	"strings"
 	"syscall"
-	"time"
 )
 
-type options struct {
-	dir      string
-	only     string
-	inFlight string
-	targets  string
-	phases   string
-	length   time.Duration
-	profile  string
+func main() {
+	if len(os.Args) == 5 && os.Args[1] == helperArg {
+		size, err := strconv.ParseInt(os.Args[4], 10, 64)
+		if err == nil {
+			err = serveStorage(os.Args[2], os.Args[3], size)
+		}
+		exit(err)
+	}
+	o, err := parseOptions(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		exit(nil)
+	}
+	if err != nil {
+		exit(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err = profiled(o.profile, func() error {
+		report, err := run(ctx, o)
+		return errors.Join(err, publish(report, o))
+	})
+	stop()
+	exit(err)
 }
 
-func main() {
-	var o options
-	flag.StringVar(&o.dir, "dir", ".", "`directory` to work in, on the disk to be measured")
-	flag.StringVar(&o.only, "only", "", "queues to measure, as `a,b`; empty means all")
-	flag.StringVar(&o.inFlight, "n", "1,10,100,320,1000", "messages in flight, as `a,b`")
-	flag.StringVar(&o.targets, "targets", "disk", "where to measure, as `a,b`")
-	flag.StringVar(&o.phases, "phases", "growing,steady", "as `a,b`")
-	flag.DurationVar(&o.length, "t", 5*time.Second, "how long each measurement takes")
-	flag.StringVar(&o.profile, "profile", "", "write `PREFIX`.cpu and PREFIX.mem, for go tool pprof")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, &o); err != nil {
+func exit(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench-journal:", err)
 		os.Exit(1)
 	}
+	os.Exit(0)
 }
 
-func run(ctx context.Context, o *options) (err error) {
-	var ns []int
-	for _, s := range strings.Split(o.inFlight, ",") {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 {
-			return fmt.Errorf("-n %q: want positive numbers with commas between them", o.inFlight)
+// publish shows what was measured, all of it or what there was before an error.
+func publish(r *Report, o *options) error {
+	r.check()
+	r.write(os.Stdout)
+	if o.json != "" {
+		b, err := json.MarshalIndent(r, "", "\t")
+		if err == nil {
+			err = os.WriteFile(o.json, append(b, '\n'), 0o644)
 		}
-		ns = append(ns, n)
-	}
-	if o.profile != "" {
-		f, err := os.Create(o.profile + ".cpu")
 		if err != nil {
 			return err
 		}
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer func() {
-			pprof.StopCPUProfile()
-			f.Close()
-			if f, err := os.Create(o.profile + ".mem"); err == nil {
-				_ = pprof.Lookup("allocs").WriteTo(f, 0)
-				f.Close()
-			}
-		}()
 	}
-	t, err := newDirTarget(o.dir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, t.close()) }()
-	results, err := runTarget(ctx, t, ns, o)
-	if err != nil {
-		return err
-	}
-	writeTable(os.Stdout, results)
-	return nil
-}
-
-func runTarget(ctx context.Context, t *target, ns []int, o *options) ([]Result, error) {
-	messages := newMessages()
-	q, err := openHoldfast(filepath.Join(t.dir, "holdfast"))
-	if err != nil {
-		return nil, err
-	}
-	results, err := runQueue(ctx, t, q, ns, messages, o, true)
-	if err = errors.Join(err, q.close()); err != nil {
-		return nil, fmt.Errorf("holdfast on %s: %w", t.name, err)
-	}
-	for i := range results {
-		results[i].Queue = "holdfast"
-	}
-	return results, nil
-}
-
-// runQueue measures a fresh queue that grows, then one that is consumed as it is filled.
-func runQueue(ctx context.Context, t *target, q queue, ns []int, messages []message, o *options, withRaw bool) (results []Result, err error) {
-	phase := func(name string) error {
-		for _, n := range ns {
-			var before, after float64
-			if withRaw {
-				if before, err = rawRate(ctx, t, batchBytes(n), o.length/4); err != nil {
-					return err
-				}
-			}
-			r, err := measure(ctx, t, q, n, messages, o.length)
-			if err != nil {
-				return err
-			}
-			if withRaw {
-				if after, err = rawRate(ctx, t, batchBytes(n), o.length/4); err != nil {
-					return err
-				}
-			}
-			r.Phase, r.Raw = name, (before+after)/2
-			results = append(results, r)
-			fmt.Fprintf(os.Stderr, "%s %s %d: %.0f acks/s\n", t.name, name, n, r.Acks)
-		}
+	if o.svg == "" || len(r.Results) == 0 {
 		return nil
 	}
-	phases := strings.Split(o.phases, ",")
-	if slices.Contains(phases, "growing") {
-		if err := phase("growing"); err != nil {
-			return nil, err
+	f, err := os.Create(o.svg)
+	if err != nil {
+		return err
+	}
+	target := r.Results[len(r.Results)-1].Target
+	for _, m := range r.Results {
+		if m.Target == "card" {
+			target = m.Target
 		}
 	}
-	if !slices.Contains(phases, "steady") {
-		return results, nil
+	return errors.Join(plot(f, r.Results, target), f.Close())
+}
+
+func profiled(prefix string, f func() error) error {
+	if prefix == "" {
+		return f()
 	}
-	consuming, cancel := context.WithCancel(ctx)
-	consumed := make(chan error, 1)
-	go func() { consumed <- q.consume(consuming) }()
-	defer func() { cancel(); err = errors.Join(err, <-consumed) }()
-	// Enough to go round in space that was used before.
-	if err := fill(ctx, q, messages, 64<<20/payloadSize); err != nil {
-		return nil, err
+	cpu, err := os.Create(prefix + ".cpu")
+	if err != nil {
+		return err
 	}
-	for q.depth() > 256 && ctx.Err() == nil {
-		pause(ctx, 10*time.Millisecond)
+	if err := pprof.StartCPUProfile(cpu); err != nil {
+		return errors.Join(err, cpu.Close())
 	}
-	err = phase("steady")
-	return results, err
+	err = f()
+	pprof.StopCPUProfile()
+	mem, err1 := os.Create(prefix + ".mem")
+	if err1 == nil {
+		err1 = errors.Join(pprof.Lookup("allocs").WriteTo(mem, 0), mem.Close())
+	}
+	return errors.Join(err, cpu.Close(), err1)
 }

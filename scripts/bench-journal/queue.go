@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"holdfast/broker"
 	"holdfast/broker/journal"
 )
@@ -24,10 +26,11 @@ type queue interface {
 	put(m *message, c *client) error
 	// consume hands out and acknowledges what is put, and what waits already, until ctx ends.
 	consume(ctx context.Context) error
-	// drain reads everything there is from the disk and acknowledges it.
-	drain(ctx context.Context) (messages uint64, err error)
+	// drain reads everything there is from the disk, in order, and acknowledges it. What f is called
+	// with ends in the payload.
+	drain(ctx context.Context, f func(m []byte)) (messages uint64, err error)
 	commits() uint64
-	depth() uint64 // messages that are not acknowledged
+	behind() bool // whether what waited when consume began is not acknowledged yet
 	close() error
 }
 
@@ -145,9 +148,9 @@ func (l *load) stop() error {
 	}
 }
 
-// fill puts count messages, many in flight.
+// fill puts count messages, a thousand in flight.
 func fill(ctx context.Context, q queue, messages []message, count uint64) error {
-	l := startLoad(ctx, q, 8000, messages)
+	l := startLoad(ctx, q, 1000, messages)
 	for l.acked() < count && ctx.Err() == nil && len(l.errs) == 0 {
 		pause(ctx, 10*time.Millisecond)
 	}
@@ -155,6 +158,13 @@ func fill(ctx context.Context, q queue, messages []message, count uint64) error 
 		return err
 	}
 	return ctx.Err()
+}
+
+// nap is a short sleep: time.Sleep takes at least a millisecond when nothing else runs.
+func nap(d time.Duration) {
+	left := unix.NsecToTimespec(int64(d))
+	for unix.Nanosleep(&left, &left) == unix.EINTR {
+	}
 }
 
 func pause(ctx context.Context, d time.Duration) {
