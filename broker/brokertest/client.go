@@ -74,6 +74,12 @@ func (c *Client) Next() (wire.Packet, error) {
 	return c.r.ReadPacket()
 }
 
+// Read reads bytes that need not be packets, instead of Next.
+func (c *Client) Read(b []byte) (int, error) {
+	c.conn.SetReadDeadline(time.Now().Add(patience))
+	return c.conn.Read(b)
+}
+
 // Receive returns the next packet, which has to be of type P.
 func Receive[P wire.Packet](c *Client) P {
 	c.t.Helper()

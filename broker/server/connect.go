@@ -36,6 +36,9 @@ func (c *conn) connect() error {
 		return fmt.Errorf("first packet is not a CONNECT") // [MQTT-3.1.0-1]
 	}
 	c.version = p.Version
+	if v := p.Properties.MaximumPacketSize; v != nil {
+		c.maxPacket = int(min(*v, wire.MaxSize+5))
+	}
 	var answer wire.Connack
 	switch {
 	case p.Properties.AuthMethod != nil:
@@ -54,9 +57,6 @@ func (c *conn) connect() error {
 	if most := c.s.opts.ServerKeepAlive; most > 0 && c.version == wire.V5 && (c.keepAlive == 0 || c.keepAlive > most) {
 		c.keepAlive = most
 		answer.Properties.ServerKeepAlive = ptr(uint16(most / time.Second)) // [MQTT-3.2.2-21]
-	}
-	if v := p.Properties.MaximumPacketSize; v != nil {
-		c.maxPacket = int(min(*v, wire.MaxSize+5))
 	}
 	if v := p.Properties.TopicAliasMaximum; v != nil {
 		c.aliasMax = min(*v, uint16(c.s.opts.MaxAliases))

@@ -1,6 +1,7 @@
 // Command holdfast is the gateway and its tools.
 //
-// Exit codes: 0 success, 1 failure while working, 2 wrong command line or configuration.
+// Exit codes: 0 success, 1 failure while working, 2 wrong command line or configuration, 3 (sub) fewer
+// messages than wanted.
 package main
 
 import (
@@ -31,6 +32,9 @@ func main() {
 	if errors.As(err, &usage) {
 		os.Exit(2)
 	}
+	if errors.Is(err, errTimeout) {
+		os.Exit(3)
+	}
 	os.Exit(1)
 }
 
@@ -46,7 +50,7 @@ func rootCommand() *cobra.Command {
 		return usageError{fmt.Errorf("%w: see '%s --help'", err, c.CommandPath())}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), checkCommand(), demoCommand(), journalCommand())
+	root.AddCommand(runCommand(), checkCommand(), demoCommand(), journalCommand(), passwdCommand(), pubCommand(), subCommand())
 	return root
 }
 

@@ -1,0 +1,3 @@
+package brokertest
+
+//go:generate go test -run TestTable . -update

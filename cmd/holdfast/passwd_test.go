@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"holdfast/broker/auth"
+)
+
+func TestPasswd(t *testing.T) {
+	hash := strings.TrimSpace(must(t, holdfast(t, "secret\r\nmore\n", "passwd")))
+	if !strings.HasPrefix(hash, "$argon2id$v=19$m=19456,t=2,p=1$") || auth.CheckHash(hash) != nil {
+		t.Errorf("got %q", hash)
+	}
+	file := filepath.Join(t.TempDir(), "passwords")
+	for _, tt := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"passwd", "-f", file, "anna"}, 0, ": added anna"},
+		{[]string{"passwd", "-f", file, "ben"}, 0, ": added ben"},
+		{[]string{"passwd", "-f", file, "anna"}, 0, ": changed anna"},
+		{[]string{"passwd", "-f", file, "-D", "ben"}, 0, ""},
+		{[]string{"passwd", "-f", file, "-D", "ben"}, 1, `there is no user "ben"`},
+		{[]string{"passwd", "-f", file}, 2, "whose password?"},
+		{[]string{"passwd", "-D", "anna"}, 2, "needs -f FILE"},
+		{[]string{"passwd", "anna", "secret"}, 2, "never given on the command line"},
+		{[]string{"passwd", "-f", file, "a:b"}, 2, "without ':'"},
+		{[]string{"passwd", "-f", filepath.Join(file, "x"), "anna"}, 1, "not a directory"},
+	} {
+		if r := holdfast(t, "secret\n", tt.args...); r.code != tt.code || !strings.Contains(r.errs, tt.want) || r.out != "" {
+			t.Errorf("%v: %+v", tt.args, r)
+		}
+	}
+	for _, empty := range []string{"", "\n"} {
+		if r := holdfast(t, empty, "passwd"); r.code != 2 || !strings.Contains(r.errs, "is empty") {
+			t.Errorf("%q: %+v", empty, r)
+		}
+	}
+	data, err := os.ReadFile(file)
+	if err != nil || bytes.Count(data, []byte("\n")) != 1 || !bytes.HasPrefix(data, []byte("anna:$argon2id$")) {
+		t.Errorf("the file is %q, %v", data, err)
+	}
+}
+
+// TestPasswdTerminal: on a terminal it asks twice and shows nothing of what is typed.
+func TestPasswdTerminal(t *testing.T) {
+	type terminal struct {
+		in   io.Writer
+		seen *bytes.Buffer
+		cmd  *exec.Cmd
+		out  io.Reader
+	}
+	open := func() *terminal {
+		t.Helper()
+		cmd := exec.Command("script", "-qec", program+" passwd", "/dev/null") // a pseudo-terminal
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		in, err1 := cmd.StdinPipe()
+		out, err2 := cmd.StdoutPipe()
+		if err1 != nil || err2 != nil {
+			t.Fatal(err1, err2)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		watchdog := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+		t.Cleanup(func() { watchdog.Stop(); cmd.Process.Kill(); cmd.Wait() })
+		return &terminal{in, new(bytes.Buffer), cmd, out}
+	}
+	wait := func(x *terminal, text string) {
+		t.Helper()
+		b := make([]byte, 1)
+		for !strings.Contains(x.seen.String(), text) {
+			if _, err := x.out.Read(b); err != nil {
+				t.Fatalf("waiting for %q: %v, seen %q", text, err, x.seen)
+			}
+			x.seen.Write(b)
+		}
+	}
+	end := func(x *terminal) int {
+		io.Copy(x.seen, x.out)
+		x.cmd.Wait()
+		return x.cmd.ProcessState.ExitCode()
+	}
+	x := open()
+	wait(x, "Password: ")
+	io.WriteString(x.in, "secret\n")
+	wait(x, "Again: ")
+	io.WriteString(x.in, "secret\n")
+	wait(x, "$argon2id$")
+	if code := end(x); code != 0 || strings.Contains(x.seen.String(), "secret") {
+		t.Errorf("code %d, seen %q", code, x.seen)
+	}
+	x = open()
+	wait(x, "Password: ")
+	io.WriteString(x.in, "secret\n")
+	wait(x, "Again: ")
+	io.WriteString(x.in, "other\n")
+	wait(x, "not the same")
+	if code := end(x); code != 1 || strings.Contains(x.seen.String(), "$argon2id$") {
+		t.Errorf("code %d, seen %q", code, x.seen)
+	}
+	x = open()
+	wait(x, "Password: ")
+	io.WriteString(x.in, "\x03")
+	wait(x, "interrupted")
+	if code := end(x); code != 1 {
+		t.Errorf("Ctrl-C: code %d, seen %q", code, x.seen)
+	}
+}
