@@ -18,6 +18,8 @@ func Drivers() []Driver {
 		ina226(),
 		ina3221(),
 		lis3dh(),
+		max31865(),
+		mcp3008(),
 		mcp9808(),
 		sgp40(),
 		sht3x(),

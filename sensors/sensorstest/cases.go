@@ -70,6 +70,18 @@ var cases = map[string][]Case{
 		{Name: "beyond", Files: map[string]string{w1temp: "127937"}, Error: sensors.Implausible},
 		{Name: "empty", Files: map[string]string{w1temp: ""}, Error: sensors.Temporary},
 	}}},
+	"max31865": {
+		{Name: "pt100"},
+		{Name: "pt1000", Options: map[string]any{"rtd": "pt1000", "wires": int64(3), "mains": int64(60)}},
+	},
+	"mcp3008": {
+		{Name: "first", Inputs: map[string]string{"voltage": "voltage0"}},
+		{
+			Name: "scaled", Options: map[string]any{"channel": "7", "quantity": "moisture", "unit": "%", "scale": -50.0, "offset": 140.0},
+			Inputs:  map[string]string{"moisture": "voltage7"},
+			Convert: map[string]Conversion{"moisture": {Value: func(v float64) float64 { return 140 - 50*v }, Tolerance: 0.17}},
+		},
+	},
 	"gpio-input": {{Options: map[string]any{"line": int64(17)}, Fixtures: []Fixture{
 		{Name: "low", Lines: map[int]bool{17: false}, Want: map[string]float64{"state": 0}},
 		{Name: "high", Lines: map[int]bool{17: true}, Want: map[string]float64{"state": 1}},

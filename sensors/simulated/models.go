@@ -15,6 +15,8 @@ func Models() []*Model {
 		ina226Model(),
 		ina3221Model(),
 		lis3dhModel(),
+		max31865Model(),
+		mcp3008Model(),
 		mcp9808Model(),
 		pca9685Model(),
 		sgp40Model(),
