@@ -45,7 +45,7 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 	s := &Supervisor{opts: opts}
 	byBus := map[string]*worker{}
 	for _, c := range configs {
-		p := &patient{config: c, opts: &s.opts, log: opts.Log.With("sensor", c.Name)}
+		p := &patient{config: c, pipes: map[string]*pipe{}, opts: &s.opts, log: opts.Log.With("sensor", c.Name)}
 		for i := range opts.Drivers {
 			if opts.Drivers[i].Name == c.Driver {
 				p.driver = &opts.Drivers[i]
@@ -60,10 +60,11 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 		if p.config.Timeout == 0 {
 			p.config.Timeout = p.driver.Timeout
 		}
-		lane := p.lane()
+		p.chip = chipOf(p.config)
+		lane, alone := p.lane()
 		w := byBus[lane]
 		if w == nil {
-			w = &worker{}
+			w = &worker{alone: alone}
 			byBus[lane] = w
 			s.workers = append(s.workers, w)
 		}

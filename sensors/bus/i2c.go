@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"periph.io/x/conn/v3/i2c"
@@ -18,11 +19,12 @@ import (
 
 // I2C is an open bus.
 type I2C struct {
-	name string
-	bus  i2c.BusCloser
-	gone func()
-	told func(Transfer) // may be nil
-	lock chan struct{}  // full during a transfer: a channel, so that who waits for it can give up
+	name   string
+	bus    i2c.BusCloser
+	gone   func()
+	told   func(Transfer) // may be nil
+	lock   chan struct{}  // full during a transfer: a channel, so that who waits for it can give up
+	holder atomic.Uint32  // address of the transfer that runs, or ran last
 
 	pinsMu sync.Mutex
 	pins   map[uint16]Pins // by address
@@ -89,8 +91,9 @@ func (b *I2C) tx(ctx context.Context, addr uint16, w, r []byte) error {
 	select {
 	case b.lock <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("%s is busy with another chip: %w", b.name, context.Cause(ctx))
+		return fmt.Errorf("%s: %w: held by a transfer to another chip, address %#02x: %w", b.name, ErrTemporary, b.holder.Load(), context.Cause(ctx))
 	}
+	b.holder.Store(uint32(addr))
 	err := b.bus.Tx(addr, w, r)
 	if b.told != nil {
 		b.told(Transfer{b.name, addr, w, r, err})
