@@ -142,7 +142,7 @@ func TestOneHungBusAndOneFailingSensorDelayNobody(t *testing.T) {
 		if n := len(w.times("hung")); n != 60 {
 			t.Errorf("hung: %d readings, want those before", n)
 		}
-		for name, want := range map[string]string{"hung": "no answer within 2s: the bus hangs", "beside": "the bus hangs in a reading of hung"} {
+		for name, want := range map[string]string{"hung": "no answer within 1s: the bus hangs", "beside": "the bus hangs in a reading of hung"} {
 			if s := w.last(name); s.State != sensors.StateFailing || s.Class != sensors.Temporary || s.Reason != want {
 				t.Errorf("%s: %+v", name, s)
 			}

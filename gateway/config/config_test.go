@@ -18,8 +18,9 @@ var update = flag.Bool("update", false, "rewrite the golden file and the README'
 
 // drivers is a table with every kind of bus and option.
 var drivers = []sensors.Driver{
-	{Name: "bme280", Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x76, 0x77}},
-	{Name: "ads1115", Buses: []sensors.BusKind{sensors.BusI2C}, Options: []sensors.Option{
+	{Name: "bme280", Buses: []sensors.BusKind{sensors.BusI2C, sensors.BusSPI}, Addresses: []uint16{0x76, 0x77},
+		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 85}, {Name: "humidity", Unit: "%", Min: 0, Max: 100}}},
+	{Name: "ads1115", Buses: []sensors.BusKind{sensors.BusI2C}, Quantities: []sensors.Quantity{{Name: "voltage", Unit: "V", Min: -6, Max: 6}}, Options: []sensors.Option{
 		{Name: "channel", Kind: sensors.OptionString, Required: true, Allowed: []string{"A0", "A1", "A2", "A3"}},
 		{Name: "label", Kind: sensors.OptionString},
 		{Name: "gain", Kind: sensors.OptionInt, Default: int64(1), Min: 1, Max: 8},
@@ -31,6 +32,17 @@ var drivers = []sensors.Driver{
 	{Name: "ds18b20", Buses: []sensors.BusKind{sensors.BusW1}},
 	{Name: "button", Buses: []sensors.BusKind{sensors.BusGPIO}, Options: []sensors.Option{{Name: "line", Kind: sensors.OptionString, Required: true}}},
 	{Name: "cpu"},
+	{Name: "iio", QuantitiesOf: func(map[string]any) []sensors.Quantity { return nil }, Options: []sensors.Option{
+		{Name: "channels", Kind: sensors.OptionStrings},
+		{Name: "units", Kind: sensors.OptionMap},
+	}, Check: func(c sensors.Config) error {
+		if len(c.Options) == 1 {
+			return errors.New("channels and units go together")
+		}
+		return nil
+	}},
+	{Name: "bh1750", Buses: []sensors.BusKind{sensors.BusI2C}, Quantities: []sensors.Quantity{{Name: "illuminance", Unit: "lx", Max: 1e5}}},
+	{Name: "pms5003", Buses: []sensors.BusKind{sensors.BusUART}},
 }
 
 const hidden = "/hidden\x01#"

@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
-
-	"holdfast/sensors"
 )
 
 // field is one value in one file, with what a message about it needs.
@@ -115,7 +113,7 @@ type loader struct {
 	broker    *table
 	listeners []*element[Endpoint]
 	bridges   []*element[Bridge]
-	sensors   []*element[sensors.Config]
+	sensors   []*element[sensorEntry]
 	outputs   []*element[output]
 }
 

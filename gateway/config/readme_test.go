@@ -36,19 +36,21 @@ func TestReadme(t *testing.T) {
 		text, _, _ := strings.Cut(block, "```")
 		examples = append(examples, text)
 	}
-	if len(examples) != 2 {
-		t.Fatalf("%d examples, want a right and a wrong one", len(examples))
+	if len(examples) != 3 {
+		t.Fatalf("%d examples, want two right ones and a wrong one", len(examples))
 	}
-	if _, err := load(t, examples[0]); err != nil {
-		t.Errorf("the first example: %v", err)
+	for _, right := range examples[:2] {
+		if _, err := load(t, right); err != nil {
+			t.Errorf("an example: %v", err)
+		}
 	}
 	t.Chdir(t.TempDir())
-	if err := os.WriteFile("device.yaml", []byte(examples[1]), 0o600); err != nil {
+	if err := os.WriteFile("device.yaml", []byte(examples[2]), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Load([]string{"device.yaml"}, options())
 	if err == nil || !strings.Contains(want, "```\n"+err.Error()+"\n```\n") {
-		t.Errorf("the second example is said to fail otherwise than with\n%v", err)
+		t.Errorf("the wrong example is said to fail otherwise than with\n%v", err)
 	}
 }
 
@@ -62,6 +64,9 @@ func describe(b *strings.Builder, t *table, prefix string) {
 		if k.table != nil {
 			if strings.HasPrefix(k.want, "a list") {
 				path += "[]"
+			}
+			if k.name == "quantities" {
+				path += ".NAME"
 			}
 			describe(b, k.table, path+".")
 		}
