@@ -1,8 +1,6 @@
 package sensorstest
 
 import (
-	"time"
-
 	"holdfast/sensors"
 	"holdfast/sensors/simulated"
 )
@@ -18,8 +16,6 @@ type Case struct {
 	Lines   map[string]int        // of a chip on GPIO lines, in place of Options
 	Inputs  map[string]string     // the model's input for a quantity, where the names differ
 	Convert map[string]Conversion // from input to quantity, where they are not the same
-	// Age is how old a value can be, because the chip measures at its own pace.
-	Age time.Duration
 	// Settle is how long the chip must have had power before its readings count, such as a warm-up.
 	// While it lasts, an error of class temporary is right.
 	Settle int // seconds
