@@ -78,6 +78,14 @@ var cases = map[string][]Case{
 			Convert: map[string]Conversion{"moisture": {Value: func(v float64) float64 { return 140 - 50*v }, Tolerance: 0.17}},
 		},
 	},
+	"pms5003": {
+		{Name: "on"},
+		{Name: "asleep between readings", Options: map[string]any{"sleep": true}},
+	},
+	"sds011": {
+		{Name: "on"},
+		{Name: "asleep between readings", Options: map[string]any{"sleep": true}},
+	},
 	"gpio-input": {{Options: map[string]any{"line": int64(17)}, Fixtures: []Fixture{
 		{Name: "low", Lines: map[int]bool{17: false}, Want: map[string]float64{"state": 0}},
 		{Name: "high", Lines: map[int]bool{17: true}, Want: map[string]float64{"state": 1}},

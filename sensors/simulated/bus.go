@@ -200,7 +200,8 @@ func (s *serial) listen() (next time.Time) {
 	}
 	now := time.Now()
 	b, every := regs.frame()
-	if every <= 0 {
+	if every <= 0 { // it is silent, and what it says later is of later
+		s.upTo = now
 		return next
 	}
 	if s.upTo.Before(c.born) {
