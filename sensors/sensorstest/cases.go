@@ -91,7 +91,21 @@ var cases = map[string][]Case{
 		{Name: "high", Lines: map[int]bool{17: true}, Want: map[string]float64{"state": 1}},
 		{Name: "active low", Lines: map[int]bool{17: false}, Options: map[string]any{"active_low": true}, Want: map[string]float64{"state": 1}},
 	}}},
+	"mcp23017": {
+		{Name: "first", Options: map[string]any{"pin": int64(0)}, Inputs: map[string]string{"state": "pin0"}, Convert: threshold},
+		{Name: "port B with pull-up", Options: map[string]any{"pin": int64(12), "pull_up": true}, Inputs: map[string]string{"state": "pin12"}, Convert: threshold},
+	},
+	"pcf8574": {{Options: map[string]any{"pin": int64(7)}, Inputs: map[string]string{"state": "pin7"}, Convert: threshold}},
+	"tca9555": {{Options: map[string]any{"pin": int64(9)}, Inputs: map[string]string{"state": "pin9"}, Convert: threshold}},
 }
+
+// threshold is what a logic input makes of a level between 0 and 1.
+var threshold = map[string]Conversion{"state": {Value: func(level float64) float64 {
+	if level >= 0.5 {
+		return 1
+	}
+	return 0
+}}}
 
 const w1temp = "bus/w1/devices/28-0316a2795bff/temperature"
 
