@@ -42,5 +42,6 @@ func Drivers() []Driver {
 		tmp102(),
 		tsl2591(),
 		veml7700(),
+		vl53l0x(),
 	}
 }

@@ -41,6 +41,7 @@ func Models() []*Model {
 		tmp102Model(),
 		tsl2591Model(),
 		veml7700Model(),
+		vl53l0xModel(),
 	}
 }
 
