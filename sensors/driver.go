@@ -65,6 +65,14 @@ type Config struct {
 	// Processing is that of every quantity that is not in Quantities.
 	Processing
 	Quantities map[string]Processing
+	Host       Host // set by supervision; nil remembers nothing
+}
+
+func (c *Config) host() Host {
+	if c.Host == nil {
+		return &NoHost{}
+	}
+	return c.Host
 }
 
 // Sensor is one opened device. Calls are never concurrent. After an error supervision calls Close and

@@ -24,6 +24,7 @@ type SupervisorOptions struct {
 	Drivers []Driver // nil means Drivers()
 	Reading func(Reading)
 	Status  func(Status) // told when the state or its reason changes
+	Host    Host         // nil means NoHost
 	Log     *slog.Logger // nil discards
 }
 
@@ -42,6 +43,9 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 	if opts.Drivers == nil {
 		opts.Drivers = Drivers()
 	}
+	if opts.Host == nil {
+		opts.Host = &NoHost{}
+	}
 	s := &Supervisor{opts: opts}
 	byBus := map[string]*worker{}
 	for _, c := range configs {
@@ -57,6 +61,7 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 		if p.config.Address == 0 && p.driver.Kind(c.Bus) == BusI2C && len(p.driver.Addresses) > 0 {
 			p.config.Address = p.driver.Addresses[0]
 		}
+		p.config.Host = opts.Host
 		if p.config.Timeout == 0 {
 			p.config.Timeout = p.driver.Timeout
 		}
