@@ -27,6 +27,7 @@ func Models() []*Model {
 		mcp3008Model(),
 		mcp9808Model(),
 		mpu9250Model(),
+		pca9548Model(),
 		pca9685Model(),
 		pcf8574Model(),
 		pms5003Model(),
