@@ -96,6 +96,7 @@ func (p *publisher) reading(r sensors.Reading) {
 
 type statusPayload struct {
 	State    sensors.State `json:"state"`
+	Class    sensors.Class `json:"class,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
 	Since    stamp         `json:"since"`
 	LastGood stamp         `json:"last_good"`
@@ -103,7 +104,7 @@ type statusPayload struct {
 
 // status publishes s, retained, so that whoever subscribes later still learns it.
 func (p *publisher) status(s sensors.Status) {
-	payload, err := json.Marshal(statusPayload{s.State, s.Reason, stamp(s.Since), stamp(s.LastGood)})
+	payload, err := json.Marshal(statusPayload{s.State, s.Class, s.Reason, stamp(s.Since), stamp(s.LastGood)})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {

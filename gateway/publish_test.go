@@ -22,9 +22,9 @@ func TestPayloads(t *testing.T) {
 		{readingPayload{21.37, "°C", stamp(at), 1234}, `{"value":21.37,"unit":"°C","time":"2026-11-22T10:00:00.123Z","seq":1234}`},
 		{readingPayload{-0.0000004, "V", stamp(at), 1}, `{"value":0,"unit":"V","time":"2026-11-22T10:00:00.123Z","seq":1}`},
 		{readingPayload{1e21 / 3, "V", stamp(at), 1}, `{"value":333333333333333300000,"unit":"V","time":"2026-11-22T10:00:00.123Z","seq":1}`},
-		{statusPayload{sensors.StateFailing, "no answer", stamp(at), stamp{}},
-			`{"state":"failing","reason":"no answer","since":"2026-11-22T10:00:00.123Z","last_good":null}`},
-		{statusPayload{sensors.StateOK, "", stamp(at), stamp(at)},
+		{statusPayload{sensors.StateFailing, sensors.Temporary, "no answer", stamp(at), stamp{}},
+			`{"state":"failing","class":"temporary","reason":"no answer","since":"2026-11-22T10:00:00.123Z","last_good":null}`},
+		{statusPayload{sensors.StateOK, "", "", stamp(at), stamp(at)},
 			`{"state":"ok","since":"2026-11-22T10:00:00.123Z","last_good":"2026-11-22T10:00:00.123Z"}`},
 	} {
 		got, err := json.Marshal(tt.payload)

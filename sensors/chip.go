@@ -145,11 +145,3 @@ func poll(ctx context.Context, every time.Duration, ready func() (bool, error)) 
 		}
 	}
 }
-
-// implausible is a value outside of what the chip can measure: skipped and disturbed measurements end there.
-func implausible(what string, v, low, high float64, unit string) error {
-	if v >= low && v <= high {
-		return nil
-	}
-	return OutOfRange(what, v, unit, low, high)
-}

@@ -62,6 +62,17 @@ type Config struct {
 	Every   time.Duration
 	Timeout time.Duration // deadline of one reading; 0 means the driver's default
 	Options map[string]any
+	// Processing is that of every quantity that is not in Quantities.
+	Processing
+	Quantities map[string]Processing
+	Host       Host // set by supervision; nil remembers nothing
+}
+
+func (c *Config) host() Host {
+	if c.Host == nil {
+		return &NoHost{}
+	}
+	return c.Host
 }
 
 // Sensor is one opened device. Calls are never concurrent. After an error supervision calls Close and

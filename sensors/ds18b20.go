@@ -46,7 +46,12 @@ func openDS18B20(_ context.Context, c Config, buses *bus.Set) (Sensor, error) {
 			return nil, err
 		}
 	}
-	s := &ds18b20Sensor{sys, path.Join("bus/w1/devices", id, "temperature"), math.NaN()}
+	return openW1Probe(sys, id)
+}
+
+// openW1Probe finds a thermometer by its name on the bus.
+func openW1Probe(sys fs.FS, id string) (*ds18b20Sensor, error) {
+	s := &ds18b20Sensor{sys, path.Join(w1Devices, id, "temperature"), math.NaN()}
 	if !fs.ValidPath(s.file) {
 		return nil, fmt.Errorf("id %q is no name of a device", id)
 	}

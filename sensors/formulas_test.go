@@ -109,3 +109,63 @@ func TestAM2320Example(t *testing.T) {
 
 // TestBH1750Example is the one in technical note 11046EDT01: 0x83 0x90 is 28067 lx.
 func TestBH1750Example(t *testing.T) { near(t, "illuminance", luxBH1750(0x8390), 28067, 0.5) }
+
+// TestINA219Example is table 8 of data sheet SBOS448: 11.98 V, and 10 A through 2 mΩ.
+func TestINA219Example(t *testing.T) {
+	v, a := decodeINA219(0x5D98, 0x07D0, 0.002)
+	near(t, "voltage", v, 11.98, 1e-9)
+	near(t, "current", a, 10, 1e-9)
+	near(t, "power", v*a, 119.8, 1e-9)
+	if _, a = decodeINA219(0, 0x8300, 0.01); math.Abs(a+32) > 1e-9 { // -320 mV, table 7
+		t.Errorf("got %v A, want -32", a)
+	}
+}
+
+// TestSCD4xExample is the read_measurement example of the SCD4x data sheet, section 3.6.2: 500 ppm, 25 °C, 37 %.
+func TestSCD4xExample(t *testing.T) {
+	w, err := wordsSensirion([]byte{0x01, 0xF4, 0x33, 0x66, 0x67, 0xA2, 0x5E, 0xB9, 0x3C})
+	if err != nil {
+		t.Fatal(err)
+	}
+	co2, celsius, percent := decodeSCD4x([3]uint16(w))
+	near(t, "co2", co2, 500, 0)
+	near(t, "temperature", celsius, 25, 0.01)
+	near(t, "humidity", percent, 37, 0.01)
+}
+
+// TestDS18B20Format is table 1, temperature/data relationship, of data sheet DS18B20.
+func TestDS18B20Format(t *testing.T) {
+	for raw, want := range map[uint16]float64{0x07D0: 125, 0x0550: 85, 0x0191: 25.0625, 0x00A2: 10.125, 0x0008: 0.5, 0: 0,
+		0xFFF8: -0.5, 0xFF5E: -10.125, 0xFE6F: -25.0625, 0xFC90: -55} {
+		near(t, "temperature", celsiusDS18B20(raw), want, 0)
+	}
+}
+
+// TestHDC302xChecksum is the example in data sheet SNAS778, section on checksums.
+func TestHDC302xChecksum(t *testing.T) {
+	if got := crcSensirion([]byte{0xAB, 0xCD}); got != 0x6F {
+		t.Errorf("got %#02x, want 0x6f", got)
+	}
+}
+
+func TestADXL345Scale(t *testing.T) { // 256 counts per g in full resolution (data sheet, table 1)
+	x, y, z := decodeADXL345([6]byte{0x00, 0x01, 0x00, 0xFF, 0x80, 0x00})
+	near(t, "x", x, standardGravity, 1e-9)
+	near(t, "y", y, -standardGravity, 1e-9)
+	near(t, "z", z, standardGravity/2, 1e-9)
+}
+
+// TestTLV493DFormat: 12 bits of 0.098 mT, and of 1.1 °C with 340 at 25 °C (user manual).
+func TestTLV493DFormat(t *testing.T) {
+	x, y, z, celsius := decodeTLV493D([7]byte{0xFD, 0x2D, 0x79, 0x18, 0xBB, 0x31, 0x51})
+	near(t, "x", x, -37*0.098, 1e-9)
+	near(t, "y", y, 731*0.098, 1e-9)
+	near(t, "z", z, 1937*0.098, 1e-9)
+	near(t, "temperature", celsius, 21.7, 1e-9)
+	if w := tlv493dSettings([3]byte{0x81, 0x04, 0x60}); w[0] != 0 || w[1] != 0x01 || w[2] != 4 || w[3] != 0x40 {
+		t.Errorf("settings % x, want 00 01 04 40, three ones", w)
+	}
+	if w := tlv493dSettings([3]byte{0x88, 0x04, 0x60}); w[1] != 0x89 {
+		t.Errorf("settings % x, want an odd number of ones", w)
+	}
+}

@@ -14,38 +14,44 @@ func gpioInput() Driver {
 		Chip: "a switch, button or logic output", Datasheet: "include/uapi/linux/gpio.h",
 		Wiring:     "0 V or 3.3 V at the line, never more; a contact goes to GND with bias: pull-up and active_low: true",
 		Buses:      []BusKind{BusGPIO},
-		Quantities: []Quantity{{"state", "", 0, 1}},
-		Options: []Option{
-			{Name: "line", Kind: OptionInt, Required: true, Min: 0, Max: 511, Doc: "offset of the line in its chip: on the Pi's header the BCM number"},
-			{Name: "chip", Kind: OptionString, Doc: "label of the GPIO chip; the Pi's header if not given"},
-			{Name: "active_low", Kind: OptionBool, Default: false, Doc: "whether a low level is active"},
-			{Name: "bias", Kind: OptionString, Default: bus.BiasAsIs, Doc: "pull resistor",
-				Allowed: []string{bus.BiasAsIs, bus.BiasNone, bus.BiasPullUp, bus.BiasPullDown}},
-			{Name: "debounce", Kind: OptionDuration, Default: time.Duration(0), Doc: "how long a level has to stay"},
+		Quantities: []Quantity{{"state", "", 0, 1}, {Name: "activations"}},
+		QuantitiesOf: func(options map[string]any) []Quantity {
+			q := []Quantity{{"state", "", 0, 1}}
+			if on, _ := options["edges"].(bool); on {
+				q = append(q, Quantity{Name: "activations"})
+			}
+			return q
 		},
+		Options: append(lineOptions(),
+			Option{Name: "edges", Kind: OptionBool, Default: false, Doc: "report also how often the line became active since the last reading: what was shorter than the interval is seen too"},
+		),
 		Timeout: time.Second,
 		Open:    openGPIOInput,
 	}
 }
 
-type gpioInputSensor struct{ bus.Line }
+type gpioInputSensor struct {
+	bus.Line
+	edges *edges // nil if they are not wanted
+	seen  uint64
+}
 
 func openGPIOInput(_ context.Context, c Config, buses *bus.Set) (Sensor, error) {
-	o := bus.LineOptions{
-		Offset:    int(c.Options["line"].(int64)),
-		ActiveLow: c.Options["active_low"].(bool),
-		Bias:      c.Options["bias"].(string),
-		Debounce:  c.Options["debounce"].(time.Duration),
+	s := &gpioInputSensor{}
+	var err error
+	if c.Options["edges"].(bool) {
+		s.edges = &edges{}
+		s.Line, err = buses.Edges(c.Bus, inputLine(c), false, s.edges.add)
+	} else {
+		s.Line, err = buses.Input(c.Bus, inputLine(c))
 	}
-	o.Chip, _ = c.Options["chip"].(string)
-	l, err := buses.Input(c.Bus, o)
 	if err != nil {
 		return nil, err
 	}
-	return gpioInputSensor{l}, nil
+	return s, nil
 }
 
-func (s gpioInputSensor) Sense(ctx context.Context) ([]Measurement, error) {
+func (s *gpioInputSensor) Sense(ctx context.Context) ([]Measurement, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
@@ -53,5 +59,11 @@ func (s gpioInputSensor) Sense(ctx context.Context) ([]Measurement, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []Measurement{{"state", float64(v), ""}}, nil
+	m := []Measurement{{"state", float64(v), ""}}
+	if s.edges != nil {
+		count, _ := s.edges.now()
+		m = append(m, Measurement{"activations", float64(count - s.seen), ""})
+		s.seen = count
+	}
+	return m, nil
 }

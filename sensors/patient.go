@@ -27,11 +27,13 @@ type patient struct {
 	opts   *SupervisorOptions
 	log    *slog.Logger
 
-	device   Sensor    // nil while it is not open
-	first    time.Time // of the grid of readings
-	due      time.Time // of the next reading
-	failures int       // in a row
-	panicked bool      // a stack was logged
+	chip     string           // what cannot be read twice at the same time
+	pipes    map[string]*pipe // by quantity
+	device   Sensor           // nil while it is not open
+	first    time.Time        // of the grid of readings
+	due      time.Time        // of the next reading
+	failures int              // in a row
+	panicked bool             // a stack was logged
 
 	state    State
 	reason   string
@@ -39,21 +41,26 @@ type patient struct {
 	lastGood time.Time
 }
 
-// lane names the worker that reads p: one for everything that shares wires.
-func (p *patient) lane() string {
-	name := p.config.Bus
+// lane names the worker that reads p, one for everything that shares wires, and says whether its
+// readings have to be one at a time: where they are not made of transfers that package bus keeps apart.
+func (p *patient) lane() (name string, alone bool) {
+	at := p.config.Bus
 	if p.driver.Lane != nil {
-		name = p.driver.Lane(p.config)
+		at = p.driver.Lane(p.config)
 	}
-	switch kind := p.driver.Kind(name); kind {
+	switch kind := p.driver.Kind(at); kind {
 	case BusNone:
-		return "sensor " + p.config.Name
+		return "sensor " + p.config.Name, true
 	case BusI2C, BusSPI, BusUART:
-		return string(kind) + " " + bus.Shared(name)
+		return string(kind) + " " + bus.Shared(at), false
 	default:
-		return string(kind)
+		return string(kind), true
 	}
 }
+
+// chipOf names what a sensor's readings must not be mixed on: the converter whose inputs are several
+// sensors.
+func chipOf(c Config) string { return fmt.Sprintf("%s %#x", c.Bus, c.Address) }
 
 // outcome is what a call came to.
 type outcome struct {
@@ -95,27 +102,51 @@ func (p *patient) sense(ctx context.Context) ([]Measurement, error) {
 	return p.device.Sense(ctx)
 }
 
-// check finds what no driver should return, and what cannot be true. One such value spoils them all:
-// they come from the same bytes.
+// check finds what no driver should return.
 func (p *patient) check(measurements []Measurement) error {
 	if len(measurements) == 0 {
 		return fmt.Errorf("driver %s returned nothing", p.driver.Name)
 	}
 	quantities := p.quantities()
 	for _, m := range measurements {
-		i := slices.IndexFunc(quantities, func(q Quantity) bool { return q.Name == m.Quantity && q.Unit == m.Unit })
-		if i < 0 {
+		if find(quantities, m) < 0 {
 			return fmt.Errorf("driver %s returned %s in %q, which its table does not have", p.driver.Name, m.Quantity, m.Unit)
 		}
 		if math.IsNaN(m.Value) || math.IsInf(m.Value, 0) {
 			return fmt.Errorf("%w: driver %s returned %v for %s", ErrImplausible, p.driver.Name, m.Value, m.Quantity)
 		}
-		q := quantities[i]
-		if (q.Min != 0 || q.Max != 0) && (m.Value < q.Min || m.Value > q.Max) {
-			return OutOfRange(m.Quantity, m.Value, m.Unit, q.Min, q.Max)
-		}
 	}
 	return nil
+}
+
+func find(quantities []Quantity, m Measurement) int {
+	return slices.IndexFunc(quantities, func(q Quantity) bool { return q.Name == m.Quantity && q.Unit == m.Unit })
+}
+
+// convert calibrates all measurements and finds what cannot be true. One such value spoils them all:
+// they come from the same bytes.
+func (p *patient) convert(measurements []Measurement) ([]float64, error) {
+	quantities := p.quantities()
+	values := make([]float64, len(measurements))
+	for i, m := range measurements {
+		var err error
+		if values[i], err = p.pipe(m.Quantity).convert(m.Value, quantities[find(quantities, m)], measurements); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+// pipe is the processing of one quantity.
+func (p *patient) pipe(quantity string) *pipe {
+	if p.pipes[quantity] == nil {
+		how, ok := p.config.Quantities[quantity]
+		if !ok {
+			how = p.config.Processing
+		}
+		p.pipes[quantity] = &pipe{Processing: how, every: p.config.Every}
+	}
+	return p.pipes[quantity]
 }
 
 // quantities are those of the open device.
@@ -140,11 +171,30 @@ func (p *patient) finish(ctx context.Context, o outcome) {
 		}
 		return
 	}
+	values, err := p.convert(o.measurements)
+	if err != nil {
+		// The device is as it was: what it says may be true again the next time.
+		p.fail(err)
+		p.retry()
+		return
+	}
 	p.failures = 0
 	p.lastGood = o.at
-	p.report(StateOK, "")
-	for _, m := range o.measurements {
-		p.opts.Reading(Reading{Sensor: p.config.Name, Quantity: m.Quantity, Value: m.Value, Unit: m.Unit, Time: o.at})
+	p.report(StateOK, "", "")
+	for i, m := range o.measurements {
+		pipe := p.pipe(m.Quantity)
+		v, tell := pipe.push(values[i], o.at)
+		if !tell {
+			continue
+		}
+		r := Reading{Sensor: p.config.Name, Quantity: m.Quantity, Value: v, Unit: m.Unit, Time: o.at}
+		if pipe.As != "" {
+			r.Quantity = pipe.As
+		}
+		if pipe.Unit != "" {
+			r.Unit = pipe.Unit
+		}
+		p.opts.Reading(r)
 	}
 	p.onGrid()
 }
@@ -163,15 +213,18 @@ func (p *patient) retry() {
 
 func (p *patient) fail(err error) {
 	p.failures++
-	state := StateFailing
-	if errors.Is(err, bus.ErrAbsent) {
+	for _, pipe := range p.pipes {
+		pipe.told = false // the first reading after a failure is told in any case
+	}
+	state, class := StateFailing, ClassOf(err)
+	if class == Absent {
 		state = StateAbsent
 	}
-	p.report(state, err.Error())
+	p.report(state, class, err.Error())
 }
 
 // report tells a change of the state.
-func (p *patient) report(state State, reason string) {
+func (p *patient) report(state State, class Class, reason string) {
 	if p.state == state && p.reason == reason {
 		return
 	}
@@ -181,12 +234,12 @@ func (p *patient) report(state State, reason string) {
 	}
 	switch {
 	case state != StateOK:
-		p.log.Warn("sensor "+string(state), "reason", reason)
+		p.log.Warn("sensor "+string(state), "class", class, "reason", reason)
 	case p.state != "":
 		p.log.Info("sensor ok")
 	}
 	p.state, p.reason = state, reason
-	p.opts.Status(Status{Sensor: p.config.Name, State: state, Reason: reason, Since: p.since, LastGood: p.lastGood})
+	p.opts.Status(Status{Sensor: p.config.Name, State: state, Class: class, Reason: reason, Since: p.since, LastGood: p.lastGood})
 }
 
 // close lets go of the device. The next call opens a new one: nothing of a failed device is used again.

@@ -27,7 +27,8 @@ const (
 type Status struct {
 	Sensor   string
 	State    State
-	Reason   string    // empty if OK
+	Class    Class     // of the failure; empty if OK
+	Reason   string    // of the failure; empty if OK
 	Since    time.Time // when this state began
 	LastGood time.Time // time of the last reading, zero if there was none
 }

@@ -34,6 +34,15 @@ func askSensirion(ctx context.Context, c *chip, command []byte, n int, ready tim
 	}
 }
 
+// sensirion is a command of 16 bits and its arguments, each with its checksum.
+func sensirion(command uint16, words ...uint16) []byte {
+	b := []byte{byte(command >> 8), byte(command)}
+	for _, w := range words {
+		b = appendSensirion(b, w)
+	}
+	return b
+}
+
 // airSensirion converts the two words of a measurement: the data sheets of SHT3x and SHT4x,
 // section "Conversion of signal output", have the temperature in common. The humidity is cut off at 0 and 100 %, beyond
 // which the SHT4x's formula leads.

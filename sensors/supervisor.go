@@ -24,6 +24,7 @@ type SupervisorOptions struct {
 	Drivers []Driver // nil means Drivers()
 	Reading func(Reading)
 	Status  func(Status) // told when the state or its reason changes
+	Host    Host         // nil means NoHost
 	Log     *slog.Logger // nil discards
 }
 
@@ -42,10 +43,13 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 	if opts.Drivers == nil {
 		opts.Drivers = Drivers()
 	}
+	if opts.Host == nil {
+		opts.Host = &NoHost{}
+	}
 	s := &Supervisor{opts: opts}
 	byBus := map[string]*worker{}
 	for _, c := range configs {
-		p := &patient{config: c, opts: &s.opts, log: opts.Log.With("sensor", c.Name)}
+		p := &patient{config: c, pipes: map[string]*pipe{}, opts: &s.opts, log: opts.Log.With("sensor", c.Name)}
 		for i := range opts.Drivers {
 			if opts.Drivers[i].Name == c.Driver {
 				p.driver = &opts.Drivers[i]
@@ -57,13 +61,15 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 		if p.config.Address == 0 && p.driver.Kind(c.Bus) == BusI2C && len(p.driver.Addresses) > 0 {
 			p.config.Address = p.driver.Addresses[0]
 		}
+		p.config.Host = opts.Host
 		if p.config.Timeout == 0 {
 			p.config.Timeout = p.driver.Timeout
 		}
-		lane := p.lane()
+		p.chip = chipOf(p.config)
+		lane, alone := p.lane()
 		w := byBus[lane]
 		if w == nil {
-			w = &worker{}
+			w = &worker{alone: alone}
 			byBus[lane] = w
 			s.workers = append(s.workers, w)
 		}

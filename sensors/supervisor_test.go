@@ -142,12 +142,8 @@ func TestOneHungBusAndOneFailingSensorDelayNobody(t *testing.T) {
 		if n := len(w.times("hung")); n != 60 {
 			t.Errorf("hung: %d readings, want those before", n)
 		}
-		victims := w.last("hung").Reason + "; " + w.last("beside").Reason // whichever was read first
-		if !strings.Contains(victims, "s: the bus hangs") || !strings.Contains(victims, "the bus hangs in a reading of ") {
-			t.Errorf("reasons %q", victims)
-		}
-		for _, name := range []string{"hung", "beside"} {
-			if s := w.last(name); s.State != sensors.StateFailing || len(w.states(name)) != 2 {
+		for name, want := range map[string]string{"hung": "no answer within 1s: the bus hangs", "beside": "the bus hangs in a reading of hung"} {
+			if s := w.last(name); s.State != sensors.StateFailing || s.Class != sensors.Temporary || s.Reason != want {
 				t.Errorf("%s: %+v", name, s)
 			}
 		}
@@ -166,6 +162,41 @@ func TestOneHungBusAndOneFailingSensorDelayNobody(t *testing.T) {
 		w.stop() // does not wait for the bus
 		hung.Fault(0)
 		time.Sleep(time.Second)
+	})
+}
+
+// TestAStuckChipDoesNotDelayItsBus: a chip that does not become ready costs the others no more than the
+// worker's patience, however long its own deadline is.
+func TestAStuckChipDoesNotDelayItsBus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pi := simulated.New(simulated.Options{})
+		stuck := config("stuck", "bme280", "simulated", time.Second)
+		stuck.Timeout = 30 * time.Second
+		second := config("second", "ads1115", "simulated", time.Second)
+		second.Options["channel"] = "1"
+		configs := []sensors.Config{stuck, config("first", "ads1115", "simulated", time.Second), second}
+		if err := pi.Populate(sensors.Drivers(), configs...); err != nil {
+			t.Fatal(err)
+		}
+		w := supervise(t, bus.NewSet(pi), nil, configs...)
+		time.Sleep(10500 * time.Millisecond)
+		pi.Chip("simulated", 0x76).Fault(simulated.StuckBusy)
+		time.Sleep(time.Minute)
+		w.stop()
+		for _, name := range []string{"first", "second"} {
+			at := w.times(name)
+			if len(at) < 70 || len(w.states(name)) != 1 {
+				t.Errorf("%s: %d readings, states %v", name, len(at), w.states(name))
+			}
+			for i := 1; i < len(at); i++ {
+				if d := at[i].Sub(at[i-1]); d > 1200*time.Millisecond {
+					t.Errorf("%s: reading %d came %v after the one before", name, i, d)
+				}
+			}
+		}
+		if s := w.last("stuck"); s.State != sensors.StateFailing || s.Class != sensors.Temporary {
+			t.Errorf("stuck: %+v", s)
+		}
 	})
 }
 

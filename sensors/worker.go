@@ -11,86 +11,211 @@ const (
 	// grace is how long a driver whose time is over may take to notice.
 	grace     = 100 * time.Millisecond
 	maxJitter = 100 * time.Millisecond // of the first reading
+	// patience is how long one chip may keep the others of its bus waiting, where they do not need the
+	// same wires at the same time: a chip that measures for long, or does not become ready, only keeps
+	// itself waiting.
+	patience = 50 * time.Millisecond
 )
 
-// worker reads the sensors of one bus, one at a time, in the order in which they are due.
+// worker reads the sensors of one bus in the order in which they are due: one at a time, but for those
+// that have exhausted its patience. Only its own goroutine uses its fields.
 type worker struct {
 	patients []*patient
+	alone    bool // one reading at a time, however long it takes
+
+	results chan result
+	calls   []*call // that run
+	front   *call   // the one that the others wait for; nil if there is none
+	hung    *call   // one whose time is over and that does not end; nil if there is none
 }
 
+// call is one reading that runs.
+type call struct {
+	p      *patient
+	ctx    context.Context
+	cancel context.CancelFunc
+	late   error
+	begun  time.Time
+}
+
+type result struct {
+	call *call
+	outcome
+}
+
+// overdue is when a call hangs.
+func (c *call) overdue() time.Time { return c.begun.Add(c.p.config.Timeout + grace) }
+
 func (w *worker) run(ctx context.Context) {
+	w.results = make(chan result, len(w.patients))
 	start := time.Now()
 	for _, p := range w.patients {
 		p.first = start.Add(rand.N(min(maxJitter, p.config.Every/10) + 1))
 		p.due = p.first
 	}
-	for {
-		next := w.patients[0]
-		for _, p := range w.patients[1:] {
-			if p.due.Before(next.due) {
-				next = p
-			}
-		}
-		if !sleep(ctx, next.due) {
-			break
-		}
-		if !w.read(ctx, next) {
-			return // a call is still out; its device cannot be closed
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		timer.Reset(time.Until(w.step(ctx)))
+		select {
+		case <-ctx.Done():
+		case r := <-w.results:
+			w.ended(ctx, r)
+		case <-timer.C:
 		}
 	}
+	w.stop(ctx)
+}
+
+// step does what is due, and returns when to look again at the latest.
+func (w *worker) step(ctx context.Context) time.Time {
+	now := time.Now()
+	for _, c := range w.calls {
+		if w.hung == nil && !now.Before(c.overdue()) {
+			w.hang(c)
+		}
+	}
+	if w.front != nil && !w.alone && !now.Before(w.front.begun.Add(patience)) {
+		w.front = nil
+	}
+	again := now.Add(time.Hour)
+	for _, c := range w.calls {
+		if c != w.hung && c.overdue().After(now) {
+			again = earlier(again, c.overdue())
+		}
+	}
+	if w.hung != nil {
+		return again // nothing touches the bus
+	}
+	if w.front == nil {
+		next := w.next()
+		switch {
+		case next == nil:
+			return again
+		case next.due.After(now):
+			return earlier(again, next.due)
+		}
+		w.begin(ctx, next)
+		again = earlier(again, w.front.overdue())
+	}
+	if w.alone {
+		return again
+	}
+	return earlier(again, w.front.begun.Add(patience))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// next is the patient that is due first, of those whose chip is not being read.
+func (w *worker) next() *patient {
+	var next *patient
 	for _, p := range w.patients {
-		p.close()
+		if (next == nil || p.due.Before(next.due)) && !w.reads(p.chip) {
+			next = p
+		}
+	}
+	return next
+}
+
+func (w *worker) reads(chip string) bool {
+	for _, c := range w.calls {
+		if c.p.chip == chip {
+			return true
+		}
+	}
+	return false
+}
+
+// begin starts a reading.
+func (w *worker) begin(ctx context.Context, p *patient) {
+	timeout := p.config.Timeout
+	c := &call{p: p, late: fmt.Errorf("no answer within %v", timeout), begun: time.Now()}
+	c.ctx, c.cancel = context.WithTimeoutCause(ctx, timeout, c.late)
+	w.calls = append(w.calls, c)
+	w.front = c
+	go func() { w.results <- result{c, p.call(c.ctx)} }()
+}
+
+// ended takes the outcome of a reading. What comes after its time is none.
+func (w *worker) ended(ctx context.Context, r result) {
+	c := r.call
+	r.late(c)
+	c.cancel()
+	if w.front == c {
+		w.front = nil
+	}
+	for i := range w.calls {
+		if w.calls[i] == c {
+			w.calls = append(w.calls[:i], w.calls[i+1:]...)
+			break
+		}
+	}
+	switch {
+	case w.hung == nil, w.hung != c && r.err == nil:
+		c.p.finish(ctx, r.outcome)
+		return
+	case w.hung != c: // a victim, of which that was told already
+		c.p.close()
+		return
+	}
+	w.hung = nil
+	c.p.close()
+	c.p.retry()
+	for _, other := range w.patients {
+		if other != c.p && !w.reads(other.chip) {
+			other.close() // what it was told last may have been cut off
+			other.failures, other.due = 0, time.Now()
+		}
 	}
 }
 
-// read takes one reading of p. It is false if ctx ended while the bus hangs.
-func (w *worker) read(ctx context.Context, p *patient) bool {
-	timeout := p.config.Timeout
-	late := fmt.Errorf("no answer within %v", timeout)
-	call, cancel := context.WithTimeoutCause(ctx, timeout, late)
-	defer cancel()
-	result := make(chan outcome, 1)
-	go func() { result <- p.call(call) }()
-	select {
-	case r := <-result:
-		p.finish(ctx, r)
-		return true
-	case <-call.Done():
+// late makes a failure of an outcome that came after its time.
+func (r *result) late(c *call) {
+	if c.ctx.Err() == nil {
+		return
 	}
+	r.measurements = nil
+	if _, again := notYet(r.err); r.err == nil || again {
+		r.err = c.late
+	}
+}
+
+// hang has a call that does not end. Nothing can end a transfer that the kernel does not: until it
+// returns, the bus is not touched.
+func (w *worker) hang(c *call) {
+	w.hung = c
+	c.p.fail(fmt.Errorf("%w: the bus hangs", c.late))
+	for _, other := range w.patients {
+		if other != c.p {
+			other.report(StateFailing, Temporary, fmt.Sprintf("the bus hangs in a reading of %s", c.p.config.Name))
+		}
+	}
+}
+
+// stop waits a little for the calls that run, and closes every device that is not in one.
+func (w *worker) stop(ctx context.Context) {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
-	select {
-	case r := <-result: // the driver has noticed
-		r.measurements = nil
-		if r.err == nil {
-			r.err = late
+	for len(w.calls) > 0 {
+		select {
+		case r := <-w.results:
+			w.ended(ctx, r)
+			continue
+		case <-timer.C:
 		}
-		p.finish(ctx, r)
-		return true
-	case <-timer.C:
+		break
 	}
-	if ctx.Err() != nil {
-		return false
+	for _, c := range w.calls {
+		c.cancel()
 	}
-	// Nothing can end a transfer that the kernel does not. Until it returns, the bus is not touched.
-	p.fail(fmt.Errorf("%w: the bus hangs", late))
-	for _, other := range w.patients {
-		if other != p {
-			other.report(StateFailing, fmt.Sprintf("the bus hangs in a reading of %s", p.config.Name))
+	for _, p := range w.patients {
+		if !w.reads(p.chip) {
+			p.close()
 		}
 	}
-	select {
-	case <-result:
-	case <-ctx.Done():
-		return false
-	}
-	p.close()
-	for _, other := range w.patients {
-		if other != p {
-			other.close() // what it was told last may have been cut off
-			other.due = time.Now()
-		}
-	}
-	p.retry()
-	return true
 }

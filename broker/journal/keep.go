@@ -32,7 +32,7 @@ type keeper struct {
 	free      []string  // names of files that hold nothing needed
 	files     int       // segment files, all told
 	most      int       // as many as max_size allows
-	least     int      // as many as there may be in any case, so that a loss can be written down
+	least     int       // as many as there may be in any case, so that a loss can be written down
 	merges    bool      // not while the journal opens
 	noSpace   time.Time // when a file could not be made although there was said to be space
 	retired   []retired

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,8 +20,9 @@ var update = flag.Bool("update", false, "rewrite the golden file and the README'
 
 // drivers is a table with every kind of bus and option.
 var drivers = []sensors.Driver{
-	{Name: "bme280", Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x76, 0x77}},
-	{Name: "ads1115", Buses: []sensors.BusKind{sensors.BusI2C}, Options: []sensors.Option{
+	{Name: "bme280", Buses: []sensors.BusKind{sensors.BusI2C, sensors.BusSPI}, Addresses: []uint16{0x76, 0x77},
+		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 85}, {Name: "humidity", Unit: "%", Min: 0, Max: 100}}},
+	{Name: "ads1115", Buses: []sensors.BusKind{sensors.BusI2C}, Quantities: []sensors.Quantity{{Name: "voltage", Unit: "V", Min: -6, Max: 6}}, Options: []sensors.Option{
 		{Name: "channel", Kind: sensors.OptionString, Required: true, Allowed: []string{"A0", "A1", "A2", "A3"}},
 		{Name: "label", Kind: sensors.OptionString},
 		{Name: "gain", Kind: sensors.OptionInt, Default: int64(1), Min: 1, Max: 8},
@@ -32,6 +34,27 @@ var drivers = []sensors.Driver{
 	{Name: "ds18b20", Buses: []sensors.BusKind{sensors.BusW1}},
 	{Name: "button", Buses: []sensors.BusKind{sensors.BusGPIO}, Options: []sensors.Option{{Name: "line", Kind: sensors.OptionString, Required: true}}},
 	{Name: "cpu"},
+	{Name: "iio", QuantitiesOf: func(map[string]any) []sensors.Quantity { return nil }, Options: []sensors.Option{
+		{Name: "channels", Kind: sensors.OptionStrings},
+		{Name: "units", Kind: sensors.OptionMap},
+	}, Check: func(c sensors.Config) error {
+		if len(c.Options) == 1 {
+			return errors.New("channels and units go together")
+		}
+		return nil
+	}},
+	{Name: "bh1750", Buses: []sensors.BusKind{sensors.BusI2C}, Quantities: []sensors.Quantity{{Name: "illuminance", Unit: "lx", Max: 1e5}}},
+	{Name: "pms5003", Buses: []sensors.BusKind{sensors.BusUART}},
+}
+
+// outputDrivers are those that the tests' files name: messages do not change with every new one.
+func outputDrivers() (some []outputs.Driver) {
+	for _, d := range outputs.Drivers() {
+		if slices.Contains([]string{"gpio-output", "pca9685", "pca9685-servo", "pwm", "servo"}, d.Name) {
+			some = append(some, d)
+		}
+	}
+	return some
 }
 
 const hidden = "/hidden\x01#"
@@ -40,7 +63,7 @@ func options() Options {
 	env := map[string]string{"SECRET": hidden, "EVERY": "1m30s", "SETTLE": "5ms", "ID": "from-env", "DOLLAR": "${env:EVERY}$$"}
 	return Options{
 		Drivers:  drivers,
-		Outputs:  outputs.Drivers(),
+		Outputs:  outputDrivers(),
 		Hostname: func() (string, error) { return "pi", nil },
 		Getenv:   func(name string) (string, bool) { v, ok := env[name]; return v, ok },
 	}

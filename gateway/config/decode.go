@@ -10,7 +10,6 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"holdfast/broker/auth"
-	"holdfast/sensors"
 )
 
 // field is one value in one file, with what a message about it needs.
@@ -120,7 +119,7 @@ type loader struct {
 	groups    []*element[auth.Group]
 	rules     []placed // of broker.acl
 	bridges   []*element[Bridge]
-	sensors   []*element[sensors.Config]
+	sensors   []*element[sensorEntry]
 	outputs   []*element[output]
 }
 

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
-
-	"holdfast/sensors"
 )
 
 // newLoader builds the tables of all keys over an empty configuration.
@@ -44,7 +42,7 @@ func newLoader(opts Options) *loader {
 		key{"bridges", "", "Connections to upstream brokers.",
 			overlaid(l, "a list of bridges", "name", &l.bridges, unchanged, l.bridgeKeys)},
 		key{"sensors", "", "What is measured.",
-			overlaid(l, "a list of sensors", "name", &l.sensors, unchanged, sensorKeys)},
+			overlaid(l, "a list of sensors", "name", &l.sensors, unchanged, l.sensorKeys)},
 		key{"outputs", "", "What commands move.",
 			overlaid(l, "a list of outputs", "name", &l.outputs, unchanged, l.outputKeys)},
 	)
@@ -86,15 +84,21 @@ func (l *loader) rule(r *Rule) kind {
 	return k
 }
 
-func sensorKeys(c *sensors.Config) *table {
-	t := newTable(
-		key{"name", required, "Name in topics.", level(&c.Name)},
-		key{"driver", required, "Kind of chip, from the table of drivers; it decides about further keys.", packed(&c.Driver, "a driver's name")},
-		key{"bus", "", "Where the chip is: `i2c-1`, `spi-0.0`, or `simulated`. Required for chips on I2C and SPI.", packed(&c.Bus, "a bus such as i2c-1")},
-		key{"address", "", "I2C address, such as `0x76`. Default: the driver's first.", number(&c.Address, 0x08, 0x77, ": an I2C address such as 0x76")},
-		key{"every", "10s", "Time between readings, at least 10ms.", duration(&c.Every, 10*time.Millisecond, "")},
-		key{"timeout", "", "Deadline of one reading. Default: the driver's.", duration(&c.Timeout, time.Millisecond, "")},
-	)
+func (l *loader) sensorKeys(e *sensorEntry) *table {
+	c := &e.Config
+	all := l.processingKeys(&e.all)
+	for i := range all {
+		all[i].doc, all[i].table = "As below `quantities`, for all that have none of their own there.", nil
+	}
+	t := newTable(append([]key{
+		{"name", required, "Name in topics.", level(&c.Name)},
+		{"driver", required, "Kind of chip, from the table of drivers; it decides about further keys.", packed(&c.Driver, "a driver's name")},
+		{"bus", "", "Where the chip is: `i2c-1`, `spi-0.0`, `/dev/serial0`, or `simulated`. Required for chips on I2C, SPI and serial ports.", packed(&c.Bus, "a bus such as i2c-1")},
+		{"address", "", "I2C address, such as `0x76`. Default: the driver's first.", number(&c.Address, 0x08, 0x77, ": an I2C address such as 0x76")},
+		{"every", "10s", "Time between readings, at least 10ms.", duration(&c.Every, 10*time.Millisecond, "")},
+		{"timeout", "", "Deadline of one reading. Default: the driver's.", duration(&c.Timeout, time.Millisecond, "")},
+		{"quantities", "", "What becomes of the values of single quantities, in this order.", l.quantityKeys(&e.quantities)},
+	}, all...)...)
 	t.rest = make(map[string]field)
 	return t
 }

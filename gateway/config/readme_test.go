@@ -66,6 +66,9 @@ func describe(b *strings.Builder, t *table, prefix string) {
 			if strings.HasPrefix(k.want, "a list") {
 				path += "[]"
 			}
+			if k.name == "quantities" {
+				path += ".NAME"
+			}
 			describe(b, k.table, path+".")
 		}
 	}

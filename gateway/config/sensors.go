@@ -25,7 +25,7 @@ func (l *loader) finishSensors() {
 	}
 	for _, e := range l.sensors {
 		l.require(e.at, e.table)
-		c := e.value
+		c := e.value.Config
 		if c.Driver == "" {
 			continue
 		}
@@ -47,6 +47,7 @@ func (l *loader) finishSensors() {
 				l.errorf(e.at, "%v", err)
 			}
 		}
+		l.finishProcessing(e, d, &c)
 		l.config.Sensors = append(l.config.Sensors, c)
 	}
 }

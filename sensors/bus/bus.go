@@ -86,13 +86,15 @@ func (s *Set) Close() error {
 	defer s.mu.Unlock()
 	var err error
 	for name, b := range s.buses {
+		if delete(s.buses, name); name != b.wires.name {
+			continue // a channel
+		}
 		select {
 		case b.lock <- struct{}{}:
 			err = errors.Join(err, b.bus.Close())
 			<-b.lock
 		default:
 		}
-		delete(s.buses, name)
 	}
 	return err
 }

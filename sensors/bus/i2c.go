@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"periph.io/x/conn/v3/i2c"
@@ -16,18 +17,28 @@ import (
 	"periph.io/x/host/v3/sysfs"
 )
 
-// I2C is an open bus.
+// I2C is an open bus, or a channel of a multiplexer on one.
 type I2C struct {
 	name string
-	bus  i2c.BusCloser
-	gone func()
-	told func(Transfer) // may be nil
-	lock chan struct{}  // full during a transfer: a channel, so that who waits for it can give up
+	*wires
+	channel channel // none on the bus itself
 
 	pinsMu sync.Mutex
 	pins   map[uint16]Pins // by address
 
 	locks sync.Map // by address: *sync.Mutex
+}
+
+// wires are those of a bus, which the channels of its multiplexers share.
+type wires struct {
+	name   string
+	bus    i2c.BusCloser
+	gone   func()
+	told   func(Transfer) // may be nil
+	lock   chan struct{}  // full during a transfer: a channel, so that who waits for it can give up
+	holder atomic.Uint32  // address of the transfer that runs, or ran last
+	lost   bool           // the adapter was gone at the last transfer
+	muxes  map[uint16]muxState
 }
 
 // ChipLock is for users of one chip that change registers which they share.
@@ -36,21 +47,40 @@ func (b *I2C) ChipLock(addr uint16) sync.Locker {
 	return l.(*sync.Mutex)
 }
 
-// I2C returns a bus by its name in the configuration: "i2c-1" is /dev/i2c-1.
+// I2C returns a bus by its name in the configuration: "i2c-1" is /dev/i2c-1, and "i2c-1/0x70/3" channel
+// 3 of the multiplexer at address 0x70 on it.
 func (s *Set) I2C(name string) (*I2C, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	parent, ch, err := channelOf(name)
+	if err != nil {
+		return nil, err
+	}
+	w, err := s.open(parent)
+	if err != nil {
+		return nil, err
+	}
+	b := s.buses[name]
+	if b == nil || b.wires != w { // the adapter was unplugged, and is another device now
+		b = &I2C{name: name, wires: w, channel: ch}
+		s.buses[name] = b
+	}
+	return b, nil
+}
+
+// open returns the wires of that name. Called with mu held.
+func (s *Set) open(name string) (*wires, error) {
 	if b := s.buses[name]; b != nil {
-		return b, nil
+		return b.wires, nil
 	}
 	raw, err := s.openI2C(name)
 	if err != nil {
 		return nil, err
 	}
-	b := &I2C{name: name, bus: raw, told: s.Trace, lock: make(chan struct{}, 1)}
-	b.gone = func() { s.forget(name, b) }
-	s.buses[name] = b
-	return b, nil
+	w := &wires{name: name, bus: raw, told: s.Trace, lock: make(chan struct{}, 1), muxes: map[uint16]muxState{}}
+	w.gone = func() { s.forget(name, w) }
+	s.buses[name] = &I2C{name: name, wires: w}
+	return w, nil
 }
 
 func (s *Set) openI2C(name string) (i2c.BusCloser, error) {
@@ -77,10 +107,10 @@ func (s *Set) openI2C(name string) (i2c.BusCloser, error) {
 
 // forget has the bus opened anew for its next user: an adapter that was unplugged comes back as
 // another device.
-func (s *Set) forget(name string, b *I2C) {
+func (s *Set) forget(name string, w *wires) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.buses[name] == b {
+	if b := s.buses[name]; b != nil && b.wires == w {
 		delete(s.buses, name)
 	}
 }
@@ -89,21 +119,35 @@ func (b *I2C) tx(ctx context.Context, addr uint16, w, r []byte) error {
 	select {
 	case b.lock <- struct{}{}:
 	case <-ctx.Done():
-		return fmt.Errorf("%s is busy with another chip: %w", b.name, context.Cause(ctx))
+		return fmt.Errorf("%s: %w: held by a transfer to another chip, address %#02x: %w", b.name, ErrTemporary, b.holder.Load(), context.Cause(ctx))
 	}
-	err := b.bus.Tx(addr, w, r)
-	if b.told != nil {
-		b.told(Transfer{b.name, addr, w, r, err})
-	}
-	<-b.lock
+	b.holder.Store(uint32(addr))
+	err := b.route(b.channel, addr)
 	if err == nil {
-		return nil
+		if err = b.transfer(addr, w, r); err != nil {
+			if b.channel.mux != 0 { // its power may have gone with the chip's
+				b.muxes[b.channel.mux] = muxUnknown
+			}
+			err = fmt.Errorf("%s, address %#02x: %w", b.name, addr, classify(err))
+		}
 	}
-	if errors.Is(err, syscall.ENODEV) || textOf(err, syscall.ENODEV) {
+	lost := b.lost
+	<-b.lock
+	if lost {
 		b.gone()
 		b.bus.Close()
 	}
-	return fmt.Errorf("%s, address %#02x: %w", b.name, addr, classify(err))
+	return err
+}
+
+// transfer is one on the wires. Called with the lock held.
+func (w *wires) transfer(addr uint16, out, in []byte) error {
+	err := w.bus.Tx(addr, out, in)
+	w.lost = err != nil && (errors.Is(err, syscall.ENODEV) || textOf(err, syscall.ENODEV))
+	if w.told != nil {
+		w.told(Transfer{w.name, addr, out, in, err})
+	}
+	return err
 }
 
 // Conn is one sensor's connection to an I2C bus, in the shape that periph's drivers want.

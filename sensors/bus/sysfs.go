@@ -41,3 +41,22 @@ func WriteFile(sys fs.FS, name, text string) error {
 	}
 	return nil
 }
+
+// ReadLink returns where a name in a tree of sysfs points to, such as the place of a device on its bus.
+// It is empty if the name is no link.
+func ReadLink(sys fs.FS, name string) string {
+	l, ok := sys.(interface{ ReadLink(string) (string, error) })
+	if !ok {
+		return ""
+	}
+	to, _ := l.ReadLink(name)
+	return to
+}
+
+// ReadLink follows one link.
+func (sysTree) ReadLink(name string) (string, error) {
+	if !fs.ValidPath(name) {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: fs.ErrInvalid}
+	}
+	return os.Readlink(filepath.Join("/sys", name))
+}

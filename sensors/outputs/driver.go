@@ -6,6 +6,7 @@ import (
 
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/expander"
 )
 
 // Device is one opened output. Calls are never concurrent. After an error nothing of it is used again.
@@ -47,10 +48,13 @@ type Driver struct {
 func Drivers() []Driver {
 	return []Driver{
 		gpioOutput(),
+		expanderOutput(expander.MCP23017()),
 		pca9685(),
 		pca9685Servo(),
+		expanderOutput(expander.PCF8574()),
 		pwm(),
 		servo(),
+		expanderOutput(expander.TCA9555()),
 	}
 }
 

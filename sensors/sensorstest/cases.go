@@ -1,7 +1,7 @@
 package sensorstest
 
 import (
-	"time"
+	"fmt"
 
 	"holdfast/sensors"
 	"holdfast/sensors/simulated"
@@ -18,8 +18,6 @@ type Case struct {
 	Lines   map[string]int        // of a chip on GPIO lines, in place of Options
 	Inputs  map[string]string     // the model's input for a quantity, where the names differ
 	Convert map[string]Conversion // from input to quantity, where they are not the same
-	// Age is how old a value can be, because the chip measures at its own pace.
-	Age time.Duration
 	// Settle is how long the chip must have had power before its readings count, such as a warm-up.
 	// While it lasts, an error of class temporary is right.
 	Settle int // seconds
@@ -70,12 +68,121 @@ var cases = map[string][]Case{
 		{Name: "beyond", Files: map[string]string{w1temp: "127937"}, Error: sensors.Implausible},
 		{Name: "empty", Files: map[string]string{w1temp: ""}, Error: sensors.Temporary},
 	}}},
+	"max31865": {
+		{Name: "pt100"},
+		{Name: "pt1000", Options: map[string]any{"rtd": "pt1000", "wires": int64(3), "mains": int64(60)}},
+	},
+	"mcp3008": {
+		{Name: "first", Inputs: map[string]string{"voltage": "voltage0"}},
+		{
+			Name: "scaled", Options: map[string]any{"channel": "7", "quantity": "moisture", "unit": "%", "scale": -50.0, "offset": 140.0},
+			Inputs:  map[string]string{"moisture": "voltage7"},
+			Convert: map[string]Conversion{"moisture": {Value: func(v float64) float64 { return 140 - 50*v }, Tolerance: 0.17}},
+		},
+	},
+	"pms5003": {
+		{Name: "on"},
+		{Name: "asleep between readings", Options: map[string]any{"sleep": true}},
+	},
+	"sds011": {
+		{Name: "on"},
+		{Name: "asleep between readings", Options: map[string]any{"sleep": true}},
+	},
 	"gpio-input": {{Options: map[string]any{"line": int64(17)}, Fixtures: []Fixture{
 		{Name: "low", Lines: map[int]bool{17: false}, Want: map[string]float64{"state": 0}},
 		{Name: "high", Lines: map[int]bool{17: true}, Want: map[string]float64{"state": 1}},
 		{Name: "active low", Lines: map[int]bool{17: false}, Options: map[string]any{"active_low": true}, Want: map[string]float64{"state": 1}},
+		{Name: "edges", Lines: map[int]bool{17: true}, Options: map[string]any{"edges": true}, Want: map[string]float64{"state": 1, "activations": 0}},
 	}}},
+	"counter": {{Options: map[string]any{"line": int64(17)}, Fixtures: []Fixture{
+		{Name: "still", Lines: map[int]bool{17: true}, Options: map[string]any{"start": 12.5}, Want: map[string]float64{"count": 0, "total": 12.5, "rate": 0, "lost": 0}},
+	}}},
+	"exec": {{Own: "it runs commands of this machine: TestExec"}},
+	"file": {{Own: "it reads files of this machine: TestFile"}},
+	"mqtt": {{Own: "it needs a broker: TestMQTT"}},
+	"iio": {{Options: map[string]any{"device": "bme680"}, Fixtures: []Fixture{
+		{Name: "processed", Files: iioFiles(3, "bme680", map[string]string{"in_temp_input": "21370", "in_humidityrelative_input": "48250", "in_pressure_input": "101.325"}),
+			Want: map[string]float64{"temperature": 21.37, "humidity": 48.25, "pressure": 1013.25}},
+		{Name: "raw", Files: iioFiles(0, "bme680", map[string]string{"in_temp_raw": "-1200", "in_temp_offset": "200", "in_temp_scale": "2.5"}),
+			Want: map[string]float64{"temperature": -2.5}},
+		{Name: "chosen", Options: map[string]any{"channels": []string{"pressure"}},
+			Files: iioFiles(0, "bme680", map[string]string{"in_temp_input": "21370", "in_pressure_input": "30.0"}), Want: map[string]float64{"pressure": 300}},
+		{Name: "garbage", Files: iioFiles(0, "bme680", map[string]string{"in_temp_input": ""}), Error: sensors.Temporary},
+		{Name: "no channels", Files: iioFiles(0, "bme680", map[string]string{"uevent": "x"}), Error: sensors.Permanent},
+		{Name: "another", Files: iioFiles(0, "mcp3008", map[string]string{"in_voltage0_raw": "1"}), Error: sensors.Absent},
+	}}},
+	"hwmon": {{Options: map[string]any{"device": "ina219"}, Fixtures: []Fixture{
+		{Name: "power", Files: hwmonFiles(7, "ina219", map[string]string{"in0_input": "2", "in0_label": "Shunt", "in1_input": "12048", "curr1_input": "-1500", "power1_input": "18072000"}),
+			Want: map[string]float64{"voltage_shunt": 0.002, "voltage1": 12.048, "current": -1.5, "power": 18.072}},
+		{Name: "garbage", Files: hwmonFiles(7, "ina219", map[string]string{"in1_input": "many"}), Error: sensors.Temporary},
+	}}},
+	"thermal": {{Fixtures: []Fixture{
+		{Name: "two zones", Files: map[string]string{"class/thermal/thermal_zone1/type": "Rp1 adc", "class/thermal/thermal_zone1/temp": "-1000"},
+			Options: map[string]any{"zones": []string{"Rp1 adc"}}, Want: map[string]float64{"temperature_rp1_adc": -1}},
+		{Name: "no such zone", Options: map[string]any{"zones": []string{"gpu"}}, Error: sensors.Absent},
+	}}},
+	"w1": {{Options: map[string]any{"names": map[string]string{"28-0316a2795bff": "inlet"}, "ids": []string{"28-0316a2795bff", "10-000802b4ac0f"}}, Fixtures: []Fixture{
+		{Name: "two", Files: map[string]string{w1temp: "21437", w1other: "-500"}, Want: map[string]float64{"inlet": 21.437, "temperature_10-000802b4ac0f": -0.5}},
+		{Name: "power on", Files: map[string]string{w1temp: "21437", w1other: "85000"}, Error: sensors.Temporary},
+		{Name: "one is missing", Files: map[string]string{w1temp: "21437"}, Error: sensors.Absent},
+	}}},
+	"system": {{Fixtures: []Fixture{
+		{Name: "a Pi", Files: systemFiles(map[string]string{"devices/platform/soc/soc:firmware/get_throttled": "50005",
+			"class/mmc_host/mmc0/mmc0:0001/life_time": "0x01 0x03", "class/mmc_host/mmc0/mmc0:0001/pre_eol_info": "0x01"}),
+			Want: map[string]float64{"load": 0.42, "load_15min": 0.31, "uptime": 86400.5, "memory_available": 75, "swap_used": 25, "disk_free": 40,
+				"undervoltage": 1, "throttled": 1, "frequency_capped": 0, "undervoltage_since_start": 1, "throttled_since_start": 1, "temperature_limited": 0, "sd_wear": 30, "sd_end_of_life": 1}},
+		{Name: "older firmware", Files: systemFiles(map[string]string{"class/hwmon/hwmon2/name": "rpi_volt", "class/hwmon/hwmon2/in0_lcrit_alarm": "1"}),
+			Options: map[string]any{"channels": []string{"undervoltage", "load"}}, Want: map[string]float64{"undervoltage": 1, "load": 0.42}},
+		{Name: "not shown", Files: systemFiles(nil), Options: map[string]any{"channels": []string{"sd_wear"}}, Error: sensors.Absent},
+		{Name: "garbage", Files: systemFiles(map[string]string{"proc/meminfo": "?"}), Error: sensors.Temporary},
+	}}},
+	"mcp23017": {
+		{Name: "first", Options: map[string]any{"pin": int64(0)}, Inputs: map[string]string{"state": "pin0"}, Convert: threshold},
+		{Name: "port B with pull-up", Options: map[string]any{"pin": int64(12), "pull_up": true}, Inputs: map[string]string{"state": "pin12"}, Convert: threshold},
+	},
+	"pcf8574": {{Options: map[string]any{"pin": int64(7)}, Inputs: map[string]string{"state": "pin7"}, Convert: threshold}},
+	"tca9555": {{Options: map[string]any{"pin": int64(9)}, Inputs: map[string]string{"state": "pin9"}, Convert: threshold}},
 }
+
+// threshold is what a logic input makes of a level between 0 and 1.
+var threshold = map[string]Conversion{"state": {Value: func(level float64) float64 {
+	if level >= 0.5 {
+		return 1
+	}
+	return 0
+}}}
+
+// iioFiles and hwmonFiles are a device of the kernel under some number.
+func iioFiles(n int, name string, files map[string]string) map[string]string {
+	return deviceFiles(fmt.Sprintf("bus/iio/devices/iio:device%d/", n), name, files)
+}
+
+func hwmonFiles(n int, name string, files map[string]string) map[string]string {
+	return deviceFiles(fmt.Sprintf("class/hwmon/hwmon%d/", n), name, files)
+}
+
+func deviceFiles(dir, name string, files map[string]string) map[string]string {
+	all := map[string]string{dir + "name": name}
+	for file, text := range files {
+		all[dir+file] = text
+	}
+	return all
+}
+
+// systemFiles are /proc and the disk, and more.
+func systemFiles(more map[string]string) map[string]string {
+	all := map[string]string{
+		"proc/loadavg": "0.42 0.35 0.31 1/123 4567", "proc/uptime": "86400.50 300000.00",
+		"proc/meminfo": "MemTotal: 1000 kB\nMemFree: 10 kB\nMemAvailable: 750 kB\nSwapTotal: 400 kB\nSwapFree: 300 kB",
+		"disk":         "1000 400",
+	}
+	for file, text := range more {
+		all[file] = text
+	}
+	return all
+}
+
+const w1other = "bus/w1/devices/10-000802b4ac0f/temperature"
 
 const w1temp = "bus/w1/devices/28-0316a2795bff/temperature"
 

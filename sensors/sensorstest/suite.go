@@ -80,7 +80,10 @@ func row(t *testing.T, d sensors.Driver) {
 			t.Errorf("quantity %+v", q)
 		}
 	}
-	seen := map[string]bool{"name": true, "driver": true, "bus": true, "address": true, "every": true, "timeout": true}
+	seen := map[string]bool{}
+	for _, common := range []string{"name", "driver", "bus", "address", "every", "timeout", "quantities", "calibrate", "limits", "filter", "round", "report"} {
+		seen[common] = true
+	}
 	for _, o := range d.Options {
 		if seen[o.Name] {
 			t.Errorf("option %s is there twice, or hides a common key", o.Name)

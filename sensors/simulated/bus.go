@@ -25,9 +25,12 @@ var _ i2c.BusCloser = (*i2cBus)(nil)
 
 // Tx is a write, a read, or a write and a read with a repeated start.
 func (b *i2cBus) Tx(addr uint16, w, r []byte) error {
-	c := b.pi.Chip(b.name, addr)
+	c, err := b.pi.reach(b.name, addr)
 	time.Sleep(time.Duration(2+len(w)+len(r)) * byteTime)
-	if c == nil {
+	switch {
+	case err != nil:
+		return err
+	case c == nil:
 		return refused
 	}
 	answers := c.begin()
@@ -200,7 +203,8 @@ func (s *serial) listen() (next time.Time) {
 	}
 	now := time.Now()
 	b, every := regs.frame()
-	if every <= 0 {
+	if every <= 0 { // it is silent, and what it says later is of later
+		s.upTo = now
 		return next
 	}
 	if s.upTo.Before(c.born) {

@@ -51,7 +51,7 @@ func New(o Options) *Pi {
 }
 
 // Place connects a chip of a model to a bus, at an address on I2C, and returns it. It is an error if
-// something else is there.
+// something else is there. A multiplexer comes with the first chip on a channel of it.
 func (p *Pi) Place(model, busName string, addr uint16) (*Chip, error) {
 	m := FindModel(model)
 	if m == nil {
@@ -59,6 +59,9 @@ func (p *Pi) Place(model, busName string, addr uint16) (*Chip, error) {
 	}
 	if len(m.Lines) > 0 {
 		return nil, fmt.Errorf("simulated: %s is on GPIO lines: use Wire", model)
+	}
+	if err := p.placeMux(busName); err != nil {
+		return nil, err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,0 +1,72 @@
+package sensors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+
+	"holdfast/sensors/bus"
+)
+
+// textFile reads what some other program keeps in a file.
+func textFile() Driver {
+	return Driver{
+		Name: "file", Doc: "what a file holds: a number, or values in JSON",
+		Chip: "what other programs write, or the kernel in /proc and /sys", Datasheet: "none: the file's own",
+		QuantitiesOf: textQuantities,
+		Options: append([]Option{
+			{Name: "path", Kind: OptionString, Required: true, Doc: "of a regular file"},
+			{Name: "max_age", Kind: OptionDuration, Default: time.Duration(0), Doc: "how long ago the file may have been written: an older one is no reading; 0s for any"},
+		}, textOptions()...),
+		Check:   checkText,
+		Timeout: 2 * time.Second,
+		Open: func(_ context.Context, c Config, _ *bus.Set) (Sensor, error) {
+			return fileSensor{c}, nil
+		},
+	}
+}
+
+type fileSensor struct{ config Config }
+
+func (s fileSensor) Sense(ctx context.Context) ([]Measurement, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	// A pipe without a writer would hold the reader up.
+	f, err := os.OpenFile(stringOption(s.config, "path"), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: %w", bus.ErrAbsent, err)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%w: %w", bus.ErrPermission, err)
+	case err != nil:
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: %s is no regular file", ErrPermanent, f.Name())
+	}
+	if most := s.config.Options["max_age"].(time.Duration); most > 0 && time.Since(info.ModTime()) > most {
+		return nil, fmt.Errorf("%s was written %v ago, want at most %v", f.Name(), time.Since(info.ModTime()).Round(time.Second), most)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxText+1))
+	if err != nil {
+		return nil, err
+	}
+	m, err := readText(s.config.Options, text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return m, nil
+}
+
+func (s fileSensor) Close() error { return nil }

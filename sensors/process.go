@@ -1,0 +1,167 @@
+package sensors
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+)
+
+// Processing is what becomes of the values of one quantity on their way from the driver to a reading,
+// in the order of the fields. The zero value does nothing. Nothing here makes a value when there is no
+// new one: an output follows only from a fresh measurement, and carries its time.
+type Processing struct {
+	// As and Unit take the place of the quantity's name and unit, for what was calibrated to something
+	// else: the voltage of a probe to moisture.
+	As, Unit  string
+	Calibrate Calibration
+	// Limits are those of the calibrated value. They take the place of the driver's own.
+	Limits *Limits
+	Filter Filter
+	Round  float64 // to a multiple of this; 0 means not at all
+	Report Report
+}
+
+// Calibration turns a value into another one: with a formula, or with a table of points, or by scale and
+// offset.
+type Calibration struct {
+	Scale  float64 // 0 means 1
+	Offset float64 // is added after the scale
+	// Points are pairs of measured and true, ascending by the first. Between two of them values lie on
+	// the line through both, and beyond the ends on the line through the last two.
+	Points  [][2]float64
+	Formula *Formula // nil means none
+}
+
+// Limits are the values that can be true, inclusive.
+type Limits struct{ Min, Max float64 }
+
+// FilterKind is a way to smooth.
+type FilterKind string
+
+// The kinds of filters.
+const (
+	FilterNone        FilterKind = ""
+	FilterMedian      FilterKind = "median"
+	FilterMean        FilterKind = "mean"
+	FilterExponential FilterKind = "exponential"
+)
+
+// Filter smooths over the last N values: the exponential one with a weight of 2/(N+1) for the newest.
+// Values from before a gap of more than N intervals do not count, so nothing is smoothed over an outage.
+type Filter struct {
+	Kind FilterKind
+	N    int
+}
+
+// Report says which readings are worth being told: those that differ from the last one that was told
+// by at least OnChange (0: at all), and one AtLeastEvery so often (0: never for that reason alone). The
+// first one after a failure is always told.
+type Report struct {
+	On           bool
+	OnChange     float64
+	AtLeastEvery time.Duration
+}
+
+// pipe processes one quantity of one sensor.
+type pipe struct {
+	Processing
+	every time.Duration
+
+	values []float64 // of the filter, newest last
+	smooth float64   // of the exponential filter
+	last   time.Time // of the newest value
+
+	told   bool
+	toldAt time.Time
+	value  float64 // that was told last
+}
+
+// convert calibrates and checks v, which is one of all measurements of a reading.
+func (p *pipe) convert(v float64, q Quantity, all []Measurement) (float64, error) {
+	limits := p.Limits
+	if limits == nil && (q.Min != 0 || q.Max != 0) && (v < q.Min || v > q.Max) {
+		return 0, OutOfRange(q.Name, v, q.Unit, q.Min, q.Max)
+	}
+	v, err := p.Calibrate.apply(v, all)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", q.Name, err)
+	}
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return 0, fmt.Errorf("%w: %s is %v after its calibration", ErrImplausible, q.Name, v)
+	}
+	if limits != nil && (v < limits.Min || v > limits.Max) {
+		return 0, OutOfRange(q.Name, v, p.unit(q), limits.Min, limits.Max)
+	}
+	return v, nil
+}
+
+func (p *pipe) unit(q Quantity) string {
+	if p.Unit != "" {
+		return p.Unit
+	}
+	return q.Unit
+}
+
+// push takes a value of time at, smooths and rounds it, and says whether it is to be told.
+func (p *pipe) push(v float64, at time.Time) (out float64, tell bool) {
+	if p.last.IsZero() || p.Filter.N > 0 && at.Sub(p.last) > time.Duration(p.Filter.N)*p.every {
+		p.values, p.smooth = p.values[:0], v
+	}
+	p.last = at
+	v = p.filter(v)
+	if p.Round > 0 {
+		v = math.Round(v/p.Round) * p.Round
+	}
+	r := p.Report
+	if r.On && p.told {
+		change := math.Abs(v - p.value)
+		due := r.AtLeastEvery > 0 && at.Sub(p.toldAt) >= r.AtLeastEvery
+		if !due && (change == 0 || change < r.OnChange) {
+			return v, false
+		}
+	}
+	p.told, p.toldAt, p.value = true, at, v
+	return v, true
+}
+
+func (p *pipe) filter(v float64) float64 {
+	switch p.Filter.Kind {
+	case FilterNone:
+		return v
+	case FilterExponential:
+		p.smooth += (v - p.smooth) * 2 / float64(p.Filter.N+1)
+		return p.smooth
+	}
+	if len(p.values) >= p.Filter.N {
+		p.values = append(p.values[:0], p.values[len(p.values)-p.Filter.N+1:]...)
+	}
+	p.values = append(p.values, v)
+	n := len(p.values)
+	if p.Filter.Kind == FilterMean {
+		sum := 0.0
+		for _, v := range p.values {
+			sum += v
+		}
+		return sum / float64(n)
+	}
+	sorted := slices.Sorted(slices.Values(p.values))
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}
+
+func (c *Calibration) apply(v float64, all []Measurement) (float64, error) {
+	switch {
+	case c.Formula != nil:
+		return c.Formula.eval(v, all)
+	case len(c.Points) > 1:
+		i := 1 + slices.IndexFunc(c.Points[1:len(c.Points)-1], func(p [2]float64) bool { return v < p[0] })
+		if i == 0 {
+			i = len(c.Points) - 1
+		}
+		a, b := c.Points[i-1], c.Points[i]
+		return a[1] + (v-a[0])*(b[1]-a[1])/(b[0]-a[0]), nil
+	case c.Scale != 0:
+		v *= c.Scale
+	}
+	return v + c.Offset, nil
+}
