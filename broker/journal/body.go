@@ -196,24 +196,31 @@ func (p *parser) owed(f func(owedTo)) byte {
 
 // parseMessage takes a message's body apart, calling owed and change for what goes with it. The
 // result points into body.
-func parseMessage(body []byte, owed func(owedTo), change func(key string, value []byte)) (stored, error) {
+func parseMessage(body []byte, owed func(owedTo), change func(key string, value []byte)) (s stored, err error) {
 	p := parser{b: body}
 	flags := p.owed(owed)
+	s.retained = flags&flagRetained != 0
+	p.message(flags, &s.message, change)
+	return s, p.err
+}
+
+// message reads what follows the owed list. A topic that m has already is kept, if it is the same.
+func (p *parser) message(flags byte, m *broker.Message, change func(key string, value []byte)) {
 	if flags&flagChanges != 0 {
 		p.changes(change)
 	}
-	s := stored{retained: flags&flagRetained != 0}
-	s.message.QoS = flags & flagQoS
-	s.message.Retain = flags&flagRetain != 0
-	s.message.Topic = string(p.bytes())
+	m.QoS = flags & flagQoS
+	m.Retain = flags&flagRetain != 0
+	if topic := p.bytes(); m.Topic != string(topic) {
+		m.Topic = string(topic)
+	}
 	if flags&flagExpires != 0 {
-		s.message.Expires, s.message.Expiry = true, uint32(p.uvarint())
+		m.Expires, m.Expiry = true, uint32(p.uvarint())
 	}
 	if flags&flagProperties != 0 {
-		s.message.Properties = p.bytes()
+		m.Properties = p.bytes()
 	}
-	s.message.Payload = p.b
-	return s, p.err
+	m.Payload = p.b
 }
 
 // ackState is what a reader has acknowledged: everything owed to it below top, less unacked.

@@ -53,7 +53,7 @@ func (c *committer) run() {
 			continue
 		}
 		if c.crowd > 1 && !last {
-			c.gather()
+			c.gather(timer)
 		}
 		for len(j.free) == 0 {
 			j.room.Wait()
@@ -107,23 +107,26 @@ func (j *Journal) due() (wait time.Duration, last bool) {
 	return wait, false
 }
 
-// gather lets the batch grow, as long as it does, for at most an eighth of a commit: the publishers
-// whose acknowledgements have just gone out are about to send again. Without it, those in flight
-// split into two halves that take turns. Called, and returns, with mu held.
-func (c *committer) gather() {
+// gather waits, for at most an eighth of a commit, until the batch is as large as the last one was: the
+// publishers whose acknowledgements have just gone out are about to send again. Without it, those in
+// flight split into two halves that take turns. Called, and returns, with mu held.
+func (c *committer) gather(timer *time.Timer) {
 	j := c.j
-	step := max(c.syncTime/32, 10*time.Microsecond)
-	for range 4 {
-		before := len(j.pending.items)
-		if before >= c.crowd || len(j.pending.buf) > j.opts.maxBatch()/2 {
-			return
+	limit := time.Now().Add(max(c.syncTime/8, 20*time.Microsecond))
+	for len(j.pending.items) < c.crowd && len(j.pending.buf) <= j.opts.maxBatch()/2 && !j.closing {
+		wait := time.Until(limit)
+		if wait <= 0 {
+			break
 		}
+		j.gathering = c.crowd
 		j.mu.Unlock()
-		time.Sleep(step)
-		j.mu.Lock()
-		if len(j.pending.items) == before {
-			return
+		timer.Reset(wait)
+		select {
+		case <-j.wake:
+		case <-timer.C:
 		}
+		j.mu.Lock()
+		j.gathering = 0
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+
+	"holdfast/broker"
 )
 
 // diskScan is where a reader that has fallen behind stands in the log. It keeps its file and one
@@ -17,6 +19,8 @@ type diskScan struct {
 	expect  uint64 // sequence number of the next message frame, if none is missing
 	missing uint64 // messages that r was owed in the gaps to come; valid once surveyed
 	known   bool   // missing is valid
+	topic   string // of the last message: the next one may have the same
+	memory  []byte // room for messages
 }
 
 func (d *diskScan) close() {
@@ -74,28 +78,40 @@ func (d *diskScan) scan(r *Reader, seq uint64) (Delivery, bool, error) {
 		if f.seq < seq {
 			continue
 		}
-		if o, owed := owes(f.body, r.id); owed {
-			s, err := parseMessage(slices.Clone(f.body), func(owedTo) {}, func(string, []byte) {})
-			if err != nil {
-				return Delivery{}, false, fmt.Errorf("journal: %s at %d: %w", d.seg.name(), f.offset, err)
-			}
-			boot := d.seg.clock.boot + int64(f.millis)*1e6
-			return Delivery{
-				Seq: f.seq, Message: &s.message, QoS: o.qos, Retain: o.retain, Time: d.clock.at(boot),
-			}, true, nil
+		p := parser{b: f.body}
+		o, flags, owed := p.owes(r.id)
+		if !owed {
+			continue
 		}
+		p.b = d.keep(p.b)
+		m := &broker.Message{Topic: d.topic}
+		if p.message(flags, m, func(string, []byte) {}); p.err != nil {
+			return Delivery{}, false, fmt.Errorf("journal: %s at %d: %w", d.seg.name(), f.offset, p.err)
+		}
+		d.topic = m.Topic
+		boot := d.seg.clock.boot + int64(f.millis)*1e6
+		return Delivery{Seq: f.seq, Message: m, QoS: o.qos, Retain: o.retain, Time: d.clock.at(boot)}, true, nil
 	}
 }
 
-// owes returns what the message in body says of reader id.
-func owes(body []byte, id uint64) (o owedTo, found bool) {
-	p := parser{b: body}
-	p.owed(func(to owedTo) {
+// keep copies b to where it may stay. Messages share memory with their neighbours.
+func (d *diskScan) keep(b []byte) []byte {
+	if len(b) > cap(d.memory)-len(d.memory) {
+		d.memory = make([]byte, 0, max(len(b), 16<<10))
+	}
+	start := len(d.memory)
+	d.memory = append(d.memory, b...)
+	return d.memory[start:len(d.memory):len(d.memory)]
+}
+
+// owes reads a message's flags and owed list, and returns what it says of reader id.
+func (p *parser) owes(id uint64) (o owedTo, flags byte, found bool) {
+	flags = p.owed(func(to owedTo) {
 		if to.reader == id {
 			o, found = to, true
 		}
 	})
-	return o, found && p.err == nil
+	return o, flags, found && p.err == nil
 }
 
 // open opens the oldest segment that owes r something from seq on.
@@ -179,7 +195,8 @@ func (d *diskScan) survey(id uint64) (seen uint64) {
 			return seen
 		}
 		if f.kind == kindMessage {
-			if _, owed := owes(f.body, id); owed {
+			p := parser{b: f.body}
+			if _, _, owed := p.owes(id); owed {
 				seen++
 			}
 		}

@@ -134,15 +134,17 @@ type Journal struct {
 	bootID [16]byte
 	lock   io.Closer
 
-	wake  chan struct{} // for the committer
-	tidy  chan struct{} // for the keeper
-	done  chan *batch   // from the committer to the completer
-	stop  chan struct{} // closed when the completer has ended
-	ended sync.WaitGroup
+	wake   chan struct{} // for the committer
+	tidy   chan struct{} // for the keeper
+	done   chan *batch   // from the committer to the completer
+	queued queued        // deliveries in memory
+	stop   chan struct{} // closed when the completer has ended
+	ended  sync.WaitGroup
 
 	mu        sync.Mutex
 	room      sync.Cond // pending was taken, a spare came, or the journal is closing
 	pending   *batch
+	gathering int // how many entries the committer waits for; 0 for any
 	free      []*batch
 	closing   bool
 	nextSeq   uint64
@@ -153,12 +155,12 @@ type Journal struct {
 	logging   []readerLoss // losses in the batches that are on their way there
 	failed    bool         // the last commit did
 	retryAt   time.Time    // after a failed commit: when to write acknowledgements and losses again
-	spare     *spare
-	spareErr  error    // why there is none
-	lastSpare bool     // whether there can be no other after it
-	starving  bool     // the committer waits for one
-	unused    []string // files that a failed commit left without anything durable
-	full      bool     // RefuseNew, and no space but the reserve
+	spares    []*spare     // the next segments' files, ready
+	spareErr  error        // why there is none
+	lastSpare bool         // whether there can be no other after it
+	starving  bool         // the committer waits for one
+	unused    []string     // files that a failed commit left without anything durable
+	full      bool         // RefuseNew, and no space but the reserve
 	state     map[string][]byte
 	retained  map[string]retained
 	readers   map[string]*Reader
@@ -264,6 +266,7 @@ func Open(opts Options) (*Journal, error) {
 		j: j, lastID: r.lastID, free: r.free, snapshots: r.lastSnapshot, files: r.files,
 		most: int(opts.MaxSize / opts.SegmentSize),
 	}
+	k.every = max(1, min(k.most/16, 4))
 	k.least = k.files + 1 // whatever the limits have become
 	if j.before.Since.IsZero() {
 		j.before.Since = time.Now()
@@ -311,7 +314,9 @@ func (j *Journal) append(e *Entry) error {
 	j.pending.add(e, size, seq, j.clock.bootTime())
 	if !e.Lazy || len(j.pending.items) == 1 || j.pending.urgent {
 		j.pending.urgent = j.pending.urgent || !e.Lazy
-		j.poke()
+		if len(j.pending.items) >= j.gathering {
+			j.poke()
+		}
 	}
 	return nil
 }

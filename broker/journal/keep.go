@@ -13,7 +13,6 @@ import (
 const (
 	keepInterval = time.Minute // how often max_age is looked at
 	retryDelay   = time.Second // after a failure
-	freeFiles    = 2           // files of settled segments that wait for use beside the spare
 )
 
 // spare is a prepared segment file: named, its name durable, its blocks reserved.
@@ -33,6 +32,7 @@ type keeper struct {
 	files     int       // segment files, all told
 	most      int       // as many as max_size allows
 	least     int       // as many as there may be in any case, so that a loss can be written down
+	every     int       // segments between snapshots, and files that are made ready together
 	merges    bool      // not while the journal opens
 	noSpace   time.Time // when a file could not be made although there was said to be space
 	retired   []retired
@@ -61,7 +61,7 @@ func (k *keeper) run() {
 		case <-timer.C:
 		case <-j.stop:
 			j.closeErr = k.snapshot()
-			if s := j.spare; s != nil {
+			for _, s := range j.spares {
 				s.file.Close()
 			}
 			return
@@ -72,7 +72,7 @@ func (k *keeper) run() {
 func (k *keeper) tidy() error {
 	j := k.j
 	j.mu.Lock()
-	due := j.snapshotDue()
+	due := j.snapshotDue(k.every)
 	j.mu.Unlock()
 	var err error
 	if due {
@@ -87,7 +87,7 @@ func (k *keeper) tidy() error {
 
 // giveBack removes files that are not needed soon, or at a limit not at all.
 func (k *keeper) giveBack() error {
-	keep := freeFiles
+	keep := 2 * k.every
 	if k.limit(0) != "" {
 		keep = 0
 	}
@@ -101,13 +101,16 @@ func (k *keeper) giveBack() error {
 	return nil
 }
 
-// snapshotDue is called with mu held.
-func (j *Journal) snapshotDue() bool {
+// snapshotDue says whether so many segments are newer than the last snapshot. Called with mu held.
+func (j *Journal) snapshotDue(segments int) bool {
 	n := len(j.segments)
 	if n == 0 || j.resnap {
 		return j.resnap
 	}
-	return len(j.snaps) == 0 || j.snaps[len(j.snaps)-1].segment != j.segments[n-1].id
+	if len(j.snaps) < 2 {
+		segments = 1
+	}
+	return n >= segments && (len(j.snaps) == 0 || j.snaps[len(j.snaps)-1].segment < j.segments[n-segments].id)
 }
 
 func (k *keeper) snapshot() error {
@@ -172,18 +175,18 @@ func (k *keeper) prepare() error {
 	j := k.j
 	failed := k.makeRoom()
 	j.mu.Lock()
-	need, starving := j.spare == nil, j.starving
+	need, starving := len(j.spares) == 0, j.starving
 	j.mu.Unlock()
 	if !need {
 		return failed
 	}
-	var s *spare
+	var spares []*spare
 	var err error
 	switch {
 	case len(k.free) > 0 && (starving || k.limit(1) == ""):
-		s, err = k.recycle()
+		spares, err = k.recycle(k.every)
 	case k.limit(0) == "", starving && (k.limit(held) == "" || k.files < k.least):
-		s, err = k.create()
+		spares, err = k.create()
 	case starving:
 		err = fmt.Errorf("%w: no space for another segment", ErrFull)
 	default:
@@ -192,8 +195,8 @@ func (k *keeper) prepare() error {
 	last := k.limit(0) != "" && len(k.free) == 0
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.spare, j.spareErr, j.starving, j.lastSpare = s, err, false, last
-	j.full = j.full && s == nil
+	j.spares, j.spareErr, j.starving, j.lastSpare = spares, err, false, last
+	j.full = j.full && len(spares) == 0
 	j.room.Broadcast()
 	return errors.Join(failed, err)
 }
@@ -204,7 +207,7 @@ func (k *keeper) makeRoom() error {
 	j := k.j
 	limit := k.limit(0)
 	j.mu.Lock()
-	out := limit != "" && j.spare == nil && len(k.free) == 0
+	out := limit != "" && len(j.spares) == 0 && len(k.free) == 0
 	j.full = out && j.opts.WhenFull == RefuseNew
 	j.mu.Unlock()
 	if !out && k.limit(1) == "" {
@@ -228,43 +231,40 @@ func (k *keeper) limit(use int) string {
 	return ""
 }
 
-func (k *keeper) recycle() (*spare, error) {
-	name := k.free[len(k.free)-1]
-	k.lastID++
-	to := segmentName(k.lastID)
-	err := k.j.fs.Rename(name, to)
-	if errors.Is(err, fs.ErrNotExist) { // somebody removed it
-		k.free = k.free[:len(k.free)-1]
-		k.files--
+// recycle makes files of settled segments ready for use again, at most n of them.
+func (k *keeper) recycle(n int) (spares []*spare, err error) {
+	for range min(n, len(k.free)) {
+		k.lastID++
+		to := segmentName(k.lastID)
+		last := len(k.free) - 1
+		err = k.j.fs.Rename(k.free[last], to)
+		if errors.Is(err, fs.ErrNotExist) { // somebody removed it
+			k.free = k.free[:last]
+			k.files--
+		}
+		if err != nil {
+			break
+		}
+		k.free = k.free[:last]
+		var s *spare
+		if s, err = k.open(to, k.lastID); err != nil {
+			k.free = append(k.free, to)
+			break
+		}
+		s.written = k.j.opts.SegmentSize
+		spares = append(spares, s)
 	}
-	if err != nil {
-		return nil, err
-	}
-	k.free = k.free[:len(k.free)-1]
-	s, err := k.ready(to)
-	if err != nil {
-		k.free = append(k.free, to)
-		return nil, err
-	}
-	s.written = k.j.opts.SegmentSize
-	return s, nil
+	return k.named(spares, err)
 }
 
-// newFile returns a file for a segment, named for good.
-func (k *keeper) newFile() (*spare, error) {
-	if len(k.free) > 0 {
-		return k.recycle()
-	}
-	return k.create()
-}
-
-func (k *keeper) create() (*spare, error) {
+// create makes one new file.
+func (k *keeper) create() ([]*spare, error) {
 	k.lastID++
 	name := segmentName(k.lastID)
-	s, err := k.ready(name)
+	s, err := k.open(name, k.lastID)
 	if err == nil {
 		k.files++
-		return s, nil
+		return k.named([]*spare{s}, nil)
 	}
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) { // a quota, perhaps: a limit like others
 		k.noSpace = time.Now()
@@ -276,29 +276,56 @@ func (k *keeper) create() (*spare, error) {
 	return nil, err
 }
 
-// ready reserves the file's blocks and makes its name durable.
-func (k *keeper) ready(name string) (*spare, error) {
+// newFile returns one file for a segment, named for good.
+func (k *keeper) newFile() (*spare, error) {
+	var spares []*spare
+	var err error
+	if len(k.free) > 0 {
+		spares, err = k.recycle(1)
+	} else {
+		spares, err = k.create()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return spares[0], nil
+}
+
+// open opens a segment's file and reserves its blocks.
+func (k *keeper) open(name string, id uint64) (*spare, error) {
 	f, err := k.j.fs.Open(name, true)
 	if err != nil {
 		return nil, err
 	}
-	err = f.Allocate(k.j.opts.SegmentSize)
+	if err := f.Allocate(k.j.opts.SegmentSize); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &spare{id: id, file: f}, nil
+}
+
+// named makes the names of files durable, if there was no error with any of them; otherwise none is of
+// use yet.
+func (k *keeper) named(spares []*spare, err error) ([]*spare, error) {
 	if err == nil {
 		k.j.counters.syncs.Add(1)
 		err = k.j.fs.SyncDir()
 	}
-	if err != nil {
-		f.Close()
-		return nil, err
+	if err == nil {
+		return spares, nil
 	}
-	return &spare{id: k.lastID, file: f}, nil
+	for _, s := range spares {
+		s.file.Close()
+		k.free = append(k.free, segmentName(s.id))
+	}
+	return nil, err
 }
 
 // takeSpare waits until the next segment's file is ready.
 func (j *Journal) takeSpare() (*spare, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for j.spare == nil {
+	for len(j.spares) == 0 {
 		if err := j.spareErr; err != nil {
 			signal(j.tidy)
 			j.spareErr = nil
@@ -308,10 +335,10 @@ func (j *Journal) takeSpare() (*spare, error) {
 		signal(j.tidy)
 		j.room.Wait()
 	}
-	s := j.spare
-	j.spare = nil
+	s := j.spares[0]
+	j.spares = j.spares[1:]
 	// What was taken in so far fits into this file. More is refused from now on, not after the next roll.
-	j.full = j.full || j.lastSpare && j.opts.WhenFull == RefuseNew
+	j.full = j.full || len(j.spares) == 0 && j.lastSpare && j.opts.WhenFull == RefuseNew
 	signal(j.tidy)
 	return s, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/broker"
@@ -12,9 +13,14 @@ import (
 
 const (
 	// queueMessages and queueBytes bound what a reader that keeps up may hold in memory; one that
-	// falls behind reads the log.
-	queueMessages = 256
-	queueBytes    = 256 << 10
+	// falls behind reads the log. All readers together may hold sharedMessages and sharedBytes beyond
+	// the first ownMessages and ownBytes of each.
+	queueMessages  = 4096
+	queueBytes     = 2 << 20
+	ownMessages    = 64
+	ownBytes       = 64 << 10
+	sharedMessages = 16384
+	sharedBytes    = 8 << 20
 
 	readerPrefix = "journal/reader/" // keys that make and remove readers
 
@@ -55,17 +61,18 @@ type Reader struct {
 
 	mu       sync.Mutex
 	attached bool
-	queue    []Delivery // next messages, without a gap, if live
-	bytes    int        // of payloads in queue
-	live     bool       // everything owed from next on is in queue
-	tail     uint64     // one past the newest message owed
-	next     uint64     // none below it is to be handed out since Attach
-	handed   uint64     // everything owed below it was handed out, ever: it is in unacked or settled
-	resend   uint64     // an earlier process may have handed out what is below it
-	top      uint64     // one past the newest settled message
-	unacked  []uint64   // handed out, not settled; ascending
-	owed     uint64     // messages since the reader began
-	settled  uint64     // of them acknowledged or dropped
+	queue    ring     // next messages, without a gap, if live
+	bytes    int      // of payloads in queue
+	live     bool     // everything owed from next on is in queue
+	tail     uint64   // one past the newest message owed
+	next     uint64   // none below it is to be handed out since Attach
+	handed   uint64   // everything owed below it was handed out, ever: it is in unacked or settled
+	resend   uint64   // an earlier process may have handed out what is below it
+	top      uint64   // one past the newest settled message
+	unacked  []uint64 // handed out, not settled; ascending
+	room     []uint64 // that unacked is kept in
+	owed     uint64   // messages since the reader began
+	settled  uint64   // of them acknowledged or dropped
 }
 
 func newReader(j *Journal, name string, id, next uint64) *Reader {
@@ -236,7 +243,41 @@ func (r *Reader) Detach() {
 	r.dropQueue()
 }
 
-func (r *Reader) dropQueue() { r.queue, r.bytes = nil, 0 }
+// dropQueue is called with mu held.
+func (r *Reader) dropQueue() {
+	r.j.queued.add(-r.queue.n, -r.bytes)
+	r.queue, r.bytes = ring{}, 0
+}
+
+// queued counts what all readers hold in memory.
+type queued struct{ messages, bytes atomic.Int64 }
+
+func (q *queued) add(messages, bytes int) {
+	q.messages.Add(int64(messages))
+	q.bytes.Add(int64(bytes))
+}
+
+// fits says whether a reader that holds that much already may hold one more message of size bytes.
+func (q *queued) fits(messages, bytes, size int) bool {
+	switch {
+	case messages == 0:
+		return true
+	case messages >= queueMessages || bytes+size > queueBytes:
+		return false
+	case messages < ownMessages && bytes+size <= ownBytes:
+		return true
+	}
+	return q.messages.Load() < sharedMessages && q.bytes.Load()+int64(size) <= sharedBytes
+}
+
+// dequeue takes the next message out of the queue. Called with mu held.
+func (r *Reader) dequeue() Delivery {
+	d := r.queue.pop()
+	n := size(d.Message)
+	r.bytes -= n
+	r.j.queued.add(-1, -n)
+	return d
+}
 
 // offer tells the reader of a message that has just become durable. Called in order of Seq, with
 // Journal.mu held.
@@ -248,13 +289,12 @@ func (r *Reader) offer(d Delivery) {
 	if !r.attached {
 		return
 	}
-	bytes := r.bytes + size(d.Message)
-	if len(r.queue) >= queueMessages || len(r.queue) > 0 && bytes > queueBytes {
-		r.live = false
-	}
+	n := size(d.Message)
+	r.live = r.live && r.j.queued.fits(r.queue.n, r.bytes, n)
 	if r.live {
-		r.queue = append(r.queue, d)
-		r.bytes = bytes
+		r.queue.push(d)
+		r.bytes += n
+		r.j.queued.add(1, n)
 	}
 	r.announce()
 }
@@ -273,11 +313,8 @@ func (r *Reader) TryNext() (d Delivery, ok bool, err error) {
 			r.mu.Unlock()
 			return Delivery{}, false, nil
 		}
-		if len(r.queue) > 0 {
-			d = r.queue[0]
-			r.queue[0] = Delivery{}
-			r.queue = r.queue[1:]
-			r.bytes -= size(d.Message)
+		if r.queue.n > 0 {
+			d = r.dequeue()
 			ok = r.hand(&d)
 			r.mu.Unlock()
 			if ok {
@@ -287,7 +324,7 @@ func (r *Reader) TryNext() (d Delivery, ok bool, err error) {
 		}
 		if r.next >= r.tail {
 			r.live = true
-			r.queue = nil
+			r.queue.shrink()
 			r.mu.Unlock()
 			r.scan.close()
 			return Delivery{}, false, nil
@@ -326,6 +363,12 @@ func (r *Reader) hand(d *Delivery) bool {
 	}
 	d.Resend = d.Seq < r.resend
 	r.handed = d.Seq + 1
+	if len(r.unacked) == cap(r.unacked) { // move to the front of the room, or to a larger one
+		if cap(r.room) < 2*len(r.unacked)+16 {
+			r.room = make([]uint64, 0, 2*len(r.unacked)+32)
+		}
+		r.unacked = append(r.room[:0], r.unacked...)
+	}
 	r.unacked = append(r.unacked, d.Seq)
 	return true
 }
@@ -366,7 +409,7 @@ func (r *Reader) Ack(seq uint64) {
 		r.unacked = slices.Delete(r.unacked, i, i+1)
 	}
 	if len(r.unacked) == 0 {
-		r.unacked = nil
+		r.unacked = r.room[:0]
 	}
 	r.settled++
 	r.top = max(r.top, seq+1)
@@ -423,10 +466,8 @@ func (r *Reader) settle(first, last, count uint64) {
 	r.unacked = slices.DeleteFunc(r.unacked, func(seq uint64) bool { return first <= seq && seq <= last })
 	r.settled += count
 	r.next, r.handed, r.top = max(r.next, last+1), max(r.handed, last+1), max(r.top, last+1)
-	for len(r.queue) > 0 && r.queue[0].Seq <= last {
-		d := r.queue[0]
-		r.bytes -= size(d.Message)
-		r.queue = r.queue[1:]
+	for r.queue.n > 0 && r.queue.buf[r.queue.head].Seq <= last {
+		r.dequeue()
 	}
 }
 
