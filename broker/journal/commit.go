@@ -67,7 +67,9 @@ func (c *committer) run() {
 
 		c.crowd = len(b.items)
 		if len(b.frames) > 0 {
-			b.err = c.commit(b)
+			if b.err = c.commit(b); b.err != nil {
+				j.writeAgain(b)
+			}
 		}
 		j.done <- b
 		if last {
@@ -138,18 +140,14 @@ func (j *Journal) collectAcks(b *batch) {
 		if l.reader.removed {
 			continue
 		}
-		a, _ := l.reader.takeAck()
 		b.losses = append(b.losses, l)
 		j.logging = append(j.logging, l)
-		b.acks = append(b.acks, readerAck{l.reader, a})
-		b.frame(kindLoss, j.nextSeq, now, appendAck(appendLoss(beginFrame(b.buf), l.reader.id, &l.Loss), l.reader.id, &a))
+		b.acks = append(b.acks, readerAck{l.reader, l.ackState})
+		b.frame(kindLoss, j.nextSeq, now, appendAck(appendLoss(beginFrame(b.buf), l.reader.id, &l.Loss), l.reader.id, &l.ackState))
 	}
 	clear(j.unlogged)
 	j.unlogged = j.unlogged[:0]
 	for _, r := range j.dirty {
-		if !r.dirty { // told with a loss
-			continue
-		}
 		a, ok := r.takeAck()
 		if !ok {
 			continue
@@ -159,6 +157,20 @@ func (j *Journal) collectAcks(b *batch) {
 	}
 	clear(j.dirty)
 	j.dirty, j.acked = j.dirty[:0], 0
+}
+
+// writeAgain has a later batch tell what the failed one should have told, before anything newer is told
+// of the same readers.
+func (j *Journal) writeAgain(b *batch) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.failed, j.retryAt = true, time.Now().Add(retryDelay)
+	for _, a := range b.acks {
+		j.markDirty(a.reader)
+	}
+	j.logging = j.logging[:len(j.logging)-len(b.losses)]
+	j.unlogged = append(b.losses, j.unlogged...)
+	b.losses = nil
 }
 
 // commit makes the batch durable. After a failed write or sync nothing is known of what is in the

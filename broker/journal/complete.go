@@ -3,7 +3,6 @@ package journal
 import (
 	"maps"
 	"strings"
-	"time"
 
 	"holdfast/broker"
 )
@@ -25,18 +24,7 @@ func (j *Journal) complete() {
 			}
 			failed = false
 		}
-		if b.err != nil {
-			failed = true
-			j.mu.Lock()
-			j.failed, j.retryAt = true, time.Now().Add(retryDelay)
-			for _, a := range b.acks {
-				j.markDirty(a.reader)
-			}
-			j.logging = j.logging[len(b.losses):]
-			j.unlogged = append(b.losses, j.unlogged...)
-			b.losses = nil
-			j.mu.Unlock()
-		}
+		failed = failed || b.err != nil
 		for i := range b.items {
 			it := &b.items[i]
 			if it.entry.Done == nil {

@@ -72,6 +72,9 @@ func (d *diskScan) scan(r *Reader, seq uint64) (Delivery, bool, error) {
 			continue
 		}
 		if f.seq > d.expect {
+			if _, _, gone := d.limits(r); gone { // the file is being used again: what follows is no proof
+				return Delivery{}, false, nil
+			}
 			d.account(r, gap{d.expect, f.seq - 1})
 		}
 		d.expect = f.seq + 1

@@ -10,6 +10,7 @@ const maxLosses = 1000
 type readerLoss struct {
 	reader *Reader
 	Loss
+	ackState // where the reader stands behind it
 }
 
 // lose settles what r was owed from first to last, which nobody can deliver any more, and names the
@@ -22,7 +23,7 @@ func (j *Journal) lose(r *Reader, from, first, last, count uint64, reason string
 	}
 	r.settle(from, last, count)
 	j.log.Error("journal: messages lost", "reader", r.name, "first", first, "last", last, "count", count, "reason", reason)
-	j.unlogged = append(j.unlogged, readerLoss{r, Loss{r.name, first, last, count, reason, time.Now()}})
+	j.unlogged = append(j.unlogged, readerLoss{r, Loss{r.name, first, last, count, reason, time.Now()}, r.ackState()})
 	j.markDirty(r)
 	j.poke()
 }

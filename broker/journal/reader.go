@@ -442,12 +442,17 @@ func (r *Reader) takeAck() (a ackState, ok bool) {
 	if r.removed {
 		return a, false
 	}
+	return r.ackState(), true
+}
+
+// ackState is called with Journal.mu held.
+func (r *Reader) ackState() ackState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	below, _ := slices.BinarySearch(r.unacked, r.top)
 	return ackState{
 		settled: r.settled, handed: r.handed, top: r.top, unacked: slices.Clone(r.unacked[:below]),
-	}, true
+	}
 }
 
 // restore brings a reader back to what the log says of it.
