@@ -169,6 +169,7 @@ type Journal struct {
 	segments  []*segment     // oldest first
 	losses    []Loss         // oldest first
 	snaps     []snapshotMark // on disk, oldest first; at most two
+	stale     []uint64       // snapshots that were not removed in time
 	resnap    bool           // memory holds changes that failed to reach the log
 	recovery  Recovery
 	closeErr  error  // of the last snapshot

@@ -30,11 +30,12 @@ func (j *Journal) lose(r *Reader, from, first, last, count uint64, reason string
 
 // addLoss is called with mu held.
 func (j *Journal) addLoss(l Loss) {
-	if n := len(j.losses); n > 0 {
-		if p := &j.losses[n-1]; p.Reader == l.Reader && p.Reason == l.Reason && p.Last+1 == l.First {
-			p.Last, p.Count, p.Time = l.Last, p.Count+l.Count, l.Time
-			return
-		}
+	same := func(p Loss) bool { return p.Reader == l.Reader && p.Reason == l.Reason && p.Last+1 == l.First }
+	recent := j.losses[max(0, len(j.losses)-16):] // of several readers in turn
+	if i := slices.IndexFunc(recent, same); i >= 0 {
+		p := &recent[i]
+		p.Last, p.Count, p.Time = l.Last, p.Count+l.Count, l.Time
+		return
 	}
 	if len(j.losses) >= maxLosses {
 		j.losses = append(j.losses[:0], j.losses[1:]...)

@@ -46,7 +46,7 @@ func (j *Journal) findWay() (w way, early, ok bool) {
 			}
 		}
 		switch {
-		case j.recoveryNeeds(s):
+		case early || j.recoveryNeeds(s): // what comes later must not be dropped before it
 			early = early || i < len(j.segments)-1
 		case !waited:
 			return way{}, false, false // it leaves as soon as the log says so

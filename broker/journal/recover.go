@@ -74,9 +74,19 @@ func (j *Journal) recover() (*recovered, error) {
 	return r, nil
 }
 
+// asideName is the name under which a file is set aside. An earlier one of that name stays.
+func asideName(files []FileInfo, name string) string {
+	to := name + asideSuffix
+	for n := 2; slices.ContainsFunc(files, func(f FileInfo) bool { return f.Name == to }); n++ {
+		to = fmt.Sprintf("%s.%d%s", name, n, asideSuffix)
+	}
+	return to
+}
+
 // aside renames a damaged file, so that a person can look at it.
 func (j *Journal) aside(name string, why error) {
-	to := name + asideSuffix
+	files, _ := j.fs.List()
+	to := asideName(files, name)
 	j.log.Error("journal: damaged file set aside", "file", name, "as", to, "error", why)
 	j.recovery.Aside = append(j.recovery.Aside, to)
 	if err := errors.Join(j.fs.Rename(name, to), j.fs.SyncDir()); err != nil {
@@ -102,9 +112,11 @@ func (j *Journal) loadSnapshot(snaps []uint64) position {
 				for _, r := range j.byID {
 					r.j = j
 				}
-				for _, n := range snaps[:i] {
-					if reach := j.reach(n); reach > 0 {
+				for _, n := range slices.Backward(snaps[:i]) {
+					if reach := j.reach(n); reach > 0 && len(j.snaps) == 0 {
 						j.snaps = append(j.snaps, snapshotMark{n, reach})
+					} else {
+						j.stale = append(j.stale, n)
 					}
 				}
 				j.snaps = append(j.snaps, snapshotMark{snaps[i], at.segment})
@@ -440,6 +452,7 @@ func (j *Journal) missingFiles(segs []uint64) {
 				if count := j.waiting(r, s); count > 0 {
 					first := max(r.firstWaiting(), s.base)
 					r.settle(0, in.last, count)
+					r.durable, j.resnap = r.ackState(), true // on disk with the next snapshot
 					j.addLoss(Loss{r.name, first, in.last, count, ReasonDamage, time.Now()})
 					j.recovery.Aside = append(j.recovery.Aside, fmt.Sprintf("%s (vanished)", s.name()))
 				}

@@ -60,7 +60,7 @@ func (v *View) repair() (*Repaired, error) {
 	}
 	for _, d := range report.Damage {
 		if d.Segment && d.Bytes > 0 {
-			to := v.freeName(d.File)
+			to := asideName(v.files, d.File)
 			if err := v.dir.Rename(d.File, to); err != nil {
 				return nil, fmt.Errorf("journal: set aside: %w", err)
 			}
@@ -86,7 +86,7 @@ func (v *View) repair() (*Repaired, error) {
 		if !bad {
 			continue
 		}
-		to := v.freeName(s.name())
+		to := asideName(v.files, s.name())
 		if err := v.rewrite(s, to); err != nil {
 			return nil, fmt.Errorf("journal: repair %s: %w", s.name(), err)
 		}
@@ -111,15 +111,6 @@ func settledJournal(d *DirFS) (*Journal, error) {
 		return nil, fmt.Errorf("journal: %s: %w", d.dir, err)
 	}
 	return j, nil
-}
-
-// freeName is the name under which a file is set aside. An earlier one of that name stays.
-func (v *View) freeName(name string) string {
-	to := name + asideSuffix
-	for n := 2; slices.ContainsFunc(v.files, func(f FileInfo) bool { return f.Name == to }); n++ {
-		to = fmt.Sprintf("%s.%d%s", name, n, asideSuffix)
-	}
-	return to
 }
 
 // rewrite copies the file of s to aside, and then puts one in its place that holds only what can be

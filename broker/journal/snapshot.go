@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"time"
 )
 
@@ -183,13 +184,17 @@ func (j *Journal) writeSnapshot(n uint64) error {
 	}
 	j.mu.Lock()
 	j.snaps = append(j.snaps, snapshotMark{n, segment})
-	var old []snapshotMark
 	for len(j.snaps) > 2 {
-		old, j.snaps = append(old, j.snaps[0]), j.snaps[1:]
+		j.stale = append(j.stale, j.snaps[0].n)
+		j.snaps = j.snaps[1:]
 	}
+	stale := j.stale
+	j.stale = nil
 	j.mu.Unlock()
-	for _, s := range old {
-		err = errors.Join(err, j.fs.Remove(snapshotName(s.n)))
+	for _, n := range stale {
+		if rm := j.fs.Remove(snapshotName(n)); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
+			err = errors.Join(err, rm)
+		}
 	}
 	return err
 }
