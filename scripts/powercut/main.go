@@ -2,9 +2,9 @@
 // was acknowledged and is not on its disk.
 //
 // The machine is a QEMU guest with Debian's arm64 kernel and a journaled ext4, and the power cut is
-// SIGKILL to QEMU in the middle of work: whatever the guest has not written to its disk is gone. What
-// its disk was told to flush and what is only in the disk's own cache is not told apart: a missing
-// flush is found by the tests on a simulated disk (broker/journal), not here.
+// SIGKILL to QEMU in the middle of work: whatever the guest's kernel has not written to its disk is
+// gone. The disk's own cache is not: a missing flush of that is found by the tests on a simulated disk
+// (broker/journal), not here.
 package main
 
 import (
