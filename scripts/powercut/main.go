@@ -2,9 +2,9 @@
 // was acknowledged and is not on its disk.
 //
 // The machine is a QEMU guest with Debian's arm64 kernel and a journaled ext4, and the power cut is
-// SIGKILL to QEMU in the middle of work: whatever the guest has not written to its disk is gone. What
-// its disk was told to flush and what is only in the disk's own cache is not told apart: a missing
-// flush is found by the tests on a simulated disk (broker/journal), not here.
+// SIGKILL to QEMU in the middle of work: whatever the guest's kernel has not written to its disk is
+// gone. The disk's own cache is not: a missing flush of that is found by the tests on a simulated disk
+// (broker/journal), not here.
 package main
 
 import (
@@ -64,18 +64,18 @@ func powercut(ctx context.Context, o options) (ok bool, err error) {
 		publishers = append(publishers, &publisher{topic: fmt.Sprint("pub/", i)})
 	}
 	var last *finding
+	var up, under time.Duration
 	early := 0
 	for kill := 1; kill <= o.kills; kill++ {
 		if kill%4 == 0 { // a cut that interrupts what repairs the one before
-			moment, err := cutWhileStarting(ctx, g)
+			moment, err := cutWhileStarting(ctx, g, up)
 			if err != nil {
 				return false, fmt.Errorf("start before cut %d: %w", kill, err)
 			}
 			early++
 			fmt.Printf("        cut %.1f s after switching on\n", moment.Seconds())
 		}
-		up, under, err := cutUnderLoad(ctx, g, publishers)
-		if err != nil {
+		if up, under, err = cutUnderLoad(ctx, g, publishers); err != nil {
 			return false, fmt.Errorf("cut %d: %w", kill, err)
 		}
 		if last, err = check(ctx, g.image, work, publishers); err != nil {
@@ -134,15 +134,15 @@ func cutUnderLoad(ctx context.Context, g *guest, publishers []*publisher) (up, u
 	return up, under, nil
 }
 
-// cutWhileStarting cuts the power at a random moment of a start, which takes some 8 seconds: in the
-// kernel, in the repair of ext4, in the recovery of the journal.
-func cutWhileStarting(ctx context.Context, g *guest) (time.Duration, error) {
+// cutWhileStarting cuts the power at a random moment of the second half of a start, given how long one
+// takes: in the repair of ext4, in the recovery of the journal, at the first connections.
+func cutWhileStarting(ctx context.Context, g *guest, whole time.Duration) (time.Duration, error) {
 	m, err := g.start()
 	if err != nil {
 		return 0, err
 	}
 	defer m.cut()
-	moment := 2*time.Second + time.Duration(rand.Int64N(int64(8*time.Second)))
+	moment := whole/2 + time.Duration(rand.Int64N(int64(whole/2)))
 	select {
 	case <-time.After(moment):
 	case <-m.ended:
