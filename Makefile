@@ -46,7 +46,7 @@ fuzz: ## Every fuzz target in turn, FUZZTIME=30s each
 	scripts/fuzz $(FUZZTIME)
 
 crash: ## SIGKILL in the middle of work, KILLS=200 times a test
-	HOLDFAST_CRASH_KILLS=$(KILLS) go test -run TestKill -count 1 -timeout 60m -v ./broker/journal ./gateway/...
+	HOLDFAST_CRASH_KILLS=$(KILLS) go test -run TestKill -count 1 -timeout 60m -v ./broker/journal ./broker/server ./gateway/...
 
 cross: ## Static binaries for arm64, armv7 and armv6 in dist/
 	scripts/cross
