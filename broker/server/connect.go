@@ -96,7 +96,7 @@ func (c *conn) connect() error {
 		b.b, b.charged = append(b.b, c.out.b...), c.out.charged
 	}
 	c.out = b
-	c.connected = true
+	c.connected, c.heard = true, time.Now()
 	if c.reason != nil { // taken over before it was answered
 		c.disconnect(wire.SessionTakenOver, "")
 		c.end()
