@@ -1,7 +1,10 @@
+//go:build !race
+
+// The race detector makes pools forget.
+
 package server
 
 import (
-	"hash/maphash"
 	"io"
 	"net"
 	"sync"
@@ -11,8 +14,6 @@ import (
 	"holdfast/broker/journal"
 	"holdfast/broker/wire"
 )
-
-func seed() maphash.Seed { return maphash.MakeSeed() }
 
 // hot is a server, a client to work for, and a desk, so that a test can act for the reading goroutine.
 func hot(t testing.TB, subscribers int, qos byte) (*conn, *desk) {

@@ -45,6 +45,8 @@ func (c *conn) connect() error {
 		return c.refuse(wire.BadAuthenticationMethod, "no authentication method is supported")
 	case p.Will != nil && broker.CheckTopic(p.Will.Topic) != nil:
 		return c.refuse(wire.TopicNameInvalid, "will: malformed topic")
+	case p.Will != nil && isSys(p.Will.Topic):
+		return c.refuse(wire.NotAuthorized, "its will may not be published to $SYS")
 	case p.ClientID == "" && !p.CleanStart && p.Version != wire.V5:
 		return c.refuse(wire.ClientIDNotValid, "an empty client identifier needs a clean session") // [MQTT-3.1.3-8]
 	case len(p.ClientID) > maxClientID:

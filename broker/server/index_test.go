@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -153,7 +154,7 @@ func bit(i int) int { return 1 + i%7 }
 // BenchmarkResolve: a topic that is published to again.
 func BenchmarkResolve(b *testing.B) {
 	s := &Server{}
-	s.topics.seed, s.topics.levels = seed(), 64
+	s.topics.seed, s.topics.levels = maphash.MakeSeed(), 64
 	for i := range 100_000 {
 		s.index.add(fmt.Sprintf("site/%d/device/%d", i%100, i), &target{}, subscription{})
 	}
