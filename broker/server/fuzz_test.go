@@ -55,8 +55,8 @@ func FuzzServer(f *testing.F) {
 			}
 		}
 	}()
-	goroutines := runtime.NumGoroutine()
 	f.Fuzz(func(t *testing.T, b []byte) {
+		goroutines := runtime.NumGoroutine()
 		near, far := net.Pipe()
 		s.Serve(far)
 		read := make(chan struct{})
