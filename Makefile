@@ -47,7 +47,7 @@ fuzz: ## Every fuzz target in turn, FUZZTIME=30s each
 	scripts/fuzz $(FUZZTIME)
 
 crash: ## SIGKILL in the middle of work, KILLS=200 times a test
-	HOLDFAST_CRASH_KILLS=$(KILLS) go test -run '^Test(Kill|NothingIsLost)' -count 1 -timeout 60m -v ./broker/journal ./cmd/holdfast
+	HOLDFAST_CRASH_KILLS=$(KILLS) go test -run '^Test(Kill|NothingIsLost)' -count 1 -timeout 60m -v ./broker/journal ./broker/server ./cmd/holdfast
 
 powercut: ## A guest in QEMU loses its power under load, CUTS=20 times; what was acknowledged is on its disk
 	assets=$$(scripts/powercut/setup) && go run ./scripts/powercut -assets "$$assets" -kills $(CUTS)

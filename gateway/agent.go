@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"holdfast/broker"
@@ -29,7 +30,8 @@ import (
 
 // Options are what the configuration file does not say.
 type Options struct {
-	Log *slog.Logger // nil discards
+	Log     *slog.Logger // nil discards
+	Version string       // of the program, for $SYS/broker/version
 	// Pi stands in for the hardware of every sensor whose bus is simulated. nil makes one where the
 	// configuration needs it.
 	Pi *simulated.Pi
@@ -47,6 +49,7 @@ type Observer interface {
 type Agent struct {
 	cfg      *config.Config
 	log      *slog.Logger
+	version  string
 	journal  *journal.Journal
 	server   *server.Server
 	bridges  []*bridge.Bridge
@@ -65,7 +68,7 @@ type Agent struct {
 // New brings the outputs to their safe values, opens the journal and builds every part, in the order
 // in which data flows backwards: what a part needs exists before it. Nothing else moves until Run.
 func New(cfg *config.Config, opts Options) (a *Agent, err error) {
-	a = &Agent{cfg: cfg, log: opts.Log}
+	a = &Agent{cfg: cfg, log: opts.Log, version: opts.Version}
 	a.measuring, a.stopSensors = context.WithCancel(context.Background())
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -139,7 +142,7 @@ func (a *Agent) newServer() (err error) {
 	opts := server.Options{
 		Journal: a.journal, Auth: a.auth, Log: a.log,
 		ServerKeepAlive: b.ServerKeepAlive, MaxAliases: orNone(b.TopicAliases), ResponseInfo: b.ResponseInfo,
-		SysInterval: b.SysInterval, Version: "holdfast",
+		SysInterval: b.SysInterval, Version: strings.TrimSpace("holdfast " + a.version),
 		MaxConnections: m.Connections, MaxSessions: m.Sessions, MaxSubscriptions: m.Subscriptions, MaxFilters: m.Filters,
 		MaxPacket: int(m.Packet), MaxInflight: m.Inflight, MaxLevels: m.TopicLevels,
 		MaxQueued: int(m.Queued), MaxQueuedTotal: m.QueuedTotal, MaxBacklog: m.Backlog,

@@ -62,10 +62,16 @@ func (c *Client) Send(packets ...wire.Packet) {
 // SendBytes writes bytes that need not be packets.
 func (c *Client) SendBytes(b []byte) {
 	c.t.Helper()
-	c.conn.SetWriteDeadline(time.Now().Add(patience))
-	if _, err := c.conn.Write(b); err != nil {
+	if err := c.TrySend(b); err != nil {
 		c.t.Fatalf("send: %v", err)
 	}
+}
+
+// TrySend is SendBytes where the peer may end the connection.
+func (c *Client) TrySend(b []byte) error {
+	c.conn.SetWriteDeadline(time.Now().Add(2 * patience))
+	_, err := c.conn.Write(b)
+	return err
 }
 
 // Next returns the next packet, or the error that ended the connection.

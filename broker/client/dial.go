@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -77,7 +78,9 @@ func explain(err error) error {
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case errors.As(err, &header):
-		return fmt.Errorf("%w: this port does not speak TLS", err)
+		return fmt.Errorf("%w: does this port speak TLS?", err)
+	case errors.Is(err, io.EOF):
+		return errors.New("closed by the broker during the TLS handshake: does this port speak TLS?")
 	case errors.As(err, &certificate):
 		return fmt.Errorf("%w: --ca names the authority to trust, --insecure trusts anybody", err)
 	}

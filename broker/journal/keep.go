@@ -34,7 +34,7 @@ type keeper struct {
 	least     int       // as many as there may be in any case, so that a loss can be written down
 	every     int       // segments between snapshots, and files that are made ready together
 	merges    bool      // not while the journal opens
-	noSpace   time.Time // when a file could not be made although there was said to be space
+	noSpace   time.Time // when a file could not be made although there was said to be space; it is tried when it has to be
 	retired   []retired
 }
 
@@ -225,7 +225,7 @@ func (k *keeper) limit(use int) string {
 		return ReasonSize
 	}
 	free, err := k.j.fs.Free()
-	if err == nil && free < k.j.opts.KeepFree+int64(1+held-use)*k.j.opts.SegmentSize || time.Since(k.noSpace) < keepInterval {
+	if err == nil && free < k.j.opts.KeepFree+int64(1+held-use)*k.j.opts.SegmentSize || use < held && time.Since(k.noSpace) < keepInterval {
 		return ReasonFree
 	}
 	return ""

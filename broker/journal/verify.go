@@ -57,7 +57,7 @@ func (v *View) Verify() (*Report, error) {
 			r.Aside = append(r.Aside, f.Name)
 		case strings.HasSuffix(f.Name, snapSuffix):
 			v.verifySnapshot(f, r)
-		case slices.Contains(v.j.recovery.Aside, f.Name+asideSuffix) && !inLog[f.Name]:
+		case slices.Contains(v.j.recovery.Aside, asideName(v.files, f.Name)) && !inLog[f.Name]:
 			r.Damage = append(r.Damage, Damage{
 				File: f.Name, Bytes: f.Size, What: v.whyUnusable(f.Name), Segment: true,
 			})

@@ -41,6 +41,7 @@ type conn struct {
 	will      *wire.Will
 	aliases   map[uint16]*topic // that the client has set
 	connected bool              // CONNACK said success
+	heard     time.Time         // when the last whole packet came
 	told      bool              // a denied publish was logged
 
 	// Of whoever has made work busy.
@@ -122,6 +123,7 @@ func (c *conn) run() (err error) {
 		if err != nil {
 			return err
 		}
+		c.heard = c.in.desk.now
 		if err := c.handle(p, c.in.desk); err != nil {
 			return err
 		}
@@ -131,7 +133,7 @@ func (c *conn) run() (err error) {
 	}
 }
 
-// arm gives the client the time of its keep alive for the next packet.
+// arm gives the client the time of its keep alive for the next packet. A part of one is none.
 func (c *conn) arm() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -139,7 +141,7 @@ func (c *conn) arm() error {
 	case c.closing || c.reason != nil:
 		return net.ErrClosed
 	case c.keepAlive > 0:
-		return c.nc.SetReadDeadline(time.Now().Add(c.keepAlive * 3 / 2)) // [MQTT-3.1.2-22]
+		return c.nc.SetReadDeadline(c.heard.Add(c.keepAlive * 3 / 2)) // [MQTT-3.1.2-22]
 	}
 	return nil
 }

@@ -45,6 +45,8 @@ func (c *conn) connect() error {
 		return c.refuse(wire.BadAuthenticationMethod, "no authentication method is supported")
 	case p.Will != nil && broker.CheckTopic(p.Will.Topic) != nil:
 		return c.refuse(wire.TopicNameInvalid, "will: malformed topic")
+	case p.Will != nil && isSys(p.Will.Topic):
+		return c.refuse(wire.NotAuthorized, "its will may not be published to $SYS")
 	case p.ClientID == "" && !p.CleanStart && p.Version != wire.V5:
 		return c.refuse(wire.ClientIDNotValid, "an empty client identifier needs a clean session") // [MQTT-3.1.3-8]
 	case len(p.ClientID) > maxClientID:
@@ -96,7 +98,7 @@ func (c *conn) connect() error {
 		b.b, b.charged = append(b.b, c.out.b...), c.out.charged
 	}
 	c.out = b
-	c.connected = true
+	c.connected, c.heard = true, time.Now()
 	if c.reason != nil { // taken over before it was answered
 		c.disconnect(wire.SessionTakenOver, "")
 		c.end()

@@ -15,6 +15,10 @@ import (
 
 // timed runs f in a bubble whose clock jumps ahead when everybody waits. dial opens a connection.
 func timed(t *testing.T, f func(t *testing.T, s *server.Server, dial func(wire.Version) *brokertest.Client)) {
+	timedWith(t, server.Options{}, f)
+}
+
+func timedWith(t *testing.T, opts server.Options, f func(t *testing.T, s *server.Server, dial func(wire.Version) *brokertest.Client)) {
 	fs, err := journal.NewDirFS(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -24,7 +28,8 @@ func timed(t *testing.T, f func(t *testing.T, s *server.Server, dial func(wire.V
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := server.New(server.Options{Journal: j, Anonymous: true})
+		opts.Journal, opts.Anonymous = j, true
+		s, err := server.New(opts)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,6 +31,7 @@ func serve(t *testing.T, broker string) *process {
 			t.Logf("gateway:\n%s", g.log)
 		}
 	})
+	must(t, holdfast(t, "", "check", "-c", g.base))
 	g.start(g.base)
 	return g
 }
@@ -83,7 +84,12 @@ type listener struct {
 
 func listenWith(t *testing.T, name string, args ...string) *listener {
 	t.Helper()
-	l := &listener{t: t, cmd: exec.Command(name, args...)}
+	return listenCommand(t, exec.Command(name, args...))
+}
+
+func listenCommand(t *testing.T, cmd *exec.Cmd) *listener {
+	t.Helper()
+	l := &listener{t: t, cmd: cmd}
 	out, err := l.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

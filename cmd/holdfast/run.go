@@ -35,7 +35,7 @@ func runCommand() *cobra.Command {
 				level = slog.LevelDebug
 			}
 			log := newLog(level)
-			opts := gateway.Options{Log: log}
+			opts := gateway.Options{Log: log, Version: version()}
 			if lines != "" {
 				opts.Pi = simulated.New(simulated.Options{})
 				if err := opts.Pi.KeepLines(lines); err != nil {

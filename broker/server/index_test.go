@@ -1,0 +1,166 @@
+package server
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"holdfast/broker"
+)
+
+// TestIndexAgreesWithMatch: random filters and topics, with the plain definition as the judge, while
+// subscriptions come and go; in the end nothing is left.
+func TestIndexAgreesWithMatch(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	level := func(more ...string) string { return append([]string{"a", "b", "", "$x"}, more...)[r.IntN(4+len(more))] }
+	topic := func() string {
+		var l []string
+		for range 1 + r.IntN(4) {
+			l = append(l, level())
+		}
+		return strings.Join(l, "/")
+	}
+	filter := func() string {
+		var l []string
+		for range 1 + r.IntN(4) {
+			l = append(l, level("+", "+"))
+		}
+		if r.IntN(4) == 0 {
+			l = append(l[:len(l)-1], "#")
+		}
+		return strings.Join(l, "/")
+	}
+	var x index
+	targets := make([]*target, 20)
+	have := map[*target]map[string]subscription{}
+	for i := range targets {
+		targets[i] = &target{session: &session{}}
+		have[targets[i]] = map[string]subscription{}
+	}
+	for step := range 20_000 {
+		tg := targets[r.IntN(len(targets))]
+		f := filter()
+		if broker.CheckFilter(f) != nil {
+			continue
+		}
+		_, had := have[tg][f]
+		if r.IntN(3) > 0 {
+			sub := subscription{qos: byte(r.IntN(3)), id: uint32(r.IntN(3))}
+			if isNew := x.add(f, tg, sub); isNew == had {
+				t.Fatalf("add %q: new %v, had %v", f, isNew, had)
+			}
+			have[tg][f] = sub
+		} else if x.remove(f, tg) != had {
+			t.Fatalf("remove %q: had %v", f, had)
+		} else {
+			delete(have[tg], f)
+		}
+		if step%10 > 0 {
+			continue
+		}
+		name := topic()
+		if name == "" {
+			continue
+		}
+		found, _ := x.match(name)
+		for _, tg := range targets {
+			var want *match
+			for f, sub := range have[tg] {
+				if broker.Match(f, name) {
+					m := newMatch(tg, sub)
+					if want == nil {
+						want = &m
+					} else {
+						want.add(&m)
+					}
+				}
+			}
+			i := slices.IndexFunc(found, func(m match) bool { return m.target == tg })
+			if (i >= 0) != (want != nil) {
+				t.Fatalf("%q: found %v, want %v of %v", name, i >= 0, want != nil, have[tg])
+			}
+			if want == nil {
+				continue
+			}
+			slices.Sort(found[i].ids)
+			slices.Sort(want.ids)
+			if found[i].qos != want.qos || !slices.Equal(found[i].ids, want.ids) {
+				t.Fatalf("%q: got %+v, want %+v", name, found[i], want)
+			}
+			found = slices.Delete(found, i, i+1)
+		}
+		if len(found) > 0 {
+			t.Fatalf("%q: %d targets twice", name, len(found))
+		}
+	}
+	for tg, subs := range have {
+		for f := range subs {
+			x.remove(f, tg)
+		}
+	}
+	if x.len() != 0 || len(x.root.children) != 0 {
+		t.Errorf("%d subscriptions and %d branches are left", x.len(), len(x.root.children))
+	}
+}
+
+// BenchmarkMatch: one topic among n subscriptions, without the cache of topics.
+func BenchmarkMatch(b *testing.B) {
+	for _, n := range []int{100, 10_000, 100_000} {
+		var x index
+		for i := range n {
+			f := fmt.Sprintf("site/%d/device/%d/sensor/temperature", i%100, i)
+			switch i % 100 {
+			case 1:
+				f = fmt.Sprintf("site/+/device/%d/#", i)
+			case 2:
+				f = fmt.Sprintf("+/+/+/%d/+/temperature", i)
+			}
+			x.add(f, &target{}, subscription{qos: 1})
+		}
+		x.add("site/#", &target{}, subscription{})
+		x.add("+/+/+/+/+/+", &target{}, subscription{})
+		b.Run(fmt.Sprintf("%d subscriptions", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				x.match(fmt.Sprintf("site/%d/device/%d/sensor/temperature", i%100, i%n))
+			}
+		})
+	}
+	for _, levels := range []int{8, 16} { // every combination of a name and "+", below a "#" at each level
+		var x index
+		for i := range 1 << 8 {
+			var l []string
+			for bit := range levels {
+				l = append(l, []string{"a", "+"}[i>>(bit%8)&1])
+			}
+			x.add(strings.Join(l, "/"), &target{}, subscription{})
+			x.add(strings.Join(l[:bit(i)], "/")+"/#", &target{}, subscription{})
+		}
+		topic := strings.Repeat("a/", levels-1) + "a"
+		b.Run(fmt.Sprintf("wildcards, %d levels deep", levels), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				x.match(topic)
+			}
+		})
+	}
+}
+
+func bit(i int) int { return 1 + i%7 }
+
+// BenchmarkResolve: a topic that is published to again.
+func BenchmarkResolve(b *testing.B) {
+	s := &Server{}
+	s.topics.seed, s.topics.levels = maphash.MakeSeed(), 64
+	for i := range 100_000 {
+		s.index.add(fmt.Sprintf("site/%d/device/%d", i%100, i), &target{}, subscription{})
+	}
+	name := []byte("site/7/device/7")
+	b.ReportAllocs()
+	for b.Loop() {
+		s.resolve(s.topics.get(name))
+	}
+}
