@@ -215,6 +215,7 @@ func (a *Agent) newSensors(set *bus.Set) {
 	}
 	a.sensors = sensors.NewSupervisor(a.cfg.Sensors, sensors.SupervisorOptions{
 		Buses: set, Reading: a.readings.reading, Status: a.readings.status, Log: a.log,
+		Host: newHost(a.journal, a.server, a.log),
 	})
 }
 
