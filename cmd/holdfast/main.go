@@ -46,7 +46,7 @@ func rootCommand() *cobra.Command {
 		return usageError{fmt.Errorf("%w: see '%s --help'", err, c.CommandPath())}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), checkCommand(), demoCommand())
+	root.AddCommand(runCommand(), checkCommand(), demoCommand(), sensorsCommand(), scanCommand(), readCommand())
 	return root
 }
 
