@@ -44,3 +44,20 @@ func identifyAM2320(dev conn.Conn) (string, error) {
 	}
 	return "AM2320", nil
 }
+
+// identifyHDC302x reads the manufacturer's number (data sheet, section "Manufacturer ID").
+func identifyHDC302x(dev conn.Conn) (string, error) {
+	if err := dev.Tx([]byte{0x37, 0x81}, nil); err != nil {
+		return "", err
+	}
+	time.Sleep(time.Millisecond)
+	var b [3]byte
+	if err := dev.Tx(nil, b[:]); err != nil {
+		return "", err
+	}
+	words, err := wordsSensirion(b[:])
+	if err != nil || words[0] != 0x3000 {
+		return "", err
+	}
+	return "HDC302x", nil
+}

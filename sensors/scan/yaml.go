@@ -20,7 +20,7 @@ func (r *Result) YAML(drivers []sensors.Driver) string {
 	}
 	b.WriteString("sensors:\n")
 	taken := map[string]int{}
-	entries := 0
+	entries, guesses := 0, false
 	for _, f := range r.Found {
 		for _, name := range f.Drivers {
 			i := slices.IndexFunc(drivers, func(d sensors.Driver) bool { return d.Name == name })
@@ -29,8 +29,8 @@ func (r *Result) YAML(drivers []sensors.Driver) string {
 			}
 			missing := required(drivers[i], f.Options)
 			off := ""
-			if len(f.Drivers) > 1 || len(missing) > 0 {
-				off = "# "
+			if !f.Sure || len(missing) > 0 { // opening a driver writes to the chip
+				off, guesses = "# ", true
 			} else {
 				entries++
 			}
@@ -41,11 +41,7 @@ func (r *Result) YAML(drivers []sensors.Driver) string {
 			line := func(format string, args ...any) {
 				b.WriteString(strings.TrimRight(off+fmt.Sprintf(format, args...), " ") + "\n")
 			}
-			why := ""
-			if !f.Sure {
-				why = "   # by its address only"
-			}
-			line("  - name: %s%s", label, why)
+			line("  - name: %s", label)
 			line("    driver: %s", name)
 			if f.Bus != "" {
 				line("    bus: %s", f.Bus)
@@ -60,6 +56,9 @@ func (r *Result) YAML(drivers []sensors.Driver) string {
 				line("    %s:   # %s", o.Name, o.Doc)
 			}
 		}
+	}
+	if guesses {
+		b.WriteString("# What is commented out was told by its address only, or lacks an option. Make sure before you use it.\n")
 	}
 	if entries == 0 {
 		b.WriteString("  []\n")
