@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint arm64 fuzz crash cross bench clean setup
+.PHONY: help build run test race states lint arm64 fuzz crash soak cross bench clean setup
 
 export CGO_ENABLED = 0
 
@@ -10,6 +10,7 @@ export CGO_ENABLED = 0
 ARGS     =
 FUZZTIME = 30s
 KILLS    = 200
+SOAK     = 10m
 BENCH    = .
 
 # Run for arm64 under QEMU, but for tests that start binaries of their own: the kernel does not know
@@ -47,6 +48,9 @@ fuzz: ## Every fuzz target in turn, FUZZTIME=30s each
 
 crash: ## SIGKILL in the middle of work, KILLS=200 times a test
 	HOLDFAST_CRASH_KILLS=$(KILLS) go test -run TestKill -count 1 -timeout 60m -v ./broker/journal ./gateway/...
+
+soak: ## 200 simulated sensors on 8 buses with 5 % faults in real time, SOAK=10m
+	HOLDFAST_SOAK=$(SOAK) go test -run TestSoakInRealTime -count 1 -timeout 0 -v ./sensors
 
 cross: ## Static binaries for arm64, armv7 and armv6 in dist/
 	scripts/cross
