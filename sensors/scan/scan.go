@@ -91,13 +91,19 @@ func (r *Result) note(format string, args ...any) {
 
 // i2c looks at every address of a bus that the specification leaves to chips (UM10204, section 3.1.12).
 func (r *Result) i2c(ctx context.Context, buses *bus.Set, name string, drivers []sensors.Driver) error {
+	bound := map[uint16]bool{}
+	for addr := uint16(0x08); addr <= 0x77; addr++ {
+		if kind := buses.Bound(name, addr); kind != "" {
+			bound[addr] = true
+			r.Found = append(r.Found, Found{Bus: name, Address: addr, Chip: kind,
+				Note: "a kernel driver has it: read it with iio or hwmon, or remove its dtoverlay"})
+		}
+	}
 	for addr := uint16(0x08); addr <= 0x77; addr++ {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if kind := buses.Bound(name, addr); kind != "" {
-			r.Found = append(r.Found, Found{Bus: name, Address: addr, Chip: kind,
-				Note: "the kernel's driver has it: read it with iio or hwmon, or remove its dtoverlay from config.txt"})
+		if bound[addr] {
 			continue
 		}
 		f, err := within(2*chipTime, func() (*Found, error) { return probe(ctx, buses, name, addr, drivers) })
