@@ -26,6 +26,7 @@ func sgp30() Driver {
 			return nil
 		},
 		Timeout:  time.Second,
+		Every:    time.Second,
 		Identify: identifySensirion("SGP30", 3, time.Millisecond, 0x36, 0x82),
 		Open:     openSGP30,
 	}

@@ -89,6 +89,9 @@ func (f *readFlags) made() (*sensors.Config, error) {
 	if f.address != "" {
 		fmt.Fprintf(&b, "    address: %s\n", quoted(f.address))
 	}
+	if d, err := findDriver(f.driver); err == nil && d.Every > 0 {
+		fmt.Fprintf(&b, "    every: %s\n", d.Every)
+	}
 	for _, name := range slices.Sorted(maps.Keys(f.options)) {
 		fmt.Fprintf(&b, "    %s: %s\n", quoted(name), f.option(name))
 	}

@@ -49,6 +49,9 @@ func (r *Result) YAML(drivers []sensors.Driver) string {
 			if f.Address != 0 {
 				line("    address: %#02x", f.Address)
 			}
+			if every := drivers[i].Every; every > 0 {
+				line("    every: %s", every)
+			}
 			for _, o := range slices.Sorted(maps.Keys(f.Options)) {
 				line("    %s: %s", o, scalar(f.Options[o]))
 			}
