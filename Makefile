@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint arm64 fuzz crash powercut cross bench bench-broker bench-journal clean setup
+.PHONY: help build run test race states lint arm64 fuzz crash powercut soak cross bench bench-broker bench-journal clean setup
 
 export CGO_ENABLED = 0
 
@@ -11,6 +11,7 @@ ARGS     =
 FUZZTIME = 30s
 KILLS    = 200
 CUTS     = 20
+SOAK     = 10m
 BENCH    = .
 
 # Run for arm64 under QEMU, but for tests that start binaries of their own: the kernel does not know
@@ -51,6 +52,9 @@ crash: ## SIGKILL in the middle of work, KILLS=200 times a test
 
 powercut: ## A guest in QEMU loses its power under load, CUTS=20 times; what was acknowledged is on its disk
 	assets=$$(scripts/powercut/setup) && go run ./scripts/powercut -assets "$$assets" -kills $(CUTS)
+
+soak: ## 200 simulated sensors on 8 buses with 5 % faults in real time, SOAK=10m
+	HOLDFAST_SOAK=$(SOAK) go test -run TestSoakInRealTime -count 1 -timeout 0 -v ./sensors
 
 cross: ## Static binaries for arm64, armv7 and armv6 in dist/
 	scripts/cross

@@ -24,7 +24,6 @@ import (
 	"holdfast/gateway/config"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
-	"holdfast/sensors/outputs"
 	"holdfast/sensors/simulated"
 )
 
@@ -35,6 +34,10 @@ type Options struct {
 	// Pi stands in for the hardware of every sensor whose bus is simulated. nil makes one where the
 	// configuration needs it.
 	Pi *simulated.Pi
+	// Simulate has every bus simulated, whatever its name, so that the configuration of a device runs
+	// anywhere: in a temporary data directory, and without bridges, so that nothing invented reaches an
+	// upstream.
+	Simulate bool
 	// Observe, if set, is told of every reading and of what became of it. It must not block.
 	Observe Observer
 }
@@ -78,7 +81,13 @@ func New(cfg *config.Config, opts Options) (a *Agent, err error) {
 			err = errors.Join(err, a.closeAll())
 		}
 	}()
-	set, err := buses(cfg, opts.Pi)
+	if opts.Simulate {
+		if err := a.simulate(); err != nil {
+			return nil, err
+		}
+		cfg = a.cfg
+	}
+	set, err := buses(cfg, opts.Pi, opts.Simulate)
 	if err != nil {
 		return nil, err
 	}
@@ -197,52 +206,13 @@ func (a *Agent) connectOutputs() error {
 	return a.outputs.connect(a.journal, a.server, a.readings.status)
 }
 
-// buses opens nothing yet. Chips of sensors and outputs on simulated buses are connected to the
-// simulated Pi.
-func buses(cfg *config.Config, pi *simulated.Pi) (*bus.Set, error) {
-	var here []sensors.Config
-	for _, c := range cfg.Sensors {
-		if bus.IsSimulated(c.Bus) {
-			here = append(here, c)
-		}
-	}
-	var moved []outputs.Config
-	for _, c := range cfg.Outputs {
-		if bus.IsSimulated(c.Bus) {
-			moved = append(moved, c)
-		}
-	}
-	if pi == nil && len(here) == 0 && len(moved) == 0 {
-		return bus.NewSet(nil), nil
-	}
-	if pi == nil {
-		pi = simulated.New(simulated.Options{})
-	}
-	if err := pi.Populate(sensors.Drivers(), here...); err != nil {
-		return nil, err
-	}
-	for _, c := range moved {
-		d := outputs.FindDriver(c.Driver)
-		addr := c.Address
-		if addr == 0 && len(d.Addresses) > 0 {
-			addr = d.Addresses[0]
-		}
-		if d.Model == "" || pi.Chip(c.Bus, addr) != nil {
-			continue // another output has a place on the same chip
-		}
-		if _, err := pi.Place(d.Model, c.Bus, addr); err != nil {
-			return nil, fmt.Errorf("output %s: %w", c.Name, err)
-		}
-	}
-	return bus.NewSet(pi), nil
-}
-
 func (a *Agent) newSensors(set *bus.Set) {
 	if len(a.cfg.Sensors) == 0 {
 		return
 	}
 	a.sensors = sensors.NewSupervisor(a.cfg.Sensors, sensors.SupervisorOptions{
 		Buses: set, Reading: a.readings.reading, Status: a.readings.status, Log: a.log,
+		Host: newHost(a.journal, a.server, a.log),
 	})
 }
 

@@ -21,6 +21,7 @@ func am2320() Driver {
 		Buses:  []BusKind{BusI2C}, Addresses: []uint16{0x5C},
 		Quantities: []Quantity{{"temperature", "°C", -40, 80}, {"humidity", "%", 0, 100}},
 		Timeout:    time.Second,
+		Identify:   identifyAM2320,
 		Open:       openAM2320,
 	}
 }

@@ -16,21 +16,21 @@ import (
 // compounds; it has no absolute meaning, and drifts for the first days. Bosch's air quality index (BSEC)
 // is not published and not made here.
 func bme680() Driver {
+	quantities := []Quantity{
+		{"temperature", "°C", -40, 85}, {"humidity", "%", 0, 100}, {"pressure", "hPa", 300, 1100},
+		{"gas_resistance", "Ω", 1, 200e6},
+	}
 	return Driver{
 		Name: "bme680", Doc: "air temperature, humidity, pressure and gas resistance",
 		Chip: "Bosch BME680, BME688", Datasheet: "BST-BME680-DS001, BST-BME688-DS000",
 		Wiring: "VDD and VDDIO 3.3 V; SDA, SCL with pull-ups (most boards have them); CSB to VDDIO; SDO low for 0x76, high for 0x77",
 		Buses:  []BusKind{BusI2C}, Addresses: []uint16{0x76, 0x77},
-		Quantities: []Quantity{
-			{"temperature", "°C", -40, 85}, {"humidity", "%", 0, 100}, {"pressure", "hPa", 300, 1100},
-			{"gas_resistance", "Ω", 1, 200e6},
-		},
+		Quantities: quantities,
 		QuantitiesOf: func(options map[string]any) []Quantity {
-			q := bme680().Quantities
 			if options["heater_temperature"] == int64(0) {
-				return q[:3]
+				return quantities[:3]
 			}
-			return q
+			return quantities
 		},
 		Options: []Option{
 			{Name: "heater_temperature", Kind: OptionInt, Default: int64(320), Min: 0, Max: 400,

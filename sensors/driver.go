@@ -2,6 +2,7 @@ package sensors
 
 import (
 	"context"
+	"io/fs"
 	"time"
 
 	"periph.io/x/conn/v3"
@@ -117,15 +118,28 @@ type Driver struct {
 	// Timeout is the default deadline of one reading, which includes the chip's conversion time.
 	Timeout time.Duration
 
+	// Every is the interval that the chip needs, if it does not do with any; 0 if it does.
+	Every time.Duration
+
 	// Identify says which chip answers, such as "BMP280", or "" if it is none of this driver's. It only
 	// reads identification registers, and never changes the state of a chip, whichever it may be. Nil if
 	// the chip has nothing to identify it by.
 	Identify func(dev conn.Conn) (chip string, err error)
+	// Find lists what a driver of the kernel could read, from /sys and without changing anything. May be
+	// nil.
+	Find func(sys fs.FS) ([]Candidate, error)
 	// Open probes the hardware and returns a device that is ready for Sense.
 	Open func(ctx context.Context, c Config, buses *bus.Set) (Sensor, error)
 	// Lane is the bus whose worker reads the sensor, where that is not c.Bus: such as the I2C bus of an
 	// expander whose pin is read. May be nil.
 	Lane func(c Config) string
+}
+
+// Candidate is something that a driver of the kernel could read.
+type Candidate struct {
+	Chip    string         // what the kernel calls it
+	Options map[string]any // that choose it, beside the defaults
+	Note    string         // for a person; may be empty
 }
 
 // Measures returns the quantities of the driver with certain options, nil if only the opened device

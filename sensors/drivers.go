@@ -24,6 +24,7 @@ func Drivers() []Driver {
 		gpioInput(),
 		hdc302x(),
 		hwmon(),
+		hx711(),
 		iio(),
 		ina219(),
 		ina226(),

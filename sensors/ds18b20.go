@@ -25,6 +25,7 @@ func ds18b20() Driver {
 			{Name: "id", Kind: OptionString, Doc: "the sensor's name in /sys/bus/w1/devices, such as 28-0316a2795bff; needed if there are several"},
 		},
 		Timeout: 3 * time.Second, // a conversion takes 750 ms
+		Find:    findDS18B20,
 		Open:    openDS18B20,
 	}
 }

@@ -169,3 +169,11 @@ func TestTLV493DFormat(t *testing.T) {
 		t.Errorf("settings % x, want an odd number of ones", w)
 	}
 }
+
+// TestHX711Scale: the HX711's data sheet has ±20 mV as the full scale of gain 128 with a supply of 5 V,
+// and ±40 and ±80 mV with 64 and 32.
+func TestHX711Scale(t *testing.T) {
+	for gain, full := range map[int]float64{128: 20.0 / 5, 64: 40.0 / 5, 32: 80.0 / 5} {
+		near(t, "bridge", bridgeHX711(-1<<23, gain), -full, full*0.03)
+	}
+}

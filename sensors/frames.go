@@ -126,7 +126,10 @@ func (d *dusty) Sense(ctx context.Context) ([]Measurement, error) {
 		}
 		d.asleep = true
 	}
-	return d.measure, context.Cause(ctx)
+	if err := context.Cause(ctx); err != nil {
+		return nil, err // a transfer that hung
+	}
+	return d.measure, nil
 }
 
 // openDust opens the port and waits for the first frame.

@@ -19,6 +19,7 @@ func hdc302x() Driver {
 		Buses:  []BusKind{BusI2C}, Addresses: []uint16{0x44, 0x45, 0x46, 0x47},
 		Quantities: []Quantity{{"temperature", "°C", -45, 130}, {"humidity", "%", 0, 100}},
 		Timeout:    time.Second,
+		Identify:   identifyHDC302x,
 		Open:       openHDC302x,
 	}
 }

@@ -20,6 +20,7 @@ func hwmon() Driver {
 		QuantitiesOf: func(map[string]any) []Quantity {
 			return nil // the device knows
 		},
+		Find: named("class/hwmon/hwmon*/name", "device"),
 		Options: []Option{
 			{Name: "device", Kind: OptionString, Required: true, Doc: "name of the device, as in /sys/class/hwmon/*/name"},
 			atOption, channelsOption,

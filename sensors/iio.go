@@ -23,6 +23,7 @@ func iio() Driver {
 		QuantitiesOf: func(map[string]any) []Quantity {
 			return nil // the device knows
 		},
+		Find: named("bus/iio/devices/iio:device*/name", "device"),
 		Options: []Option{
 			{Name: "device", Kind: OptionString, Required: true, Doc: "name of the device, as in /sys/bus/iio/devices/*/name"},
 			atOption, channelsOption,

@@ -3,7 +3,6 @@ package sensors
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"time"
 
@@ -143,7 +142,7 @@ func (s *ina226Sensor) Sense(ctx context.Context) ([]Measurement, error) {
 		return nil, ErrRestarted
 	}
 	if raw := int16(shunt); raw == math.MaxInt16 || raw == math.MinInt16 {
-		return nil, fmt.Errorf("%w: the current is beyond the range of ±%.3g A: it needs a smaller shunt", ErrPermanent, 0.08192/s.shunt)
+		return nil, overRange("the current is beyond the range", "above %.3g A it needs a smaller shunt", 0.08192/s.shunt)
 	}
 	return inaMeasurements(int64(int16(shunt)), 2.5e-6, int64(int16(v)), 1.25e-3, s.shunt), nil
 }

@@ -106,7 +106,7 @@ func (s *ina3221Sensor) Sense(ctx context.Context) ([]Measurement, error) {
 		}
 		count := int64(int16(shunt) >> 3)
 		if count == 4095 || count == -4096 {
-			return nil, fmt.Errorf("%w: the current of channel %d is beyond the range of ±%.3g A: it needs a smaller shunt", ErrPermanent, n, 0.1638/s.shunts[n])
+			return nil, overRange(fmt.Sprintf("the current of channel %d is beyond the range", n), "above %.3g A it needs a smaller shunt", 0.1638/s.shunts[n])
 		}
 		for _, m := range inaMeasurements(count, 40e-6, int64(int16(bus)>>3), 8e-3, s.shunts[n]) {
 			m.Quantity = fmt.Sprintf("%s_%d", m.Quantity, n)

@@ -52,6 +52,7 @@ type lis3dhSensor struct {
 	*chip
 	set Settings
 	mg  float64
+	g   int64
 }
 
 func openLIS3DH(ctx context.Context, c Config, buses *bus.Set) (Sensor, error) {
@@ -68,7 +69,7 @@ func openLIS3DH(ctx context.Context, c Config, buses *bus.Set) (Sensor, error) {
 	}
 	// BDU, so that the bytes of a measurement belong together; FS; HR.
 	ctrl4 := 1<<7 | byte(fs)<<4 | 1<<3
-	s := &lis3dhSensor{chip: ch, set: Settings{{lis3dhCtrl4, ctrl4, 0xFF}, {lis3dhCtrl1, lis3dhOn, 0xFF}}, mg: lis3dhRanges[fs].mg}
+	s := &lis3dhSensor{chip: ch, set: Settings{{lis3dhCtrl4, ctrl4, 0xFF}, {lis3dhCtrl1, lis3dhOn, 0xFF}}, mg: lis3dhRanges[fs].mg, g: lis3dhRanges[fs].g}
 	for _, r := range s.set {
 		if err := s.write(ctx, r.Register, r.Value); err != nil {
 			return nil, err
@@ -103,7 +104,7 @@ func (s *lis3dhSensor) Sense(ctx context.Context) ([]Measurement, error) {
 	for i, axis := range []string{"x", "y", "z"} {
 		count := int16(uint16(b[2*i+1])<<8|uint16(b[2*i])) >> 4
 		if count == 2047 || count == -2048 {
-			return nil, fmt.Errorf("%w: the acceleration in %s is beyond the range: choose a larger one", ErrPermanent, axis)
+			return nil, overRange(fmt.Sprintf("the acceleration in %s is beyond the range", axis), "choose a larger range than %d g", s.g)
 		}
 		m = append(m, Measurement{"acceleration_" + axis, float64(count) * s.mg / 1000 * standardGravity, "m/s²"})
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"periph.io/x/conn/v3/physic"
@@ -27,6 +26,12 @@ func max31865() Driver {
 			{Name: "wires", Kind: OptionInt, Default: int64(2), Min: 2, Max: 4, Doc: "of the resistor"},
 			{Name: "reference", Kind: OptionFloat, Default: 0.0, Min: 0, Max: 20000, Doc: "the board's reference resistor, in Ω; 0 is what most boards have: 430 for a Pt100, 4300 for a Pt1000"},
 			{Name: "mains", Kind: OptionInt, Default: int64(50), Min: 50, Max: 60, Doc: "frequency of the mains, in Hz, that is filtered out: 50 or 60"},
+		},
+		Check: func(c Config) error {
+			if hz := c.Options["mains"].(int64); hz != 50 && hz != 60 {
+				return fmt.Errorf("mains: got %d, want 50 or 60 Hz", hz)
+			}
+			return nil
 		},
 		Timeout: time.Second,
 		Open:    openMAX31865,
@@ -61,7 +66,7 @@ func openMAX31865(ctx context.Context, c Config, buses *bus.Set) (Sensor, error)
 	// One conversion takes up to 55 ms with the filter for 60 Hz, 66 ms with the one for 50 Hz
 	// (electrical characteristics, "Temperature conversion time").
 	s := &max31865Sensor{chip: &chip{Device: dev, name: "MAX31865"}, r0: 100, ref: c.Options["reference"].(float64), takes: 70 * time.Millisecond}
-	if strings.EqualFold(c.Options["rtd"].(string), "pt1000") {
+	if c.Options["rtd"].(string) == "pt1000" {
 		s.r0 = 1000
 	}
 	if s.ref == 0 {

@@ -105,6 +105,8 @@ func TestOptionsThatDoNotFitTogether(t *testing.T) {
 		{"pms5003", map[string]any{"sleep": true}, "every"},
 		{"sds011", map[string]any{"warm_up": time.Hour}, "warm_up"},
 		{"sds011", map[string]any{}, ""},
+		{"max31865", map[string]any{"mains": int64(55)}, "mains"},
+		{"max31865", map[string]any{"mains": int64(60)}, ""},
 	} {
 		d := driver(t, c.driver)
 		config := sensors.Config{Every: 10 * time.Second, Options: map[string]any{}}
@@ -118,5 +120,34 @@ func TestOptionsThatDoNotFitTogether(t *testing.T) {
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s with %v: got %v", c.driver, c.options, err)
 		}
+	}
+}
+
+// TestOwnChipsIdentifyThemselves, and do not take another chip for theirs.
+func TestOwnChipsIdentifyThemselves(t *testing.T) {
+	names := map[string]string{
+		"bme680": "BME680", "ina226": "INA226", "ina3221": "INA3221", "lis3dh": "LIS3DH", "sht4x": "SHT4x",
+		"tsl2591": "TSL2591", "veml7700": "VEML7700", "vl53l0x": "VL53L0X",
+	}
+	for name, want := range names {
+		synctest.Test(t, func(t *testing.T) {
+			d := driver(t, name)
+			identify := func(model string) string {
+				pi := simulated.New(simulated.Options{})
+				place(t, pi, model, "simulated", d.Addresses[0])
+				dev, err := bus.NewSet(pi).I2CDevice("simulated", d.Addresses[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				dev.Begin(t.Context())
+				chip, _ := d.Identify(dev)
+				return chip
+			}
+			for other := range names {
+				if got := identify(other); (got == want) != (other == name) || got != want && got != "" {
+					t.Errorf("%s looks at a %s: got %q", name, other, got)
+				}
+			}
+		})
 	}
 }

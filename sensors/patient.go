@@ -182,21 +182,24 @@ func (p *patient) finish(ctx context.Context, o outcome) {
 	p.lastGood = o.at
 	p.report(StateOK, "", "")
 	for i, m := range o.measurements {
-		pipe := p.pipe(m.Quantity)
-		v, tell := pipe.push(values[i], o.at)
-		if !tell {
-			continue
+		if v, tell := p.pipe(m.Quantity).push(values[i], o.at); tell {
+			p.opts.Reading(p.reading(m, v, o.at))
 		}
-		r := Reading{Sensor: p.config.Name, Quantity: m.Quantity, Value: v, Unit: m.Unit, Time: o.at}
-		if pipe.As != "" {
-			r.Quantity = pipe.As
-		}
-		if pipe.Unit != "" {
-			r.Unit = pipe.Unit
-		}
-		p.opts.Reading(r)
 	}
 	p.onGrid()
+}
+
+// reading is a measurement under the names that the configuration gives it.
+func (p *patient) reading(m Measurement, value float64, at time.Time) Reading {
+	how := p.pipe(m.Quantity)
+	r := Reading{Sensor: p.config.Name, Quantity: m.Quantity, Value: value, Unit: m.Unit, Time: at}
+	if how.As != "" {
+		r.Quantity = how.As
+	}
+	if how.Unit != "" {
+		r.Unit = how.Unit
+	}
+	return r
 }
 
 // onGrid plans the next reading. Those that were missed are not made up for.

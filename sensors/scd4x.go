@@ -24,8 +24,9 @@ func scd4x() Driver {
 			{Name: "altitude", Kind: OptionInt, Min: 0, Max: 3000, Doc: "height above the sea, in m; without it the one that is stored in the chip"},
 			{Name: "self_calibration", Kind: OptionBool, Doc: "whether the chip takes the lowest CO2 of a week for fresh air; without it as stored in the chip"},
 		},
-		Timeout: time.Second,
-		Open:    openSCD4x,
+		Timeout:  time.Second,
+		Identify: identifySensirion("SCD4x", 1, time.Millisecond, 0xE4, 0xB8), // data ready: also while it measures
+		Open:     openSCD4x,
 	}
 }
 

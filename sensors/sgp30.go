@@ -25,8 +25,10 @@ func sgp30() Driver {
 			}
 			return nil
 		},
-		Timeout: time.Second,
-		Open:    openSGP30,
+		Timeout:  time.Second,
+		Every:    time.Second,
+		Identify: identifySensirion("SGP30", 3, time.Millisecond, 0x36, 0x82),
+		Open:     openSGP30,
 	}
 }
 

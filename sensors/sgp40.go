@@ -28,7 +28,9 @@ func sgp40() Driver {
 			{Name: "humidity", Kind: OptionFloat, Default: 50.0, Min: 0, Max: 100, Doc: "of the air, in %, if fixed"},
 		},
 		Timeout: 2 * time.Second,
-		Open:    openSGP40,
+		// Section "Get serial number".
+		Identify: identifySensirion("SGP40", 3, time.Millisecond, 0x36, 0x82),
+		Open:     openSGP40,
 	}
 }
 

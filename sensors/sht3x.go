@@ -18,6 +18,7 @@ func sht3x() Driver {
 		Buses:  []BusKind{BusI2C}, Addresses: []uint16{0x44, 0x45},
 		Quantities: []Quantity{{"temperature", "°C", -40, 125}, {"humidity", "%", 0, 100}},
 		Timeout:    time.Second,
+		Identify:   identifySensirion("SHT3x", 1, time.Millisecond, 0xF3, 0x2D),
 		Open: func(ctx context.Context, c Config, buses *bus.Set) (Sensor, error) {
 			s, err := openI2C(c, buses)
 			if err != nil {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"periph.io/x/conn/v3"
+
 	"holdfast/sensors/bus"
 )
 
@@ -17,6 +19,21 @@ func sht4x() Driver {
 		Buses:  []BusKind{BusI2C}, Addresses: []uint16{0x44, 0x45, 0x46},
 		Quantities: []Quantity{{"temperature", "°C", -40, 125}, {"humidity", "%", 0, 100}},
 		Timeout:    time.Second,
+		// To a chip of another kind the command is the number of a register that it does not have.
+		Identify: func(dev conn.Conn) (string, error) {
+			var b [6]byte
+			if err := dev.Tx([]byte{0x89}, nil); err != nil {
+				return "", err
+			}
+			time.Sleep(2 * time.Millisecond)
+			if err := dev.Tx(nil, b[:]); err != nil {
+				return "", nil // it took the byte and has no answer
+			}
+			if words, err := wordsSensirion(b[:]); err != nil || words[0] == 0 && words[1] == 0 {
+				return "", nil
+			}
+			return "SHT4x", nil
+		},
 		Open: func(ctx context.Context, c Config, buses *bus.Set) (Sensor, error) {
 			s, err := openI2C(c, buses)
 			if err != nil {

@@ -10,6 +10,7 @@ package sensors
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -58,13 +59,8 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 		if p.driver == nil {
 			panic("sensors: no driver " + c.Driver)
 		}
-		if p.config.Address == 0 && p.driver.Kind(c.Bus) == BusI2C && len(p.driver.Addresses) > 0 {
-			p.config.Address = p.driver.Addresses[0]
-		}
 		p.config.Host = opts.Host
-		if p.config.Timeout == 0 {
-			p.config.Timeout = p.driver.Timeout
-		}
+		settle(&p.config, p.driver)
 		p.chip = chipOf(p.config)
 		lane, alone := p.lane()
 		w := byBus[lane]
@@ -77,6 +73,18 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 	}
 	return s
 }
+
+// settle fills in what the driver's row decides.
+func settle(c *Config, d *Driver) {
+	if c.Address == 0 && d.Kind(c.Bus) == BusI2C && len(d.Addresses) > 0 {
+		c.Address = d.Addresses[0]
+	}
+	if c.Timeout == 0 {
+		c.Timeout = d.Timeout
+	}
+}
+
+func timeoutError(d time.Duration) error { return fmt.Errorf("no answer within %v", d) }
 
 // Run reads until ctx ends. It does not wait for calls that the kernel does not end.
 func (s *Supervisor) Run(ctx context.Context) error {

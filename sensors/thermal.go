@@ -18,6 +18,7 @@ func cpu() Driver {
 		Name: "cpu", Doc: "temperature, from the kernel's thermal zone",
 		Chip: "the processor", Datasheet: "Documentation/driver-api/thermal/sysfs-api.rst",
 		Quantities: []Quantity{{"temperature", "°C", -40, 150}},
+		Find:       named("class/thermal/thermal_zone*/type", "zone"),
 		Options: []Option{
 			{Name: "zone", Kind: OptionString, Doc: "type of the thermal zone, as in /sys/class/thermal/*/type; the first if not given"},
 		},

@@ -2,7 +2,6 @@ package sensors
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"holdfast/sensors/bus"
@@ -106,7 +105,7 @@ func (s *tsl2591Sensor) Sense(ctx context.Context) ([]Measurement, error) {
 	case err != nil:
 		return nil, err
 	case high >= r.full:
-		return nil, fmt.Errorf("%w: brighter than the chip can measure", ErrPermanent)
+		return nil, overRange("the light is brighter than the chip can measure", "shade it")
 	}
 	if err := s.write(ctx, tsl2591Enable, 0); err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package sensors
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"time"
 
@@ -104,7 +103,7 @@ func (s *veml7700Sensor) Sense(ctx context.Context) ([]Measurement, error) {
 	case err != nil:
 		return nil, err
 	case full:
-		return nil, fmt.Errorf("%w: brighter than the chip can measure", ErrPermanent)
+		return nil, overRange("the light is brighter than the chip can measure", "shade it")
 	}
 	if err := s.set(ctx, r.conf|veml7700Off); err != nil {
 		return nil, err

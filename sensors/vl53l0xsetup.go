@@ -2,7 +2,10 @@ package sensors
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"holdfast/sensors/bus"
 )
 
 // setUp does what ST's API does in VL53L0X_ResetDevice, DataInit, StaticInit, SetMeasurementTiming-
@@ -67,8 +70,13 @@ func (s *vl53l0xSensor) restart(ctx context.Context) error {
 		if err := s.write(ctx, 0xBF, step.run); err != nil { // SOFT_RESET_GO2_SOFT_RESET_N
 			return err
 		}
-		err := poll(ctx, time.Millisecond, func() (bool, error) {
+		// It boots in 1.2 ms (data sheet, power-up sequence), and may refuse its address meanwhile.
+		tries := 0
+		err := poll(ctx, 2*time.Millisecond, func() (bool, error) {
 			b, err := s.read(ctx, vl53l0xModel, 1)
+			if tries++; errors.Is(err, bus.ErrAbsent) && tries < 10 {
+				return false, nil
+			}
 			return err == nil && b[0] == step.id, err
 		})
 		if err != nil {

@@ -116,7 +116,7 @@ func (s *w1Sensor) convert(ctx context.Context) error {
 			return err
 		}
 		if err := bus.WriteFile(s.sys, file, "trigger\n"); errors.Is(err, bus.ErrPermission) {
-			s.bulk = nil // only root may: each converts as it is read
+			s.bulk = nil // not allowed to this user: each converts as it is read
 			return nil
 		} else if err != nil {
 			return err

@@ -134,7 +134,7 @@ func (w *worker) reads(chip string) bool {
 // begin starts a reading.
 func (w *worker) begin(ctx context.Context, p *patient) {
 	timeout := p.config.Timeout
-	c := &call{p: p, late: fmt.Errorf("no answer within %v", timeout), begun: time.Now()}
+	c := &call{p: p, late: timeoutError(timeout), begun: time.Now()}
 	c.ctx, c.cancel = context.WithTimeoutCause(ctx, timeout, c.late)
 	w.calls = append(w.calls, c)
 	w.front = c

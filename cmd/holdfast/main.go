@@ -50,7 +50,11 @@ func rootCommand() *cobra.Command {
 		return usageError{fmt.Errorf("%w: see '%s --help'", err, c.CommandPath())}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(runCommand(), checkCommand(), demoCommand(), journalCommand(), passwdCommand(), pubCommand(), subCommand())
+	root.AddCommand(
+		runCommand(), checkCommand(), demoCommand(),
+		sensorsCommand(), scanCommand(), readCommand(),
+		journalCommand(), passwdCommand(), pubCommand(), subCommand(),
+	)
 	return root
 }
 

@@ -19,7 +19,7 @@ import (
 
 func runCommand() *cobra.Command {
 	var files []string
-	var verbose bool
+	var verbose, simulate bool
 	var lines string
 	c := &cobra.Command{
 		Use:   "run -c FILE",
@@ -35,7 +35,7 @@ func runCommand() *cobra.Command {
 				level = slog.LevelDebug
 			}
 			log := newLog(level)
-			opts := gateway.Options{Log: log, Version: version()}
+			opts := gateway.Options{Log: log, Version: version(), Simulate: simulate}
 			if lines != "" {
 				opts.Pi = simulated.New(simulated.Options{})
 				if err := opts.Pi.KeepLines(lines); err != nil {
@@ -59,6 +59,7 @@ func runCommand() *cobra.Command {
 		},
 	}
 	filesFlag(c, &files)
+	c.Flags().BoolVar(&simulate, "simulate", false, "simulate every bus, keep the data in a temporary directory and open no bridge: runs anywhere")
 	c.Flags().StringVar(&lines, "line-history", "", "have simulated GPIO lines start at the levels that `FILE` ends with, and add every change to it")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what is of use only when looking for a fault")
 	return c

@@ -30,6 +30,7 @@ var meanings = []struct {
 	{syscall.ENOENT, ErrAbsent, ""},
 	{syscall.EBUSY, ErrBusy, "a kernel driver has it: remove its dtoverlay from config.txt, or read it through the kernel"},
 	{syscall.EACCES, ErrPermission, "add the user to the groups i2c, spi and gpio"},
+	{syscall.EROFS, ErrPermission, "the service may only read /sys: see deploy/README.md"},
 	{syscall.EPERM, ErrPermission, "add the user to the groups i2c, spi and gpio"},
 	{syscall.ETIMEDOUT, ErrTemporary, "the bus is stuck or a chip stretches the clock"},
 	{syscall.EAGAIN, ErrTemporary, "arbitration was lost"},

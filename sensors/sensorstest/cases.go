@@ -136,6 +136,7 @@ var cases = map[string][]Case{
 		{Name: "not shown", Files: systemFiles(nil), Options: map[string]any{"channels": []string{"sd_wear"}}, Error: sensors.Absent},
 		{Name: "garbage", Files: systemFiles(map[string]string{"proc/meminfo": "?"}), Error: sensors.Temporary},
 	}}},
+	"hx711": {{Kind: sensors.BusGPIO, Lines: map[string]int{"clock": 5, "data": 6}}},
 	"mcp23017": {
 		{Name: "first", Options: map[string]any{"pin": int64(0)}, Inputs: map[string]string{"state": "pin0"}, Convert: threshold},
 		{Name: "port B with pull-up", Options: map[string]any{"pin": int64(12), "pull_up": true}, Inputs: map[string]string{"state": "pin12"}, Convert: threshold},

@@ -18,6 +18,7 @@ func Models() []*Model {
 		ds2482Model(),
 		ds2482PairModel(),
 		hdc302xModel(),
+		hx711Model(),
 		ina219Model(),
 		ina226Model(),
 		ina3221Model(),

@@ -119,7 +119,8 @@ func (p *Pi) Populate(drivers []sensors.Driver, configs ...sensors.Config) error
 func (p *Pi) populate(d *sensors.Driver, c sensors.Config) error {
 	m := FindModel(d.Name)
 	if m == nil {
-		return nil // nothing is between the driver and the kernel
+		p.kernelFiles(c) // nothing is between the driver and the kernel
+		return nil
 	}
 	if len(m.Lines) > 0 {
 		lines := map[string]int{}

@@ -1,0 +1,169 @@
+package sensors_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/sensors"
+	"holdfast/sensors/bus"
+	"holdfast/sensors/simulated"
+)
+
+// fleet is 25 sensors of seven kinds on one bus.
+var fleet = map[string][]uint16{
+	"mcp9808": {0x18, 0x19, 0x1A, 0x1B, 0x1C, 0x1D, 0x1E, 0x1F},
+	"bh1750":  {0x23, 0x5C},
+	"ina226":  {0x40, 0x41, 0x42, 0x43, 0x46, 0x47, 0x4C},
+	"sht3x":   {0x44, 0x45},
+	"ads1115": {0x48, 0x49, 0x4A, 0x4B},
+	"bme280":  {0x76},
+	"bmp280":  {0x77},
+}
+
+// soak is what is counted while 200 sensors on 8 buses are read once a second, with faults in a share of
+// the time.
+type soak struct {
+	mu       sync.Mutex
+	last     map[string]time.Time // of the last reading, if nothing failed since
+	readings int                  // calls of a driver that were good
+	values   int
+	failures int
+	worst    time.Duration // that a healthy reading was late
+	late     []string
+}
+
+// kinds are the faults of one chip. A hang holds the wires for everybody, and is tested on its own.
+var soakFaults = []simulated.Faults{
+	simulated.NACK, simulated.Unplugged, simulated.PowerCycle, simulated.StuckBusy, simulated.WrongID, simulated.BadCRC, simulated.SlowClock,
+}
+
+func (s *soak) run(t *testing.T, length time.Duration, share float64) {
+	pi := simulated.New(simulated.Options{Seed: 1})
+	var configs []sensors.Config
+	begun := time.Now()
+	for b := 1; b <= 8; b++ {
+		for driver, addresses := range fleet {
+			for _, addr := range addresses {
+				c := config(fmt.Sprintf("%s-%d-%#x", driver, b, addr), driver, fmt.Sprintf("simulated-%d", b), time.Second)
+				c.Address = addr
+				configs = append(configs, c)
+				chip, err := pi.Place(driver, c.Bus, addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				chip.Schedule(simulated.RandomWindows(uint64(len(configs)), begun, begun.Add(length), 2*time.Second, share, soakFaults...)...)
+			}
+		}
+	}
+	if len(configs) != 200 {
+		t.Fatalf("%d sensors, want 200", len(configs))
+	}
+	s.last = map[string]time.Time{}
+	sup := sensors.NewSupervisor(configs, sensors.SupervisorOptions{Buses: bus.NewSet(pi), Reading: s.reading, Status: s.status})
+	ctx, cancel := context.WithTimeout(context.Background(), length)
+	defer cancel()
+	sup.Run(ctx)
+	if s.readings < 100*int(length/time.Second) || share > 0 && s.failures == 0 {
+		t.Errorf("%d readings, %d failures", s.readings, s.failures)
+	}
+	for _, l := range s.late {
+		t.Error(l)
+	}
+}
+
+func (s *soak) reading(r sensors.Reading) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.values++
+	last := s.last[r.Sensor]
+	if last.Equal(r.Time) {
+		return // another quantity of the same reading
+	}
+	s.readings++
+	s.last[r.Sensor] = r.Time
+	if last.IsZero() {
+		return
+	}
+	late := r.Time.Sub(last) - time.Second
+	s.worst = max(s.worst, late)
+	if late > time.Second && len(s.late) < 20 {
+		s.late = append(s.late, fmt.Sprintf("%s was late by %v", r.Sensor, late))
+	}
+}
+
+func (s *soak) status(st sensors.Status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st.State != sensors.StateOK {
+		s.failures++
+		delete(s.last, st.Sensor)
+	}
+}
+
+func (s *soak) String() string {
+	return fmt.Sprintf("%d readings (%d values), %d failures, the latest healthy one by %v", s.readings, s.values, s.failures, s.worst)
+}
+
+// TestSoak is a minute and a half on a fake clock.
+func TestSoak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s soak
+		s.run(t, 90*time.Second, 0.05)
+		t.Log(&s)
+	})
+}
+
+// TestSoakInRealTime is for `make soak`: how long is in HOLDFAST_SOAK. It measures what fake time cannot.
+func TestSoakInRealTime(t *testing.T) {
+	length, err := time.ParseDuration(os.Getenv("HOLDFAST_SOAK"))
+	if err != nil {
+		t.Skip("make soak runs it")
+	}
+	var s soak
+	done := make(chan struct{})
+	var heaps []uint64
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(length / 10)
+		defer tick.Stop()
+		for range 9 {
+			<-tick.C
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			heaps = append(heaps, m.HeapAlloc)
+		}
+	}()
+	before := cpuTime(t)
+	s.run(t, length, 0.05)
+	used := cpuTime(t) - before
+	<-done
+	t.Logf("%v, %v of CPU per reading with the simulated chips, heap in KiB %v", &s, used/time.Duration(s.readings), kib(heaps))
+	// Flat: the last third is no larger than the first, but for a little.
+	if first, last := heaps[2], heaps[len(heaps)-1]; last > first+first/4+1<<20 {
+		t.Errorf("the heap grew from %d to %d bytes", first, last)
+	}
+}
+
+func kib(b []uint64) (k []uint64) {
+	for _, v := range b {
+		k = append(k, v>>10)
+	}
+	return k
+}
+
+func cpuTime(t *testing.T) time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
