@@ -113,6 +113,9 @@ func TestShippedExamplesRunAnywhere(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if len(cfg.Sensors)+len(cfg.Outputs) == 0 {
+				return // a broker alone: there is nothing to simulate
+			}
 			cfg.Broker.Listeners = nil // their ports may be taken here
 			w := &witness{missing: map[string]bool{}, all: make(chan struct{})}
 			for _, s := range cfg.Sensors {
