@@ -181,7 +181,7 @@ func New(opts Options) (*Server, error) {
 	s.desks.New = s.newDesk
 	s.kept.messages = map[string]kept{}
 	s.journal.RangeRetained(func(m *broker.Message, t journal.Time) bool {
-		s.kept.set(m, t.Wall)
+		s.kept.set(m, t.Wall, 0)
 		return true
 	})
 	if err := s.loadSessions(); err != nil {
