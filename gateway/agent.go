@@ -72,16 +72,15 @@ type Agent struct {
 
 // New brings the outputs to their safe values, opens the journal and builds every part, in the order
 // in which data flows backwards: what a part needs exists before it. Nothing else moves until Run.
-func New(cfg *config.Config, opts Options) (a *Agent, err error) {
-	a = &Agent{cfg: cfg, log: opts.Log, version: opts.Version}
+func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
+	a := &Agent{cfg: cfg, log: opts.Log, version: opts.Version}
 	a.measuring, a.stopSensors = context.WithCancel(context.Background())
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
-	made := a // "return nil, err" forgets it
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, made.closeAll())
+			err = errors.Join(err, a.closeAll())
 		}
 	}()
 	if opts.Simulate {

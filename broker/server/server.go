@@ -12,7 +12,7 @@
 // (index.go) and hands it to the journal (publish.go); when it is durable the journal's completer
 // acknowledges it and offers it to the subscribers (publish.go); each subscriber's writing goroutine
 // takes as much as its client's receive maximum allows (deliver.go) and writes many packets at once
-// (write.go).
+// (output.go).
 package server
 
 import (
