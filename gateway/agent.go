@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync"
 
@@ -40,6 +39,8 @@ type Options struct {
 	Simulate bool
 	// Observe, if set, is told of every reading and of what became of it. It must not block.
 	Observe Observer
+
+	openDisk func(dir string) (journal.FS, error) // nil means journal.NewDirFS
 }
 
 // Observer follows readings by their sequence numbers.
@@ -54,6 +55,7 @@ type Agent struct {
 	log      *slog.Logger
 	version  string
 	journal  *journal.Journal
+	broken   error // why the journal keeps nothing; nil if it does
 	server   *server.Server
 	bridges  []*bridge.Bridge
 	outputs  *outputRoom // nil if there are none
@@ -96,7 +98,7 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 		a.outputs = newOutputs(cfg, set, a.log)
 		a.close = append(a.close, a.outputs.control.Close)
 	}
-	if err := a.openJournal(); err != nil {
+	if err := a.openJournal(opts.openDisk); err != nil {
 		return nil, err
 	}
 	if err := a.newServer(); err != nil {
@@ -107,6 +109,9 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 			return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
 		}
 	}
+	if err := a.formerBridges(); err != nil {
+		return nil, err
+	}
 	if a.readings, err = newPublisher(a.cfg, a.journal, a.server, opts.Observe, a.log); err != nil {
 		return nil, err
 	}
@@ -115,26 +120,6 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	}
 	a.newSensors(set)
 	return a, nil
-}
-
-func (a *Agent) openJournal() error {
-	fs, err := journal.NewDirFS(filepath.Join(a.cfg.DataDir, "journal"))
-	if err != nil {
-		return fmt.Errorf("data_dir: %w: choose a directory that this user may write to", err)
-	}
-	j := a.cfg.Journal
-	opts := journal.Options{
-		FS: fs, MaxSize: j.MaxSize, KeepFree: j.KeepFree, MaxAge: j.MaxAge, CommitEvery: j.CommitEvery, Log: a.log,
-	}
-	if j.WhenFull == config.RefuseNew {
-		opts.WhenFull = journal.RefuseNew
-	}
-	a.journal, err = journal.Open(opts)
-	if err != nil {
-		return err
-	}
-	a.close = append(a.close, a.journal.Close)
-	return nil
 }
 
 func (a *Agent) newServer() (err error) {
@@ -164,32 +149,6 @@ func (a *Agent) newServer() (err error) {
 	}
 	a.server, err = server.New(opts)
 	return err
-}
-
-func (a *Agent) newBridge(c config.Bridge) error {
-	reader, err := a.journal.OpenReader("bridge/" + c.Name)
-	if err != nil {
-		return err
-	}
-	opts := bridge.Options{
-		Name: c.Name, ClientID: c.ClientID, Username: c.Username, Password: string(c.Password),
-		KeepAlive: c.KeepAlive, Window: c.Window, Reader: reader, Log: a.log,
-	}
-	route := server.Route{Name: c.Name, Reader: reader}
-	for _, u := range c.Upstream {
-		opts.Upstreams = append(opts.Upstreams, u.URL)
-	}
-	for _, r := range c.Out {
-		opts.Out = append(opts.Out, bridge.Rule{Filter: r.Filter, QoS: r.QoS, Strip: r.Strip, Prefix: r.Prefix})
-		route.Filters = append(route.Filters, server.FilterQoS{Filter: r.Filter, QoS: r.QoS})
-	}
-	b, err := bridge.New(opts)
-	if err != nil {
-		return err
-	}
-	a.bridges = append(a.bridges, b)
-	route.Deliver = b.Deliver
-	return a.server.Route(route)
 }
 
 func (a *Agent) connectOutputs() error {
@@ -286,6 +245,7 @@ func (a *Agent) measure(ctx context.Context) error {
 // Stats are figures of the parts.
 type Stats struct {
 	Journal journal.Stats
+	Broken  string // why the journal could not be opened, so that nothing is kept; empty if it was
 	Readers []journal.ReaderInfo
 	Server  server.Stats
 	Bridges []bridge.Stats
@@ -294,6 +254,9 @@ type Stats struct {
 // Stats may be called while Run runs.
 func (a *Agent) Stats() Stats {
 	s := Stats{Journal: a.journal.Stats(), Readers: a.journal.Readers(), Server: a.server.Stats()}
+	if a.broken != nil {
+		s.Broken = a.broken.Error()
+	}
 	for _, b := range a.bridges {
 		s.Bridges = append(s.Bridges, b.Stats())
 	}

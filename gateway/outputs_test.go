@@ -32,22 +32,29 @@ type site struct {
 	client *brokertest.Client
 	heard  []*wire.Publish // and not yet looked for
 	before func(*Agent)    // called before the gateway runs; may be nil
+	opts   Options
 	stop   func()
 	id     uint16
 }
 
 func newSite(t *testing.T, outputs string) *site {
-	s := &site{t: t, dir: t.TempDir(), pi: simulated.New(simulated.Options{})}
-	s.config = fmt.Sprintf("device: {id: site}\ndata_dir: %s\njournal: {max_size: 32MiB, keep_free: 0B}\nbroker: {listeners: [{url: \"mqtt://127.0.0.1:0\"}]}\n%s", s.dir, outputs)
-	for line := range 10 {
-		s.pi.GPIO(line).Set(true) // relays' pull-up resistors
-	}
+	s := planSite(t, outputs)
 	s.start()
 	return s
 }
 
-// start starts the gateway and subscribes to what it says. Retained states come first.
-func (s *site) start() {
+// planSite is a site that is not started.
+func planSite(t *testing.T, outputs string) *site {
+	s := &site{t: t, dir: t.TempDir(), pi: simulated.New(simulated.Options{})}
+	s.opts.Pi = s.pi
+	s.config = fmt.Sprintf("device: {id: site}\ndata_dir: %s\njournal: {max_size: 32MiB, keep_free: 0B}\nbroker: {listeners: [{url: \"mqtt://127.0.0.1:0\"}]}\n%s", s.dir, outputs)
+	for line := range 10 {
+		s.pi.GPIO(line).Set(true) // relays' pull-up resistors
+	}
+	return s
+}
+
+func (s *site) load() *config.Config {
 	s.t.Helper()
 	file := filepath.Join(s.t.TempDir(), "site.yaml")
 	if err := os.WriteFile(file, []byte(s.config), 0o600); err != nil {
@@ -57,7 +64,15 @@ func (s *site) start() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if s.agent, err = New(cfg, Options{Pi: s.pi}); err != nil {
+	return cfg
+}
+
+// start starts the gateway and subscribes to what it says. Retained states come first.
+func (s *site) start() {
+	s.t.Helper()
+	cfg := s.load()
+	var err error
+	if s.agent, err = New(cfg, s.opts); err != nil {
 		s.t.Fatal(err)
 	}
 	if s.agent.outputs != nil {

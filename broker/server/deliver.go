@@ -53,7 +53,8 @@ type outbox struct {
 
 // replay is a subscription whose retained messages are to be sent.
 type replay struct {
-	filter string
+	filter  string
+	version uint64 // of the index with the subscription
 	subscription
 }
 
@@ -64,11 +65,12 @@ func (x *session) notify() {
 	}
 }
 
-// offer gives a session that does not read the journal a QoS 1 or 2 message. It does not block.
+// offer gives a session a QoS 1 or 2 message that it does not get from the journal. c is nil if it has
+// no connection. It does not block.
 func (x *session) offer(c *conn, p *publication, o outgoing) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.quota > 0 && !x.waits() {
+	if c != nil && x.quota > 0 && !x.waits() {
 		f := x.newFlight(0)
 		f.outgoing = o
 		x.charge(f)
@@ -254,6 +256,10 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 		x.launch(c, f, f.dup)
 	case len(x.replay) > 0:
 		o := x.replay[0]
+		if !x.s.kept.has(o.message) { // a newer one has come since, and went out by itself
+			x.replay = x.replay[1:]
+			break
+		}
 		if o.qos > 0 && x.quota == 0 {
 			return false, 0
 		}
@@ -266,7 +272,7 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 		if r.id != 0 {
 			ids = []uint32{r.id}
 		}
-		for _, k := range x.s.kept.matching(r.filter) {
+		for _, k := range x.s.kept.matching(r.filter, r.version) {
 			x.replay = append(x.replay, outgoing{
 				message: k.message, qos: min(r.qos, k.message.QoS), retain: true, ids: ids, at: k.at,
 			})

@@ -65,18 +65,18 @@ func splitShared(filter string) (group, rest string) {
 	return group, rest
 }
 
-// add adds or replaces a subscription and says whether it is new.
-func (x *index) add(filter string, t *target, sub subscription) bool {
+// add adds or replaces a subscription, and says whether it is new and which version has it first.
+func (x *index) add(filter string, t *target, sub subscription) (isNew bool, version uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.version.Add(1)
+	version = x.version.Add(1)
 	group, filter := splitShared(filter)
 	n := &x.root
 	for more := true; more; {
 		var level string
 		level, filter, more = strings.Cut(filter, "/")
 		if level == "#" {
-			return x.put(&n.below, group, t, sub)
+			return x.put(&n.below, group, t, sub), version
 		}
 		child := n.children[level]
 		if child == nil {
@@ -88,7 +88,7 @@ func (x *index) add(filter string, t *target, sub subscription) bool {
 		}
 		n = child
 	}
-	return x.put(&n.here, group, t, sub)
+	return x.put(&n.here, group, t, sub), version
 }
 
 func (x *index) put(s *subscribers, name string, t *target, sub subscription) bool {

@@ -49,7 +49,7 @@ func TestIndexAgreesWithMatch(t *testing.T) {
 		_, had := have[tg][f]
 		if r.IntN(3) > 0 {
 			sub := subscription{qos: byte(r.IntN(3)), id: uint32(r.IntN(3))}
-			if isNew := x.add(f, tg, sub); isNew == had {
+			if isNew, _ := x.add(f, tg, sub); isNew == had {
 				t.Fatalf("add %q: new %v, had %v", f, isNew, had)
 			}
 			have[tg][f] = sub

@@ -34,8 +34,10 @@ type publication struct {
 	server  *Server
 	view    wire.Publish    // what is sent, but for what differs between subscribers
 	message *broker.Message // the same as nobody will overwrite; nil until somebody keeps it
+	topic   *topic          // of when it was matched
 	matches []match         // shared, or in chosen
 	chosen  []match
+	late    []match // who subscribed after that, and before a retained message was stored
 	owed    []journal.Owed
 	changes []journal.Change
 	lazy    bool
@@ -84,7 +86,8 @@ func newMessage(v *wire.Publish) *broker.Message {
 func (p *publication) reset() {
 	clear(p.chosen)
 	clear(p.owed)
-	*p = publication{chosen: p.chosen[:0], owed: p.owed[:0], frames: p.frames}
+	clear(p.late)
+	*p = publication{chosen: p.chosen[:0], owed: p.owed[:0], late: p.late[:0], frames: p.frames}
 	p.frames.reset()
 }
 
@@ -118,10 +121,34 @@ func (s *Server) publish(p *publication, t *topic, d *desk) error {
 
 // find sets matches.
 func (p *publication) find(t *topic) {
-	p.matches = t.matches
+	p.topic, p.matches = t, t.matches
 	if t.groups {
 		p.chosen = choose(t.matches, p.chosen[:0])
 		p.matches = p.chosen
+	}
+}
+
+// addLate sets late to those of matches whom find has not found.
+func (p *publication) addLate(matches []match) {
+	type place struct {
+		*target
+		*group
+	}
+	found := make(map[place]bool, len(p.topic.matches))
+	for i := range p.topic.matches {
+		found[place{p.topic.matches[i].target, p.topic.matches[i].group}] = true
+	}
+	for _, m := range matches {
+		if found[place{m.target, m.group}] {
+			continue
+		}
+		if m.group != nil {
+			var ok bool
+			if m, ok = m.group.pick(); !ok || found[place{m.target, nil}] {
+				continue
+			}
+		}
+		p.late = append(p.late, m)
 	}
 }
 
@@ -174,7 +201,7 @@ func (p *publication) Committed(e *journal.Entry, _ uint64, err error) {
 	if err != nil {
 		p.server.counts.refused.Add(1)
 	} else if e.Retained {
-		p.server.kept.set(p.message, p.at)
+		p.server.retain(p)
 	}
 	p.settle(err, nil)
 	p.release()
@@ -185,7 +212,10 @@ func (p *publication) Committed(e *journal.Entry, _ uint64, err error) {
 func (p *publication) settle(err error, d *desk) {
 	if p.refresh() {
 		for i := range p.matches {
-			p.offer(&p.matches[i], d)
+			p.offer(&p.matches[i], false, d)
+		}
+		for i := range p.late {
+			p.offer(&p.late[i], true, d)
 		}
 	}
 	if p.denied {
@@ -212,15 +242,16 @@ func (p *publication) refresh() bool {
 	return ok
 }
 
-func (p *publication) offer(t *match, d *desk) {
+// offer gives the message to t, unless the journal has it for t. What is late the journal has for nobody.
+func (p *publication) offer(t *match, late bool, d *desk) {
 	qos := min(t.qos, p.view.QoS)
 	switch {
-	case p.skips(t), qos > 0 && t.reader != nil:
+	case p.skips(t), qos > 0 && t.reader != nil && !late:
 	case t.deliver != nil:
 		t.deliver(p.keep())
 	case t.session != nil: // not so for a bridge's reader at QoS 0 without Deliver
 		c := t.session.conn.Load()
-		if c == nil {
+		if c == nil && (qos == 0 || t.reader == nil) {
 			return
 		}
 		retain := p.view.Retain && t.retainAsPublished
@@ -234,6 +265,10 @@ func (p *publication) offer(t *match, d *desk) {
 			return
 		}
 		t.session.offer(c, p, outgoing{message: p.keep(), qos: qos, retain: retain, ids: t.ids, at: p.at})
+		if c == nil {
+			t.session.notify()
+			return
+		}
 		d.touch(c)
 	}
 }

@@ -252,9 +252,9 @@ func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
 			if id := p.Properties.SubscriptionID; id != nil {
 				sub.id = *id
 			}
-			isNew := x.subscribe(want.Filter, sub)
+			isNew, version := x.subscribe(want.Filter, sub)
 			if group == "" && (want.RetainHandling == 0 || want.RetainHandling == 1 && isNew) {
-				replays = append(replays, replay{want.Filter, sub})
+				replays = append(replays, replay{want.Filter, version, sub})
 			}
 			changes = append(changes, journal.Change{Key: x.subKey(want.Filter), Value: sub.encode()})
 		} else if answer.Properties.ReasonString == nil {

@@ -13,6 +13,7 @@ import (
 type kept struct {
 	message *broker.Message
 	at      time.Time
+	version uint64 // of the index: who had subscribed by then was given the message as it came
 }
 
 // retainedStore has the retained message of each topic. The journal has them on disk.
@@ -22,21 +23,32 @@ type retainedStore struct {
 	bytes    int // of topics, payloads and properties
 }
 
-func (s *retainedStore) set(m *broker.Message, at time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// set is called with mu held.
+func (s *retainedStore) set(m *broker.Message, at time.Time, version uint64) {
 	if old, ok := s.messages[m.Topic]; ok {
 		s.bytes -= weight(old.message)
 	}
 	if len(m.Payload) == 0 {
 		delete(s.messages, m.Topic) // [MQTT-3.3.1-6]
 	} else {
-		s.messages[m.Topic] = kept{m, at}
+		s.messages[m.Topic] = kept{m, at, version}
 		s.bytes += weight(m)
 	}
 }
 
 func weight(m *broker.Message) int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
+
+// retain stores the message of p, and adds to its subscribers those who came while it was on its way to
+// disk. Whoever subscribes later finds it stored: nobody misses it, and nobody gets it as both.
+func (s *Server) retain(p *publication) {
+	s.kept.mu.Lock()
+	t := s.named(p.topic.name)
+	s.kept.set(p.message, p.at, t.version)
+	s.kept.mu.Unlock()
+	if t.version != p.topic.version {
+		p.addLate(t.matches)
+	}
+}
 
 // mayRetain says whether the limits leave room for a retained message. Beyond them it is delivered all
 // the same.
@@ -59,24 +71,32 @@ func (s *Server) mayRetain(m *broker.Message) bool {
 	return false
 }
 
-// matching returns the messages whose topics filter matches, by topic.
-func (s *retainedStore) matching(filter string) []kept {
+// matching returns the messages whose topics filter matches, by topic, for a subscription of that version
+// of the index.
+func (s *retainedStore) matching(filter string, version uint64) []kept {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if !strings.ContainsAny(filter, "+#") {
-		if k, ok := s.messages[filter]; ok {
+		if k, ok := s.messages[filter]; ok && k.version < version {
 			return []kept{k}
 		}
 		return nil
 	}
 	var found []kept
 	for topic, k := range s.messages {
-		if broker.Match(filter, topic) {
+		if k.version < version && broker.Match(filter, topic) {
 			found = append(found, k)
 		}
 	}
 	slices.SortFunc(found, func(a, b kept) int { return strings.Compare(a.message.Topic, b.message.Topic) })
 	return found
+}
+
+// has says whether m is still the retained message of its topic.
+func (s *retainedStore) has(m *broker.Message) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.messages[m.Topic].message == m
 }
 
 func (s *retainedStore) size() int {

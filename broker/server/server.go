@@ -12,7 +12,7 @@
 // (index.go) and hands it to the journal (publish.go); when it is durable the journal's completer
 // acknowledges it and offers it to the subscribers (publish.go); each subscriber's writing goroutine
 // takes as much as its client's receive maximum allows (deliver.go) and writes many packets at once
-// (write.go).
+// (output.go).
 package server
 
 import (
@@ -181,7 +181,7 @@ func New(opts Options) (*Server, error) {
 	s.desks.New = s.newDesk
 	s.kept.messages = map[string]kept{}
 	s.journal.RangeRetained(func(m *broker.Message, t journal.Time) bool {
-		s.kept.set(m, t.Wall)
+		s.kept.set(m, t.Wall, 0)
 		return true
 	})
 	if err := s.loadSessions(); err != nil {

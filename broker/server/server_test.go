@@ -18,6 +18,7 @@ type host struct {
 	t       testing.TB
 	dir     string
 	opts    server.Options
+	disk    func(journal.FS) journal.FS // stands between the journal and its directory; may be nil
 	journal *journal.Journal
 	*server.Server
 	addr string
@@ -33,9 +34,13 @@ func newHost(t testing.TB, opts server.Options) *host {
 
 func (h *host) start() {
 	h.t.Helper()
-	fs, err := journal.NewDirFS(h.dir)
+	dir, err := journal.NewDirFS(h.dir)
 	if err != nil {
 		h.t.Fatal(err)
+	}
+	fs := journal.FS(dir)
+	if h.disk != nil {
+		fs = h.disk(fs)
 	}
 	if h.journal, err = journal.Open(journal.Options{FS: fs, MaxSize: 64 << 20}); err != nil {
 		h.t.Fatal(err)

@@ -169,6 +169,8 @@ func (s *Server) discard(x *session) {
 	if x.reader == nil {
 		return
 	}
+	x.s.waiting.Add(-int64(x.queued))
+	x.queue, x.queued = nil, 0
 	changes := []journal.Change{{Key: sessionKey + x.id}}
 	for filter := range x.subs {
 		changes = append(changes, journal.Change{Key: x.subKey(filter)})
@@ -196,8 +198,9 @@ func (x *session) packetKey(prefix string, id uint16) string {
 	return string(binary.BigEndian.AppendUint16([]byte(prefix+x.id+"\x00"), id))
 }
 
-// subscribe adds a subscription and says whether it is new. Called with mu held.
-func (x *session) subscribe(filter string, sub subscription) bool {
+// subscribe adds a subscription, and says whether it is new and with which version of the index it is
+// there. Called with mu held.
+func (x *session) subscribe(filter string, sub subscription) (isNew bool, version uint64) {
 	if x.subs == nil {
 		x.subs = map[string]subscription{}
 	}

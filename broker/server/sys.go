@@ -133,9 +133,9 @@ func (y *sys) tell(topic, value string) {
 	y.told[topic] = value
 	now := time.Now()
 	m := &broker.Message{Topic: sysRoot + topic, Payload: []byte(value), Retain: true}
-	y.s.kept.set(m, now)
 	p := newPublication(y.s, m, now)
 	p.find(y.s.named(m.Topic))
+	y.s.retain(p)
 	p.settle(nil, nil)
 	p.release()
 }

@@ -24,8 +24,8 @@ func checkCommand() *cobra.Command {
 			if err := gateway.Check(cfg); err != nil {
 				return usageError{err}
 			}
-			fmt.Fprintf(c.OutOrStdout(), "ok: device %s, %d sensors, %d bridges\n",
-				cfg.Device.ID, len(cfg.Sensors), len(cfg.Bridges))
+			fmt.Fprintf(c.OutOrStdout(), "ok: device %s, %d sensors, %d outputs, %d bridges\n",
+				cfg.Device.ID, len(cfg.Sensors), len(cfg.Outputs), len(cfg.Bridges))
 			return nil
 		},
 	}

@@ -115,6 +115,8 @@ type Bridge struct {
 	Window    int           // messages in flight, 1 to 65535; default 100
 	KeepAlive time.Duration // whole seconds, 1 s to 65535 s; default 30 s
 	Out       []Rule        // at least one, in the order of the file
+	Priority  byte          // 0 to 3: of what waits for upstreams, higher ones are dropped later at a limit of space; default 1
+	Was       string        // former name, whose backlog is taken over; default empty
 }
 
 // Rule sends what matches Filter upstream, under the local topic with Strip removed from its front,

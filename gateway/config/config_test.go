@@ -142,7 +142,7 @@ func TestOverlay(t *testing.T) {
 			{
 				Name: "cloud", Upstream: []Endpoint{tcp("broker.example:1883"), tcp("spare.example:1883")},
 				ClientID: "greenhouse-1", Username: "site", Password: "s3cret-${env:EVERY}",
-				Window: 200, KeepAlive: 30 * time.Second,
+				Window: 200, KeepAlive: 30 * time.Second, Priority: 3, Was: "old",
 				Out: []Rule{
 					{Filter: "sensors/+/temperature", QoS: 1, Strip: "sensors/"},
 					{Filter: "alarms/#", QoS: 1},
@@ -150,7 +150,7 @@ func TestOverlay(t *testing.T) {
 			},
 			{
 				Name: "lan", Upstream: []Endpoint{tcp("192.168.1.2:1883")}, ClientID: "greenhouse-1-lan",
-				Window: 100, KeepAlive: 30 * time.Second, Out: []Rule{{Filter: "$SYS/#"}},
+				Window: 100, KeepAlive: 30 * time.Second, Priority: 1, Out: []Rule{{Filter: "$SYS/#"}},
 			},
 		},
 		Sensors: []sensors.Config{

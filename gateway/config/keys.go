@@ -63,6 +63,9 @@ func (l *loader) bridgeKeys(b *Bridge) *table {
 		key{"keep_alive", "30s", "MQTT keep alive in whole seconds.", keepAlive(&b.KeepAlive)},
 		key{"out", required, "What is sent upstream.",
 			replaced(l, "a list of rules", &b.Out, l.rule)},
+		key{"priority", "1", "How late what waits for this bridge gives way when space runs out: that of lower priorities goes first. Sessions of clients have 0.",
+			number(&b.Priority, 0, 3, "")},
+		key{"was", "", "Former name of this bridge: what waits under it is taken over.", level(&b.Was)},
 	)
 }
 
@@ -162,12 +165,23 @@ func (l *loader) finish() {
 func (l *loader) finishBridges() {
 	type client struct{ id, address string }
 	owner := make(map[client]field)
+	heirs := make(map[string]string) // former names, and whose they are
+	for _, e := range l.bridges {
+		heirs[e.value.Name] = e.at.path
+	}
 	for _, e := range l.bridges {
 		l.require(e.at, e.table)
 		b := e.value
 		at, given := e.given["password"]
 		if _, named := e.given["username"]; given && !named {
 			l.errorf(at, "a password needs a username beside it")
+		}
+		if b.Was != "" {
+			if other, taken := heirs[b.Was]; taken {
+				l.errorf(e.given["was"], "%s is, or was, %s: want a name that no bridge has any more", other, plain(b.Was))
+			} else {
+				heirs[b.Was] = e.at.path
+			}
 		}
 		for _, name := range []string{"upstream", "out"} {
 			if at, given := e.given[name]; given && len(at.node.Content) == 0 {

@@ -1,0 +1,96 @@
+package gateway
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"holdfast/broker/brokertest"
+	"holdfast/broker/journal"
+	"holdfast/broker/wire"
+)
+
+// withBridges restarts a site with other bridges and returns what it logged since it was started.
+func (s *site) withBridges(log *bytes.Buffer, bridges string) (logged string) {
+	s.t.Helper()
+	s.stop()
+	logged = log.String()
+	log.Reset()
+	head, _, _ := strings.Cut(s.config, "bridges:")
+	s.config = head + bridges
+	s.start()
+	return logged
+}
+
+// put publishes messages that wait for a bridge.
+func (s *site) put(topic string, n int) {
+	s.t.Helper()
+	for range n {
+		s.publish(wire.Publish{Topic: topic, QoS: 1, Payload: []byte("x")})
+		if a := brokertest.Receive[*wire.Ack](s.client); a.Code != 0 {
+			s.t.Fatalf("PUBACK: %+v", a)
+		}
+	}
+}
+
+func (s *site) readers() string {
+	var text []string
+	for _, r := range s.agent.Stats().Readers {
+		text = append(text, fmt.Sprintf("%s %d waiting, priority %d", r.Name, r.Depth, r.Priority))
+	}
+	return strings.Join(text, "; ")
+}
+
+// TestBridgesComeAndGo: what waits for a bridge has its priority, is taken over by the bridge that was
+// of that name, and stays, with a warning, if there is none.
+func TestBridgesComeAndGo(t *testing.T) {
+	nobody := brokertest.FreeAddress(t)
+	bridge := func(name, more string) string {
+		return fmt.Sprintf("  - {name: %s, client_id: %s, upstream: [\"mqtt://%s\"], out: [{filter: x/%s}]%s}\n", name, name, nobody, name, more)
+	}
+	var log bytes.Buffer
+	s := planSite(t, "bridges:\n"+bridge("a", "")+bridge("b", ", priority: 3")+bridge("idle", ", priority: 0"))
+	s.opts.Log = slog.New(slog.NewTextHandler(&log, nil))
+	s.start()
+	s.put("x/a", 2)
+	s.put("x/b", 3)
+	is := func(want string) {
+		t.Helper()
+		if got := s.readers(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	is("bridge/a 2 waiting, priority 1; bridge/b 3 waiting, priority 3; bridge/idle 0 waiting, priority 0")
+
+	logged := s.withBridges(&log, "bridges:\n"+bridge("c", ", was: a"))
+	if strings.Contains(logged, "does not have") {
+		t.Errorf("warned of bridges that there are: %s", logged)
+	}
+	is("bridge/b 3 waiting, priority 3; bridge/c 2 waiting, priority 1")
+
+	// Renamed without a word, and put right later.
+	logged = s.withBridges(&log, "bridges:\n"+bridge("d", ""))
+	if n := strings.Count(logged, `waiting="b: 3"`); n != 1 || !strings.Contains(logged, "taken over") {
+		t.Errorf("%d warnings, want one: %s", n, logged)
+	}
+	is("bridge/b 3 waiting, priority 3; bridge/c 2 waiting, priority 1; bridge/d 0 waiting, priority 1")
+	logged = s.withBridges(&log, "bridges:\n"+bridge("d", ", was: c, priority: 2")+bridge("b", ""))
+	if !strings.Contains(logged, `waiting="b: 3, c: 2"`) || !strings.Contains(logged, "was: NAME") || !strings.Contains(logged, "holdfast journal forget bridge/NAME") {
+		t.Errorf("no warning with the remedy: %s", logged)
+	}
+	is("bridge/b 3 waiting, priority 1; bridge/d 2 waiting, priority 2")
+
+	// One that has messages of its own keeps them apart.
+	s.withBridges(&log, "bridges:\n"+bridge("b", ", was: d"))
+	is("bridge/b 3 waiting, priority 1; bridge/d 2 waiting, priority 2")
+	s.stop()
+	if logged := log.String(); !strings.Contains(logged, "messages of its own") {
+		t.Errorf("no word of it: %s", logged)
+	}
+	v, err := journal.Inspect(s.dir + "/journal")
+	if err != nil || len(v.Readers()) != 2 {
+		t.Errorf("on disk: %+v %v", v, err)
+	}
+}

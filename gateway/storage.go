@@ -1,0 +1,78 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/broker/journal"
+	"holdfast/gateway/config"
+)
+
+// openJournal opens the journal. If the storage has failed the gateway goes on without: it measures and
+// delivers live, and refuses to acknowledge what would have to be kept.
+func (a *Agent) openJournal(openDisk func(dir string) (journal.FS, error)) error {
+	dir := filepath.Join(a.cfg.DataDir, "journal")
+	if openDisk == nil {
+		openDisk = func(dir string) (journal.FS, error) { return journal.NewDirFS(dir) }
+	}
+	j := a.cfg.Journal
+	opts := journal.Options{
+		MaxSize: j.MaxSize, KeepFree: j.KeepFree, MaxAge: j.MaxAge, CommitEvery: j.CommitEvery, Log: a.log,
+	}
+	if j.WhenFull == config.RefuseNew {
+		opts.WhenFull = journal.RefuseNew
+	}
+	var err error
+	if opts.FS, err = openDisk(dir); err == nil {
+		a.journal, err = journal.Open(opts)
+	} else if !storageFailed(err) {
+		return fmt.Errorf("data_dir: %w: choose a directory that this user may write to", err)
+	}
+	if err != nil {
+		if !storageFailed(err) {
+			return err
+		}
+		a.log.Error("the storage of the journal fails: readings and messages are delivered live and kept nowhere, "+
+			"and nothing is acknowledged that would have to be kept; mend or replace the storage, or choose another data_dir, and start holdfast again",
+			"journal", dir, "error", err)
+		a.broken = err
+		opts.FS, opts.Log = brokenFS{err}, nil // it has been said
+		if a.journal, err = journal.Open(opts); err != nil {
+			return err
+		}
+	}
+	a.close = append(a.close, a.closeJournal)
+	return nil
+}
+
+func (a *Agent) closeJournal() error {
+	err := a.journal.Close()
+	if a.broken != nil {
+		return nil // there is no last snapshot, as was to be expected
+	}
+	return err
+}
+
+// storageFailed tells a device that fails from what a person has to decide: permissions, another process,
+// a newer format.
+func storageFailed(err error) bool {
+	return slices.ContainsFunc([]error{
+		unix.EIO, unix.EROFS, unix.ENOSPC, unix.EDQUOT, unix.EUCLEAN, unix.EBADMSG, unix.ENODEV, unix.ENXIO,
+	}, func(e error) bool { return errors.Is(err, e) })
+}
+
+// brokenFS is a disk that holds nothing and takes nothing.
+type brokenFS struct{ cause error }
+
+func (b brokenFS) Open(string, bool) (journal.File, error) { return nil, b.cause }
+func (b brokenFS) Rename(string, string) error             { return b.cause }
+func (b brokenFS) Remove(string) error                     { return b.cause }
+func (b brokenFS) SyncDir() error                          { return b.cause }
+func (b brokenFS) Free() (int64, error)                    { return 0, b.cause }
+func (b brokenFS) List() ([]journal.FileInfo, error)       { return nil, nil }
+func (b brokenFS) Lock() (io.Closer, error)                { return io.NopCloser(nil), nil }
