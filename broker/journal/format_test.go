@@ -4,10 +4,12 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -92,6 +94,66 @@ func TestReadsFormat1(t *testing.T) {
 			t.Errorf("retained: %v", retained)
 		}
 		closeJournal(t, j)
+	}
+}
+
+// TestNewerFormat leaves a journal of a later version as it is, and says what to do.
+func TestNewerFormat(t *testing.T) {
+	for name, change := range map[string]func(name string, b []byte){
+		"segment": func(name string, b []byte) {
+			if filepath.Ext(name) == segSuffix {
+				for _, at := range []int{0, headerCopy} {
+					binary.LittleEndian.PutUint32(b[at+8:], version+1)
+					binary.LittleEndian.PutUint32(b[at+headerCRC:], crc32.Checksum(b[at:at+headerCRC], castagnoli))
+				}
+			}
+		},
+		"snapshot": func(name string, b []byte) {
+			if filepath.Ext(name) == snapSuffix {
+				b[7]++
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			j := open(t, dir, nil)
+			publish(t, j, 0, 10, reader(t, j, "a"))
+			dir = crash(t, dir)
+			closeJournal(t, j)
+			before := map[string]string{}
+			files, _ := filepath.Glob(filepath.Join(dir, "*"))
+			for _, f := range files {
+				if name == "segment" && filepath.Ext(f) == snapSuffix {
+					os.Remove(f)
+					continue
+				}
+				b, err := os.ReadFile(f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(b) > headerSize || filepath.Ext(f) == snapSuffix {
+					change(f, b)
+				}
+				if err := os.WriteFile(f, b, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if filepath.Base(f) != lockName {
+					before[f] = string(b)
+				}
+			}
+			d, err := NewDirFS(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(Options{FS: d}); err == nil || !strings.Contains(err.Error(), "newer holdfast: install that version again") {
+				t.Errorf("got %v, want what to do", err)
+			}
+			for f, want := range before {
+				if got, err := os.ReadFile(f); string(got) != want {
+					t.Errorf("%s has changed: %v", f, err)
+				}
+			}
+		})
 	}
 }
 

@@ -47,7 +47,10 @@ func (j *Journal) recover() (*recovered, error) {
 	}
 	slices.Sort(segs)
 	slices.Sort(snaps)
-	at := j.loadSnapshot(snaps)
+	at, err := j.loadSnapshot(snaps)
+	if err != nil {
+		return nil, err
+	}
 	known := map[uint64]*segment{}
 	for _, s := range j.segments {
 		known[s.id] = s
@@ -55,7 +58,10 @@ func (j *Journal) recover() (*recovered, error) {
 			s.end = max(headerSize, min(s.end, size)) // whatever was cut off is missing, and noticed
 		}
 	}
-	tail := j.openTail(segs, sizes, known, at, r)
+	tail, err := j.openTail(segs, sizes, known, at, r)
+	if err != nil {
+		return nil, err
+	}
 	r.files = len(r.free) + len(j.segments)
 	for _, t := range tail {
 		t.replay(j)
@@ -95,7 +101,7 @@ func (j *Journal) aside(name string, why error) {
 }
 
 // loadSnapshot loads the newest snapshot that is whole.
-func (j *Journal) loadSnapshot(snaps []uint64) position {
+func (j *Journal) loadSnapshot(snaps []uint64) (position, error) {
 	for i := len(snaps) - 1; i >= 0; i-- {
 		name := snapshotName(snaps[i])
 		b, err := j.readFile(name)
@@ -120,12 +126,15 @@ func (j *Journal) loadSnapshot(snaps []uint64) position {
 					}
 				}
 				j.snaps = append(j.snaps, snapshotMark{snaps[i], at.segment})
-				return at
+				return at, nil
 			}
+		}
+		if errors.Is(err, errNewer) {
+			return position{}, fmt.Errorf("%s: %w", name, err)
 		}
 		j.aside(name, err)
 	}
-	return position{}
+	return position{}, nil
 }
 
 // reach is the segment that snapshot n ends in, 0 if it cannot be read. The snapshot itself is not
@@ -169,7 +178,7 @@ type tailSegment struct {
 
 // openTail opens the segments that are newer than the snapshot, oldest first, and adds them to
 // j.segments.
-func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint64]*segment, at position, r *recovered) []*tailSegment {
+func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint64]*segment, at position, r *recovered) ([]*tailSegment, error) {
 	var tail, merged []*tailSegment
 	for _, id := range segs {
 		name := segmentName(id)
@@ -196,6 +205,13 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 				f.Close()
 				r.free = append(r.free, name)
 				continue
+			}
+			if errors.Is(err, errNewer) {
+				f.Close()
+				for _, t := range append(tail, merged...) {
+					t.file.Close()
+				}
+				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 			if err != nil {
 				f.Close()
@@ -228,7 +244,7 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 	for _, t := range merged {
 		tail = t.insert(j, tail, r)
 	}
-	return tail
+	return tail, nil
 }
 
 // insert puts a merged segment where it belongs, if what it was made of is gone. Without a snapshot it

@@ -79,8 +79,12 @@ func (h *header) encode() []byte {
 	return b
 }
 
-// errUnused says that a segment holds no header at all.
-var errUnused = errors.New("no header")
+var (
+	// errUnused says that a segment holds no header at all.
+	errUnused = errors.New("no header")
+	// errNewer says that a file is whole and not for this version. It is left as it is.
+	errNewer = errors.New("written by a newer holdfast: install that version again")
+)
 
 func decodeHeader(b []byte) (header, error) {
 	err := errUnused
@@ -101,7 +105,7 @@ func decodeHeader(b []byte) (header, error) {
 			continue
 		}
 		if v := binary.LittleEndian.Uint32(c[8:]); v < oldest || v > version {
-			return header{}, fmt.Errorf("format version: got %d, want %d to %d: written by a newer holdfast", v, oldest, version)
+			return header{}, fmt.Errorf("format version: got %d, want %d to %d: %w", v, oldest, version, errNewer)
 		}
 		p := parser{b: c[48:65]}
 		h := header{

@@ -103,7 +103,11 @@ type position struct {
 // decodeSnapshot fills an empty journal.
 func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 	if len(b) < 12 || string(b[:8]) != snapshotMagic && string(b[:8]) != snapshotMagic1 {
-		return at, fmt.Errorf("magic: got %q, want %q: damaged, or written by a newer holdfast", b[:min(8, len(b))], snapshotMagic)
+		err := errors.New("damaged")
+		if len(b) >= 12 && string(b[:7]) == snapshotMagic[:7] && b[7] > snapshotMagic[7] && b[7] <= '9' {
+			err = errNewer
+		}
+		return at, fmt.Errorf("magic: got %q, want %q: %w", b[:min(8, len(b))], snapshotMagic, err)
 	}
 	since2 := func(p *parser) uint64 { // a number that version 1 does not have
 		if string(b[:8]) == snapshotMagic1 {

@@ -55,7 +55,7 @@ func parseOptions(args []string) (*options, error) {
 	}
 	set := map[string]bool{}
 	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
-	o.prefill = 32 << 20 / payloadSize
+	o.prefill = 96 << 20 / payloadSize
 	if *quick {
 		o.prefill /= 2
 		for name, value := range map[string]string{"n": "1,100,320", "t": "500ms", "targets": "card,disk", "backlog": "100MB"} {
