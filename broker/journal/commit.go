@@ -143,11 +143,17 @@ func (j *Journal) collectAcks(b *batch) {
 		b.losses = append(b.losses, l)
 		j.logging = append(j.logging, l)
 		b.acks = append(b.acks, readerAck{l.reader, l.ackState})
+		if l.reader.settledSince(&l.ackState) == 0 {
+			l.reader.dirty = false // all is told
+		}
 		b.frame(kindLoss, j.nextSeq, now, appendAck(appendLoss(beginFrame(b.buf), l.reader.id, &l.Loss), l.reader.id, &l.ackState))
 	}
 	clear(j.unlogged)
 	j.unlogged = j.unlogged[:0]
 	for _, r := range j.dirty {
+		if !r.dirty {
+			continue
+		}
 		a, ok := r.takeAck()
 		if !ok {
 			continue

@@ -13,7 +13,7 @@ import (
 
 const raceEnabled = false
 
-// mutants are mistakes that TestCrashStates and TestCrashGhosts have to find, each a change of one place in the code.
+// mutants are mistakes that TestCrashStates and TestCrashGhost have to find, each a change of one place in the code.
 var mutants = []struct{ name, file, old, new string }{
 	{"no fdatasync", "commit.go",
 		"err = c.file.Datasync()", "err = nil"},

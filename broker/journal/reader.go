@@ -445,6 +445,13 @@ func (r *Reader) takeAck() (a ackState, ok bool) {
 	return r.ackState(), true
 }
 
+// settledSince is how many messages were settled since a. Called with Journal.mu held.
+func (r *Reader) settledSince(a *ackState) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.settled - a.settled
+}
+
 // ackState is called with Journal.mu held.
 func (r *Reader) ackState() ackState {
 	r.mu.Lock()
