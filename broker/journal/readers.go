@@ -1,0 +1,124 @@
+package journal
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+const readerPrefix = "journal/reader/" // keys that make and remove readers
+
+// MaxPriority is the highest priority of a reader.
+const MaxPriority = 3
+
+// OpenReader returns the reader of that name. A new one is owed nothing yet, and becomes durable no
+// later than the first message that it is owed.
+func (j *Journal) OpenReader(name string) (*Reader, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if r, ok := j.readers[name]; ok {
+		return r, nil
+	}
+	r := newReader(j, name, j.nextID, j.nextSeq)
+	if err := j.append(&Entry{Changes: []Change{r.registration()}, Lazy: true}); err != nil {
+		return nil, err
+	}
+	j.nextID++
+	j.readers[name], j.byID[r.id] = r, r
+	return r, nil
+}
+
+// registration is the change that makes r what it is. Called with Journal.mu held.
+func (r *Reader) registration() Change {
+	value := binary.AppendUvarint(nil, r.id)
+	if r.priority > 0 {
+		value = binary.AppendUvarint(value, uint64(r.priority))
+	}
+	return Change{readerPrefix + r.name, value}
+}
+
+// SetPriority says how late, at a limit of space, r's messages are dropped: those of readers with
+// lower priorities, 0 to MaxPriority, go first. It outlives the process.
+func (r *Reader) SetPriority(priority byte) error {
+	r.j.mu.Lock()
+	defer r.j.mu.Unlock()
+	priority = min(priority, MaxPriority)
+	if r.removed || r.priority == priority {
+		return nil
+	}
+	old := r.priority
+	r.priority = priority
+	if err := r.j.append(&Entry{Changes: []Change{r.registration()}, Lazy: true}); err != nil {
+		r.priority = old
+		return err
+	}
+	return nil
+}
+
+// RenameReader gives a reader and its backlog another name. Without a reader of the old name, or with
+// one of the new name, it does nothing and says false.
+func (j *Journal) RenameReader(oldName, newName string) (bool, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r, ok := j.readers[oldName]
+	if _, taken := j.readers[newName]; !ok || taken {
+		return false, nil
+	}
+	r.name = newName
+	if err := j.append(&Entry{Changes: []Change{r.registration()}, Lazy: true}); err != nil {
+		r.name = oldName
+		return false, err
+	}
+	delete(j.readers, oldName)
+	j.readers[newName] = r
+	return true, nil
+}
+
+// RemoveReader forgets a reader and what it was owed, on purpose: nothing counts as lost. Its
+// consumer must have stopped.
+func (j *Journal) RemoveReader(name string) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r, ok := j.readers[name]
+	if !ok {
+		return nil
+	}
+	if err := j.append(&Entry{Changes: []Change{{Key: readerPrefix + name}}, Lazy: true}); err != nil {
+		return err
+	}
+	delete(j.readers, name)
+	r.removed = true
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.attached, r.live = false, false
+	r.dropQueue()
+	return nil
+}
+
+// ReaderInfo tells how far a reader is.
+type ReaderInfo struct {
+	Name   string
+	Depth  uint64 // messages owed and not settled
+	Cursor uint64 // lowest sequence number that may be unsettled
+	Tail   uint64 // one past the newest message owed
+
+	Priority byte
+}
+
+// Readers returns all readers, by name.
+func (j *Journal) Readers() []ReaderInfo {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	infos := make([]ReaderInfo, 0, len(j.readers))
+	for _, r := range j.readers {
+		r.mu.Lock()
+		infos = append(infos, ReaderInfo{r.name, r.owed - r.settled, r.cursor(), r.tail, r.priority})
+		r.mu.Unlock()
+	}
+	slices.SortFunc(infos, func(a, b ReaderInfo) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return infos
+}

@@ -1,0 +1,148 @@
+package server
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"holdfast/broker/journal"
+	"holdfast/broker/wire"
+)
+
+// flight is a QoS 1 or 2 delivery from when it gets its packet identifier until the client settles it.
+type flight struct {
+	outgoing        // message is nil where the journal can give it again
+	seq      uint64 // of the journal's message; 0 for one that was only in memory
+	id       uint16 // packet identifier
+	n        uint64 // order of sending
+	dup      bool   // may have been sent before
+	charged  bool   // counts in the client's receive maximum on this connection
+	stored   bool   // QoS 2 of the journal: the packet identifier is on disk
+	released bool   // QoS 2: PUBREC has come, what is left is PUBREL and PUBCOMP
+}
+
+// newFlight takes the next free packet identifier [MQTT-2.2.1-3]. Called with mu held.
+func (x *session) newFlight(seq uint64) *flight {
+	for {
+		x.nextID++
+		if _, taken := x.flights[x.nextID]; !taken && x.nextID != 0 {
+			break
+		}
+	}
+	f := &flight{seq: seq, id: x.nextID}
+	x.add(f)
+	return f
+}
+
+func (x *session) add(f *flight) {
+	if x.flights == nil {
+		x.flights = map[uint16]*flight{}
+	}
+	x.n++
+	f.n = x.n
+	x.flights[f.id] = f
+	if f.seq != 0 {
+		if x.bySeq == nil {
+			x.bySeq = map[uint64]*flight{}
+		}
+		x.bySeq[f.seq] = f
+	}
+}
+
+func (x *session) charge(f *flight) {
+	x.quota--
+	f.charged = true
+}
+
+// drop forgets a flight without settling its message. Called with mu held.
+func (x *session) drop(f *flight) {
+	delete(x.flights, f.id)
+	delete(x.bySeq, f.seq)
+	if f.charged {
+		x.quota++
+		f.charged = false
+	}
+}
+
+// settle ends a flight: the client has the message, or must not have it. Called with mu held.
+func (x *session) settle(f *flight) {
+	x.drop(f)
+	if f.seq == 0 {
+		return
+	}
+	x.reader.Ack(f.seq)
+	if f.qos == 2 {
+		// Behind the acknowledgement in the log: a delivery without its identifier is a new one.
+		x.s.journal.Append(journal.Entry{Changes: []journal.Change{{Key: x.packetKey(deliveredKey, f.id)}}, Lazy: true})
+	}
+}
+
+// The value of a QoS 2 delivery: whether it was released, and the journal's sequence number.
+func (x *session) flightChange(f *flight) journal.Change {
+	state := byte(0)
+	if f.released {
+		state = 1
+	}
+	return journal.Change{
+		Key: x.packetKey(deliveredKey, f.id), Value: binary.AppendUvarint([]byte{state}, f.seq),
+	}
+}
+
+func decodeFlight(id uint16, b []byte) (*flight, error) {
+	if len(b) < 2 || b[0] > 1 {
+		return nil, fmt.Errorf("delivery %x: want a state and a sequence number", b)
+	}
+	seq, n := binary.Uvarint(b[1:])
+	if n <= 0 || seq == 0 {
+		return nil, fmt.Errorf("delivery %x: bad sequence number", b)
+	}
+	return &flight{outgoing: outgoing{qos: 2}, seq: seq, id: id, stored: true, released: b[0] == 1}, nil
+}
+
+// restore puts a QoS 2 delivery of an earlier process back.
+func (x *session) restore(f *flight) {
+	x.add(f)
+	x.nextID = max(x.nextID, f.id)
+}
+
+// answered takes PUBACK, PUBREC and PUBCOMP, which end or go on with a delivery.
+func (c *conn) answered(p *wire.Ack, d *desk) error {
+	x := c.session
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	f := x.flights[p.ID]
+	switch {
+	case f == nil && p.Type == wire.PUBREC:
+		c.send(d, &wire.Ack{Type: wire.PUBREL, ID: p.ID, Code: wire.PacketIDNotFound})
+	case f == nil: // of an earlier life
+	case (p.Type == wire.PUBACK) != (f.qos == 1), p.Type == wire.PUBCOMP && !f.released:
+		return &wire.Error{Code: wire.ProtocolError, Text: fmt.Sprintf("%v for packet %d of QoS %d", p.Type, p.ID, f.qos)}
+	case p.Type != wire.PUBREC, p.Code >= 0x80:
+		x.settle(f)
+		if x.reader != nil || x.waits() {
+			c.poke()
+		}
+	case f.seq == 0 || f.released:
+		f.released, f.outgoing.message = true, nil
+		c.send(d, &wire.Ack{Type: wire.PUBREL, ID: p.ID})
+	default:
+		f.released = true
+		return c.commit(released{c, f}, x.flightChange(f))
+	}
+	return nil
+}
+
+// released answers a PUBREC when it is on disk that the client has the message.
+type released struct {
+	c *conn
+	f *flight
+}
+
+func (d released) Committed(_ *journal.Entry, _ uint64, err error) {
+	d.c.settled()
+	if err != nil {
+		d.c.fail(err)
+		return
+	}
+	d.c.session.reader.Ack(d.f.seq)
+	d.c.send(nil, &wire.Ack{Type: wire.PUBREL, ID: d.f.id})
+}
