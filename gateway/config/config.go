@@ -30,6 +30,7 @@ type Config struct {
 	Bridges []Bridge         // in the order in which the files first name them; may be empty
 	Sensors []sensors.Config // likewise; Options is typed, checked and has its defaults
 	Outputs []outputs.Config // likewise
+	Web     Web
 }
 
 // Device says who this gateway is.

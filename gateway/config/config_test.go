@@ -94,6 +94,10 @@ var defaultLimits = Limits{
 	ConnectTime: 10 * time.Second, WriteTime: 30 * time.Second,
 }
 
+var localWeb = Web{
+	Endpoint: Endpoint{Network: "tcp", Address: "127.0.0.1:4653", URL: "http://127.0.0.1:4653"}, Scheme: "http",
+}
+
 func TestDefaults(t *testing.T) {
 	want := &Config{
 		Device:  Device{ID: "pi"},
@@ -109,6 +113,7 @@ func TestDefaults(t *testing.T) {
 			MaxSize: 2 << 30, KeepFree: 256 << 20, MaxAge: 30 * 24 * time.Hour,
 			WhenFull: DropOldest, CommitEvery: time.Second,
 		},
+		Web: localWeb,
 	}
 	for _, texts := range [][]string{nil, {"{}"}, {"broker: {}\njournal: {}\nbridges: []\nsensors: []\ndevice: {}"}} {
 		got, err := load(t, texts...)
@@ -166,6 +171,7 @@ func TestOverlay(t *testing.T) {
 				},
 			},
 		},
+		Web: localWeb,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)
@@ -180,10 +186,35 @@ func TestOverlayReplacesScalarsAndReportsEveryFile(t *testing.T) {
 	_, err = load(t, "data_dir: 1\njournal: {max_age: 5}", "data_dir: /b\nnonsense: 1", "]")
 	want := `a.yaml:1: data_dir: got 1, want a path: put it in quotes
 a.yaml:2: journal.max_age: got 5, want a unit after the number: ms, s, m, h or d
-b.yaml:2: nonsense: unknown key, want device, data_dir, broker, journal, bridges, sensors or outputs
+b.yaml:2: nonsense: unknown key, want device, data_dir, broker, journal, bridges, sensors, outputs or web
 c.yaml:1: not YAML, here or in what starts here: did not find expected node content`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+func TestWeb(t *testing.T) {
+	const users = `broker: {users: [{name: anna, password_hash: "$argon2id$v=19$m=19456,t=2,p=1$5tUmvnVVJJFVAFXVCtaX0g$9wx2qFnsLyKZxBGbwYRFCAtjGpBHcD8MHTmSYjS7p3U"}], acl: [{topic: "#", access: readwrite}]}
+`
+	for _, c := range []struct {
+		text string
+		want Web
+	}{
+		{`web: {url: off}`, Web{}},
+		{`web: {url: ""}`, Web{}},
+		{`web: {url: "http://localhost:0"}`, Web{Endpoint: Endpoint{Network: "tcp", Address: "localhost:0", URL: "http://localhost:0"}, Scheme: "http"}},
+		{users + `web: {url: "https://:443/", cert: /c, key: /k, view: ["*"], operate: [anna]}`, Web{
+			Endpoint: Endpoint{Network: "tcp", Address: ":443", URL: "https://:443"}, Scheme: "https",
+			Cert: "/c", Key: "/k", View: []string{"*"}, Operate: []string{"anna"},
+		}},
+		{users + `web: {operate: [anna]}`, Web{Endpoint: localWeb.Endpoint, Scheme: "http", Operate: []string{"anna"}}},
+	} {
+		got, err := load(t, c.text)
+		if err != nil {
+			t.Errorf("%s: %v", c.text, err)
+		} else if !reflect.DeepEqual(got.Web, c.want) {
+			t.Errorf("%s: got %+v, want %+v", c.text, got.Web, c.want)
+		}
 	}
 }
 

@@ -113,6 +113,7 @@ type loader struct {
 	root      *table
 	identity  *table
 	broker    *table
+	web       *table
 	anonymous bool // broker.anonymous, if that is given
 	listeners []*element[Listener]
 	users     []*element[User]

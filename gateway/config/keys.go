@@ -33,6 +33,7 @@ func newLoader(opts Options) *loader {
 		key{"commit_every", "1s", "How long the gateway's own readings may wait for a shared commit; `0s` for no wait.",
 			duration(&j.CommitEvery, 0, "")},
 	)
+	l.web = l.webKeys(&c.Web)
 	noDevice := kind{want: aMapping, decode: func(field) {}, table: l.identity}
 	l.root = newTable(
 		key{"device", "", "Who this gateway is.", noDevice}, // Load has read it before
@@ -45,6 +46,7 @@ func newLoader(opts Options) *loader {
 			overlaid(l, "a list of sensors", "name", &l.sensors, unchanged, l.sensorKeys)},
 		key{"outputs", "", "What commands move.",
 			overlaid(l, "a list of outputs", "name", &l.outputs, unchanged, l.outputKeys)},
+		key{"web", "", "The dashboard.", l.section(l.web)},
 	)
 	l.defaults(l.root)
 	return l
@@ -157,6 +159,7 @@ func (l *loader) defaultDevice() {
 func (l *loader) finish() {
 	l.finishAccess()
 	l.finishBroker()
+	l.finishWeb()
 	l.finishBridges()
 	l.finishSensors()
 	l.finishOutputs()
