@@ -101,6 +101,15 @@ func Check(cfg *config.Config) error {
 			errs = append(errs, fmt.Errorf("listener %s: %w", l.URL, err))
 		}
 	}
+	if cfg.Web.On() && cfg.Web.TLS() {
+		t, err := webTLS(cfg.Web)
+		if err == nil {
+			err = t.Check(time.Now())
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("web: %w", err))
+		}
+	}
 	_, err := auth.New(access(cfg.Broker))
 	return errors.Join(append(errs, err)...)
 }

@@ -21,6 +21,7 @@ import (
 	"holdfast/broker/listen"
 	"holdfast/broker/server"
 	"holdfast/gateway/config"
+	"holdfast/gateway/web"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
 	"holdfast/sensors/simulated"
@@ -60,6 +61,7 @@ type Agent struct {
 	bridges  []*bridge.Bridge
 	outputs  *outputRoom // nil if there are none
 	readings *publisher
+	web      *web.Server // nil if there is none
 	sensors  *sensors.Supervisor
 	close    []func() error // in the order of making
 
@@ -119,6 +121,11 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 		return nil, fmt.Errorf("outputs: %w", err)
 	}
 	a.newSensors(set)
+	if cfg.Web.On() {
+		if err := a.newWeb(); err != nil {
+			return nil, fmt.Errorf("web: %w", err)
+		}
+	}
 	return a, nil
 }
 
@@ -202,6 +209,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.sensors != nil {
 		stages = append(stages, a.measure)
 	}
+	if a.web != nil {
+		stages = append(stages, a.web.Run)
+	}
 	failed := make(chan error, len(stages))
 	stops := make([]func(), len(stages))
 	for i, run := range stages {
@@ -217,6 +227,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	return errors.Join(err, a.closeAll())
 }
+
+// Web is the server of the dashboard, nil if there is none. Pages are added to it before Run.
+func (a *Agent) Web() *web.Server { return a.web }
 
 // StopSensors ends measuring; everything else goes on. It may be called while Run runs.
 func (a *Agent) StopSensors() { a.stopSensors() }

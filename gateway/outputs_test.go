@@ -47,7 +47,7 @@ func newSite(t *testing.T, outputs string) *site {
 func planSite(t *testing.T, outputs string) *site {
 	s := &site{t: t, dir: t.TempDir(), pi: simulated.New(simulated.Options{})}
 	s.opts.Pi = s.pi
-	s.config = fmt.Sprintf("device: {id: site}\ndata_dir: %s\njournal: {max_size: 32MiB, keep_free: 0B}\nbroker: {listeners: [{url: \"mqtt://127.0.0.1:0\"}]}\n%s", s.dir, outputs)
+	s.config = fmt.Sprintf("device: {id: site}\ndata_dir: %s\njournal: {max_size: 32MiB, keep_free: 0B}\nweb: {url: off}\nbroker: {listeners: [{url: \"mqtt://127.0.0.1:0\"}]}\n%s", s.dir, outputs)
 	for line := range 10 {
 		s.pi.GPIO(line).Set(true) // relays' pull-up resistors
 	}

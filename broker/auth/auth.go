@@ -300,3 +300,11 @@ func (g *Grant) current() *rights {
 	}
 	return r
 }
+
+// User is the name that the password was right for; empty for none.
+func (g *Grant) User() string { return g.id.user }
+
+// Is says whether a name is the user's own, or that of a group that the user is in.
+func (g *Grant) Is(name string) bool {
+	return g.id.user != "" && (g.id.user == name || slices.Contains(g.auth.policy.Load().groups[name], g.id.user))
+}

@@ -150,6 +150,7 @@ func newProcess(t *testing.T, upstream string) *process {
 	g.base = g.write("base.yaml", fmt.Sprintf(`device:
   id: e2e
 data_dir: %s
+web: {url: off}
 broker:
   listeners:
     - url: mqtt://%s

@@ -116,7 +116,7 @@ func TestShippedExamplesRunAnywhere(t *testing.T) {
 			if len(cfg.Sensors)+len(cfg.Outputs) == 0 {
 				return // a broker alone: there is nothing to simulate
 			}
-			cfg.Broker.Listeners = nil // their ports may be taken here
+			cfg.Broker.Listeners, cfg.Web = nil, config.Web{} // their ports may be taken here
 			w := &witness{missing: map[string]bool{}, all: make(chan struct{})}
 			for _, s := range cfg.Sensors {
 				// These read commands, files and topics, which simulating hardware does not make.

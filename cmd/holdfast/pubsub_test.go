@@ -23,7 +23,7 @@ import (
 func serve(t *testing.T, broker string) *process {
 	t.Helper()
 	g := &process{t: t, dir: t.TempDir(), addr: brokertest.FreeAddress(t), log: new(bytes.Buffer)}
-	text := "data_dir: " + filepath.Join(g.dir, "data") + "\njournal: {max_size: 64MiB, keep_free: 0B}\n" + broker
+	text := "data_dir: " + filepath.Join(g.dir, "data") + "\nweb: {url: off}\njournal: {max_size: 64MiB, keep_free: 0B}\n" + broker
 	g.base = g.write("gateway.yaml", strings.ReplaceAll(text, "{addr}", g.addr))
 	t.Cleanup(func() {
 		g.kill()

@@ -96,12 +96,12 @@ func sameURL(s string) string {
 	return l.URL
 }
 
-// local reports whether only this device can reach the listener. A host name other than localhost can
-// mean anything.
-func (to *Listener) local() bool {
-	host, _, _ := net.SplitHostPort(to.Address)
+// local reports whether only this device can reach what listens there. A host name other than localhost
+// can mean anything.
+func local(e Endpoint) bool {
+	host, _, _ := net.SplitHostPort(e.Address)
 	ip := net.ParseIP(host)
-	return to.Network == "unix" || host == "localhost" || ip != nil && ip.IsLoopback()
+	return e.Network == "unix" || host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 func origin(to *string) kind {
@@ -181,10 +181,10 @@ func (l *loader) finishListener(e *element[Listener]) {
 	}
 	if _, given := e.given["anonymous"]; !given {
 		_, given := l.broker.given["anonymous"]
-		v.Anonymous = given && l.anonymous || !given && v.local()
+		v.Anonymous = given && l.anonymous || !given && local(v.Endpoint)
 	}
 	b := &l.config.Broker
-	if !v.Anonymous && !v.local() && v.CA == "" && len(b.Users) == 0 && b.PasswordFile == "" {
+	if !v.Anonymous && !local(v.Endpoint) && v.CA == "" && len(b.Users) == 0 && b.PasswordFile == "" {
 		l.errorf(e.given["url"], "other devices can connect here, and there are no users: add broker.users or broker.password_file, set broker.anonymous to true if anybody may come in, or listen on 127.0.0.1")
 	}
 }

@@ -24,6 +24,9 @@ func (w Web) On() bool { return w.Address != "" }
 // TLS says whether connections are encrypted.
 func (w Web) TLS() bool { return w.Scheme == "https" }
 
+// Local says whether only this device can reach it.
+func (w Web) Local() bool { return local(w.Endpoint) }
+
 // Login says whether one has to log in. If not, only this device can connect.
 func (w Web) Login() bool { return len(w.View)+len(w.Operate) > 0 }
 
@@ -106,8 +109,7 @@ func (l *loader) finishWeb() {
 			}
 		}
 	}
-	local := Listener{Endpoint: w.Endpoint}
-	if at, given := l.web.given["url"]; given && !w.Login() && !local.local() {
+	if at, given := l.web.given["url"]; given && !w.Login() && !w.Local() {
 		l.errorf(at, "other devices can open this page, and nobody would have to log in: add web.view or web.operate with names of broker.users, or serve it on 127.0.0.1")
 	}
 }

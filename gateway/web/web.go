@@ -1,0 +1,186 @@
+// Package web serves the dashboard: a page with live readings, outputs, bridges and the log, for the
+// browsers of people who look after a gateway.
+//
+// It promises: whatever comes over HTTP is bounded in size, number and time and never holds up the
+// gateway; a port that is taken is a warning and is tried again; where a login is wanted nothing but
+// the page itself is seen without one; no other web page can act through a visitor's browser; the page
+// loads nothing from anywhere else. While nobody looks nothing is computed but the history of readings.
+//
+// It keeps nothing durable, does not decide what an output does with a command, and does not know the
+// gateway: what it shows is handed to it.
+package web
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"syscall"
+	"time"
+
+	"holdfast/broker/auth"
+	"holdfast/broker/listen"
+)
+
+// Limits on what browsers may cost.
+const (
+	maxConnections = 64
+	maxFromOne     = 32       // connections of one address
+	maxStreams     = 16       // pages that look at the same time
+	maxHeader      = 16 << 10 // bytes
+	maxBody        = 16 << 10 // bytes
+	headerTime     = 5 * time.Second
+	requestTime    = 15 * time.Second // to send a request
+	answerTime     = 30 * time.Second // to take an answer
+	idleTime       = 60 * time.Second
+)
+
+// Role is what somebody may do.
+type Role int
+
+// The roles. Each may do what those before it may.
+const (
+	Anybody Role = iota // not logged in
+	View                // look
+	Operate             // move outputs
+)
+
+func (r Role) String() string { return [...]string{"", "view", "operate"}[r] }
+
+// Options configure a Server.
+type Options struct {
+	Address string      // to listen on, for package net
+	TLS     *listen.TLS // nil for plain HTTP
+	Device  string      // shown before a login as well
+
+	// Auth has the users. Those in View and Operate, by their names or their groups' ("*" for every
+	// user), may log in. Without either nobody has to, and everybody has the role Local.
+	Auth          *auth.Auth
+	View, Operate []string
+	Local         Role
+
+	Log *slog.Logger // nil discards
+}
+
+// Server is the dashboard. Methods are safe for concurrent use.
+type Server struct {
+	opts     Options
+	log      *slog.Logger
+	mux      *http.ServeMux
+	http     *http.Server
+	sessions sessions
+	assets   *assets
+
+	mu   sync.Mutex
+	addr net.Addr // nil while it does not listen
+}
+
+// New builds the server. It listens when Run is called.
+func New(opts Options) *Server {
+	s := &Server{opts: opts, log: opts.Log, mux: http.NewServeMux(), assets: newAssets()}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.http = &http.Server{
+		Handler: s.guard(s.mux), MaxHeaderBytes: maxHeader,
+		ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, IdleTimeout: idleTime,
+		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what strangers do is no error of ours
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, remoteKey{}, c.RemoteAddr())
+		},
+	}
+	s.mux.HandleFunc("GET /{$}", s.assets.page)
+	s.mux.HandleFunc("GET /assets/{version}/{name}", s.assets.file)
+	s.mux.HandleFunc("GET /api/session", s.session)
+	s.mux.HandleFunc("POST /api/login", s.login)
+	s.mux.HandleFunc("POST /api/logout", s.logout)
+	return s
+}
+
+// Handle adds a page for those who have a role, before Run. A handler with a role also takes the name
+// and password of HTTP's basic authentication, for programs.
+func (s *Server) Handle(pattern string, role Role, h http.Handler) {
+	s.mux.Handle(pattern, s.only(role, h))
+}
+
+// Addr is where the server listens, nil while it does not.
+func (s *Server) Addr() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addr
+}
+
+const firstRetry, longestRetry = time.Second, time.Minute
+
+// Run serves until ctx ends. It always returns nil: a gateway works without its dashboard.
+func (s *Server) Run(ctx context.Context) error {
+	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
+	wait, told := firstRetry, false
+	for ctx.Err() == nil {
+		l, err := s.listen(ctx)
+		if err == nil {
+			wait, told = firstRetry, false
+			err = s.serve(ctx, l)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		if !told {
+			s.log.Warn("the dashboard cannot be served: trying again", "address", s.opts.Address, "error", err)
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait/2 + rand.N(wait)):
+		}
+		wait = min(2*wait, longestRetry)
+	}
+	return nil
+}
+
+func (s *Server) listen(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", s.opts.Address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		err = errors.Join(err, errors.New("another program has the port: choose another one in web.url, or off"))
+	case errors.Is(err, syscall.EACCES):
+		err = errors.Join(err, errors.New("ports below 1024 need rights that this user has not: choose another one in web.url"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &limited{Listener: l, tls: listen.Options{TLS: s.opts.TLS}, from: map[string]int{}}, nil
+}
+
+// serve serves on l until ctx ends or l fails.
+func (s *Server) serve(ctx context.Context, l net.Listener) error {
+	s.mu.Lock()
+	s.addr = l.Addr()
+	s.mu.Unlock()
+	scheme := "http"
+	if s.opts.TLS != nil {
+		scheme = "https"
+	}
+	s.log.Info("dashboard", "url", scheme+"://"+l.Addr().String())
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(l) }()
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		if s.http.Shutdown(last) != nil {
+			s.http.Close()
+		}
+		cancel()
+		<-failed
+	}
+	s.mu.Lock()
+	s.addr = nil
+	s.mu.Unlock()
+	return err
+}
