@@ -44,6 +44,10 @@ type Options struct {
 	AckTimeout time.Duration // how long the oldest message in flight may stay unacknowledged; 0 means 30 s
 	MaxQueued  int           // QoS 0 messages that wait to be sent; 0 means 1000
 
+	// Changed, if set, is told by Run of each connection that begins, and why it ended (nil if Run did
+	// that). It must not block.
+	Changed func(connected bool, reason error)
+
 	Log *slog.Logger // nil discards
 }
 

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -145,6 +146,28 @@ func TestFailover(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestConnectionsAreTold(t *testing.T) {
+	s, u := newStore(t), newUpstream(t)
+	told := make(chan string, 10)
+	b := run(t, s, []string{u.url()}, func(o *Options) {
+		o.Changed = func(connected bool, reason error) { told <- fmt.Sprint(connected, " ", reason != nil) }
+	})
+	want := func(lines ...string) {
+		t.Helper()
+		for _, line := range lines {
+			if got := <-told; got != line {
+				t.Errorf("told %q, want %q", got, line)
+			}
+		}
+	}
+	u.welcome().Close()
+	want("true false", "false true")
+	u.welcome()
+	want("true false")
+	b.stop()
+	want("false false")
 }
 
 func TestTheEndDuringAHandshake(t *testing.T) {

@@ -21,11 +21,16 @@ func (b *Bridge) Run(ctx context.Context) error {
 		if err == nil {
 			event, reported = "upstream lost", false
 			b.connected()
+			b.changed(true, nil)
 			s := session{b: b, client: client, conn: c, lost: lost}
 			since := time.Now()
 			err = s.run(ctx)
 			s.end()
 			b.disconnected()
+			if ctx.Err() != nil {
+				err = nil
+			}
+			b.changed(false, err)
 			if s.acknowledged || time.Since(since) >= stable {
 				wait.reset()
 			}
@@ -58,6 +63,13 @@ func (b *Bridge) connected() {
 	upstream := b.stats.Upstream
 	b.mu.Unlock()
 	b.log.Info("upstream connected", "upstream", upstream)
+}
+
+// changed tells who asked that a connection has begun or ended.
+func (b *Bridge) changed(connected bool, reason error) {
+	if b.opts.Changed != nil {
+		b.opts.Changed(connected, reason)
+	}
 }
 
 // disconnected drops what Deliver has queued: nothing is added after Connected is false.
