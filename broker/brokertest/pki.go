@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -49,6 +50,17 @@ func NewAuthority(t testing.TB) *Authority {
 // Issue makes a certificate for localhost and for clients, and returns its files.
 func (a *Authority) Issue(name string, change ...func(*x509.Certificate)) (cert, key string) {
 	a.t.Helper()
+	k := a.newKey()
+	b, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return a.IssueFor(name, k.Public(), change...), a.write(name+".key", "PRIVATE KEY", b)
+}
+
+// IssueFor is Issue for a key that is there.
+func (a *Authority) IssueFor(name string, public crypto.PublicKey, change ...func(*x509.Certificate)) (cert string) {
+	a.t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: serial(a.t), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
@@ -58,16 +70,11 @@ func (a *Authority) Issue(name string, change ...func(*x509.Certificate)) (cert,
 	for _, f := range change {
 		f(template)
 	}
-	k := a.newKey()
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, k.Public(), a.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, public, a.key)
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	b, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return a.write(name+".crt", "CERTIFICATE", der), a.write(name+".key", "PRIVATE KEY", b)
+	return a.write(name+".crt", "CERTIFICATE", der)
 }
 
 // Client is the configuration of a client that trusts the authority, with a certificate of the given

@@ -10,9 +10,9 @@ package client
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"sync"
 	"time"
@@ -22,9 +22,10 @@ import (
 
 // Options describe a connection.
 type Options struct {
-	URL       *url.URL    // of ParseURL
-	TLS       *tls.Config // for mqtts and wss; nil trusts what the system trusts
-	V311      bool        // MQTT 3.1.1 instead of 5
+	URL *url.URL // of dial.ParseURL
+	// Dial opens the connection below MQTT; dial.Dialer has one.
+	Dial      func(context.Context, *url.URL) (net.Conn, error)
+	V311      bool // MQTT 3.1.1 instead of 5
 	ClientID  string
 	Username  string // empty for none
 	Password  []byte

@@ -37,7 +37,7 @@ func connect311(ctx context.Context, opts Options) (Client, error) {
 		}).
 		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) {
 			var nc net.Conn
-			if nc, dialed = dial(ctx, opts); dialed == nil {
+			if nc, dialed = opts.Dial(ctx, opts.URL); dialed == nil {
 				established = context.AfterFunc(ctx, func() { nc.Close() })
 			}
 			return nc, dialed

@@ -23,7 +23,7 @@ type client5 struct {
 }
 
 func connect5(ctx context.Context, opts Options) (Client, error) {
-	nc, err := dial(ctx, opts)
+	nc, err := opts.Dial(ctx, opts.URL)
 	if err != nil {
 		return nil, err
 	}

@@ -55,6 +55,13 @@ func (c *clock) read() clockReading {
 	return clockReading{wall: wall, boot: c.bootTime(), synced: synced}
 }
 
+// Now is the wall clock, and whether anything has set it right since the machine started.
+func Now() (now time.Time, synced bool) {
+	now = time.Now()
+	_, synced = wallTime()
+	return now, synced
+}
+
 // wallTime asks the kernel, which knows whether anything has set its clock right.
 func wallTime() (ns int64, synced bool) {
 	var tx unix.Timex

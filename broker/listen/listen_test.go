@@ -253,7 +253,7 @@ func TestWebSocket(t *testing.T) {
 			if scheme == "wss" {
 				nc = tls.Client(nc, a.Client(""))
 			}
-			c, err := listen.DialWebSocket(context.Background(), nc, scheme+"://"+addr+"/mqtt")
+			c, _, err := listen.DialWebSocket(context.Background(), nc, scheme+"://"+addr+"/mqtt")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,13 +2,8 @@ package listen
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +25,7 @@ type TLS struct {
 	current atomic.Pointer[tls.Config]
 
 	mu     sync.Mutex
-	stamps []stamp
+	stamps []Stamp
 }
 
 // NewTLS reads the files. Its errors name a file and what to do about it.
@@ -48,7 +43,7 @@ func NewTLS(opts TLSOptions) (*TLS, error) {
 func (t *TLS) Reload() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.stamps = t.stat() // before reading: what changes meanwhile is read again
+	t.stamps = t.opts.stamps() // before reading: what changes meanwhile is read again
 	config, err := t.opts.load()
 	if err != nil {
 		return err
@@ -60,10 +55,7 @@ func (t *TLS) Reload() error {
 // ReloadIfChanged reads the files again if one of them has been replaced or written to.
 func (t *TLS) ReloadIfChanged() (changed bool, err error) {
 	t.mu.Lock()
-	same := true
-	for i, s := range t.stat() {
-		same = same && s == t.stamps[i]
-	}
+	same := slices.Equal(t.opts.stamps(), t.stamps)
 	t.mu.Unlock()
 	if same {
 		return false, nil
@@ -87,96 +79,23 @@ func (t *TLS) Check(now time.Time) error {
 	return nil
 }
 
-// stamp tells one state of a file from another.
-type stamp struct {
-	at   time.Time
-	size int64
-}
-
-func (t *TLS) stat() []stamp {
-	var stamps []stamp
-	for _, name := range []string{t.opts.Cert, t.opts.Key, t.opts.ClientCA} {
-		var s stamp
-		if info, err := os.Stat(name); err == nil {
-			s = stamp{info.ModTime(), info.Size()}
-		}
-		stamps = append(stamps, s)
-	}
-	return stamps
-}
+func (o TLSOptions) stamps() []Stamp { return Stamps(o.Cert, o.Key, o.ClientCA) }
 
 func (o TLSOptions) load() (*tls.Config, error) {
-	chain, err := readPEM("certificate", o.Cert, "CERTIFICATE")
+	pair, err := ReadPair(o.Cert, o.Key)
 	if err != nil {
 		return nil, err
-	}
-	key, err := readPEM("key", o.Key, "PRIVATE KEY")
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair(chain, key)
-	switch {
-	case err != nil && strings.Contains(err.Error(), "does not match"):
-		return nil, fmt.Errorf("key %s does not belong to certificate %s: give the two that were made together, the server's own certificate first in its file", o.Key, o.Cert)
-	case err != nil:
-		return nil, fmt.Errorf("certificate %s with key %s: %w", o.Cert, o.Key, err)
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
 	if o.ClientCA == "" {
 		return config, nil
 	}
-	authority, err := readPEM("ca", o.ClientCA, "CERTIFICATE")
-	if err != nil {
+	if config.ClientCAs, err = ReadAuthorities(o.ClientCA, nil); err != nil {
 		return nil, err
-	}
-	config.ClientCAs = x509.NewCertPool()
-	if !config.ClientCAs.AppendCertsFromPEM(authority) {
-		return nil, fmt.Errorf("ca %s: no certificate in it can be read", o.ClientCA)
 	}
 	config.ClientAuth = tls.VerifyClientCertIfGiven
 	if o.Require {
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	return config, nil
-}
-
-const maxPEM = 1 << 20 // bytes of a file; certificates and keys are a few thousand
-
-// readPEM reads a file with a block whose type ends with want.
-func readPEM(what, name, want string) ([]byte, error) {
-	info, err := os.Stat(name)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%s %s: no such file", what, name)
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", what, err)
-	case !info.Mode().IsRegular() || info.Size() > maxPEM:
-		return nil, fmt.Errorf("%s %s: want a PEM file of at most %d KiB", what, name, maxPEM>>10)
-	}
-	data, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("%s %s: this user may not read it: chgrp it to the gateway's group and chmod 640", what, name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	var seen []string
-	for rest := data; ; {
-		var block *pem.Block
-		block, rest = pem.Decode(rest)
-		if block == nil {
-			break
-		}
-		seen = append(seen, block.Type)
-		if strings.HasPrefix(block.Type, "ENCRYPTED") || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
-			return nil, fmt.Errorf("%s %s is encrypted, and a gateway that starts by itself cannot ask for the passphrase: decrypt it (openssl pkey -in %[2]s -out NEW) and protect the file by its mode", what, name)
-		}
-		if strings.HasSuffix(block.Type, want) {
-			return data, nil
-		}
-	}
-	if len(seen) > 0 {
-		return nil, fmt.Errorf("%s %s holds %s, want a PEM block %q", what, name, strings.Join(seen, ", "), want)
-	}
-	return nil, fmt.Errorf("%s %s is not PEM: want a block %q; openssl converts other forms (openssl x509 or pkey, -inform der)", what, name, want)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -28,8 +29,9 @@ const (
 )
 
 // DialWebSocket makes a stream of nc, which is connected to the host of a ws or wss URL, with TLS if it
-// is wss. nc is closed if that fails.
-func DialWebSocket(ctx context.Context, nc net.Conn, url string) (net.Conn, error) {
+// is wss, and returns the header of the server's answer. nc is closed if that fails; its deadlines are
+// the caller's.
+func DialWebSocket(ctx context.Context, nc net.Conn, url string) (net.Conn, http.Header, error) {
 	use := func(context.Context, string, string) (net.Conn, error) { return unhurried{nc}, nil }
 	d := websocket.Dialer{
 		NetDialContext: use, NetDialTLSContext: use, Subprotocols: []string{Subprotocol},
@@ -39,15 +41,16 @@ func DialWebSocket(ctx context.Context, nc net.Conn, url string) (net.Conn, erro
 	switch {
 	case err != nil && response != nil:
 		text, _ := io.ReadAll(io.LimitReader(response.Body, 200)) // the library keeps the body in memory
-		return nil, fmt.Errorf("%w: %s %s", err, response.Status, bytes.TrimSpace(text))
+		nc.Close()
+		return nil, response.Header, fmt.Errorf("%w: %s %s", err, response.Status, bytes.TrimSpace(text))
 	case err != nil:
 		nc.Close()
-		return nil, err
+		return nil, nil, err
 	case ws.Subprotocol() != Subprotocol:
 		nc.Close()
-		return nil, fmt.Errorf("websocket: the server chose the subprotocol %q, want %s", ws.Subprotocol(), Subprotocol) // [MQTT-6.0.0-4]
+		return nil, response.Header, fmt.Errorf("websocket: the server chose the subprotocol %q, want %s", ws.Subprotocol(), Subprotocol) // [MQTT-6.0.0-4]
 	}
-	return newStream(nc, ws), nil
+	return newStream(nc, ws), response.Header, nil
 }
 
 // unhurried is a connection for the WebSocket library, which sets deadlines of its own over those of

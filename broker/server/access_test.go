@@ -263,7 +263,7 @@ func TestCertificateName(t *testing.T) {
 			}
 			nc = tls.Client(nc, ca.Client(name))
 			if i == 1 {
-				if nc, err = listen.DialWebSocket(context.Background(), nc, "wss://"+addr); err != nil {
+				if nc, _, err = listen.DialWebSocket(context.Background(), nc, "wss://"+addr); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -48,7 +48,7 @@ func TestListeners(t *testing.T) {
 		}
 		if i == 2 || i == 3 {
 			url := []string{2: "ws://", 3: "wss://"}[i] + addr.String() + "/mqtt"
-			if nc, err = listen.DialWebSocket(context.Background(), nc, url); err != nil {
+			if nc, _, err = listen.DialWebSocket(context.Background(), nc, url); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -327,7 +327,7 @@ func TestClientCertificates(t *testing.T) {
 			t.Errorf("%s: let in: %+v", what, r)
 		}
 	}
-	if r := holdfast(t, "", "pub", "-t", "a", "-m", "x", "--url", "mqtts://"+s.tls); r.code != 1 || !strings.Contains(r.errs, "--ca names the authority") {
+	if r := holdfast(t, "", "pub", "-t", "a", "-m", "x", "--url", "mqtts://"+s.tls); r.code != 1 || !strings.Contains(r.errs, "of its authority as ca") {
 		t.Errorf("an unknown authority of the server: %+v", r)
 	}
 	if r := holdfast(t, "", "pub", "-t", "a", "-m", "x", "--url", "mqtts://"+s.addr); r.code != 1 || !strings.Contains(r.errs, "does this port speak TLS") {

@@ -2,8 +2,6 @@ package main
 
 import (
 	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/broker/client"
+	"holdfast/broker/dial"
+	"holdfast/broker/journal"
 )
 
 const passwordVariable = "HOLDFAST_PASSWORD"
@@ -83,15 +83,20 @@ func (f *connection) options(c *cobra.Command) (client.Options, error) {
 		return fail("--url has host and port in it: give one or the other")
 	}
 	var err error
-	if o.URL, err = client.ParseURL(address); err != nil {
+	if o.URL, err = dial.ParseURL(address); err != nil {
 		return fail("broker: %w", err)
 	}
 	if s := o.URL.Scheme; secure && s != "mqtts" && s != "wss" {
 		return fail("--ca, --cert and --insecure are for mqtts and wss, and this is %s", s)
 	}
-	if o.TLS, err = f.tls(); err != nil {
+	d := dial.New(dial.Options{
+		TLS: dial.TLS{CA: f.ca, Cert: f.cert, Key: f.key, Insecure: f.insecure}, Proxy: dial.Proxy{URL: dial.NoProxy},
+		Timeout: f.timeout, Clock: journal.Now,
+	})
+	if err := d.Check(); err != nil {
 		return fail("%w", err)
 	}
+	o.Dial = d.Dial
 	switch seconds := f.expiry / time.Second; {
 	case f.keepAlive%time.Second != 0 || f.keepAlive < 0 || f.keepAlive > 65535*time.Second:
 		return fail("--keepalive %v: want whole seconds, at most 65535s", f.keepAlive)
@@ -113,31 +118,6 @@ func (f *connection) options(c *cobra.Command) (client.Options, error) {
 		return fail("a password needs --user")
 	}
 	return o, nil
-}
-
-func (f *connection) tls() (*tls.Config, error) {
-	config := &tls.Config{InsecureSkipVerify: f.insecure}
-	if f.ca != "" {
-		data, err := os.ReadFile(f.ca)
-		if err != nil {
-			return nil, fmt.Errorf("--ca: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(data) {
-			return nil, fmt.Errorf("--ca %s: no PEM certificate in it", f.ca)
-		}
-	}
-	if (f.cert == "") != (f.key == "") {
-		return nil, errors.New("--cert and --key go together")
-	}
-	if f.cert != "" {
-		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
-		if err != nil {
-			return nil, fmt.Errorf("--cert %s, --key %s: %w", f.cert, f.key, err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return config, nil
 }
 
 // password is nil if there is none.

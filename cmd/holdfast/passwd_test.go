@@ -62,7 +62,7 @@ func TestPasswdTerminal(t *testing.T) {
 	open := func() *terminal {
 		t.Helper()
 		cmd := exec.Command("script", "-qec", "exec "+program+" passwd", "/dev/null") // a pseudo-terminal
-		cmd.Env = append(os.Environ(), "SHELL=/bin/sh") // which is gone after exec: Ctrl-C is for holdfast alone
+		cmd.Env = append(os.Environ(), "SHELL=/bin/sh")                               // which is gone after exec: Ctrl-C is for holdfast alone
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		in, err1 := cmd.StdinPipe()
 		out, err2 := cmd.StdoutPipe()

@@ -337,7 +337,7 @@ func TestPubAndSubMistakes(t *testing.T) {
 		{[]string{"pub", "-t", "a", "-m", "x", "--url", "http://h"}, 2, "want mqtt://"},
 		{[]string{"pub", "-t", "a", "-m", "x", "--url", "mqtt://h", "-p", "1"}, 2, "one or the other"},
 		{[]string{"pub", "-t", "a", "-m", "x", "--url", "mqtt://h", "--ca", "c"}, 2, "this is mqtt"},
-		{[]string{"pub", "-t", "a", "-m", "x", "--ca", "/none"}, 2, "--ca: open /none"},
+		{[]string{"pub", "-t", "a", "-m", "x", "--ca", "/none"}, 2, "ca /none: no such file"},
 		{[]string{"pub", "-t", "a", "-m", "x", "--cert", "c"}, 2, "go together"},
 		{[]string{"pub", "-t", "a", "-m", "x", "--password-file", "/none"}, 2, "--password-file: open /none"},
 		{[]string{"pub", "-t", "a", "-m", "x", "--password-file", "-"}, 2, "needs --user"},

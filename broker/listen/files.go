@@ -1,0 +1,107 @@
+package listen
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+)
+
+// Stamp tells one state of a file from another. That of a file that is not there is zero.
+type Stamp struct {
+	at   time.Time
+	size int64
+}
+
+// Stamps returns the states of files.
+func Stamps(names ...string) []Stamp {
+	stamps := make([]Stamp, len(names))
+	for i, name := range names {
+		if info, err := os.Stat(name); err == nil {
+			stamps[i] = Stamp{info.ModTime(), info.Size()}
+		}
+	}
+	return stamps
+}
+
+// ReadPair reads a certificate with what lies between it and its authority, and its private key, which
+// may be PKCS #1, PKCS #8 or SEC 1 (EC). Its errors name a file and what to do about it.
+func ReadPair(cert, key string) (tls.Certificate, error) {
+	chain, err := readPEM("certificate", cert, "CERTIFICATE")
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	private, err := readPEM("key", key, "PRIVATE KEY")
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	pair, err := tls.X509KeyPair(chain, private)
+	switch {
+	case err != nil && strings.Contains(err.Error(), "does not match"):
+		return pair, fmt.Errorf("key %s does not belong to certificate %s: give the two that were made together, the certificate's own block first in its file", key, cert)
+	case err != nil:
+		return pair, fmt.Errorf("certificate %s with key %s: %w", cert, key, err)
+	}
+	return pair, nil
+}
+
+// ReadAuthorities adds the certificates of a file to pool, or to a new one.
+func ReadAuthorities(name string, pool *x509.CertPool) (*x509.CertPool, error) {
+	data, err := readPEM("ca", name, "CERTIFICATE")
+	if err != nil {
+		return nil, err
+	}
+	if pool == nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("ca %s: no certificate in it can be read", name)
+	}
+	return pool, nil
+}
+
+const maxPEM = 1 << 20 // bytes of a file; certificates and keys are a few thousand
+
+// readPEM reads a file with a block whose type ends with want.
+func readPEM(what, name, want string) ([]byte, error) {
+	info, err := os.Stat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%s %s: no such file", what, name)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", what, err)
+	case !info.Mode().IsRegular() || info.Size() > maxPEM:
+		return nil, fmt.Errorf("%s %s: want a PEM file of at most %d KiB", what, name, maxPEM>>10)
+	}
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("%s %s: this user may not read it: chgrp it to the gateway's group and chmod 640", what, name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	var seen []string
+	for rest := data; ; {
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		if block == nil {
+			break
+		}
+		seen = append(seen, block.Type)
+		if strings.HasPrefix(block.Type, "ENCRYPTED") || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
+			return nil, fmt.Errorf("%s %s is encrypted, and a gateway that starts by itself cannot ask for the passphrase: decrypt it (openssl pkey -in %[2]s -out NEW) and protect the file by its mode", what, name)
+		}
+		if strings.HasSuffix(block.Type, want) {
+			return data, nil
+		}
+	}
+	if len(seen) > 0 {
+		return nil, fmt.Errorf("%s %s holds %s, want a PEM block %q", what, name, strings.Join(seen, ", "), want)
+	}
+	return nil, fmt.Errorf("%s %s is not PEM: want a block %q; openssl converts other forms (openssl x509 or pkey, -inform der)", what, name, want)
+}
