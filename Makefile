@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint arm64 fuzz crash powercut soak cross bench bench-broker bench-journal clean setup
+.PHONY: help build run test race states lint arm64 fuzz crash powercut soak cross bench bench-broker bench-bridge bench-journal clean setup
 
 export CGO_ENABLED = 0
 
@@ -64,6 +64,9 @@ bench: ## Benchmarks; BENCH=Name for some
 
 bench-broker: setup ## Broker, Mosquitto and nats-server side by side; ARGS=-quick for less than two minutes
 	cd scripts/bench-broker && go run . $(ARGS)
+
+bench-bridge: setup build ## Holdfast and Mosquitto as gateways to an upstream; ARGS=-quick for two minutes
+	go run ./scripts/bench-bridge $(ARGS)
 
 bench-journal: ## The journal beside other durable logs; ARGS="-h" lists the options
 	cd scripts/bench-journal && go build -o ../../bin/bench-journal .
