@@ -100,6 +100,16 @@ type kind struct {
 	parse  func(text string) error
 	decode func(f field)
 	table  *table // of a mapping or of a list's items, for the documentation
+	schema schema // beside its type: what the JSON Schema knows of a scalar, or a whole one
+	list   *list  // nil if it is none
+	fields *table // table, also where the documentation does not repeat it
+	named  bool   // a mapping of names to what table has
+}
+
+// list is what there is to say of a list beside its items' table.
+type list struct {
+	item kind   // of a list that is replaced as a whole
+	id   string // the key by which entries of an overlaid list are told apart
 }
 
 // loader holds the state of one Load.
@@ -122,6 +132,7 @@ type loader struct {
 	bridges   []*element[Bridge]
 	sensors   []*element[sensorEntry]
 	outputs   []*element[output]
+	chips     map[string]device // what is at an address, by bus and address
 }
 
 func (l *loader) errorf(f field, format string, args ...any) {

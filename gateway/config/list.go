@@ -9,11 +9,12 @@ import (
 // section is a mapping that overlays key by key.
 func (l *loader) section(t *table) kind {
 	l.defaults(t)
-	return kind{want: aMapping, decode: func(f field) { l.mapping(f, t) }, table: t}
+	return kind{want: aMapping, decode: func(f field) { l.mapping(f, t) }, table: t, fields: t}
 }
 
 // replaced is a list whose whole content a later file replaces.
 func replaced[T any](l *loader, want string, to *[]T, each func(*T) kind) kind {
+	item := each(new(T))
 	return kind{
 		want: want,
 		decode: func(f field) {
@@ -26,7 +27,8 @@ func replaced[T any](l *loader, want string, to *[]T, each func(*T) kind) kind {
 			}
 			*to = values
 		},
-		table: each(new(T)).table,
+		table: item.table,
+		list:  &list{item: item},
 	}
 }
 
@@ -79,6 +81,7 @@ func overlaid[T any](l *loader, want, id string, to *[]*element[T], same func(st
 			}
 		},
 		table: keys(new(T)),
+		list:  &list{id: id},
 	}
 }
 

@@ -42,7 +42,7 @@ func listenerURL(to *Listener) kind {
 	for _, s := range schemes {
 		names = append(names, s.name+"://")
 	}
-	return kind{want: "a URL that starts with " + oneOf(names), types: []string{"!!str"}, parse: func(s string) error {
+	return kind{want: "a URL that starts with " + oneOf(names), types: []string{"!!str"}, schema: urlSchema, parse: func(s string) error {
 		return to.parse(s, "want a URL that starts with "+oneOf(names))
 	}}
 }
@@ -114,7 +114,7 @@ func origin(to *string) kind {
 // fileMode is in quotes, because YAML takes a number with a 0 in front for octal or not, by its version.
 func fileMode(to *fs.FileMode) kind {
 	const want = `permissions in quotes, such as "0660"`
-	return kind{want: want, types: []string{"!!str"}, parse: func(s string) error {
+	return kind{want: want, types: []string{"!!str"}, schema: pattern(`^"?[0-7]{1,4}"?$`), parse: func(s string) error {
 		n, err := strconv.ParseUint(strings.Trim(s, `"`), 8, 32)
 		if err != nil || n > 0o777 {
 			return errors.New("want " + want)
@@ -127,7 +127,7 @@ func fileMode(to *fs.FileMode) kind {
 // file is the path of a file, relative to the configuration file that names it.
 func (l *loader) file(to *string) kind {
 	const want = "a path"
-	return kind{want: want, decode: func(f field) {
+	return kind{want: want, schema: schema{"type": "string", "minLength": 1}, decode: func(f field) {
 		var path string
 		before := len(l.errs)
 		l.decode(f, packed(&path, want))

@@ -1,12 +1,12 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
-	"holdfast/sensors"
 	"holdfast/sensors/outputs"
 )
 
@@ -77,10 +77,11 @@ func (l *loader) finishOutputs() {
 		}
 		d := l.opts.Outputs[i]
 		before := len(l.errs)
-		like := sensors.Driver{Name: d.Name, Buses: d.Buses, Addresses: d.Addresses, Options: d.Options}
-		dev := device{e.table, e.at, c.Bus, c.Address}
+		like := d.AsSensor()
+		dev := device{table: e.table, at: e.at, bus: c.Bus, address: c.Address}
 		l.bus(dev, like)
 		l.address(dev, like)
+		l.chip(dev, like, cmp.Or(d.Model, d.Name))
 		c.Options = make(map[string]any)
 		l.options(dev, like, c.Options)
 		if len(l.errs) == before && d.Validate != nil {

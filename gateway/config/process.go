@@ -86,7 +86,7 @@ func (l *loader) quantityKeys(to *map[string]*processing) kind {
 		}, l.processingKeys(p)...)...)
 		return p
 	}
-	return kind{want: want, table: make1().table, decode: func(f field) {
+	return kind{want: want, table: make1().table, named: true, decode: func(f field) {
 		t := newTable()
 		t.rest = make(map[string]field)
 		if !l.is(f, yaml.MappingNode, want) || !l.mapping(f, t) {
@@ -270,7 +270,7 @@ func (l *loader) once(f field, format string, args ...any) {
 // points is a list of pairs of numbers, ascending by the first.
 func (l *loader) points(to *[][2]float64) kind {
 	const want = "a list of pairs such as [[0.5, 0], [2.5, 100]]"
-	return kind{want: want, decode: func(f field) {
+	return kind{want: want, schema: pointsSchema, decode: func(f field) {
 		if !l.is(f, yaml.SequenceNode, want) {
 			return
 		}
@@ -320,7 +320,7 @@ func factor(to *float64) kind {
 // positive is a number greater than 0.
 func positive(to *float64) kind {
 	const want = "a number greater than 0"
-	return kind{want: want, types: []string{"!!int", "!!float"}, parse: func(s string) error {
+	return kind{want: want, types: []string{"!!int", "!!float"}, schema: schema{"exclusiveMinimum": 0}, parse: func(s string) error {
 		f, err := strconv.ParseFloat(s, 64)
 		if err != nil || math.IsInf(f, 0) || !(f > 0) {
 			return errors.New("want " + want)

@@ -36,9 +36,10 @@ func (l *loader) finishSensors() {
 			continue
 		}
 		d := l.opts.Drivers[i]
-		dev := device{e.table, e.at, c.Bus, c.Address}
+		dev := device{table: e.table, at: e.at, bus: c.Bus, address: c.Address}
 		l.bus(dev, d)
 		l.address(dev, d)
+		l.chip(dev, d, d.Name)
 		c.Options = make(map[string]any)
 		mistakes := len(l.errs)
 		l.options(dev, d, c.Options)
@@ -58,6 +59,7 @@ type device struct {
 	at      field
 	bus     string
 	address uint16
+	driver  string // the chip's name, in chip
 }
 
 // bus checks the name of the bus against the kinds that the driver can use.
@@ -98,6 +100,32 @@ func (l *loader) address(e device, d sensors.Driver) {
 			known = append(known, fmt.Sprintf("%#02x", a))
 		}
 		l.errorf(at, "got %s, %s can have %s", at.shown(), d.Name, oneOf(known))
+	}
+}
+
+// chip refuses a second kind of chip at an address: both would answer. Several sensors and outputs may use
+// the same chip, and a channel of a multiplexer is a bus of its own.
+func (l *loader) chip(e device, d sensors.Driver, name string) {
+	if e.address == 0 && len(d.Addresses) > 0 {
+		e.address = d.Addresses[0]
+	}
+	if e.address == 0 || e.bus == "" || d.Kind(e.bus) != sensors.BusI2C {
+		return
+	}
+	e.driver = name
+	place := fmt.Sprintf("%s, address %#02x", e.bus, e.address)
+	first, taken := l.chips[place]
+	switch {
+	case !taken && l.chips == nil:
+		l.chips = map[string]device{place: e}
+	case !taken:
+		l.chips[place] = e
+	case first.driver != name:
+		at, given := e.given["address"]
+		if !given {
+			at = e.at.key("address")
+		}
+		l.errorf(at, "%s has another chip, %s, at the same place (%s): change the address of one of them", first.at.path, first.driver, place)
 	}
 }
 
@@ -177,10 +205,12 @@ func whole(f float64, other int64) int64 {
 
 func float(to *float64, low, high float64) kind {
 	want := "a number"
+	bounds := schema{}
 	if !math.IsInf(low, 0) {
 		want = fmt.Sprintf("a number from %v to %v", low, high)
+		bounds["minimum"], bounds["maximum"] = low, high
 	}
-	return kind{want: want, types: []string{"!!int", "!!float"}, parse: func(s string) error {
+	return kind{want: want, types: []string{"!!int", "!!float"}, schema: bounds, parse: func(s string) error {
 		f, err := strconv.ParseFloat(s, 64)
 		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) || f < low || f > high {
 			return errors.New("want " + want)
@@ -193,7 +223,7 @@ func float(to *float64, low, high float64) kind {
 // texts is a mapping of names to texts.
 func (l *loader) texts(to *map[string]string) kind {
 	const want = "a mapping of names to texts"
-	return kind{want: want, decode: func(f field) {
+	return kind{want: want, schema: textsSchema, decode: func(f field) {
 		t := newTable()
 		t.rest = make(map[string]field)
 		if !l.is(f, yaml.MappingNode, want) || !l.mapping(f, t) {

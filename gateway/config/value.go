@@ -47,7 +47,8 @@ func number[T ~int | ~int64 | ~uint8 | ~uint16](to *T, low, high int64, why stri
 	if low != math.MinInt64 || high != math.MaxInt64 {
 		want = fmt.Sprintf("a whole number from %d to %d", low, high)
 	}
-	return kind{want: want, types: []string{"!!int"}, parse: func(s string) error {
+	bounds := schema{"minimum": low, "maximum": high}
+	return kind{want: want, types: []string{"!!int"}, schema: bounds, parse: func(s string) error {
 		n, err := strconv.ParseInt(s, 0, 64)
 		if err != nil || n < low || n > high {
 			return errors.New("want " + want + why)
@@ -58,7 +59,7 @@ func number[T ~int | ~int64 | ~uint8 | ~uint16](to *T, low, high int64, why stri
 }
 
 func choice[T ~string](to *T, allowed ...string) kind {
-	return kind{want: oneOf(allowed), types: []string{"!!str"}, parse: func(s string) error {
+	return kind{want: oneOf(allowed), types: []string{"!!str"}, schema: schema{"enum": allowed}, parse: func(s string) error {
 		for _, a := range allowed {
 			if s == a {
 				*to = T(a)
@@ -80,7 +81,7 @@ var units = []struct {
 // size is a number of bytes, at least low.
 func size(to *int64, low int64, least string) kind {
 	const want = "a size such as 256MiB"
-	return kind{want: want, parse: func(s string) error {
+	return kind{want: want, schema: sizeSchema, parse: func(s string) error {
 		digits := strings.TrimRightFunc(s, unicode.IsLetter)
 		n, err := strconv.ParseFloat(digits, 64)
 		if err != nil || strings.Trim(digits, "0123456789.") != "" {
@@ -106,7 +107,7 @@ func size(to *int64, low int64, least string) kind {
 // duration is a time span of at least low.
 func duration(to *time.Duration, low time.Duration, why string) kind {
 	const want = "a duration such as 500ms, 10s, 1h30m or 30d"
-	return kind{want: want, parse: func(s string) error {
+	return kind{want: want, schema: durationSchema, parse: func(s string) error {
 		if s != "" && strings.Trim(s, "0123456789.") == "" {
 			return errors.New("want a unit after the number: ms, s, m, h or d")
 		}
@@ -151,7 +152,7 @@ const defaultPort = "1883" // IANA "mqtt"
 // endpoint is an upstream's MQTT URL.
 func endpoint(to *Endpoint) kind {
 	const want = "mqtt://HOST or mqtt://HOST:PORT"
-	return kind{want: want, types: []string{"!!str"}, parse: func(s string) error {
+	return kind{want: want, types: []string{"!!str"}, schema: urlSchema, parse: func(s string) error {
 		if strings.Contains(s, "@") {
 			return errCredentials
 		}
@@ -186,7 +187,9 @@ func hostPort(u *url.URL, port string, least uint64) (string, error) {
 
 // level is a name that becomes one level of a topic.
 func level(to *string) kind {
-	return text(to, "1 to 64 bytes without / + # or control characters, not starting with $", isLevel)
+	k := text(to, "1 to 64 bytes without / + # or control characters, not starting with $", isLevel)
+	k.schema = pattern(`^[^$/+#][^/+#]{0,63}$`)
+	return k
 }
 
 func isLevel(s string) bool {
@@ -209,9 +212,11 @@ func part(to *string) kind {
 
 // packed is a string that fits into an MQTT packet [MQTT-1.5.3, MQTT-1.5.4].
 func packed(to *string, want string) kind {
-	return text(to, want, func(s string) bool {
+	k := text(to, want, func(s string) bool {
 		return s != "" && len(s) <= math.MaxUint16 && !strings.ContainsRune(s, 0)
 	})
+	k.schema = schema{"minLength": 1}
+	return k
 }
 
 func password(to *Secret) kind {

@@ -44,6 +44,12 @@ type Driver struct {
 	Open func(ctx context.Context, c Config, buses *bus.Set, value float64) (Device, error)
 }
 
+// AsSensor is the row as one of the sensors' table, as far as both have the same: for whoever checks or
+// describes the keys of both.
+func (d *Driver) AsSensor() sensors.Driver {
+	return sensors.Driver{Name: d.Name, Doc: d.Doc, Wiring: d.Wiring, Buses: d.Buses, Addresses: d.Addresses, Options: d.Options}
+}
+
 // Drivers returns the table of all drivers, by name. The configuration is checked against it.
 func Drivers() []Driver {
 	return []Driver{
