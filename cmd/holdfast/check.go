@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/gateway"
+	"holdfast/gateway/config"
 )
 
 func checkCommand() *cobra.Command {
@@ -17,11 +18,8 @@ func checkCommand() *cobra.Command {
 			"what is wrong with the files that it names. The exit code is 0 if there is none, 2 otherwise.",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := load(files)
+			cfg, err := check(files)
 			if err != nil {
-				return usageError{err}
-			}
-			if err := gateway.Check(cfg); err != nil {
 				return usageError{err}
 			}
 			fmt.Fprintf(c.OutOrStdout(), "ok: device %s, %d sensors, %d outputs, %d bridges\n",
@@ -31,4 +29,13 @@ func checkCommand() *cobra.Command {
 	}
 	filesFlag(c, &files)
 	return c
+}
+
+// check is what makes a configuration good: its own text, and the files that it names.
+func check(files []string) (*config.Config, error) {
+	cfg, err := load(files)
+	if err != nil {
+		return nil, err
+	}
+	return cfg, gateway.Check(cfg)
 }

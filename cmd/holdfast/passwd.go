@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -10,8 +9,6 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
-
 	"holdfast/broker/auth"
 )
 
@@ -81,44 +78,15 @@ the configuration. If stdin is no terminal the password is its first line.`,
 
 // askPassword reads a password twice from the terminal, without showing it, or once from elsewhere.
 func askPassword(ctx context.Context, prompt io.Writer) ([]byte, error) {
-	fd := int(os.Stdin.Fd())
-	shown, err := unix.IoctlGetTermios(fd, unix.TCGETS)
-	if err != nil { // no terminal
+	x := openTerminal(prompt)
+	if x == nil {
 		data, err := readInput("-")
 		if err != nil {
 			return nil, err
 		}
 		return someText(firstLine(data))
 	}
-	hidden := *shown
-	hidden.Lflag &^= unix.ECHO
-	hidden.Lflag |= unix.ICANON | unix.ISIG
-	if err := unix.IoctlSetTermios(fd, unix.TCSETSF, &hidden); err != nil {
-		return nil, err
-	}
-	defer unix.IoctlSetTermios(fd, unix.TCSETS, shown)
-	lines := make(chan []byte)
-	go func() { // nothing ends a read from a terminal
-		in := bufio.NewScanner(os.Stdin)
-		for in.Scan() {
-			lines <- bytes.Clone(in.Bytes())
-		}
-		close(lines)
-	}()
-	var answers [2][]byte
-	for i, question := range []string{"Password: ", "Again: "} {
-		fmt.Fprint(prompt, question)
-		select {
-		case answers[i] = <-lines: // nil at the end of the input
-			fmt.Fprintln(prompt)
-		case <-ctx.Done(): // Ctrl-C
-			return nil, errors.New("interrupted: nothing is changed")
-		}
-	}
-	if !bytes.Equal(answers[0], answers[1]) {
-		return nil, errors.New("the two are not the same: nothing is changed")
-	}
-	return someText(answers[0])
+	return x.password(ctx)
 }
 
 func someText(password []byte) ([]byte, error) {

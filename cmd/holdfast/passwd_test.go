@@ -53,67 +53,77 @@ func TestPasswd(t *testing.T) {
 
 // TestPasswdTerminal: on a terminal it asks twice and shows nothing of what is typed.
 func TestPasswdTerminal(t *testing.T) {
-	type terminal struct {
-		in   io.Writer
-		seen *bytes.Buffer
-		cmd  *exec.Cmd
-		out  io.Reader
+	x := onTerminal(t, "passwd")
+	x.wait("Password: ")
+	x.enter("secret")
+	x.wait("Again: ")
+	x.enter("secret")
+	x.wait("$argon2id$")
+	if code := x.end(); code != 0 || strings.Contains(x.seen.String(), "secret") {
+		t.Errorf("code %d, seen %q", code, &x.seen)
 	}
-	open := func() *terminal {
-		t.Helper()
-		cmd := exec.Command("script", "-qec", "exec "+program+" passwd", "/dev/null") // a pseudo-terminal
-		cmd.Env = append(os.Environ(), "SHELL=/bin/sh")                               // which is gone after exec: Ctrl-C is for holdfast alone
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		in, err1 := cmd.StdinPipe()
-		out, err2 := cmd.StdoutPipe()
-		if err1 != nil || err2 != nil {
-			t.Fatal(err1, err2)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		watchdog := time.AfterFunc(patience, func() { cmd.Process.Kill() })
-		t.Cleanup(func() { watchdog.Stop(); cmd.Process.Kill(); cmd.Wait() })
-		return &terminal{in, new(bytes.Buffer), cmd, out}
+	x = onTerminal(t, "passwd")
+	x.wait("Password: ")
+	x.enter("secret")
+	x.wait("Again: ")
+	x.enter("other")
+	x.wait("not the same")
+	if code := x.end(); code != 1 || strings.Contains(x.seen.String(), "$argon2id$") {
+		t.Errorf("code %d, seen %q", code, &x.seen)
 	}
-	wait := func(x *terminal, text string) {
-		t.Helper()
-		b := make([]byte, 1)
-		for !strings.Contains(x.seen.String(), text) {
-			if _, err := x.out.Read(b); err != nil {
-				t.Fatalf("waiting for %q: %v, seen %q", text, err, x.seen)
-			}
-			x.seen.Write(b)
-		}
-	}
-	end := func(x *terminal) int {
-		io.Copy(x.seen, x.out)
-		x.cmd.Wait()
-		return x.cmd.ProcessState.ExitCode()
-	}
-	x := open()
-	wait(x, "Password: ")
-	io.WriteString(x.in, "secret\n")
-	wait(x, "Again: ")
-	io.WriteString(x.in, "secret\n")
-	wait(x, "$argon2id$")
-	if code := end(x); code != 0 || strings.Contains(x.seen.String(), "secret") {
-		t.Errorf("code %d, seen %q", code, x.seen)
-	}
-	x = open()
-	wait(x, "Password: ")
-	io.WriteString(x.in, "secret\n")
-	wait(x, "Again: ")
-	io.WriteString(x.in, "other\n")
-	wait(x, "not the same")
-	if code := end(x); code != 1 || strings.Contains(x.seen.String(), "$argon2id$") {
-		t.Errorf("code %d, seen %q", code, x.seen)
-	}
-	x = open()
-	wait(x, "Password: ")
+	x = onTerminal(t, "passwd")
+	x.wait("Password: ")
 	io.WriteString(x.in, "\x03")
-	wait(x, "interrupted")
-	if code := end(x); code != 1 {
-		t.Errorf("Ctrl-C: code %d, seen %q", code, x.seen)
+	x.wait("interrupted")
+	if code := x.end(); code != 1 {
+		t.Errorf("Ctrl-C: code %d, seen %q", code, &x.seen)
 	}
+}
+
+// session is a person at a terminal.
+type session struct {
+	t    *testing.T
+	in   io.Writer
+	seen bytes.Buffer
+	cmd  *exec.Cmd
+	out  io.Reader
+}
+
+// onTerminal starts the program on a pseudo-terminal.
+func onTerminal(t *testing.T, args string) *session {
+	t.Helper()
+	x := &session{t: t, cmd: exec.Command("script", "-qec", "exec "+program+" "+args, "/dev/null")}
+	x.cmd.Env = append(os.Environ(), "SHELL=/bin/sh") // which is gone after exec: Ctrl-C is for holdfast alone
+	x.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var err1, err2 error
+	x.in, err1 = x.cmd.StdinPipe()
+	x.out, err2 = x.cmd.StdoutPipe()
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	if err := x.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(patience, func() { x.cmd.Process.Kill() })
+	t.Cleanup(func() { watchdog.Stop(); x.cmd.Process.Kill(); x.cmd.Wait() })
+	return x
+}
+
+func (x *session) enter(line string) { io.WriteString(x.in, line+"\n") }
+
+func (x *session) wait(text string) {
+	x.t.Helper()
+	b := make([]byte, 1)
+	for !strings.Contains(x.seen.String(), text) {
+		if _, err := x.out.Read(b); err != nil {
+			x.t.Fatalf("waiting for %q: %v, seen %q", text, err, &x.seen)
+		}
+		x.seen.Write(b)
+	}
+}
+
+func (x *session) end() int {
+	io.Copy(&x.seen, x.out)
+	x.cmd.Wait()
+	return x.cmd.ProcessState.ExitCode()
 }

@@ -83,7 +83,7 @@ func onHangup(f func()) (stop func()) {
 }
 
 func filesFlag(c *cobra.Command, files *[]string) {
-	c.Flags().StringArrayVarP(files, "config", "c", []string{"/etc/holdfast/holdfast.yaml"},
+	c.Flags().StringArrayVarP(files, "config", "c", []string{defaultConfig},
 		"configuration `FILE`; given more than once, later files win")
 }
 
