@@ -26,7 +26,8 @@ type conn struct {
 	pending atomic.Int64  // entries that the journal has and has not settled
 	ended   chan struct{} // closed when nothing of the connection is left
 
-	anonymous bool // whether a client without a name may come in
+	place     *place // where it came in; nil if it was given to Serve
+	anonymous bool   // whether a client without a name may come in
 
 	// Set by CONNECT, before anything else is written.
 	version   wire.Version

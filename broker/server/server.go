@@ -29,17 +29,7 @@ import (
 	"holdfast/broker"
 	"holdfast/broker/auth"
 	"holdfast/broker/journal"
-	"holdfast/broker/listen"
 )
-
-// Listener is a place to accept connections on.
-type Listener struct {
-	Network, Address string // for package net, unless Open is set
-	// Open listens in another way (package listen). Connections may have a Handshake, which is called
-	// first, and a ConnectionState that a client's certificate is taken from.
-	Open      func(context.Context) (net.Listener, error)
-	Anonymous *bool // what holds here instead of Options.Anonymous; nil for that
-}
 
 // Options configure a Server. Zero limits mean the defaults.
 type Options struct {
@@ -128,9 +118,10 @@ type Server struct {
 	waiting atomic.Int64 // bytes in memory for clients that do not take them at once
 	counts  counts
 
-	ready chan struct{}
-	addrs []net.Addr // set before ready is closed
-	work  sync.WaitGroup
+	ready     chan struct{}
+	listeners listeners
+	routes    routes
+	work      sync.WaitGroup
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -193,76 +184,19 @@ func New(opts Options) (*Server, error) {
 // Run accepts connections until ctx ends. It returns when every connection has been told and every
 // goroutine has ended; early only if a listener cannot be opened.
 func (s *Server) Run(ctx context.Context) error {
-	var listeners []net.Listener
-	defer func() {
-		for _, l := range listeners {
-			l.Close()
-		}
-	}()
-	for _, l := range s.opts.Listeners {
-		if l.Open == nil {
-			l.Open = listen.Options{Network: l.Network, Address: l.Address}.Open
-		}
-		opened, err := l.Open(ctx)
-		if err != nil {
-			return fmt.Errorf("server: %w", err)
-		}
-		listeners = append(listeners, opened)
-		s.addrs = append(s.addrs, opened.Addr())
+	defer s.closeListeners()
+	if err := s.SetListeners(ctx, s.opts.Listeners); err != nil {
+		return err
 	}
 	close(s.ready)
-	for i, l := range listeners {
-		s.log.Info("listening", "address", l.Addr().String())
-		s.work.Go(func() { s.accept(l, s.opts.Listeners[i].Anonymous) })
-	}
 	if s.opts.SysInterval > 0 {
 		s.work.Go(func() { s.runSys(ctx) })
 	}
 	<-ctx.Done()
-	for _, l := range listeners {
-		l.Close()
-	}
+	s.closeListeners()
 	s.shutdown()
 	s.work.Wait()
 	return nil
-}
-
-// Ready is closed when the listeners are open.
-func (s *Server) Ready() <-chan struct{} { return s.ready }
-
-// Addrs returns the listeners' addresses, in the order of the options, after Ready.
-func (s *Server) Addrs() []net.Addr {
-	<-s.ready
-	return s.addrs
-}
-
-func (s *Server) accept(l net.Listener, anonymous *bool) {
-	for delay := time.Duration(0); ; {
-		nc, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil { // out of descriptors: others may be freed
-			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
-			s.log.Error("accept failed", "error", err)
-			time.Sleep(delay)
-			continue
-		}
-		delay = 0
-		if ok, turnedAway := s.coming.allows(nc.RemoteAddr(), time.Now()); !ok {
-			s.counts.rate.Add(1)
-			nc.Close()
-			if turnedAway > 0 {
-				s.log.Warn("connections closed: too many new ones per second", "remote", nc.RemoteAddr().String(), "closed", turnedAway)
-			}
-			continue
-		}
-		c := newConn(s, nc)
-		if anonymous != nil {
-			c.anonymous = *anonymous
-		}
-		s.serve(c)
-	}
 }
 
 // Serve serves one connection, which it owns, in goroutines of its own.
@@ -271,7 +205,7 @@ func (s *Server) Serve(nc net.Conn) { s.serve(newConn(s, nc)) }
 func (s *Server) serve(c *conn) {
 	s.mu.Lock()
 	full := len(s.conns) >= s.opts.MaxConnections
-	if s.closing || full {
+	if s.closing || full || c.place != nil && c.place.gone {
 		s.mu.Unlock()
 		c.nc.Close()
 		if full {
@@ -326,35 +260,6 @@ func (s *Server) Stats() Stats {
 	st.NotRetained, st.Denied = s.counts.notRetained.Load(), s.counts.denied.Load()
 	st.LoginsRefused, st.RateLimited, st.DeniedDelivery = s.counts.logins.Load(), s.counts.rate.Load(), s.counts.unread.Load()
 	return st
-}
-
-// FilterQoS is a topic filter and the most QoS that messages are wanted with.
-type FilterQoS struct {
-	Filter string
-	QoS    byte
-}
-
-// Route is a durable subscriber inside the process: a bridge. Messages whose QoS and filter's QoS are
-// both above 0 are owed to Reader; others are given to Deliver, which must not block.
-type Route struct {
-	Name    string
-	Filters []FilterQoS
-	Reader  *journal.Reader
-	Deliver func(*broker.Message)
-}
-
-// Route adds a route. A message that several of its filters match comes once.
-func (s *Server) Route(r Route) error {
-	t := &target{reader: r.Reader, deliver: r.Deliver}
-	for _, f := range r.Filters {
-		if err := broker.CheckFilter(f.Filter); err != nil {
-			return fmt.Errorf("server: route %s: %w", r.Name, err)
-		}
-	}
-	for _, f := range r.Filters {
-		s.index.add(f.Filter, t, subscription{qos: f.QoS, retainAsPublished: true})
-	}
-	return nil
 }
 
 // Subscribe calls f, which must not block, for each message that filter matches, until cancel.
