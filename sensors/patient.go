@@ -34,6 +34,7 @@ type patient struct {
 	due      time.Time        // of the next reading
 	failures int              // in a row
 	panicked bool             // a stack was logged
+	gone     bool             // it is none any more, and tells nothing
 
 	state    State
 	reason   string
@@ -202,6 +203,12 @@ func (p *patient) reading(m Measurement, value float64, at time.Time) Reading {
 	return r
 }
 
+// plan begins the grid of readings.
+func (p *patient) plan() {
+	p.first = time.Now().Add(rand.N(min(maxJitter, p.config.Every/10) + 1))
+	p.due = p.first
+}
+
 // onGrid plans the next reading. Those that were missed are not made up for.
 func (p *patient) onGrid() {
 	every := p.config.Every
@@ -228,7 +235,7 @@ func (p *patient) fail(err error) {
 
 // report tells a change of the state.
 func (p *patient) report(state State, class Class, reason string) {
-	if p.state == state && p.reason == reason {
+	if p.gone || p.state == state && p.reason == reason {
 		return
 	}
 	now := time.Now()

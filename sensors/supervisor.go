@@ -29,10 +29,16 @@ type SupervisorOptions struct {
 	Log     *slog.Logger // nil discards
 }
 
-// Supervisor reads sensors, each bus in turn by a worker of its own.
+// Supervisor reads sensors, each bus in turn by a worker of its own. Its methods are safe for
+// concurrent use.
 type Supervisor struct {
-	opts    SupervisorOptions
-	workers []*worker
+	opts SupervisorOptions
+
+	mu      sync.Mutex
+	workers map[string]*worker // by lane
+	lanes   map[string]string  // by sensor
+	running context.Context    // of Run; nil before it
+	work    sync.WaitGroup
 }
 
 // NewSupervisor prepares configs, which have been checked against the drivers; a sensor of an unknown
@@ -47,31 +53,72 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 	if opts.Host == nil {
 		opts.Host = &NoHost{}
 	}
-	s := &Supervisor{opts: opts}
-	byBus := map[string]*worker{}
-	for _, c := range configs {
-		p := &patient{config: c, pipes: map[string]*pipe{}, opts: &s.opts, log: opts.Log.With("sensor", c.Name)}
-		for i := range opts.Drivers {
-			if opts.Drivers[i].Name == c.Driver {
-				p.driver = &opts.Drivers[i]
-			}
-		}
-		if p.driver == nil {
-			panic("sensors: no driver " + c.Driver)
-		}
-		p.config.Host = opts.Host
-		settle(&p.config, p.driver)
-		p.chip = chipOf(p.config)
-		lane, alone := p.lane()
-		w := byBus[lane]
-		if w == nil {
-			w = &worker{alone: alone}
-			byBus[lane] = w
-			s.workers = append(s.workers, w)
-		}
-		w.patients = append(w.patients, p)
-	}
+	s := &Supervisor{opts: opts, workers: map[string]*worker{}, lanes: map[string]string{}}
+	s.Change(nil, configs)
 	return s
+}
+
+// Change stops sensors by their names, and then starts others, before Run or while it runs. The devices
+// of the former are closed when it returns, but for one in a call that does not end: that is closed
+// when it has. A sensor that is neither stopped nor started notices nothing, but that one on its own bus
+// may wait for a call that is being ended. The configurations are those of NewSupervisor.
+func (s *Supervisor) Change(stop []string, begin []Config) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	leaving := map[string][]string{} // by lane
+	for _, name := range stop {
+		if lane, ok := s.lanes[name]; ok {
+			leaving[lane] = append(leaving[lane], name)
+			delete(s.lanes, name)
+		}
+	}
+	for lane, names := range leaving {
+		w := s.workers[lane]
+		idle := false
+		w.do(func() { idle = w.remove(names) })
+		if idle {
+			w.end()
+			delete(s.workers, lane)
+		}
+	}
+	for _, c := range begin {
+		p := s.patient(c)
+		lane, alone := p.lane()
+		w := s.workers[lane]
+		if w == nil {
+			w = newWorker(alone)
+			s.workers[lane] = w
+			s.start(w)
+		}
+		s.lanes[c.Name] = lane
+		w.do(func() { w.add(p) })
+	}
+}
+
+func (s *Supervisor) patient(c Config) *patient {
+	p := &patient{config: c, pipes: map[string]*pipe{}, opts: &s.opts, log: s.opts.Log.With("sensor", c.Name)}
+	for i := range s.opts.Drivers {
+		if s.opts.Drivers[i].Name == c.Driver {
+			p.driver = &s.opts.Drivers[i]
+		}
+	}
+	if p.driver == nil {
+		panic("sensors: no driver " + c.Driver)
+	}
+	p.config.Host = s.opts.Host
+	settle(&p.config, p.driver)
+	p.chip = chipOf(p.config)
+	return p
+}
+
+// start has a worker work, if Run runs. Called with mu held.
+func (s *Supervisor) start(w *worker) {
+	if s.running == nil || s.running.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(s.running)
+	w.begins(cancel)
+	s.work.Go(func() { w.run(ctx) })
 }
 
 // settle fills in what the driver's row decides.
@@ -86,13 +133,18 @@ func settle(c *Config, d *Driver) {
 
 func timeoutError(d time.Duration) error { return fmt.Errorf("no answer within %v", d) }
 
-// Run reads until ctx ends. It does not wait for calls that the kernel does not end.
+// Run reads until ctx ends. It does not wait for calls that the kernel does not end. It runs once.
 func (s *Supervisor) Run(ctx context.Context) error {
-	var work sync.WaitGroup
+	s.mu.Lock()
+	s.running = ctx
 	for _, w := range s.workers {
-		work.Go(func() { w.run(ctx) })
+		s.start(w)
 	}
-	work.Wait()
+	s.mu.Unlock()
+	<-ctx.Done()
+	s.mu.Lock() // no more workers
+	defer s.mu.Unlock()
+	s.work.Wait()
 	return nil
 }
 

@@ -20,6 +20,7 @@ import (
 // watch runs a supervisor in a bubble, where time passes when everybody waits.
 type watch struct {
 	t    *testing.T
+	s    *sensors.Supervisor
 	stop func()
 
 	mu       sync.Mutex
@@ -44,6 +45,7 @@ func supervise(t *testing.T, set *bus.Set, drivers []sensors.Driver, configs ...
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
+	w.s = s
 	go func() { ended <- s.Run(ctx) }()
 	w.stop = func() {
 		cancel()

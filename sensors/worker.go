@@ -3,7 +3,7 @@ package sensors
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -21,12 +21,17 @@ const (
 // that have exhausted its patience. Only its own goroutine uses its fields.
 type worker struct {
 	patients []*patient
-	alone    bool // one reading at a time, however long it takes
+	leaving  []*patient // that are none any more, and are closed when nobody reads their chip
+	alone    bool       // one reading at a time, however long it takes
 
-	results chan result
-	calls   []*call // that run
-	front   *call   // the one that the others wait for; nil if there is none
-	hung    *call   // one whose time is over and that does not end; nil if there is none
+	changes chan func() // to be called by the worker
+	running bool        // run has been or is about to be called
+	end     func()      // ends run, and waits for that
+	over    chan struct{}
+	results chan result // of calls; once over is closed nobody takes one
+	calls   []*call     // that run
+	front   *call       // the one that the others wait for; nil if there is none
+	hung    *call       // one whose time is over and that does not end; nil if there is none
 }
 
 // call is one reading that runs.
@@ -43,15 +48,43 @@ type result struct {
 	outcome
 }
 
+// reason is what others are told while it hangs.
+func (c *call) reason() string { return "the bus hangs in a reading of " + c.p.config.Name }
+
 // overdue is when a call hangs.
 func (c *call) overdue() time.Time { return c.begun.Add(c.p.config.Timeout + grace) }
 
+func newWorker(alone bool) *worker {
+	return &worker{alone: alone, changes: make(chan func()), end: func() {}, over: make(chan struct{}), results: make(chan result)}
+}
+
+// begins says that run is about to be called.
+func (w *worker) begins(cancel func()) {
+	w.running = true
+	w.end = func() {
+		cancel()
+		<-w.over
+	}
+}
+
+// do calls f while nothing else uses the worker's fields.
+func (w *worker) do(f func()) {
+	if !w.running {
+		f()
+		return
+	}
+	done := make(chan struct{})
+	select {
+	case w.changes <- func() { defer close(done); f() }:
+		<-done
+	case <-w.over:
+	}
+}
+
 func (w *worker) run(ctx context.Context) {
-	w.results = make(chan result, len(w.patients))
-	start := time.Now()
+	defer close(w.over)
 	for _, p := range w.patients {
-		p.first = start.Add(rand.N(min(maxJitter, p.config.Every/10) + 1))
-		p.due = p.first
+		p.plan()
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -59,12 +92,66 @@ func (w *worker) run(ctx context.Context) {
 		timer.Reset(time.Until(w.step(ctx)))
 		select {
 		case <-ctx.Done():
+		case change := <-w.changes:
+			change()
 		case r := <-w.results:
 			w.ended(ctx, r)
 		case <-timer.C:
 		}
 	}
 	w.stop(ctx)
+}
+
+// add takes a patient in.
+func (w *worker) add(p *patient) {
+	w.patients = append(w.patients, p)
+	if !w.running {
+		return
+	}
+	p.plan()
+	if w.hung != nil {
+		p.report(StateFailing, Temporary, w.hung.reason())
+	}
+}
+
+// remove lets patients go. It ends their calls, and waits a little for that. It says whether the worker
+// has nothing left to do.
+func (w *worker) remove(names []string) (idle bool) {
+	w.patients = slices.DeleteFunc(w.patients, func(p *patient) bool {
+		p.gone = slices.Contains(names, p.config.Name)
+		if p.gone {
+			w.leaving = append(w.leaving, p)
+		}
+		return p.gone
+	})
+	for _, c := range w.calls {
+		if c.p.gone {
+			c.cancel()
+		}
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	for w.closeLeaving(); len(w.leaving) > 0; {
+		select {
+		case r := <-w.results:
+			w.ended(context.Background(), r)
+			continue
+		case <-timer.C:
+		}
+		break
+	}
+	return len(w.patients)+len(w.calls) == 0
+}
+
+// closeLeaving closes the devices of those who have gone, if nobody reads their chip.
+func (w *worker) closeLeaving() {
+	w.leaving = slices.DeleteFunc(w.leaving, func(p *patient) bool {
+		if w.reads(p.chip) {
+			return false
+		}
+		p.close()
+		return true
+	})
 }
 
 // step does what is due, and returns when to look again at the latest.
@@ -138,7 +225,14 @@ func (w *worker) begin(ctx context.Context, p *patient) {
 	c.ctx, c.cancel = context.WithTimeoutCause(ctx, timeout, c.late)
 	w.calls = append(w.calls, c)
 	w.front = c
-	go func() { w.results <- result{c, p.call(c.ctx)} }()
+	go func() {
+		r := result{c, p.call(c.ctx)}
+		select {
+		case w.results <- r:
+		case <-w.over:
+			p.close() // nobody else uses it any more
+		}
+	}()
 }
 
 // ended takes the outcome of a reading. What comes after its time is none.
@@ -155,7 +249,10 @@ func (w *worker) ended(ctx context.Context, r result) {
 			break
 		}
 	}
+	defer w.closeLeaving()
 	switch {
+	case c.p.gone && w.hung != c:
+		return
 	case w.hung == nil, w.hung != c && r.err == nil:
 		c.p.finish(ctx, r.outcome)
 		return
@@ -192,7 +289,7 @@ func (w *worker) hang(c *call) {
 	c.p.fail(fmt.Errorf("%w: the bus hangs", c.late))
 	for _, other := range w.patients {
 		if other != c.p {
-			other.report(StateFailing, Temporary, fmt.Sprintf("the bus hangs in a reading of %s", c.p.config.Name))
+			other.report(StateFailing, Temporary, c.reason())
 		}
 	}
 }
@@ -218,4 +315,5 @@ func (w *worker) stop(ctx context.Context) {
 			p.close()
 		}
 	}
+	w.closeLeaving()
 }

@@ -90,10 +90,14 @@ type Options struct {
 
 // Controller has all outputs. Methods are safe for concurrent use.
 type Controller struct {
-	opts    Options
-	outputs map[string]*output
+	opts Options
+
+	changing sync.Mutex      // held while outputs are stopped and started
+	running  context.Context // of Run; nil before it
+	work     sync.WaitGroup
 
 	mu      sync.Mutex
+	outputs map[string]*output
 	maybeOn map[string]bool     // outputs that are on, or not known to be off
 	locks   map[string][]string // by output: those that must be off while it is on
 }
@@ -107,35 +111,54 @@ func New(configs []Config, opts Options) *Controller {
 	if opts.Drivers == nil {
 		opts.Drivers = Drivers()
 	}
-	c := &Controller{opts: opts, outputs: map[string]*output{}, maybeOn: map[string]bool{}, locks: map[string][]string{}}
-	for _, config := range configs {
-		i := slices.IndexFunc(opts.Drivers, func(d Driver) bool { return d.Name == config.Driver })
+	c := &Controller{opts: opts, outputs: map[string]*output{}, maybeOn: map[string]bool{}}
+	c.replace(nil, configs)
+	return c
+}
+
+// replace forgets outputs and prepares others, which it returns.
+func (c *Controller) replace(stop []string, begin []Config) []*output {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range stop {
+		delete(c.outputs, name)
+		delete(c.maybeOn, name)
+	}
+	var added []*output
+	for _, config := range begin {
+		i := slices.IndexFunc(c.opts.Drivers, func(d Driver) bool { return d.Name == config.Driver })
 		if i < 0 {
 			panic("outputs: no driver " + config.Driver)
 		}
-		d := &opts.Drivers[i]
+		d := &c.opts.Drivers[i]
 		if config.Address == 0 && len(d.Addresses) > 0 {
 			config.Address = d.Addresses[0]
 		}
 		if config.Timeout == 0 {
 			config.Timeout = d.Timeout
 		}
-		c.outputs[config.Name] = newOutput(config, d, c)
-		c.maybeOn[config.Name] = true
-		for _, other := range config.Interlock {
-			c.locks[config.Name] = append(c.locks[config.Name], other)
-			c.locks[other] = append(c.locks[other], config.Name)
+		o := newOutput(config, d, c)
+		c.outputs[config.Name], c.maybeOn[config.Name] = o, true
+		added = append(added, o)
+	}
+	c.locks = map[string][]string{}
+	for name, o := range c.outputs {
+		for _, other := range o.Interlock {
+			c.locks[name] = append(c.locks[name], other)
+			c.locks[other] = append(c.locks[other], name)
 		}
 	}
-	return c
+	return added
 }
 
 // Secure brings every output to its safe value, all at the same time, and returns when all are there
 // or have failed. It is for the first moment of a process; Run goes on from there, and tries again
 // what has failed.
-func (c *Controller) Secure() {
+func (c *Controller) Secure() { secure(c.all()) }
+
+func secure(all []*output) {
 	var work sync.WaitGroup
-	for _, o := range c.outputs {
+	for _, o := range all {
 		work.Go(func() { o.open(ByStart, "") })
 	}
 	work.Wait()
@@ -143,17 +166,71 @@ func (c *Controller) Secure() {
 
 // Run takes commands until ctx ends, and leaves every output at its safe value. It runs once.
 func (c *Controller) Run(ctx context.Context) error {
+	c.changing.Lock()
+	c.running = ctx
+	c.start(c.all())
+	c.changing.Unlock()
+	<-ctx.Done()
+	c.changing.Lock() // no more outputs
+	defer c.changing.Unlock()
+	c.work.Wait()
+	return nil
+}
+
+// start has outputs work. Called with changing held.
+func (c *Controller) start(all []*output) {
+	for _, o := range all {
+		ctx, cancel := context.WithCancel(c.running)
+		ended := make(chan struct{})
+		o.end = func() { cancel(); <-ended }
+		c.work.Go(func() {
+			defer close(ended)
+			defer cancel()
+			o.run(ctx)
+		})
+	}
+}
+
+// Change stops outputs by their names, each at its safe value, and then starts others as Secure and Run
+// do, while Run runs; else it does nothing. All others stay where they are, and take commands.
+func (c *Controller) Change(stop []string, begin []Config) {
+	c.changing.Lock()
+	defer c.changing.Unlock()
+	if c.running == nil || c.running.Err() != nil {
+		return
+	}
 	var work sync.WaitGroup
-	for _, o := range c.outputs {
-		work.Go(func() { o.run(ctx) })
+	for _, name := range stop {
+		if o := c.find(name); o != nil && o.end != nil {
+			o.changing.Store(true)
+			work.Go(o.end)
+		}
 	}
 	work.Wait()
-	return nil
+	added := c.replace(stop, begin)
+	secure(added)
+	c.start(added)
+}
+
+func (c *Controller) all() (all []*output) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, o := range c.outputs {
+		all = append(all, o)
+	}
+	return all
+}
+
+// find returns an output, or nil.
+func (c *Controller) find(name string) *output {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.outputs[name]
 }
 
 // Close lets go of the hardware if Run was never called. It moves nothing.
 func (c *Controller) Close() error {
-	for _, o := range c.outputs {
+	for _, o := range c.all() {
 		if o.device != nil {
 			o.close(o.device)
 			o.device = nil
@@ -164,7 +241,7 @@ func (c *Controller) Close() error {
 
 // Parse reads a value for an output, which may be missing.
 func (c *Controller) Parse(name, text string) (float64, error) {
-	o := c.outputs[name]
+	o := c.find(name)
 	if o == nil {
 		return 0, errNoOutput
 	}
@@ -180,7 +257,7 @@ var errNoOutput = errors.New("there is no output of this name")
 // Command hands a command to an output. answer is called once, or twice if the command has to wait;
 // from another goroutine, and it must not block.
 func (c *Controller) Command(name string, cmd Command, answer func(Result)) {
-	o := c.outputs[name]
+	o := c.find(name)
 	if o == nil {
 		answer(Result{Outcome: Refused, Reason: errNoOutput.Error()})
 		return
@@ -190,8 +267,12 @@ func (c *Controller) Command(name string, cmd Command, answer func(Result)) {
 
 // LinkLost brings an output to its safe value.
 func (c *Controller) LinkLost(name string) {
+	o := c.find(name)
+	if o == nil {
+		return
+	}
 	select {
-	case c.outputs[name].linkLost <- struct{}{}:
+	case o.linkLost <- struct{}{}:
 	default: // it knows
 	}
 }

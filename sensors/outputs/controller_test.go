@@ -457,3 +457,38 @@ func TestManyCommandsAreAllAnswered(t *testing.T) {
 		}
 	}, relay("pump", 1))
 }
+
+// TestOutputsComeAndGo: one that changes is safe first, and the others do not move at all.
+func TestOutputsComeAndGo(t *testing.T) {
+	up, down, fan := relay("up", 1), relay("down", 2), relay("fan", 3)
+	up.Interlock = []string{"down"}
+	onBench(t, func(b *bench) {
+		b.set("up", 1)
+		b.set("fan", 1)
+		b.set("lamp", 1)
+		fan.Safe = 1
+		b.c.Change([]string{"up", "fan", "nobody"}, []outputs.Config{down, fan})
+		synctest.Wait()
+		if b.on(1) || b.on(2) || !b.on(3) || !b.on(4) {
+			t.Errorf("up %v, down %v, fan %v, lamp %v", b.on(1), b.on(2), b.on(3), b.on(4))
+		}
+		if got, want := b.driven(3), []bool{true, false, true, false}; !slices.Equal(got, want) {
+			t.Errorf("the fan was driven %v, want %v: off, on, its former safe value, its new one", got, want)
+		}
+		if got, want := b.driven(4), []bool{true, false}; !slices.Equal(got, want) {
+			t.Errorf("the lamp was driven %v, want %v", got, want)
+		}
+		if s := b.state("up"); s.By != outputs.ByStop || !strings.Contains(s.Why, "configuration") {
+			t.Errorf("state %+v", s)
+		}
+		b.refused("up", outputs.Command{Value: 1}, "no output of this name")
+		b.set("down", 1) // the interlock went with up
+		b.c.Change(nil, []outputs.Config{up})
+		b.refused("up", outputs.Command{Value: 1}, "interlock: down is on")
+		b.stop()
+		b.c.Change([]string{"lamp"}, []outputs.Config{relay("late", 5)})
+		if len(b.driven(5)) != 0 {
+			t.Error("an output was opened after the end")
+		}
+	}, up, fan, relay("lamp", 4))
+}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/sensors"
@@ -22,6 +23,7 @@ const (
 	maxRequests = 16
 
 	stopping = "the gateway is stopping"
+	changing = "the configuration of the output has changed"
 )
 
 type request struct {
@@ -37,6 +39,8 @@ type output struct {
 	log      *slog.Logger
 	requests chan request
 	linkLost chan struct{}
+	end      func()      // ends run, and waits for that; nil if it was not started
+	changing atomic.Bool // it ends, and the others do not
 
 	mu      sync.Mutex
 	stopped bool // no more requests
@@ -103,7 +107,7 @@ func (o *output) request(r request) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.stopped {
-		r.answer(Result{Outcome: Refused, Reason: stopping})
+		r.answer(Result{Outcome: Refused, Reason: o.farewell()})
 		return
 	}
 	select {
@@ -388,8 +392,16 @@ func (o *output) returned(r outcome) {
 	o.retryAt = time.Now()
 }
 
+// farewell is why it ends.
+func (o *output) farewell() string {
+	if o.changing.Load() {
+		return changing
+	}
+	return stopping
+}
+
 func (o *output) stop() {
-	o.toSafe(ByStop, "")
+	o.toSafe(ByStop, o.farewell())
 	if o.dirty {
 		o.publish()
 	}
@@ -399,7 +411,7 @@ func (o *output) stop() {
 	for more := true; more; {
 		select {
 		case r := <-o.requests:
-			r.answer(Result{Outcome: Refused, Reason: stopping})
+			r.answer(Result{Outcome: Refused, Reason: o.farewell()})
 		default:
 			more = false
 		}
