@@ -17,7 +17,9 @@ import (
 //	state    changes
 //	ack      reader id, settled, handed, top, count, then unacknowledged sequence numbers as
 //	         distances below top, each from the one before
-//	loss     reader id, first, last, count, reason, wall time in ns i64, then as ack: the reader behind it
+//	loss     reader id, first, last, count, reason, wall time in ns i64, then as ack: the reader behind
+//	         it; since version 3, if there are any: numbers
+//	numbers  count, first, last: see Numbers
 //	clock    wall time in ns i64, boot time in ns i64, synchronised u8
 const (
 	flagQoS        = 0x03
@@ -271,22 +273,57 @@ func (p *parser) ack() (reader uint64, a ackState) {
 	return reader, a
 }
 
-// Reasons for a Loss.
+// Reasons for a Loss. Reader.Drop may give others.
 const (
-	ReasonSize   = "max_size"  // the journal reached its limit of size
-	ReasonFree   = "keep_free" // the file system had too little space left
-	ReasonAge    = "max_age"   // the messages were older than the limit
-	ReasonDamage = "damage"    // the disk did not return what was written
+	ReasonSize    = "max_size"  // the journal reached its limit of size
+	ReasonFree    = "keep_free" // the file system had too little space left
+	ReasonAge     = "max_age"   // the messages were older than the limit
+	ReasonDamage  = "damage"    // the disk did not return what was written
+	ReasonBacklog = "backlog"   // the oldest of a reader that had reached its own limit
+	ReasonRefused = "refused"   // the reader's consumer will never be able to hand it on
+	ReasonExpired = "expired"   // the message's own lifetime was over
 )
 
 // Loss is a range of messages that a reader was owed and will never get. First and Last are sequence
 // numbers of the journal; Count messages between them were this reader's.
 type Loss struct {
+	// ID names the range for good, also when it has grown; 0 while the loss is not on disk. News is the
+	// number of the newest record in it: whoever knows all up to N has to look at ranges with News > N.
+	ID, News    uint64
 	Reader      string
 	First, Last uint64
 	Count       uint64
 	Reason      string
-	Time        time.Time
+	Time        time.Time // of the newest
+	Numbers     Numbers   // of those messages that have one
+}
+
+// Numbers is a range of what Options.Number says of messages: Count of them, from First to Last.
+type Numbers struct{ First, Last, Count uint64 }
+
+func (n *Numbers) add(o Numbers) {
+	switch {
+	case o.Count == 0:
+	case n.Count == 0:
+		*n = o
+	default:
+		*n = Numbers{min(n.First, o.First), max(n.Last, o.Last), n.Count + o.Count}
+	}
+}
+
+func appendNumbers(b []byte, n Numbers) []byte {
+	for _, v := range []uint64{n.Count, n.First, n.Last} {
+		b = binary.AppendUvarint(b, v)
+	}
+	return b
+}
+
+func (p *parser) numbers() Numbers {
+	n := Numbers{Count: p.uvarint(), First: p.uvarint(), Last: p.uvarint()}
+	if p.err != nil {
+		return Numbers{}
+	}
+	return n
 }
 
 func appendLoss(b []byte, reader uint64, l *Loss) []byte {
@@ -297,11 +334,29 @@ func appendLoss(b []byte, reader uint64, l *Loss) []byte {
 	return binary.LittleEndian.AppendUint64(b, uint64(l.Time.UnixNano()))
 }
 
+// appendLossRecord is the body of a loss, behind which the reader stands as a says.
+func appendLossRecord(b []byte, reader uint64, l *Loss, a *ackState) []byte {
+	b = appendAck(appendLoss(b, reader, l), reader, a)
+	if l.Numbers.Count > 0 {
+		b = appendNumbers(b, l.Numbers)
+	}
+	return b
+}
+
 func (p *parser) loss() (reader uint64, l Loss) {
 	reader = p.uvarint()
 	l = Loss{First: p.uvarint(), Last: p.uvarint(), Count: p.uvarint(), Reason: string(p.bytes())}
 	l.Time = time.Unix(0, p.int64())
 	return reader, l
+}
+
+// lossRecord reads what appendLossRecord wrote.
+func (p *parser) lossRecord() (reader uint64, l Loss, a ackState) {
+	reader, l = p.loss()
+	if _, a = p.ack(); len(p.b) > 0 {
+		l.Numbers = p.numbers()
+	}
+	return reader, l, a
 }
 
 // appendClock and parser.clock: see clockReading.

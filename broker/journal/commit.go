@@ -94,7 +94,7 @@ func (j *Journal) due() (wait time.Duration, last bool) {
 			return 0, false
 		}
 	}
-	if len(j.unlogged) > 0 {
+	if j.hasty {
 		wait = min(wait, 0)
 	} else if len(j.dirty) > 0 {
 		delay := ackIdle
@@ -146,10 +146,10 @@ func (j *Journal) collectAcks(b *batch) {
 		if l.reader.settledSince(&l.ackState) == 0 {
 			l.reader.dirty = false // all is told
 		}
-		b.frame(kindLoss, j.nextSeq, now, appendAck(appendLoss(beginFrame(b.buf), l.reader.id, &l.Loss), l.reader.id, &l.ackState))
+		b.frame(kindLoss, j.nextSeq, now, appendLossRecord(beginFrame(b.buf), l.reader.id, &l.Loss, &l.ackState))
 	}
 	clear(j.unlogged)
-	j.unlogged = j.unlogged[:0]
+	j.unlogged, j.hasty = j.unlogged[:0], false
 	for _, r := range j.dirty {
 		if !r.dirty {
 			continue
@@ -176,6 +176,8 @@ func (j *Journal) writeAgain(b *batch) {
 	}
 	j.logging = j.logging[:len(j.logging)-len(b.losses)]
 	j.unlogged = append(b.losses, j.unlogged...)
+	j.hasty = len(j.unlogged) > 0
+	j.room.Broadcast() // Drop waits for no failed disk
 	b.losses = nil
 }
 

@@ -86,7 +86,7 @@ func (j *Journal) apply(b *batch) (tidy bool) {
 		}
 	}
 	for _, l := range b.losses {
-		j.addLoss(l.Loss)
+		j.addLoss(l.reader, l.Loss)
 	}
 	j.logging = j.logging[len(b.losses):]
 	for _, a := range b.acks {

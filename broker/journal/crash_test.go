@@ -70,6 +70,7 @@ type message struct {
 	appended  int            // not on disk before
 	committed int            // on disk since; never if -1
 	acked     map[string]int // by reader: may be missing since
+	dropped   string         // by this reader: if it is missing there, a loss names it
 }
 
 var (
@@ -214,12 +215,20 @@ func (w *world) consume(r *journal.Reader, rng *rand.Rand, stop chan struct{}) {
 		held = slices.Delete(held, i, i+1)
 		now := w.disk.Now()
 		w.mu.Lock()
+		drop := r.Name() == "odd" && rng.IntN(10) == 0
 		if m := w.messages[binary.BigEndian.Uint64(d.Message.Payload)]; m != nil {
 			m.acked[r.Name()] = now
+			if drop {
+				m.dropped = r.Name()
+			}
 		} else {
 			w.t.Errorf("%s: message %x was never appended, or settled for good", r.Name(), d.Message.Payload[:8])
 		}
 		w.mu.Unlock()
+		if drop {
+			r.Drop(&d, journal.ReasonRefused)
+			return
+		}
 		r.Ack(d.Seq)
 	}
 	r.Attach()
@@ -274,6 +283,7 @@ func (w *world) cut(n int) {
 	w.disk.Flush()
 	for id, m := range w.messages {
 		m.appended, m.committed = 0, 0
+		m.dropped = ""
 		clear(m.acked)
 		if m.owed = left[id]; m.owed == nil {
 			delete(w.messages, id)
@@ -369,7 +379,7 @@ func (w *world) checkMissing(name string, at int, found map[uint64][]string, los
 		if !slices.Contains(m.owed, name) || m.committed < 0 || m.committed > at || slices.Contains(found[id], name) {
 			continue
 		}
-		if acked, ok := m.acked[name]; ok && acked < at {
+		if acked, ok := m.acked[name]; ok && acked < at && m.dropped != name {
 			continue
 		}
 		i := lost(losses, name, m.seq)

@@ -186,7 +186,7 @@ func (d *diskScan) account(r *Reader, g gap) {
 	if count == 0 || d.seg.gone || !r.waitsIn(g) {
 		return
 	}
-	j.lose(r, g.first, g.first, g.last, count, ReasonDamage)
+	j.lose(r, g.first, g.last, Loss{First: g.first, Last: g.last, Count: count, Reason: ReasonDamage})
 }
 
 // survey counts what can be read of the segment and is owed to reader id.

@@ -343,3 +343,60 @@ func TestWrongPermissions(t *testing.T) {
 		t.Errorf("got %s (%v), want what to do", out, err)
 	}
 }
+
+// TestDropOnFailedDisk: while the disk takes nothing Drop neither waits for ever nor settles without end,
+// and what it has settled is named in the end.
+func TestDropOnFailedDisk(t *testing.T) {
+	disk := simdisk.New()
+	j, r := openOn(t, disk, nil)
+	other, err := j.OpenReader("other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 1000
+	for i := range 2 * n { // nothing of r's stands beside another
+		if err := put(j, []*journal.Reader{r, other}[i%2], 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drop := func() {
+		r.Attach()
+		for i := 0; ; i++ {
+			d, ok, err := r.TryNext()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				return
+			}
+			r.Drop(&d, []string{journal.ReasonRefused, journal.ReasonExpired}[i%2])
+		}
+	}
+	disk.Fail = func(op simdisk.Op, name string) error {
+		if op == simdisk.Write {
+			return errors.New("injected")
+		}
+		return nil
+	}
+	drop()
+	named := uint64(len(j.Losses()))
+	if named == 0 || r.Depth() == 0 || r.Depth()+named != n {
+		t.Errorf("%d named, %d still waited for, of %d", named, r.Depth(), n)
+	}
+	disk.Fail = nil
+	for range 2 {
+		if err := put(j, other, 10); err != nil {
+			t.Fatal(err)
+		}
+		drop() // waits for the disk, which works
+	}
+	if err := put(j, other, 10); err != nil {
+		t.Fatal(err)
+	}
+	if info := j.Readers()[0]; info.Depth != 0 || info.Lost[journal.ReasonRefused]+info.Lost[journal.ReasonExpired] != n {
+		t.Errorf("%+v", info)
+	}
+	if err := j.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,9 +23,15 @@ import (
 
 var update = flag.Bool("update", false, "write golden files")
 
-// TestReadsFormat1 opens a journal that version 1 wrote and did not close.
-func TestReadsFormat1(t *testing.T) {
-	f, err := os.Open("testdata/format1.tar.gz")
+// TestReadsOlderFormats opens journals that versions 1 and 2 wrote and did not close.
+func TestReadsOlderFormats(t *testing.T) {
+	for _, version := range []int{1, 2} {
+		t.Run(fmt.Sprint(version), func(t *testing.T) { readsFormat(t, version) })
+	}
+}
+
+func readsFormat(t *testing.T, version int) {
+	f, err := os.Open(fmt.Sprintf("testdata/format%d.tar.gz", version))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,11 +57,12 @@ func TestReadsFormat1(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for range 2 { // from version 1, then from what this version has made of it
+	for range 2 { // from the older version, then from what this version has made of it
 		j := open(t, dir, func(o *Options) { o.MaxSize, o.SegmentSize = smallestSize, smallestPart })
-		if rec := j.Recovery(); rec.Damaged > 0 || len(rec.Aside)+len(rec.Foreign) > 0 || len(j.Losses()) > 0 {
-			t.Fatalf("recovery %+v, losses %+v", rec, j.Losses())
+		if rec := j.Recovery(); rec.Damaged > 0 || len(rec.Aside)+len(rec.Foreign) > 0 {
+			t.Fatalf("recovery %+v", rec)
 		}
+		formerLosses(t, j, version)
 		cloud, session := reader(t, j, "bridge/cloud"), reader(t, j, "session/client-1")
 		if c, s := cloud.Depth(), session.Depth(); c != 27 || s != 101 {
 			t.Fatalf("depths: got %d and %d, want 27 and 101", c, s)
@@ -94,6 +102,31 @@ func TestReadsFormat1(t *testing.T) {
 			t.Errorf("retained: %v", retained)
 		}
 		closeJournal(t, j)
+	}
+}
+
+// formerLosses: version 1 had lost nothing, version 2 two ranges, which had no numbers yet.
+func formerLosses(t *testing.T, j *Journal, version int) {
+	t.Helper()
+	got := j.Losses()
+	for i := range got {
+		got[i].Time = time.Time{}
+	}
+	if version == 1 {
+		if len(got) > 0 {
+			t.Fatalf("losses %+v", got)
+		}
+		return
+	}
+	want := []Loss{
+		{ID: 1, News: 1, Reader: "limited", First: 1, Last: 40, Count: 40, Reason: ReasonBacklog},
+		{ID: 2, News: 2, Reader: "limited", First: 92, Last: 141, Count: 39, Reason: ReasonBacklog},
+	}
+	if !slices.Equal(got, want) {
+		t.Fatalf("losses\n%+v, want\n%+v", got, want)
+	}
+	if r := reader(t, j, "limited"); r.Depth() != 81 {
+		t.Fatalf("depth %d, want 81", r.Depth())
 	}
 }
 
@@ -165,7 +198,7 @@ func TestGoldenBytes(t *testing.T) {
 		bootID: [16]byte{0: 0xb0, 15: 0x0f},
 	}}
 	r := newReader(&Journal{}, "bridge/cloud", 3, 1000)
-	r.priority = 2
+	r.priority, r.lost = 2, map[string]uint64{ReasonSize: 40}
 	b := newBatch()
 	boot := s.clock.boot
 	add := func(e Entry, seq uint64) {
@@ -185,9 +218,11 @@ func TestGoldenBytes(t *testing.T) {
 	}, 1001)
 	a := ackState{settled: 5, handed: 1002, top: 1001, unacked: []uint64{990, 999}}
 	b.frame(kindAck, 1002, boot, appendAck(beginFrame(b.buf), 3, &a))
-	b.frame(kindLoss, 1002, boot, appendAck(appendLoss(beginFrame(b.buf), 3, &Loss{
-		First: 900, Last: 950, Count: 40, Reason: ReasonSize, Time: time.Unix(1_764_000_000, 5),
-	}), 3, &a))
+	l := Loss{
+		ID: 2, News: 3, Reader: "bridge/cloud",
+		First: 900, Last: 950, Count: 40, Reason: ReasonSize, Time: time.Unix(1_764_000_000, 5), Numbers: Numbers{300, 345, 38},
+	}
+	b.frame(kindLoss, 1002, boot, appendLossRecord(beginFrame(b.buf), 3, &l, &a))
 	b.frame(kindClock, 1002, boot, appendClock(beginFrame(b.buf), clockReading{wall: 1_764_000_100_000_000_000, boot: boot}))
 	b.seal(s)
 	golden(t, "header", s.encode()[:headerUsed])
@@ -201,7 +236,7 @@ func TestGoldenBytes(t *testing.T) {
 			Time{Wall: time.Unix(1_764_000_000, 0), Boot: time.Minute, Synced: true},
 		}},
 		segments: []*segment{s},
-		losses:   []Loss{{Reader: "bridge/cloud", First: 900, Last: 950, Count: 40, Reason: ReasonSize, Time: time.Unix(1_764_000_000, 5)}},
+		losses:   []Loss{l}, news: 3,
 	}
 	s.end, s.next, s.wall, s.owed = 4608, 1002, 1_764_000_000_000_000_000, map[uint64]owedIn{3: {2, 1001, 96}}
 	r.owed, r.tail, r.durable = 7, 1002, a

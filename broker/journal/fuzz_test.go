@@ -18,7 +18,7 @@ func FuzzRecord(f *testing.F) {
 	a := ackState{settled: 5, handed: 9, top: 9, unacked: []uint64{3, 7}}
 	f.Add(byte(kindState), appendChanges(nil, []Change{r.registration()}))
 	f.Add(byte(kindAck), appendAck(nil, 3, &a))
-	f.Add(byte(kindLoss), appendAck(appendLoss(nil, 3, &Loss{First: 1, Last: 2, Count: 2, Reason: ReasonSize}), 3, &a))
+	f.Add(byte(kindLoss), appendLossRecord(nil, 3, &Loss{First: 1, Last: 2, Count: 2, Reason: ReasonSize, Numbers: Numbers{7, 8, 2}}, &a))
 	f.Add(byte(kindClock), appendClock(nil, clockReading{1, 2, true}))
 	f.Fuzz(func(t *testing.T, k byte, body []byte) {
 		p := parser{b: body}
@@ -44,8 +44,7 @@ func FuzzRecord(f *testing.F) {
 				}
 			}
 		case kindLoss:
-			p.loss()
-			p.ack()
+			p.lossRecord()
 		case kindClock:
 			p.clock()
 		}
@@ -179,9 +178,9 @@ func FuzzSnapshot(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, content []byte, old bool) {
-		b := append([]byte(snapshotMagic+"\x00\x00\x00\x00"), content...)
+		b := append([]byte(snapshotMagic+"3\x00\x00\x00\x00"), content...)
 		if old {
-			copy(b, snapshotMagic1)
+			b[7] = '1'
 		}
 		binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b[12:], castagnoli))
 		m := &memFS{files: map[string]*memFile{

@@ -66,7 +66,10 @@ type Options struct {
 	MaxAge      time.Duration // messages older than this are dropped; 0 means never
 	WhenFull    WhenFull
 	CommitEvery time.Duration // how long an entry with Lazy may wait for others; 0 means 1 s
-	Log         *slog.Logger  // nil discards
+	// Number returns the number that a message has for those who consume it, if it has one. Losses tell
+	// the range of the numbers that were lost. It must not call the journal. nil if nothing is numbered.
+	Number func(m *broker.Message) (n uint64, ok bool)
+	Log    *slog.Logger // nil discards
 
 	wall func() (ns int64, synced bool) // of tests
 }
@@ -152,6 +155,7 @@ type Journal struct {
 	dirtyAt   time.Time    // since when
 	acked     int          // how many
 	unlogged  []readerLoss // losses that are not on disk; their readers are dirty
+	hasty     bool         // they do not wait for other entries
 	logging   []readerLoss // losses in the batches that are on their way there
 	failed    bool         // the last commit did
 	retryAt   time.Time    // after a failed commit: when to write acknowledgements and losses again
@@ -168,6 +172,7 @@ type Journal struct {
 	nextID    uint64
 	segments  []*segment     // oldest first
 	losses    []Loss         // oldest first
+	news      uint64         // losses that are on disk, ever
 	snaps     []snapshotMark // on disk, oldest first; at most two
 	stale     []uint64       // snapshots that were not removed in time
 	resnap    bool           // memory holds changes that failed to reach the log
@@ -368,7 +373,8 @@ func (j *Journal) RangeRetained(f func(m *broker.Message, t Time) bool) {
 	}
 }
 
-// Losses returns what was dropped, oldest first. The newest 1,000 ranges are kept.
+// Losses returns what was dropped, oldest first. At most 1,000 ranges are kept: beyond that, the oldest
+// become one with the next of the same reader and reason.
 func (j *Journal) Losses() []Loss {
 	j.mu.Lock()
 	defer j.mu.Unlock()

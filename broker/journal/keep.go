@@ -396,14 +396,14 @@ func (k *keeper) drop(s *segment, whose func(*Reader) bool, reason string) bool 
 		j.log.Error("journal: a dropped segment cannot be read, its losses are estimated", "segment", s.name(), "error", err)
 		j.mu.Lock()
 		for _, d := range debts {
-			d.count = j.waiting(d.reader, s)
+			d.count, d.numbers = j.waiting(d.reader, s), Numbers{}
 		}
 		j.mu.Unlock()
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, d := range debts {
-		j.loseSegment(d.reader, s, d.now(), reason)
+		j.loseSegment(d.reader, s, d.now(reason))
 	}
 	return true
 }

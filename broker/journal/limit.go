@@ -1,8 +1,5 @@
 package journal
 
-// ReasonBacklog says that the messages were the oldest of a reader that had reached its own limit.
-const ReasonBacklog = "backlog"
-
 // SetLimit sets how many bytes of the log the reader's own backlog may take; 0 means no limit of its
 // own. Beyond it the oldest messages are given up for this reader alone, counted and named in Losses, a
 // segment at a time. What stands in the newest segments, which recovery needs, is kept in any case.

@@ -3,6 +3,8 @@ package journal
 import (
 	"slices"
 	"time"
+
+	"holdfast/broker"
 )
 
 const maxLosses = 1000
@@ -17,37 +19,123 @@ type readerLoss struct {
 // loss in the log, in one record with where r stands behind it: the one is never on disk without the
 // other. All that r is owed before first is settled, or from is 0. While the journal closes nothing is
 // given up: the next process will find it again. Called with mu held.
-func (j *Journal) lose(r *Reader, from, first, last, count uint64, reason string) {
+func (j *Journal) lose(r *Reader, from, last uint64, l Loss) {
 	if j.closing {
 		return
 	}
-	r.settle(from, last, count)
-	j.log.Error("journal: messages lost", "reader", r.name, "first", first, "last", last, "count", count, "reason", reason)
-	j.unlogged = append(j.unlogged, readerLoss{r, Loss{r.name, first, last, count, reason, time.Now()}, r.ackState()})
+	r.settle(from, last, l.Count)
+	l.Reader, l.Time = r.name, time.Now()
+	j.log.Error("journal: messages lost", "reader", r.name, "first", l.First, "last", l.Last, "count", l.Count, "reason", l.Reason)
+	j.unlogged, j.hasty = append(j.unlogged, readerLoss{r, l, r.ackState()}), true
 	j.markDirty(r)
 	j.poke()
 }
 
-// addLoss is called with mu held.
-func (j *Journal) addLoss(l Loss) {
-	same := func(p Loss) bool { return p.Reader == l.Reader && p.Reason == l.Reason && p.Last+1 == l.First }
+// maxUnlogged is how many losses by Drop may wait for the disk.
+const maxUnlogged = 256
+
+// Drop settles a message that was handed out, like Ack, and names it in Losses with the reason that its
+// consumer gives: it will reach nobody. The message and its entry leave memory together, with the next
+// commit, or within a second if there are many. Drop waits for the disk when very many wait already; on a
+// disk that fails it does nothing, and the message comes again after Attach. It must not be called by a
+// Completer.
+func (r *Reader) Drop(d *Delivery, reason string) {
+	j := r.j
+	numbers := j.number(d.Message)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for len(j.unlogged) >= maxUnlogged && !j.closing && !j.failed {
+		j.hasty = true
+		j.poke()
+		j.room.Wait()
+	}
+	if j.closing || len(j.unlogged) >= maxUnlogged || !r.settleOne(d.Seq) {
+		return
+	}
+	l := Loss{Reader: r.name, First: d.Seq, Last: d.Seq, Count: 1, Reason: reason, Time: time.Now(), Numbers: numbers}
+	n := len(j.unlogged) - 1
+	if n >= 0 && j.unlogged[n].reader == r && j.unlogged[n].follows(&l, d.before) {
+		j.unlogged[n].extend(&l)
+		j.unlogged[n].ackState = r.ackState()
+	} else {
+		j.unlogged = append(j.unlogged, readerLoss{r, l, r.ackState()})
+	}
+	j.noteAck(r)
+}
+
+// number is what Options.Number says of m.
+func (j *Journal) number(m *broker.Message) Numbers {
+	if j.opts.Number == nil {
+		return Numbers{}
+	}
+	n, ok := j.opts.Number(m)
+	if !ok {
+		return Numbers{}
+	}
+	return Numbers{n, n, 1}
+}
+
+// follows says whether next continues l: nothing else was owed to the reader in between. before is the
+// reader's message before next, if it is known.
+func (l *Loss) follows(next *Loss, before uint64) bool {
+	return l.Reader == next.Reader && l.Reason == next.Reason && (l.Last+1 == next.First || before != 0 && l.Last == before)
+}
+
+func (l *Loss) extend(next *Loss) {
+	l.Last, l.Count, l.Time, l.News = max(l.Last, next.Last), l.Count+next.Count, next.Time, max(l.News, next.News)
+	l.Numbers.add(next.Numbers)
+}
+
+// addLoss enters a loss that is on disk, or that recovery has found. r is nil if nobody knows whose it was.
+// Called with mu held.
+func (j *Journal) addLoss(r *Reader, l Loss) {
+	j.news++
+	l.ID, l.News = j.news, j.news
+	if r != nil {
+		if r.lost == nil {
+			r.lost = map[string]uint64{}
+		}
+		r.lost[l.Reason] += l.Count
+	}
 	recent := j.losses[max(0, len(j.losses)-16):] // of several readers in turn
-	if i := slices.IndexFunc(recent, same); i >= 0 {
-		p := &recent[i]
-		p.Last, p.Count, p.Time = l.Last, p.Count+l.Count, l.Time
+	if i := slices.IndexFunc(recent, func(p Loss) bool { return p.follows(&l, 0) }); i >= 0 {
+		recent[i].extend(&l)
 		return
 	}
 	if len(j.losses) >= maxLosses {
-		j.losses = append(j.losses[:0], j.losses[1:]...)
+		j.coarsen()
 	}
 	j.losses = append(j.losses, l)
+}
+
+// coarsen makes room in the list: the oldest range becomes one with the next of the same reader and
+// reason, so that counts stay true where places cannot be told any more. Called with mu held.
+func (j *Journal) coarsen() {
+	old := &j.losses[0]
+	i := slices.IndexFunc(j.losses[1:], func(l Loss) bool { return l.Reader == old.Reader && l.Reason == old.Reason })
+	if i >= 0 {
+		next := &j.losses[i+1]
+		old.First = min(old.First, next.First)
+		old.extend(next)
+		*next = *old
+	}
+	j.losses = slices.Delete(j.losses, 0, 1)
+}
+
+// renameLosses has what a reader has lost under its new name. Called with mu held.
+func (j *Journal) renameLosses(oldName, newName string) {
+	for i := range j.losses {
+		if j.losses[i].Reader == oldName {
+			j.losses[i].Reader = newName
+		}
+	}
 }
 
 // vanished settles what r was owed in a segment whose file is not there.
 func (j *Journal) vanished(r *Reader, s *segment) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.loseSegment(r, s, j.waiting(r, s), ReasonDamage)
+	j.loseSegment(r, s, Loss{Count: j.waiting(r, s), Reason: ReasonDamage})
 }
 
 // waiting is how many messages of s r is still owed, given that it reads in order: everything before
@@ -65,16 +153,16 @@ func (j *Journal) waiting(r *Reader, s *segment) uint64 {
 }
 
 // loseSegment settles everything up to the end of s for r. Called with mu held.
-func (j *Journal) loseSegment(r *Reader, s *segment, count uint64, reason string) {
+func (j *Journal) loseSegment(r *Reader, s *segment, l Loss) {
 	in, ok := s.owed[r.id]
 	if !ok {
 		return
 	}
-	first := max(r.firstWaiting(), s.base)
-	if first > in.last || count == 0 {
+	l.First, l.Last = max(r.firstWaiting(), s.base), in.last
+	if l.First > in.last || l.Count == 0 {
 		return
 	}
-	j.lose(r, 0, first, in.last, count, reason)
+	j.lose(r, 0, in.last, l)
 }
 
 // debt is what a reader was owed when it was looked at, to count what of it stands in one segment.
@@ -84,6 +172,7 @@ type debt struct {
 	unacked []uint64
 	settled uint64
 	count   uint64
+	numbers Numbers
 }
 
 // debt is called with Journal.mu held.
@@ -93,11 +182,13 @@ func (r *Reader) debt() *debt {
 	return &debt{reader: r, handed: r.handed, unacked: slices.Clone(r.unacked), settled: r.settled}
 }
 
-// now is the count less what was acknowledged since.
-func (d *debt) now() uint64 {
+// now is the loss of what was counted less what was acknowledged since.
+func (d *debt) now(reason string) Loss {
 	d.reader.mu.Lock()
 	defer d.reader.mu.Unlock()
-	return d.count - min(d.count, d.reader.settled-d.settled)
+	l := Loss{Count: d.count - min(d.count, d.reader.settled-d.settled), Reason: reason, Numbers: d.numbers}
+	l.Numbers.Count = min(l.Numbers.Count, l.Count)
+	return l
 }
 
 // count reads s and counts what each reader in debts waits for.
@@ -117,14 +208,26 @@ func (j *Journal) count(s *segment, debts map[uint64]*debt) error {
 			continue
 		}
 		p := parser{b: fr.body}
-		p.owed(func(o owedTo) {
+		var waits []*debt
+		flags := p.owed(func(o owedTo) {
 			d, ok := debts[o.reader]
 			if !ok {
 				return
 			}
-			if _, waits := slices.BinarySearch(d.unacked, fr.seq); waits || fr.seq >= d.handed {
-				d.count++
+			if _, unacked := slices.BinarySearch(d.unacked, fr.seq); unacked || fr.seq >= d.handed {
+				waits = append(waits, d)
 			}
 		})
+		var n Numbers
+		if len(waits) > 0 && j.opts.Number != nil {
+			var m broker.Message
+			if p.message(flags, &m, func(string, []byte) {}); p.err == nil {
+				n = j.number(&m)
+			}
+		}
+		for _, d := range waits {
+			d.count++
+			d.numbers.add(n)
+		}
 	}
 }

@@ -39,7 +39,7 @@ var mutants = []struct{ name, file, old, new string }{
 	{"ghosts are read", "recover.go",
 		"tail[n-1].id > t.previous", "false && tail[n-1].id > t.previous"},
 	{"a loss without where its reader stands", "recover.go",
-		"r.restore(a)\n\t\t\tj.addLoss(l)", "_ = a\n\t\t\tj.addLoss(l)"},
+		"r.restore(a)\n\t\t\tj.addLoss(r, l)", "_ = a\n\t\t\tj.addLoss(r, l)"},
 }
 
 // TestMutantsDie shows that those tests can fail: they are run on code with one mistake at a time.

@@ -30,6 +30,8 @@ type Delivery struct {
 	Retain  bool
 	Time    Time
 	Resend  bool // may have been handed out before
+
+	before uint64 // the reader's message before it; 0 if that is not known
 }
 
 // Reader is a named cursor: it is handed, in order, every message that it is owed, and keeps those
@@ -52,6 +54,7 @@ type Reader struct {
 	dirty    bool // in Journal.dirty
 	removed  bool
 	priority byte
+	lost     map[string]uint64 // messages by reason
 
 	mu       sync.Mutex
 	attached bool
@@ -59,6 +62,7 @@ type Reader struct {
 	bytes    int      // of payloads in queue
 	live     bool     // everything owed from next on is in queue
 	tail     uint64   // one past the newest message owed
+	newest   uint64   // handed out last, since Attach; 0 if something owed may lie between it and next
 	next     uint64   // none below it is to be handed out since Attach
 	handed   uint64   // everything owed below it was handed out, ever: it is in unacked or settled
 	resend   uint64   // an earlier process may have handed out what is below it
@@ -107,6 +111,7 @@ func (r *Reader) Attach() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.attached = true
+	r.newest = 0
 	r.next = r.cursor()
 	r.live = r.next >= r.tail
 	r.dropQueue()
@@ -239,9 +244,13 @@ func (r *Reader) hand(d *Delivery) bool {
 	r.next = d.Seq + 1
 	if d.Seq < r.handed {
 		_, waits := slices.BinarySearch(r.unacked, d.Seq)
-		d.Resend = waits
+		d.Resend, d.before = waits, r.newest
+		if r.newest = 0; waits {
+			r.newest = d.Seq
+		}
 		return waits
 	}
+	d.before, r.newest = r.newest, d.Seq
 	d.Resend = d.Seq < r.resend
 	r.handed = d.Seq + 1
 	if len(r.unacked) == cap(r.unacked) { // move to the front of the room, or to a larger one
@@ -278,11 +287,22 @@ func (r *Reader) Next(ctx context.Context) (Delivery, error) {
 // Ack notes that the consumer needs the message no more. It may be called in any order, and again.
 // It does not wait: the acknowledgement is on disk with the next commit, or within a second.
 func (r *Reader) Ack(seq uint64) {
+	if !r.settleOne(seq) {
+		return
+	}
+	j := r.j
+	j.mu.Lock()
+	j.noteAck(r)
+	j.mu.Unlock()
+}
+
+// settleOne is false if the message is settled already.
+func (r *Reader) settleOne(seq uint64) bool {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	i, found := slices.BinarySearch(r.unacked, seq)
 	if !found {
-		r.mu.Unlock()
-		return
+		return false
 	}
 	if i == 0 {
 		r.unacked = r.unacked[1:]
@@ -294,14 +314,15 @@ func (r *Reader) Ack(seq uint64) {
 	}
 	r.settled++
 	r.top = max(r.top, seq+1)
-	r.mu.Unlock()
-	j := r.j
-	j.mu.Lock()
+	return true
+}
+
+// noteAck is called with mu held.
+func (j *Journal) noteAck(r *Reader) {
 	j.markDirty(r)
 	if j.acked++; j.acked == ackMany {
 		j.poke()
 	}
-	j.mu.Unlock()
 }
 
 // markDirty is called with mu held.
@@ -358,6 +379,7 @@ func (r *Reader) settle(first, last, count uint64) {
 	defer r.mu.Unlock()
 	r.unacked = slices.DeleteFunc(r.unacked, func(seq uint64) bool { return first <= seq && seq <= last })
 	r.settled += count
+	r.newest = 0
 	r.next, r.handed, r.top = max(r.next, last+1), max(r.handed, last+1), max(r.top, last+1)
 	for r.queue.n > 0 && r.queue.buf[r.queue.head].Seq <= last {
 		r.dequeue()

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 )
 
@@ -70,6 +71,7 @@ func (j *Journal) RenameReader(oldName, newName string) (bool, error) {
 	}
 	delete(j.readers, oldName)
 	j.readers[newName] = r
+	j.renameLosses(oldName, newName)
 	return true, nil
 }
 
@@ -102,6 +104,7 @@ type ReaderInfo struct {
 	Tail   uint64 // one past the newest message owed
 
 	Priority byte
+	Lost     map[string]uint64 // messages, by reason, since the reader began; on disk
 }
 
 // Readers returns all readers, by name.
@@ -111,7 +114,7 @@ func (j *Journal) Readers() []ReaderInfo {
 	infos := make([]ReaderInfo, 0, len(j.readers))
 	for _, r := range j.readers {
 		r.mu.Lock()
-		infos = append(infos, ReaderInfo{r.name, r.owed - r.settled, r.cursor(), r.tail, r.priority})
+		infos = append(infos, ReaderInfo{r.name, r.owed - r.settled, r.cursor(), r.tail, r.priority, maps.Clone(r.lost)})
 		r.mu.Unlock()
 	}
 	slices.SortFunc(infos, func(a, b ReaderInfo) int {

@@ -114,7 +114,7 @@ func (j *Journal) loadSnapshot(snaps []uint64) (position, error) {
 			if at, err = fresh.decodeSnapshot(b); err == nil {
 				j.state, j.retained, j.readers, j.byID = fresh.state, fresh.retained, fresh.readers, fresh.byID
 				j.segments, j.losses, j.nextSeq, j.nextID = fresh.segments, fresh.losses, fresh.nextSeq, fresh.nextID
-				j.before = fresh.before
+				j.before, j.news = fresh.before, fresh.news
 				for _, r := range j.byID {
 					r.j = j
 				}
@@ -147,7 +147,7 @@ func (j *Journal) reach(n uint64) uint64 {
 	defer f.Close()
 	b := make([]byte, 12+binary.MaxVarintLen64)
 	got, _ := f.ReadAt(b, 0)
-	if got < 12 || string(b[:8]) != snapshotMagic && string(b[:8]) != snapshotMagic1 {
+	if got < 12 || snapshotVersion(b) == 0 {
 		return 0
 	}
 	segment, _ := binary.Uvarint(b[12:got])
@@ -391,12 +391,11 @@ func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
 			r.restore(a)
 		}
 	case kindLoss:
-		id, l := p.loss()
-		_, a := p.ack()
+		id, l, a := p.lossRecord()
 		if r, ok := j.byID[id]; ok && p.err == nil {
 			l.Reader = r.name
 			r.restore(a)
-			j.addLoss(l)
+			j.addLoss(r, l)
 		}
 	case kindClock:
 		*clock = p.clock()
@@ -421,6 +420,7 @@ func (j *Journal) replayReader(name string, value []byte, seq uint64) {
 		j.nextID = max(j.nextID, id+1)
 	case r.name != name:
 		delete(j.readers, r.name)
+		j.renameLosses(r.name, name)
 		r.name = name
 	}
 	j.readers[name] = r
@@ -430,7 +430,7 @@ func (j *Journal) replayReader(name string, value []byte, seq uint64) {
 // unknownLoss names messages that the tail should hold and does not: whom they were owed to is lost
 // with them.
 func (j *Journal) unknownLoss(first, last uint64) {
-	j.addLoss(Loss{First: first, Last: last, Count: last - first + 1, Reason: ReasonDamage, Time: time.Now()})
+	j.addLoss(nil, Loss{First: first, Last: last, Count: last - first + 1, Reason: ReasonDamage, Time: time.Now()})
 }
 
 // withoutSnapshot counts again what readers are owed: their own counts began before the oldest segment.
@@ -469,7 +469,7 @@ func (j *Journal) missingFiles(segs []uint64) {
 					first := max(r.firstWaiting(), s.base)
 					r.settle(0, in.last, count)
 					r.durable, j.resnap = r.ackState(), true // on disk with the next snapshot
-					j.addLoss(Loss{r.name, first, in.last, count, ReasonDamage, time.Now()})
+					j.addLoss(r, Loss{Reader: r.name, First: first, Last: in.last, Count: count, Reason: ReasonDamage, Time: time.Now()})
 					j.recovery.Aside = append(j.recovery.Aside, fmt.Sprintf("%s (vanished)", s.name()))
 				}
 			}

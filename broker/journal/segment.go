@@ -40,7 +40,7 @@ const (
 	headerUsed  = 100
 	headerCRC   = 96
 	magic       = "HOLDFAST"
-	version     = 2
+	version     = 3
 	oldest      = 1 // version that is still read
 	segSuffix   = ".seg"
 	snapSuffix  = ".snap"

@@ -13,22 +13,23 @@ import (
 // certain place, so that opening reads only what came later. Numbers are varints, strings have their
 // length in front.
 //
-//	magic "HFSTATE2", crc u32 (CRC-32C of the rest), then
+//	magic "HFSTATE3", crc u32 (CRC-32C of the rest), then
 //	position  segment id, end
 //	next      sequence number, reader id
 //	ledger    since 8 bytes, bytes, syncs
 //	segments  count, then: id, salt, base, previous, previousEnd, previousNext, clock 17 bytes,
 //	          boot id 16 bytes, merged u8, end, next, wall, count of readers, then: id, count, last,
 //	          bytes
-//	readers   count, then: name, priority, owed, tail, ack body
+//	readers   count, then: name, priority, owed, tail, ack body, lost: count, then: reason, messages
 //	state     count, then: key, value
 //	retained  count, then: clock 17 bytes, message body with its length
-//	losses    count, then: reader, first, last, count, reason, wall 8 bytes
+//	news      the number of losses, ever
+//	losses    count, then: reader, first, last, count, reason, wall 8 bytes, id, news, numbers
 //
-// "HFSTATE1" has no ledger, merged, bytes and priority.
+// "HFSTATE2" has no lost, news, id and numbers, "HFSTATE1" no ledger, merged, bytes and priority either.
 const (
-	snapshotMagic  = "HFSTATE2"
-	snapshotMagic1 = "HFSTATE1"
+	snapshotMagic  = "HFSTATE" // and the version
+	snapshotFormat = 3
 )
 
 // snapshotMark names a snapshot on disk and the segment it ends in.
@@ -43,7 +44,7 @@ func (j *Journal) encodeSnapshot() (b []byte, segment uint64) {
 		}
 	}
 	b = append(b, snapshotMagic...)
-	b = append(b, 0, 0, 0, 0)
+	b = append(b, '0'+snapshotFormat, 0, 0, 0, 0)
 	var end int64
 	if n := len(j.segments); n > 0 {
 		segment, end = j.segments[n-1].id, j.segments[n-1].end
@@ -72,6 +73,11 @@ func (j *Journal) encodeSnapshot() (b []byte, segment uint64) {
 		put(uint64(r.priority), r.owed, r.tail)
 		r.mu.Unlock()
 		b = appendAck(b, r.id, &r.durable)
+		put(uint64(len(r.lost)))
+		for reason, count := range r.lost {
+			b = appendString(b, reason)
+			put(count)
+		}
 	}
 	put(uint64(len(j.state)))
 	for key, value := range j.state {
@@ -84,11 +90,13 @@ func (j *Journal) encodeSnapshot() (b []byte, segment uint64) {
 		body = appendMessage(body[:0], &Entry{Message: r.message, Retained: true})
 		b = appendString(b, body)
 	}
-	put(uint64(len(j.losses)))
+	put(j.news, uint64(len(j.losses)))
 	for i := range j.losses {
 		l := &j.losses[i]
 		b = appendString(b, l.Reader)
 		b = appendLoss(b, 0, l)
+		put(l.ID, l.News)
+		b = appendNumbers(b, l.Numbers)
 	}
 	binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b[12:], castagnoli))
 	return b, segment
@@ -100,17 +108,26 @@ type position struct {
 	end     int64
 }
 
+// snapshotVersion is the version of a snapshot that this one reads, 0 for others.
+func snapshotVersion(b []byte) int {
+	if len(b) < 12 || string(b[:7]) != snapshotMagic || b[7] < '1' || b[7] > '0'+snapshotFormat {
+		return 0
+	}
+	return int(b[7] - '0')
+}
+
 // decodeSnapshot fills an empty journal.
 func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
-	if len(b) < 12 || string(b[:8]) != snapshotMagic && string(b[:8]) != snapshotMagic1 {
+	version := snapshotVersion(b)
+	if version == 0 {
 		err := errors.New("damaged")
-		if len(b) >= 12 && string(b[:7]) == snapshotMagic[:7] && b[7] > snapshotMagic[7] && b[7] <= '9' {
+		if len(b) >= 12 && string(b[:7]) == snapshotMagic && b[7] > '0'+snapshotFormat && b[7] <= '9' {
 			err = errNewer
 		}
-		return at, fmt.Errorf("magic: got %q, want %q: %w", b[:min(8, len(b))], snapshotMagic, err)
+		return at, fmt.Errorf("magic: got %q, want %s%d: %w", b[:min(8, len(b))], snapshotMagic, snapshotFormat, err)
 	}
 	since2 := func(p *parser) uint64 { // a number that version 1 does not have
-		if string(b[:8]) == snapshotMagic1 {
+		if version < 2 {
 			return 0
 		}
 		return p.uvarint()
@@ -121,7 +138,7 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 	p := parser{b: b[12:]}
 	at = position{p.uvarint(), int64(p.uvarint())}
 	j.nextSeq, j.nextID = p.uvarint(), p.uvarint()
-	if string(b[:8]) != snapshotMagic1 {
+	if version >= 2 {
 		j.before = Ledger{Since: time.Unix(0, p.int64()), Bytes: p.uvarint(), Syncs: p.uvarint()}
 	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
@@ -144,6 +161,15 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 		r := newReader(j, name, id, a.top)
 		r.priority, r.owed, r.tail = byte(min(priority, MaxPriority)), owed, tail
 		r.restore(a)
+		if version >= 3 {
+			for m := p.count(); m > 0 && p.err == nil; m-- {
+				if r.lost == nil {
+					r.lost = map[string]uint64{}
+				}
+				reason := string(p.bytes())
+				r.lost[reason] = p.uvarint()
+			}
+		}
 		j.readers[name], j.byID[id] = r, r
 	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
@@ -158,10 +184,19 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 		}
 		j.retained[s.message.Topic] = retained{&s.message, Time{time.Unix(0, c.wall), time.Duration(c.boot), c.synced}}
 	}
+	if version >= 3 {
+		j.news = p.uvarint()
+	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
 		name := string(p.bytes())
 		_, l := p.loss()
 		l.Reader = name
+		if version >= 3 {
+			l.ID, l.News, l.Numbers = p.uvarint(), p.uvarint(), p.numbers()
+		} else {
+			j.news++
+			l.ID, l.News = j.news, j.news
+		}
 		j.losses = append(j.losses, l)
 	}
 	return at, p.end()

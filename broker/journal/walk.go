@@ -126,8 +126,7 @@ func (v *View) record(s *segment, f frame, clock *clockReading) (*Record, error)
 		id, a := p.ack()
 		r.Reader, r.Ack = v.readerName(id), AckView{a.top, a.unacked}
 	case kindLoss:
-		id, l := p.loss()
-		_, a := p.ack()
+		id, l, a := p.lossRecord()
 		r.Reader, r.Loss, r.Ack = v.readerName(id), l, AckView{a.top, a.unacked}
 		r.Loss.Reader = r.Reader
 	case kindClock:

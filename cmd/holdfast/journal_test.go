@@ -159,7 +159,7 @@ func TestJournalCommands(t *testing.T) {
 			s.close()
 			use = "in use no"
 		}
-		s.expect(0, []string{use, "format version 2", "flash ", "messages 103 since", "lost nothing", "bridge/cloud 0 62 41 41, 20", "session/late 0 2 1 101, 20"}, "info")
+		s.expect(0, []string{use, "format version 3", "flash ", "messages 103 since", "lost nothing", "bridge/cloud 0 62 41 41, 20", "session/late 0 2 1 101, 20"}, "info")
 		s.expect(0, []string{"1..103", "bridge/cloud 62, session/late 2"}, "ls")
 		s.expect(0, []string{"nothing was lost"}, "losses")
 		s.expect(0, []string{"103 are messages", "no damage"}, "verify")
