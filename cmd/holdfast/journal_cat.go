@@ -36,7 +36,7 @@ func journalCatCommand(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return stream(c, v, &sel, "reading", func(out io.Writer, r *journal.Record) error {
+			return showRecords(c, v, &sel, "reading", func(out io.Writer, r *journal.Record) error {
 				switch {
 				case len(kinds) > 0 && !slices.Contains(kinds, r.Kind),
 					r.Kind == "message" && !sel.matches(r, false),
@@ -54,8 +54,8 @@ func journalCatCommand(p *place) *cobra.Command {
 	return c
 }
 
-// stream calls show for every selected record and sends what it writes to stdout, in bounded memory.
-func stream(c *cobra.Command, v *journal.View, sel *selection, what string, show func(io.Writer, *journal.Record) error) error {
+// showRecords calls show for every selected record and sends what it writes to stdout, in bounded memory.
+func showRecords(c *cobra.Command, v *journal.View, sel *selection, what string, show func(io.Writer, *journal.Record) error) error {
 	if err := sel.check(v); err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func journalExportCommand(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return stream(c, v, &sel, "exporting", func(out io.Writer, r *journal.Record) error {
+			return showRecords(c, v, &sel, "exporting", func(out io.Writer, r *journal.Record) error {
 				if r.Kind != "message" || !sel.matches(r, !all) {
 					return nil
 				}

@@ -1,7 +1,7 @@
 // Command holdfast is the gateway and its tools.
 //
-// Exit codes: 0 success, 1 failure while working, 2 wrong command line or configuration, 3 (sub) fewer
-// messages than wanted.
+// Exit codes: 0 success, 1 failure while working, 2 wrong command line or configuration, 3 (sub,
+// verify-stream) fewer messages than wanted.
 package main
 
 import (
@@ -53,7 +53,7 @@ func rootCommand() *cobra.Command {
 	root.AddCommand(
 		runCommand(), initCommand(), checkCommand(), schemaCommand(), demoCommand(),
 		sensorsCommand(), scanCommand(), readCommand(),
-		journalCommand(), passwdCommand(), pubCommand(), subCommand(),
+		journalCommand(), passwdCommand(), pubCommand(), subCommand(), verifyStreamCommand(),
 	)
 	return root
 }

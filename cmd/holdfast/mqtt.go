@@ -23,14 +23,17 @@ const passwordVariable = "HOLDFAST_PASSWORD"
 type connection struct {
 	url, host, id, user, passwordFile string
 	port                              uint16
+	secret                            []byte // password that is known already
 	keep, insecure                    bool
 	version, ca, cert, key            string
 	keepAlive, timeout, expiry        time.Duration
 }
 
-const connectionHelp = `The broker is named by --url, or by --host and --port; without either it is the one on this machine. A
-password is read from --password-file or from the variable ` + passwordVariable + `, never from the command line, where
-others could see it.`
+const connectionHelp = `The broker is named by --url, or by --host and --port; without either it is the one on this machine.
+` + passwordHelp
+
+const passwordHelp = `A password is read from --password-file or from the variable ` + passwordVariable + `, never from the command
+line, where others could see it.`
 
 func (f *connection) flags(c *cobra.Command) {
 	fl := c.Flags()
@@ -122,6 +125,9 @@ func (f *connection) options(c *cobra.Command) (client.Options, error) {
 
 // password is nil if there is none.
 func (f *connection) password() ([]byte, error) {
+	if f.secret != nil {
+		return f.secret, nil
+	}
 	if f.passwordFile == "" {
 		if p, ok := os.LookupEnv(passwordVariable); ok && f.user != "" {
 			return []byte(p), nil

@@ -1,0 +1,312 @@
+// Package stream finds out from what has arrived upstream whether all readings of gateways have arrived.
+//
+// Every reading of a device has a number, without a gap, over restarts. What is missing between the
+// first and the last number that came is lost, late, or was announced as lost by the gateway on
+// holdfast/<device>/losses. It promises that a report without Unaccounted means: of the readings between
+// First and Last each one has come at least once, or a gateway has said that it was given up and why.
+// Memory is bounded, whatever comes.
+//
+// It does not know of readings before the first, unless it is told where to begin, and after the last one that came, nor of messages without
+// a number; and a stream that is meant to hold only some readings of a device has gaps by nature.
+package stream
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// What is kept, of all devices together, and how many ranges a report lists for each.
+const (
+	maxDevices   = 10_000
+	maxTopics    = 100_000
+	maxGaps      = 200_000
+	maxAnnounced = 100_000
+	listed       = 20
+)
+
+// Range is a range of numbers, both ends included.
+type Range struct {
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+}
+
+func (r Range) len() uint64 { return r.Last - r.First + 1 }
+
+// Loss is the payload of an announcement: see gateway/README.md.
+type Loss struct {
+	Bridge   string   `json:"bridge"`
+	ID       uint64   `json:"id"`
+	First    uint64   `json:"first"`
+	Last     uint64   `json:"last"`
+	Count    uint64   `json:"count"`
+	Reason   string   `json:"reason"`
+	Time     string   `json:"time"`
+	Readings *Numbers `json:"readings,omitempty"`
+}
+
+// Numbers are readings that were lost: Count of those from First to Last.
+type Numbers struct {
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+	Count uint64 `json:"count"`
+}
+
+// Device is what is known of one device's readings.
+type Device struct {
+	Device      string  `json:"device"`
+	First       uint64  `json:"first"` // number that was asked for, or came, first
+	Last        uint64  `json:"last"`  // highest that came
+	Received    uint64  `json:"received"`
+	Duplicates  uint64  `json:"duplicates"`
+	Disorder    uint64  `json:"disorder"` // came behind a higher number on the same topic
+	Early       uint64  `json:"early"`    // below First
+	Missing     uint64  `json:"missing"`
+	Announced   uint64  `json:"announced"` // of those missing
+	Unaccounted uint64  `json:"unaccounted"`
+	Ranges      []Range `json:"ranges,omitempty"` // the first of what is unaccounted
+	// Unnumbered messages were announced as lost without saying which readings are among them.
+	Unnumbered uint64            `json:"unnumbered,omitempty"`
+	Reasons    map[string]uint64 `json:"reasons,omitempty"` // of announced readings, as the gateway counts them
+}
+
+// Report is what has been found.
+type Report struct {
+	Devices []Device `json:"devices"`
+	Ignored uint64   `json:"ignored"` // messages without a number
+	// Beyond counts messages that exceeded what is kept: the report is not whole.
+	Beyond uint64 `json:"beyond,omitempty"`
+}
+
+// Complete says whether nothing is missing that was not announced.
+func (r *Report) Complete() bool {
+	return len(r.Devices) > 0 && r.Beyond == 0 && !slices.ContainsFunc(r.Devices, func(d Device) bool { return d.Unaccounted > 0 })
+}
+
+// Checker takes messages as they come. It is for one goroutine.
+type Checker struct {
+	level   int
+	from    uint64
+	devices map[string]*device
+	topics  map[string]uint64 // number of the last reading
+	gaps    int
+	told    int
+	ignored uint64
+	beyond  uint64
+}
+
+type device struct {
+	Device
+	gaps   []Range // not seen, ascending
+	closed uint64  // missing numbers in gaps that are not kept any more
+	told   map[told]Loss
+}
+
+// told is by what an announcement is known: another one that is equal replaces it, because the range has
+// grown or the message came twice.
+type told struct {
+	bridge    string
+	id, first uint64
+}
+
+// New returns a Checker. The device's name is the level of topics with that number, from 1 on; 0 takes
+// topics that end in sensors/<device>/<sensor>/<quantity>. from is the first number that every device is
+// asked for; 0 begins with the one that comes first.
+func New(level int, from uint64) *Checker {
+	return &Checker{level: level, from: from, devices: map[string]*device{}, topics: map[string]uint64{}}
+}
+
+// Message takes one message that has come, and says whether it was a reading or an announcement.
+func (c *Checker) Message(topic string, payload []byte) bool {
+	levels := strings.Split(topic, "/")
+	if n := len(levels); n >= 3 && levels[n-3] == "holdfast" && levels[n-1] == "losses" {
+		var l Loss
+		if json.Unmarshal(payload, &l) == nil && l.Count > 0 {
+			c.loss(levels[n-2], l)
+			return true
+		}
+	} else if name, ok := c.name(levels); ok {
+		var reading struct {
+			Seq *uint64 `json:"seq"`
+		}
+		if json.Unmarshal(payload, &reading) == nil && reading.Seq != nil && *reading.Seq > 0 {
+			c.reading(name, topic, *reading.Seq)
+			return true
+		}
+	}
+	c.ignored++
+	return false
+}
+
+func (c *Checker) name(levels []string) (string, bool) {
+	n := len(levels)
+	switch {
+	case c.level > 0 && c.level <= n:
+		return levels[c.level-1], true
+	case c.level == 0 && n >= 4 && levels[n-4] == "sensors":
+		return levels[n-3], true
+	}
+	return "", false
+}
+
+func (c *Checker) device(name string) *device {
+	d := c.devices[name]
+	if d == nil && len(c.devices) < maxDevices {
+		d = &device{Device: Device{Device: name}, told: map[told]Loss{}}
+		c.devices[name] = d
+	}
+	if d == nil {
+		c.beyond++
+	}
+	return d
+}
+
+func (c *Checker) reading(name, topic string, seq uint64) {
+	d := c.device(name)
+	if d == nil {
+		return
+	}
+	if d.First == 0 {
+		d.First = cmp.Or(c.from, seq)
+		d.Last = d.First - 1
+	}
+	switch {
+	case seq > d.Last:
+		if seq > d.Last+1 {
+			d.gaps = append(d.gaps, Range{d.Last + 1, seq - 1})
+			c.gaps++
+		}
+		d.Last = seq
+		d.Received++
+	case seq < d.First:
+		d.Early++
+		return
+	case !c.fill(d, seq):
+		d.Duplicates++
+		return
+	default:
+		d.Received++
+	}
+	last, known := c.topics[topic]
+	switch {
+	case known && seq < last:
+		d.Disorder++
+	case known || len(c.topics) < maxTopics:
+		c.topics[topic] = seq
+	default:
+		c.beyond++
+	}
+	for ; c.gaps > maxGaps && len(d.gaps) > 0; c.gaps-- {
+		d.closed += d.gaps[0].len()
+		d.gaps = d.gaps[1:]
+	}
+}
+
+// fill takes a number out of the gaps, and says whether it was in one.
+func (c *Checker) fill(d *device, seq uint64) bool {
+	i := find(d.gaps, seq)
+	if i == len(d.gaps) || seq < d.gaps[i].First {
+		return false
+	}
+	left := d.gaps[i].without(Range{seq, seq})
+	d.gaps = slices.Replace(d.gaps, i, i+1, left...)
+	c.gaps += len(left) - 1
+	return true
+}
+
+// find returns the first of gaps that ends at n or later.
+func find(gaps []Range, n uint64) int {
+	i, _ := slices.BinarySearchFunc(gaps, n, func(r Range, n uint64) int { return cmp.Compare(r.Last, n) })
+	return i
+}
+
+// without returns what is left of r when o, which lies in it, is taken out.
+func (r Range) without(o Range) (left []Range) {
+	if r.First < o.First {
+		left = append(left, Range{r.First, o.First - 1})
+	}
+	if r.Last > o.Last {
+		left = append(left, Range{o.Last + 1, r.Last})
+	}
+	return left
+}
+
+func (c *Checker) loss(name string, l Loss) {
+	d := c.device(name)
+	if d == nil {
+		return
+	}
+	key := told{l.Bridge, l.ID, l.First}
+	old, known := d.told[key]
+	switch {
+	case known && old.Count > l.Count: // an older message that came again
+	case known || c.told < maxAnnounced:
+		if !known {
+			c.told++
+		}
+		d.told[key] = l
+	default:
+		c.beyond++
+	}
+}
+
+// Report says what has been found until now.
+func (c *Checker) Report() *Report {
+	r := &Report{Ignored: c.ignored, Beyond: c.beyond}
+	for _, name := range slices.Sorted(maps.Keys(c.devices)) {
+		if d := c.devices[name]; d.Received > 0 {
+			r.Devices = append(r.Devices, d.report())
+		}
+	}
+	return r
+}
+
+func (d *device) report() Device {
+	out := d.Device
+	out.Reasons = map[string]uint64{}
+	left := slices.Clone(d.gaps)
+	out.Missing = d.closed + total(left)
+	losses := slices.SortedFunc(maps.Values(d.told), func(a, b Loss) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.ID, b.ID)) })
+	for _, l := range losses {
+		n := l.Readings
+		if n == nil {
+			n = &Numbers{}
+		}
+		out.Unnumbered += l.Count - min(l.Count, n.Count)
+		if n.Count == 0 || n.First > n.Last || n.Last < d.First || n.First > d.Last {
+			continue
+		}
+		out.Reasons[l.Reason] += n.Count
+		left = n.subtract(left)
+	}
+	out.Unaccounted = d.closed + total(left)
+	out.Announced = out.Missing - out.Unaccounted
+	out.Ranges = left[:min(len(left), listed)]
+	return out
+}
+
+// subtract takes at most n.Count numbers between n.First and n.Last out of gaps: what else is missing there
+// is missing for another reason.
+func (n *Numbers) subtract(gaps []Range) []Range {
+	from := find(gaps, n.First)
+	to, count := from, n.Count
+	var left []Range
+	for ; to < len(gaps) && gaps[to].First <= n.Last && count > 0; to++ {
+		r := Range{max(n.First, gaps[to].First), min(n.Last, gaps[to].Last)}
+		if r.len() > count {
+			r.Last = r.First + count - 1
+		}
+		count -= r.len()
+		left = append(left, gaps[to].without(r)...)
+	}
+	return slices.Replace(gaps, from, to, left...)
+}
+
+func total(gaps []Range) (n uint64) {
+	for _, g := range gaps {
+		n += g.len()
+	}
+	return n
+}
