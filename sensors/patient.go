@@ -35,6 +35,7 @@ type patient struct {
 	failures int              // in a row
 	panicked bool             // a stack was logged
 	gone     bool             // it is none any more, and tells nothing
+	counts   *counts
 
 	state    State
 	reason   string
@@ -180,6 +181,7 @@ func (p *patient) finish(ctx context.Context, o outcome) {
 		return
 	}
 	p.failures = 0
+	p.counts.taken.Add(1)
 	p.lastGood = o.at
 	p.report(StateOK, "", "")
 	for i, m := range o.measurements {
@@ -223,6 +225,7 @@ func (p *patient) retry() {
 
 func (p *patient) fail(err error) {
 	p.failures++
+	p.counts.failed.Add(1)
 	for _, pipe := range p.pipes {
 		pipe.told = false // the first reading after a failure is told in any case
 	}

@@ -32,7 +32,8 @@ type SupervisorOptions struct {
 // Supervisor reads sensors, each bus in turn by a worker of its own. Its methods are safe for
 // concurrent use.
 type Supervisor struct {
-	opts SupervisorOptions
+	opts   SupervisorOptions
+	counts sync.Map // of *counts, by sensor
 
 	mu      sync.Mutex
 	workers map[string]*worker // by lane
@@ -70,6 +71,7 @@ func (s *Supervisor) Change(stop []string, begin []Config) {
 		if lane, ok := s.lanes[name]; ok {
 			leaving[lane] = append(leaving[lane], name)
 			delete(s.lanes, name)
+			s.counts.Delete(name)
 		}
 	}
 	for lane, names := range leaving {
@@ -96,7 +98,8 @@ func (s *Supervisor) Change(stop []string, begin []Config) {
 }
 
 func (s *Supervisor) patient(c Config) *patient {
-	p := &patient{config: c, pipes: map[string]*pipe{}, opts: &s.opts, log: s.opts.Log.With("sensor", c.Name)}
+	p := &patient{config: c, pipes: map[string]*pipe{}, counts: &counts{}, opts: &s.opts, log: s.opts.Log.With("sensor", c.Name)}
+	s.counts.Store(c.Name, p.counts)
 	for i := range s.opts.Drivers {
 		if s.opts.Drivers[i].Name == c.Driver {
 			p.driver = &s.opts.Drivers[i]

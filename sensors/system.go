@@ -141,6 +141,22 @@ func memory(proc fs.FS) (map[string]float64, error) {
 	return m, nil
 }
 
+// Board returns the flags of power and heat that a machine shows in its /sys, by the names of the driver
+// "system", such as undervoltage and undervoltage_since_start. It is empty where the machine shows none.
+func Board(sys fs.FS) map[string]bool {
+	flags := map[string]bool{}
+	measures, _ := boardMeasures(sys)
+	for _, m := range measures {
+		if m.Unit != "" {
+			continue
+		}
+		if v, err := m.read(); err == nil {
+			flags[m.Name] = v == 1
+		}
+	}
+	return flags
+}
+
 // boardMeasures are those that only some machines have.
 func boardMeasures(sys fs.FS) (all []measure, err error) {
 	file := func(name string) func() (string, error) {

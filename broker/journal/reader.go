@@ -48,6 +48,7 @@ type Reader struct {
 
 	consumer sync.Mutex // held by the consumer's calls
 	scan     diskScan   // guarded by consumer
+	look     lookout    // of Oldest
 
 	// Guarded by Journal.mu.
 	durable  ackState

@@ -31,6 +31,7 @@ type conn struct {
 
 	// Set by CONNECT, before anything else is written.
 	version   wire.Version
+	since     time.Time
 	session   *session
 	grant     *auth.Grant
 	keepAlive time.Duration // 0 means none

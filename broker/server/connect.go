@@ -35,7 +35,7 @@ func (c *conn) connect() error {
 	if !ok {
 		return fmt.Errorf("first packet is not a CONNECT") // [MQTT-3.1.0-1]
 	}
-	c.version = p.Version
+	c.version, c.since = p.Version, time.Now()
 	if v := p.Properties.MaximumPacketSize; v != nil {
 		c.maxPacket = int(min(*v, wire.MaxSize+5))
 	}

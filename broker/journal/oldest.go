@@ -1,0 +1,92 @@
+package journal
+
+import "sync"
+
+// lookout is where Oldest found the oldest message, so that the next look begins there.
+type lookout struct {
+	mu     sync.Mutex
+	seg    *segment
+	offset int64
+	clock  clockReading // before offset
+	seq    uint64
+	time   Time
+}
+
+// Oldest returns when the oldest message was appended that the reader of that name is owed and that is
+// not settled. ok is false if there is none, or none that can be read. It reads from the disk what it has
+// to, at most a segment and less if it is called again.
+func (j *Journal) Oldest(reader string) (t Time, ok bool) {
+	j.mu.Lock()
+	r := j.readers[reader]
+	j.mu.Unlock()
+	if r == nil {
+		return Time{}, false
+	}
+	l := &r.look
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	type part struct {
+		*segment
+		end int64
+	}
+	var parts []part
+	j.mu.Lock()
+	r.mu.Lock()
+	seq, waits, inMemory := r.cursor(), r.owed > r.settled, r.live && len(r.unacked) == 0 && r.queue.n > 0
+	if inMemory {
+		t = r.queue.buf[r.queue.head].Time
+	}
+	r.mu.Unlock()
+	for _, s := range j.segments {
+		if in, owed := s.owed[r.id]; owed && in.last >= seq {
+			parts = append(parts, part{s, s.end})
+		}
+	}
+	j.mu.Unlock()
+	switch {
+	case !waits:
+		return Time{}, false
+	case inMemory:
+		return t, true
+	}
+	for _, p := range parts {
+		if l.look(r, p.segment, p.end, seq) {
+			return l.time, true
+		}
+	}
+	return Time{}, false
+}
+
+// look finds the first message from seq on that r is owed in the first end bytes of s. What is being used
+// again by now has another salt, so that nothing is found in it.
+func (l *lookout) look(r *Reader, s *segment, end int64, seq uint64) bool {
+	if l.seg == s && l.seq == seq {
+		return true
+	}
+	f, err := r.j.fs.Open(s.name(), false)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	from, clock := int64(headerSize), s.clock
+	if l.seg == s && l.seq < seq {
+		from, clock = l.offset, l.clock
+	}
+	for sc := newScanner(f, &s.header, from, end, nil); ; {
+		fr, ok := sc.next()
+		if !ok {
+			return false
+		}
+		p := parser{b: fr.body}
+		switch {
+		case fr.kind == kindClock:
+			clock = p.clock()
+		case fr.kind == kindMessage && fr.seq >= seq:
+			if _, _, owed := p.owes(r.id); owed {
+				l.seg, l.offset, l.clock, l.seq = s, fr.offset, clock, seq
+				l.time = clock.at(s.clock.boot + int64(fr.millis)*1e6)
+				return true
+			}
+		}
+	}
+}

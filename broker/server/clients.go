@@ -1,0 +1,59 @@
+package server
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"holdfast/broker/wire"
+)
+
+// Client is a session, for whoever looks at the server.
+type Client struct {
+	ID            string
+	Connected     bool
+	Remote        string       // of the connection, as the two below
+	Version       wire.Version // 0 without one
+	Since         time.Time
+	Subscriptions int
+	Depth         uint64 // messages in the journal for it
+}
+
+// Clients returns up to most sessions, those with a connection first, by client identifier.
+func (s *Server) Clients(most int) []Client {
+	type entry struct {
+		x    *session
+		conn *conn
+	}
+	s.mu.Lock()
+	all := make([]entry, 0, len(s.sessions))
+	for _, x := range s.sessions {
+		all = append(all, entry{x, x.conn.Load()})
+	}
+	s.mu.Unlock()
+	slices.SortFunc(all, func(a, b entry) int {
+		switch {
+		case a.conn != nil && b.conn == nil:
+			return -1
+		case a.conn == nil && b.conn != nil:
+			return 1
+		}
+		return cmp.Compare(a.x.id, b.x.id)
+	})
+	all = all[:min(most, len(all))]
+	clients := make([]Client, 0, len(all))
+	for _, e := range all {
+		c := Client{ID: e.x.id}
+		if e.conn != nil {
+			c.Connected, c.Remote, c.Version, c.Since = true, e.conn.remote(), e.conn.version, e.conn.since
+		}
+		e.x.mu.Lock()
+		c.Subscriptions = len(e.x.subs)
+		e.x.mu.Unlock()
+		if e.x.reader != nil {
+			c.Depth = e.x.reader.Depth()
+		}
+		clients = append(clients, c)
+	}
+	return clients
+}
