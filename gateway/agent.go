@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"holdfast/broker"
 	"holdfast/broker/auth"
@@ -21,6 +23,7 @@ import (
 	"holdfast/broker/listen"
 	"holdfast/broker/server"
 	"holdfast/gateway/config"
+	"holdfast/gateway/status"
 	"holdfast/gateway/web"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
@@ -63,7 +66,12 @@ type Agent struct {
 	readings *publisher
 	web      *web.Server // nil if there is none
 	sensors  *sensors.Supervisor
+	buses    *bus.Set
+	latest   *latest
 	close    []func() error // in the order of making
+
+	started time.Time
+	phase   atomic.Value // status.State
 
 	auth         *auth.Auth
 	certificates []*listen.TLS
@@ -75,7 +83,8 @@ type Agent struct {
 // New brings the outputs to their safe values, opens the journal and builds every part, in the order
 // in which data flows backwards: what a part needs exists before it. Nothing else moves until Run.
 func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
-	a := &Agent{cfg: cfg, log: opts.Log, version: opts.Version}
+	a := &Agent{cfg: cfg, log: opts.Log, version: opts.Version, latest: newLatest(), started: time.Now()}
+	a.phase.Store(status.Starting)
 	a.measuring, a.stopSensors = context.WithCancel(context.Background())
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -95,9 +104,10 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	if err != nil {
 		return nil, err
 	}
+	a.buses = set
 	a.close = append(a.close, set.Close)
 	if len(cfg.Outputs) > 0 {
-		a.outputs = newOutputs(cfg, set, a.log)
+		a.outputs = newOutputs(cfg, set, a.latest, a.log)
 		a.close = append(a.close, a.outputs.control.Close)
 	}
 	if err := a.openJournal(opts.openDisk); err != nil {
@@ -114,7 +124,7 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	if err := a.formerBridges(); err != nil {
 		return nil, err
 	}
-	if a.readings, err = newPublisher(a.cfg, a.journal, a.server, opts.Observe, a.log); err != nil {
+	if a.readings, err = newPublisher(a.cfg, a.journal, a.server, opts.Observe, a.latest, a.log); err != nil {
 		return nil, err
 	}
 	if err := a.connectOutputs(); err != nil {
@@ -212,6 +222,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.web != nil {
 		stages = append(stages, a.web.Run)
 	}
+	stages = append(stages, a.announce)
 	failed := make(chan error, len(stages))
 	stops := make([]func(), len(stages))
 	for i, run := range stages {
@@ -222,6 +233,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	a.phase.Store(status.Stopping)
 	for i := len(stops) - 1; i >= 0; i-- {
 		stops[i]()
 	}

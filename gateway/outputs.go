@@ -61,7 +61,7 @@ type outputRoom struct {
 
 // newOutputs has every output at its safe value before anything else is built: after a crash they may
 // be anywhere.
-func newOutputs(cfg *config.Config, buses *bus.Set, log *slog.Logger) *outputRoom {
+func newOutputs(cfg *config.Config, buses *bus.Set, l *latest, log *slog.Logger) *outputRoom {
 	r := &outputRoom{
 		device: cfg.Device.ID, configs: map[string]*outputs.Config{}, log: log, clockSet: clockSet,
 		live: make(chan *broker.Message, liveCommands), links: map[string]*bridge.Bridge{}, more: make(chan struct{}, 1),
@@ -71,7 +71,10 @@ func newOutputs(cfg *config.Config, buses *bus.Set, log *slog.Logger) *outputRoo
 	}
 	r.control = outputs.New(cfg.Outputs, outputs.Options{
 		Buses: buses, Log: log,
-		State:  func(s outputs.State) { r.later(func() { r.sayState(s) }) },
+		State: func(s outputs.State) {
+			l.output(s)
+			r.later(func() { r.sayState(s) })
+		},
 		Status: func(s sensors.Status) { r.later(func() { r.status(s) }) },
 	})
 	r.control.Secure()

@@ -26,6 +26,7 @@ type publisher struct {
 	device  string
 	server  *server.Server
 	observe Observer
+	latest  *latest
 	lazy    bool
 	log     *slog.Logger
 
@@ -34,8 +35,8 @@ type publisher struct {
 	last error // of the last publish, so that a failure is logged once
 }
 
-func newPublisher(cfg *config.Config, j *journal.Journal, s *server.Server, observe Observer, log *slog.Logger) (*publisher, error) {
-	p := &publisher{device: cfg.Device.ID, server: s, observe: observe, lazy: cfg.Journal.CommitEvery > 0, log: log}
+func newPublisher(cfg *config.Config, j *journal.Journal, s *server.Server, observe Observer, l *latest, log *slog.Logger) (*publisher, error) {
+	p := &publisher{device: cfg.Device.ID, server: s, observe: observe, latest: l, lazy: cfg.Journal.CommitEvery > 0, log: log}
 	j.Range(seqKey, func(_ string, value []byte) bool {
 		p.seq, _ = binary.Uvarint(value)
 		return false
@@ -80,6 +81,7 @@ func (p *publisher) reading(r sensors.Reading) {
 		p.report(err)
 		return
 	}
+	p.latest.reading(r, seq)
 	if p.observe != nil {
 		p.observe.Taken(r, seq)
 	}
@@ -104,6 +106,7 @@ type statusPayload struct {
 
 // status publishes s, retained, so that whoever subscribes later still learns it.
 func (p *publisher) status(s sensors.Status) {
+	p.latest.status(s)
 	payload, err := json.Marshal(statusPayload{s.State, s.Class, s.Reason, stamp(s.Since), stamp(s.LastGood)})
 	p.mu.Lock()
 	defer p.mu.Unlock()

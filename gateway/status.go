@@ -1,0 +1,230 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/broker/journal"
+	"holdfast/broker/wire"
+	"holdfast/gateway/status"
+	"holdfast/sensors"
+)
+
+// announce notes that the gateway is at work once the listeners are open.
+func (a *Agent) announce(ctx context.Context) error {
+	select {
+	case <-a.server.Ready():
+		a.phase.Store(status.Running)
+		<-ctx.Done()
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// Status returns a picture of the whole gateway. It may be called at any time after New.
+func (a *Agent) Status() status.Status {
+	s := status.Status{
+		Time: time.Now(), Device: a.cfg.Device.ID, Version: a.version, Started: a.started,
+		State: a.phase.Load().(status.State), Problems: []string{},
+		Bridges: a.bridgeStatus(), Clients: a.clientStatus(), Journal: a.journalStatus(),
+		Clock: status.ReadClock(), Power: a.power(), Process: status.ReadProcess(),
+	}
+	s.Sensors, s.Outputs = a.sensorStatus(), a.outputStatus(s.Bridges)
+	s.Problems = problems(&s)
+	if s.State == status.Running && len(s.Problems) > 0 {
+		s.State = status.Degraded
+	}
+	return s
+}
+
+func (a *Agent) sensorStatus() []status.Sensor {
+	list := make([]status.Sensor, 0, len(a.cfg.Sensors))
+	var counts map[string]sensors.Counts
+	if a.sensors != nil {
+		counts = a.sensors.Counts()
+	}
+	a.latest.mu.Lock()
+	defer a.latest.mu.Unlock()
+	for _, c := range a.cfg.Sensors {
+		n := counts[c.Name]
+		list = append(list, status.Sensor{
+			Name: c.Name, Driver: c.Driver, Bus: c.Bus, Every: c.Every, Health: a.latest.of(c.Name),
+			Taken: n.Taken, Failures: n.Failed, Readings: append([]status.Reading{}, a.latest.readings[c.Name]...),
+		})
+	}
+	return list
+}
+
+func (a *Agent) outputStatus(bridges []status.Bridge) []status.Output {
+	list := make([]status.Output, 0, len(a.cfg.Outputs))
+	a.latest.mu.Lock()
+	defer a.latest.mu.Unlock()
+	for _, c := range a.cfg.Outputs {
+		o := status.Output{Name: c.Name, Driver: c.Driver, Bus: c.Bus, Health: a.latest.of(c.Name), Safe: c.Safe}
+		if s, ok := a.latest.outputs[c.Name]; ok {
+			o.Set, o.By, o.Why = s.Since, string(s.By), s.Why
+			if s.Known {
+				o.Value = &s.Value
+			}
+		}
+		if c.Link != "" {
+			i := slices.IndexFunc(bridges, func(b status.Bridge) bool { return b.Name == c.Link })
+			o.Link = &status.Link{Bridge: c.Link, Connected: i >= 0 && bridges[i].Connected}
+		}
+		list = append(list, o)
+	}
+	return list
+}
+
+func (a *Agent) clientStatus() status.Clients {
+	s := a.server.Stats()
+	c := status.Clients{
+		Connections: s.Connections, Connected: s.Connected, Sessions: s.Sessions,
+		Subscriptions: s.Subscriptions, Retained: s.Retained, Received: s.Received, Sent: s.Sent,
+		Dropped: status.Drops{
+			Queue: s.DroppedQueue, Size: s.DroppedSize, Expired: s.DroppedExpired, Refused: s.Refused,
+			NotRetained: s.NotRetained, Denied: s.Denied, Unread: s.DeniedDelivery,
+		},
+		LoginsRefused: s.LoginsRefused, RateLimited: s.RateLimited, List: []status.Client{},
+	}
+	for _, x := range a.server.Clients(status.MaxClients) {
+		one := status.Client{
+			ID: x.ID, Remote: x.Remote, Connected: x.Connected, Since: x.Since, Subscriptions: x.Subscriptions, Depth: x.Depth,
+		}
+		switch x.Version {
+		case wire.V5:
+			one.Protocol = "5"
+		case wire.V311:
+			one.Protocol = "3.1.1"
+		}
+		c.List = append(c.List, one)
+	}
+	return c
+}
+
+func (a *Agent) bridgeStatus() []status.Bridge {
+	list := make([]status.Bridge, 0, len(a.bridges))
+	for _, b := range a.bridges {
+		s := b.Stats()
+		one := status.Bridge{
+			Name: s.Name, Connected: s.Connected, Upstream: s.Upstream, Protocol: "3.1.1",
+			Depth: s.Depth, InFlight: s.InFlight, Sent: s.Sent, Acked: s.Acknowledged, Resent: s.Resent,
+			Refused: s.Refused, Expired: s.Expired, QoS0Sent: s.QoS0Sent, QoS0Drops: s.QoS0Dropped,
+			Reconnects: s.Reconnects, LastError: s.LastError,
+		}
+		if t, ok := a.journal.Oldest(bridgeReader + s.Name); ok {
+			one.Oldest = t.Wall
+		}
+		list = append(list, one)
+	}
+	return list
+}
+
+func (a *Agent) journalStatus() status.Journal {
+	s := a.journal.Stats()
+	j := status.Journal{
+		Bytes: s.Size, Segments: s.Segments, MaxSize: a.cfg.Journal.MaxSize, Free: -1, KeepFree: a.cfg.Journal.KeepFree,
+		Full: s.Full, Failed: s.Failed, Messages: s.Messages, Commits: s.Commits, Syncs: s.Syncs,
+		Written: s.Written, Refused: s.Refused, Failures: s.Failures, Damaged: s.Damaged,
+		Losses: sum(a.journal.Losses()), Readers: []status.Reader{}, PerDay: s.Ledger.PerDay(time.Now()),
+	}
+	if a.broken != nil {
+		j.Broken = a.broken.Error()
+	}
+	readers := slices.DeleteFunc(a.journal.Readers(), func(r journal.ReaderInfo) bool { return r.Depth == 0 })
+	if len(readers) > 0 {
+		// Only the last one of all is looked up: there may be thousands, of sessions.
+		last := slices.MinFunc(readers, func(a, b journal.ReaderInfo) int { return cmp.Compare(a.Cursor, b.Cursor) })
+		if t, ok := a.journal.Oldest(last.Name); ok {
+			j.Oldest = t.Wall
+		}
+	}
+	slices.SortStableFunc(readers, func(a, b journal.ReaderInfo) int { return cmp.Compare(b.Depth, a.Depth) })
+	for _, r := range readers[:min(len(readers), status.MaxReaders)] {
+		j.Readers = append(j.Readers, status.Reader{Name: r.Name, Depth: r.Depth})
+	}
+	if len(readers) > 0 {
+		j.Depth = readers[0].Depth
+	}
+	var st unix.Statfs_t
+	if unix.Statfs(a.cfg.DataDir, &st) == nil {
+		j.Free, j.Capacity = int64(st.Bavail)*int64(st.Bsize), int64(st.Blocks)*int64(st.Bsize)
+		j.Lifetime = journal.Lifetime(j.PerDay, uint64(j.Capacity))
+	}
+	return j
+}
+
+// sum adds losses up by reader and reason.
+func sum(losses []journal.Loss) []status.Loss {
+	list := []status.Loss{}
+	for _, l := range losses {
+		i := slices.IndexFunc(list, func(s status.Loss) bool { return s.Reader == l.Reader && s.Reason == l.Reason })
+		if i < 0 {
+			i = len(list)
+			list = append(list, status.Loss{Reader: l.Reader, Reason: l.Reason})
+		}
+		list[i].Count += l.Count
+		list[i].Last = l.Time
+	}
+	slices.SortFunc(list, func(a, b status.Loss) int {
+		return cmp.Or(cmp.Compare(a.Reader, b.Reader), cmp.Compare(a.Reason, b.Reason))
+	})
+	return list
+}
+
+// power is what the machine shows of its supply; nil if it shows nothing.
+func (a *Agent) power() *status.Power {
+	sys, err := a.buses.Sysfs("")
+	if err != nil {
+		return nil
+	}
+	flags := sensors.Board(sys)
+	if _, ok := flags["undervoltage"]; !ok {
+		return nil
+	}
+	return &status.Power{
+		UnderVoltage: flags["undervoltage"], UnderVoltageSince: flags["undervoltage_since_start"],
+		Throttled: flags["throttled"], ThrottledSince: flags["throttled_since_start"],
+	}
+}
+
+// problems says what is wrong at the moment.
+func problems(s *status.Status) []string {
+	list := []string{}
+	add := func(is bool, format string, args ...any) {
+		if is {
+			list = append(list, fmt.Sprintf(format, args...))
+		}
+	}
+	j := &s.Journal
+	add(j.Broken != "", "the journal could not be opened and keeps nothing: %s", j.Broken)
+	add(j.Broken == "" && j.Failed, "the storage of the journal refuses writes")
+	add(j.Full, "the journal is full and refuses new messages")
+	var ill []string
+	for _, x := range s.Sensors {
+		if x.State != string(sensors.StateOK) && x.State != status.Waiting {
+			ill = append(ill, x.Name+" "+x.State)
+		}
+	}
+	add(len(ill) > 0, "sensors: %s", strings.Join(ill, ", "))
+	ill = nil
+	for _, x := range s.Outputs {
+		if x.State != string(sensors.StateOK) && x.State != status.Waiting {
+			ill = append(ill, x.Name+" "+x.State)
+		}
+	}
+	add(len(ill) > 0, "outputs: %s", strings.Join(ill, ", "))
+	for _, b := range s.Bridges {
+		add(!b.Connected, "bridge %s is not connected: %d waiting", b.Name, b.Depth)
+	}
+	add(!s.Clock.Synchronised, "the clock is not synchronised: times of readings may be wrong")
+	add(s.Power != nil && s.Power.UnderVoltage, "the supply voltage is too low: use a stronger supply or a shorter cable")
+	add(s.Power != nil && s.Power.Throttled, "the processor is slowed down, for its temperature or supply")
+	return list
+}

@@ -1,0 +1,222 @@
+// Package status is what a gateway says of itself, in one value that every view shows: the table and the
+// JSON of `holdfast status`, the live screen, the metrics and the dashboard.
+//
+// A Status is a picture of one moment. Totals count from the start of the process, unless their
+// description says otherwise, and never fall. It holds no secrets: no passwords, and no payloads but
+// readings. Taking one costs no more than looking does: nothing is collected while nobody looks.
+package status
+
+import "time"
+
+// Status is how a gateway is doing. The names of its JSON fields are a contract with scripts: they are
+// added to, not changed.
+type Status struct {
+	Time     time.Time `json:"time"`
+	Device   string    `json:"device"`
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	State    State     `json:"state"`
+	Problems []string  `json:"problems"` // what is wrong at the moment, in words
+
+	Sensors []Sensor `json:"sensors"` // as configured, in that order, like outputs and bridges
+	Outputs []Output `json:"outputs"`
+	Clients Clients  `json:"clients"`
+	Bridges []Bridge `json:"bridges"`
+	Journal Journal  `json:"journal"`
+	Clock   Clock    `json:"clock"`
+	Power   *Power   `json:"power,omitempty"` // absent where the machine does not tell
+	Process Process  `json:"process"`
+}
+
+// State is what the gateway as a whole is at.
+type State string
+
+// The states. Degraded is running with problems.
+const (
+	Starting State = "starting"
+	Running  State = "running"
+	Degraded State = "degraded"
+	Stopping State = "stopping"
+)
+
+// Waiting is the state of a sensor that was not read yet, and of an output of which nothing is known yet.
+const Waiting = "waiting"
+
+// Health is whether hardware answers.
+type Health struct {
+	State    string    `json:"state"` // ok, failing, absent or Waiting
+	Class    string    `json:"class,omitempty"`
+	Reason   string    `json:"reason,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+	LastGood time.Time `json:"last_good,omitzero"`
+}
+
+// Sensor is one configured sensor.
+type Sensor struct {
+	Name   string        `json:"name"`
+	Driver string        `json:"driver"`
+	Bus    string        `json:"bus,omitempty"`
+	Every  time.Duration `json:"every_ns"`
+	Health
+	Taken    uint64    `json:"taken"`    // readings that succeeded
+	Failures uint64    `json:"failures"` // readings that failed
+	Readings []Reading `json:"readings"` // the last of each quantity, as published
+}
+
+// Reading is a value that was published.
+type Reading struct {
+	Quantity string    `json:"quantity"`
+	Value    float64   `json:"value"`
+	Unit     string    `json:"unit"`
+	Time     time.Time `json:"time"`
+	Seq      uint64    `json:"seq"`
+}
+
+// Output is one configured output.
+type Output struct {
+	Name   string `json:"name"`
+	Driver string `json:"driver"`
+	Bus    string `json:"bus,omitempty"`
+	Health
+	Value *float64  `json:"value"` // null if it is not known where the output is
+	Set   time.Time `json:"set,omitzero"`
+	By    string    `json:"by,omitempty"`
+	Why   string    `json:"why,omitempty"`
+	Safe  float64   `json:"safe"`
+	Link  *Link     `json:"link,omitempty"` // the bridge whose loss makes it safe
+}
+
+// Link is the bridge that an output depends on.
+type Link struct {
+	Bridge    string `json:"bridge"`
+	Connected bool   `json:"connected"`
+}
+
+// Clients are those of the local broker.
+type Clients struct {
+	Connections   int    `json:"connections"` // sockets, logged in or not
+	Connected     int    `json:"connected"`
+	Sessions      int    `json:"sessions"` // connected or not
+	Subscriptions int    `json:"subscriptions"`
+	Retained      int    `json:"retained"`
+	Received      uint64 `json:"received"` // publishes
+	Sent          uint64 `json:"sent"`
+	Dropped       Drops  `json:"dropped"`
+	LoginsRefused uint64 `json:"logins_refused"`
+	RateLimited   uint64 `json:"rate_limited"` // connections
+
+	List []Client `json:"list"` // at most MaxClients, those connected first
+}
+
+// MaxClients is how many clients a Status names.
+const MaxClients = 50
+
+// Drops are messages that the broker did not deliver, or not as asked, by reason.
+type Drops struct {
+	Queue       uint64 `json:"queue"`   // the client's queue in memory was full
+	Size        uint64 `json:"size"`    // larger than the client takes
+	Expired     uint64 `json:"expired"` // their lifetime was over
+	Refused     uint64 `json:"refused"` // the journal did not take them
+	NotRetained uint64 `json:"not_retained"`
+	Denied      uint64 `json:"denied"` // published to where the client may not
+	Unread      uint64 `json:"unread"` // the subscriber may not read them
+}
+
+// Client is one session.
+type Client struct {
+	ID            string    `json:"id"`
+	Remote        string    `json:"remote,omitempty"`
+	Protocol      string    `json:"protocol,omitempty"` // "3.1.1" or "5"
+	Connected     bool      `json:"connected"`
+	Since         time.Time `json:"since,omitzero"` // of the connection
+	Subscriptions int       `json:"subscriptions"`
+	Depth         uint64    `json:"depth"` // messages in the journal for it
+}
+
+// Bridge is one connection to an upstream.
+type Bridge struct {
+	Name       string    `json:"name"`
+	Connected  bool      `json:"connected"`
+	Since      time.Time `json:"since,omitzero"` // of the connection, or of its loss
+	Upstream   string    `json:"upstream"`       // connected to, or tried last
+	Protocol   string    `json:"protocol"`
+	Depth      uint64    `json:"depth"`           // messages in the journal for it
+	Oldest     time.Time `json:"oldest,omitzero"` // when the oldest of them was taken in
+	InFlight   int       `json:"in_flight"`
+	Sent       uint64    `json:"sent"` // resends included
+	Acked      uint64    `json:"acknowledged"`
+	Resent     uint64    `json:"resent"`
+	Refused    uint64    `json:"refused"`
+	Expired    uint64    `json:"expired"`
+	QoS0Sent   uint64    `json:"qos0_sent"`
+	QoS0Drops  uint64    `json:"qos0_dropped"`
+	Reconnects uint64    `json:"reconnects"`
+	LastError  string    `json:"last_error,omitempty"`
+}
+
+// Journal is the durable log.
+type Journal struct {
+	Depth    uint64        `json:"depth"`           // messages that the slowest reader waits for
+	Oldest   time.Time     `json:"oldest,omitzero"` // when the oldest message was taken in that a reader waits for
+	Bytes    int64         `json:"bytes"`           // on disk
+	Segments int           `json:"segments"`
+	MaxSize  int64         `json:"max_size"`
+	Free     int64         `json:"free"` // of the file system; -1 if it does not tell
+	KeepFree int64         `json:"keep_free"`
+	Capacity int64         `json:"capacity"`         // of the file system; 0 if it does not tell
+	Full     bool          `json:"full"`             // new messages are refused
+	Failed   bool          `json:"failed"`           // the storage refuses writes
+	Broken   string        `json:"broken,omitempty"` // why it could not be opened: nothing is kept
+	Messages uint64        `json:"messages"`
+	Commits  uint64        `json:"commits"`
+	Syncs    uint64        `json:"syncs"`
+	Written  uint64        `json:"written"` // bytes
+	Refused  uint64        `json:"refused"`
+	Failures uint64        `json:"failures"`            // writes and syncs
+	Damaged  uint64        `json:"damaged"`             // bytes
+	Losses   []Loss        `json:"losses"`              // of the journal's whole life, as far as it remembers
+	PerDay   uint64        `json:"flash_bytes_per_day"` // over the journal's life; 0 if it is too young to tell
+	Lifetime time.Duration `json:"flash_lifetime_ns"`   // of a card of Capacity at that rate; 0 if unknown
+	Readers  []Reader      `json:"readers"`             // those for whom something waits, the most first; at most MaxReaders
+}
+
+// Loss sums up messages that were dropped.
+type Loss struct {
+	Reader string    `json:"reader"` // empty for damage of which nobody knows whom it was owed to
+	Reason string    `json:"reason"`
+	Count  uint64    `json:"count"`
+	Last   time.Time `json:"last"`
+}
+
+// MaxReaders is how many readers a Status names.
+const MaxReaders = 50
+
+// Reader is somebody whom the journal keeps messages for.
+type Reader struct {
+	Name  string `json:"name"`
+	Depth uint64 `json:"depth"`
+}
+
+// Clock is the machine's.
+type Clock struct {
+	Synchronised bool          `json:"synchronised"`
+	Offset       time.Duration `json:"offset_ns"`    // that the kernel still corrects; 0 if not synchronised
+	MaxError     time.Duration `json:"max_error_ns"` // as the kernel estimates it
+}
+
+// Power is what a Pi's firmware says of its supply and heat.
+type Power struct {
+	UnderVoltage      bool `json:"under_voltage"`
+	UnderVoltageSince bool `json:"under_voltage_since_start"` // of the machine
+	Throttled         bool `json:"throttled"`
+	ThrottledSince    bool `json:"throttled_since_start"`
+}
+
+// Process is the gateway's own.
+type Process struct {
+	PID         int           `json:"pid"`
+	RSS         int64         `json:"rss"` // bytes
+	CPU         time.Duration `json:"cpu_ns"`
+	Goroutines  int           `json:"goroutines"`
+	Descriptors int           `json:"descriptors"`
+}
