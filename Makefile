@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint arm64 fuzz crash powercut soak cross bench bench-broker bench-bridge bench-journal clean setup
+.PHONY: help build run test race states lint arm64 fuzz crash powercut soak cross bench bench-broker bench-bridge bench-journal fleet clean setup
 
 export CGO_ENABLED = 0
 
@@ -71,6 +71,9 @@ bench-bridge: setup build ## Holdfast and Mosquitto as gateways to an upstream; 
 bench-journal: ## The journal beside other durable logs; ARGS="-h" lists the options
 	cd scripts/bench-journal && go build -o ../../bin/bench-journal .
 	bin/bench-journal -dir bin -json bin/bench-journal.json -svg bin/bench-journal.svg $(ARGS)
+
+fleet: ## Three NATS nodes and 20 gateways: a node is killed in the middle of a drain, then all of them
+	cd deploy/fleet && go run . $(ARGS)
 
 clean: ## Remove bin/ and dist/
 	rm -rf bin dist

@@ -1,0 +1,135 @@
+// Command fleet checks the recipe of this folder: three NATS nodes with the configuration files that are
+// here, and a fleet of gateways with backlogs that drain into their replicated stream.
+//
+// It kills a node in the middle of the drain, starts it again, takes all nodes away and brings them
+// back, and counts by sequence numbers what has arrived, and the attempts to connect in each second. It
+// ends with an error if a message is lost, or if there were more attempts than README.md states.
+//
+// It is a module of its own so that nats-server is no dependency of the product.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	log.SetFlags(log.Ltime)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == "node" {
+		err = serveNode(ctx)
+	} else {
+		err = run(ctx)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context) error {
+	gateways := flag.Int("gateways", 20, "gateways of the fleet")
+	backlog := flag.Int("backlog", 2000, "messages that wait in each of them")
+	outage := flag.Duration("outage", 90*time.Second, "how long all nodes are away")
+	flag.Parse()
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "fleet")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+
+	c, err := newCluster(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	s, err := c.stream(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	log.Printf("three nodes, and the stream %s with three replicas", s.name)
+
+	f, err := newFleet(c, dir, *gateways)
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	if err := f.fill(*backlog); err != nil {
+		return err
+	}
+	log.Printf("%d gateways with %d messages each", *gateways, *backlog)
+
+	begun := time.Now()
+	f.start()
+	third := uint64(*gateways * *backlog / 3)
+	if err := f.waitDepth(ctx, 2*third); err != nil {
+		return err
+	}
+	leader, err := s.leader(ctx)
+	if err != nil {
+		return err
+	}
+	log.Printf("killing node %d, which leads the stream, with %d messages to go", leader+1, f.depth())
+	c.nodes[leader].kill()
+	if err := f.waitDepth(ctx, third); err != nil {
+		return err
+	}
+	log.Printf("starting node %d again, with %d messages to go", leader+1, f.depth())
+	if err := c.nodes[leader].start(); err != nil {
+		return err
+	}
+	if err := f.waitDepth(ctx, 0); err != nil {
+		return err
+	}
+	log.Printf("drained in %v", time.Since(begun).Round(100*time.Millisecond))
+
+	log.Printf("taking all nodes away for %v, while %d messages come in", *outage, *gateways**backlog/10)
+	c.attempts.reset()
+	for _, n := range c.nodes {
+		n.kill()
+	}
+	cut := time.Now()
+	if err := f.fill(*backlog / 10); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(*outage):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for _, n := range c.nodes {
+		if err := n.start(); err != nil {
+			return err
+		}
+	}
+	back := time.Now()
+	log.Print("all nodes are back")
+	if err := f.waitDepth(ctx, 0); err != nil {
+		return err
+	}
+	log.Printf("drained %v after their return", time.Since(back).Round(100*time.Millisecond))
+	storm := c.attempts.judge(cut, *gateways)
+	f.close()
+
+	count, err := s.count(ctx, *gateways, f.sent)
+	if err != nil {
+		return err
+	}
+	fmt.Println(count)
+	fmt.Println(storm)
+	if count.lost > 0 || count.disorder > 0 || !storm.ok {
+		return errors.New("the fleet does not keep its promise")
+	}
+	return nil
+}
