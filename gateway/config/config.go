@@ -45,10 +45,10 @@ type Broker struct {
 	Listeners []Listener
 	Limits    Limits
 
-	ServerKeepAlive time.Duration // longest keep alive of 5.0 clients, in whole seconds; 0 leaves it to them
-	TopicAliases    int           // towards a client; default 32
-	SysInterval     time.Duration // between updates of $SYS; 0 for none; default 10 s
-	ResponseInfo    string        // told to 5.0 clients that ask; %c is the client identifier
+	ServerKeepAlive     time.Duration // longest keep alive of 5.0 clients, in whole seconds; 0 leaves it to them
+	TopicAliases        int           // towards a client; default 32
+	SysInterval         time.Duration // between updates of $SYS; 0 for none; default 10 s
+	ResponseInformation string        // told to 5.0 clients that ask; %c is the client identifier
 
 	// Once there is a user or a rule, what no rule allows is forbidden.
 	Users        []User
