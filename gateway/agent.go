@@ -43,6 +43,8 @@ type Options struct {
 	Simulate bool
 	// Observe, if set, is told of every reading and of what became of it. It must not block.
 	Observe Observer
+	// Shown returns the configuration as text without secrets, and what is wrong with it, for the dashboard.
+	Shown func() (string, error)
 
 	openDisk func(dir string) (journal.FS, error) // nil means journal.NewDirFS
 }
@@ -64,6 +66,7 @@ type Agent struct {
 	bridges  []*bridge.Bridge
 	outputs  *outputRoom // nil if there are none
 	readings *publisher
+	dash     *dashboard  // what web needs; nil if there is none
 	web      *web.Server // nil if there is none
 	sensors  *sensors.Supervisor
 	buses    *bus.Set
@@ -100,6 +103,7 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 		}
 		cfg = a.cfg
 	}
+	a.newDashboard()
 	set, err := buses(cfg, opts.Pi, opts.Simulate)
 	if err != nil {
 		return nil, err
@@ -132,7 +136,7 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	}
 	a.newSensors(set)
 	if cfg.Web.On() {
-		if err := a.newWeb(); err != nil {
+		if err := a.newWeb(opts.Shown); err != nil {
 			return nil, fmt.Errorf("web: %w", err)
 		}
 	}
@@ -152,7 +156,7 @@ func (a *Agent) newServer() (err error) {
 	b, m := a.cfg.Broker, a.cfg.Broker.Limits
 	opts := server.Options{
 		Journal: a.journal, Auth: a.auth, Log: a.log,
-		ServerKeepAlive: b.ServerKeepAlive, MaxAliases: orNone(b.TopicAliases), ResponseInfo: b.ResponseInformation,
+		ServerKeepAlive: b.ServerKeepAlive, MaxAliases: orNone(b.TopicAliases), ResponseInfo: b.ResponseInfo,
 		SysInterval: b.SysInterval, Version: strings.TrimSpace("holdfast " + a.version),
 		MaxConnections: m.Connections, MaxSessions: m.Sessions, MaxSubscriptions: m.Subscriptions, MaxFilters: m.Filters,
 		MaxPacket: int(m.Packet), MaxInflight: m.Inflight, MaxLevels: m.TopicLevels,
@@ -187,7 +191,11 @@ func (a *Agent) newSensors(set *bus.Set) {
 		return
 	}
 	a.sensors = sensors.NewSupervisor(a.cfg.Sensors, sensors.SupervisorOptions{
-		Buses: set, Reading: a.readings.reading, Status: a.readings.status, Log: a.log,
+		Buses: set, Status: a.readings.status, Log: a.log,
+		Reading: func(r sensors.Reading) {
+			a.readings.reading(r)
+			a.dash.reading(r)
+		},
 		Host: newHost(a.journal, a.server, a.log),
 	})
 }

@@ -53,7 +53,7 @@ func rootCommand() *cobra.Command {
 	root.AddCommand(
 		runCommand(), initCommand(), checkCommand(), schemaCommand(), demoCommand(),
 		sensorsCommand(), scanCommand(), readCommand(),
-		doctorCommand(), journalCommand(), passwdCommand(), pubCommand(), subCommand(), verifyStreamCommand(),
+		journalCommand(), passwdCommand(), pubCommand(), subCommand(), verifyStreamCommand(),
 	)
 	return root
 }

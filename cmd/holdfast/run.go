@@ -35,7 +35,10 @@ func runCommand() *cobra.Command {
 				level = slog.LevelDebug
 			}
 			log := newLog(level)
-			opts := gateway.Options{Log: log, Version: version(), Simulate: simulate}
+			opts := gateway.Options{
+				Log: log, Version: version(), Simulate: simulate,
+				Shown: func() (string, error) { return config.Show(files, loadOptions()) },
+			}
 			if lines != "" {
 				opts.Pi = simulated.New(simulated.Options{})
 				if err := opts.Pi.KeepLines(lines); err != nil {
@@ -88,7 +91,11 @@ func filesFlag(c *cobra.Command, files *[]string) {
 }
 
 func load(files []string) (*config.Config, error) {
-	return config.Load(files, config.Options{
+	return config.Load(files, loadOptions())
+}
+
+func loadOptions() config.Options {
+	return config.Options{
 		Drivers: sensors.Drivers(), Outputs: outputs.Drivers(), Hostname: os.Hostname, Getenv: os.LookupEnv,
-	})
+	}
 }

@@ -12,6 +12,7 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -35,6 +36,7 @@ const (
 	headerTime     = 5 * time.Second
 	requestTime    = 15 * time.Second // to send a request
 	answerTime     = 30 * time.Second // to take an answer
+	eventTime      = 10 * time.Second // to take an event
 	idleTime       = 60 * time.Second
 )
 
@@ -62,6 +64,17 @@ type Options struct {
 	View, Operate []string
 	Local         Role
 
+	// Look returns what the page shows, by key. It is called at most twice a second, and only while
+	// somebody looks; Opened once, in a goroutine of its own, when somebody looks for the first time.
+	Look   func() map[string]any
+	Opened func(ctx context.Context) // nil for nothing
+	// Command moves an output and returns the answer as JSON. It ends with ctx.
+	Command func(ctx context.Context, output string, c Command) (json.RawMessage, error)
+	// Config returns the configuration as text without secrets.
+	Config  func() (string, error)
+	History *History
+	Lines   *Log
+
 	Log *slog.Logger // nil discards
 }
 
@@ -73,14 +86,19 @@ type Server struct {
 	http     *http.Server
 	sessions sessions
 	assets   *assets
+	view     view
 
-	mu   sync.Mutex
-	addr net.Addr // nil while it does not listen
+	eventTime time.Duration
+	opened    sync.Once
+	work      sync.WaitGroup  // of Opened
+	life      context.Context // of Run
+	mu        sync.Mutex
+	addr      net.Addr // nil while it does not listen
 }
 
 // New builds the server. It listens when Run is called.
 func New(opts Options) *Server {
-	s := &Server{opts: opts, log: opts.Log, mux: http.NewServeMux(), assets: newAssets()}
+	s := &Server{opts: opts, log: opts.Log, mux: http.NewServeMux(), assets: newAssets(), view: view{look: opts.Look}, eventTime: eventTime}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -97,7 +115,34 @@ func New(opts Options) *Server {
 	s.mux.HandleFunc("GET /api/session", s.session)
 	s.mux.HandleFunc("POST /api/login", s.login)
 	s.mux.HandleFunc("POST /api/logout", s.logout)
+	s.Handle("GET /api/events", View, http.HandlerFunc(s.events))
+	s.Handle("GET /api/history", View, http.HandlerFunc(s.history))
+	s.Handle("GET /api/config", View, http.HandlerFunc(s.config))
+	s.Handle("POST /api/outputs/{name}", Operate, http.HandlerFunc(s.command))
 	return s
+}
+
+// open has Opened called, if it was not.
+func (s *Server) open() {
+	s.opened.Do(func() {
+		if s.opts.Opened == nil {
+			return
+		}
+		s.mu.Lock()
+		life := s.life
+		s.mu.Unlock()
+		s.work.Go(func() { s.opts.Opened(life) })
+	})
+}
+
+// config shows the configuration, and what is wrong with it.
+func (s *Server) config(w http.ResponseWriter, _ *http.Request) {
+	text, err := s.opts.Config()
+	out := map[string]string{"text": text}
+	if err != nil {
+		out["mistakes"] = err.Error()
+	}
+	answer(w, http.StatusOK, out)
 }
 
 // Handle adds a page for those who have a role, before Run. A handler with a role also takes the name
@@ -117,7 +162,7 @@ const firstRetry, longestRetry = time.Second, time.Minute
 
 // Run serves until ctx ends. It always returns nil: a gateway works without its dashboard.
 func (s *Server) Run(ctx context.Context) error {
-	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
+	defer s.work.Wait()
 	wait, told := firstRetry, false
 	for ctx.Err() == nil {
 		l, err := s.listen(ctx)
@@ -159,13 +204,14 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 // serve serves on l until ctx ends or l fails.
 func (s *Server) serve(ctx context.Context, l net.Listener) error {
 	s.mu.Lock()
-	s.addr = l.Addr()
+	s.addr, s.life = l.Addr(), ctx
 	s.mu.Unlock()
 	scheme := "http"
 	if s.opts.TLS != nil {
 		scheme = "https"
 	}
 	s.log.Info("dashboard", "url", scheme+"://"+l.Addr().String())
+	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(l) }()
 	var err error

@@ -53,7 +53,6 @@ func serve(t *testing.T, opts Options, add ...func(*Server)) *served {
 		f(s)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
 	l, err := s.listen(ctx)
 	if err != nil {
 		t.Fatal(err)
