@@ -23,6 +23,7 @@ import (
 	"holdfast/broker/listen"
 	"holdfast/broker/server"
 	"holdfast/gateway/config"
+	"holdfast/gateway/control"
 	"holdfast/gateway/status"
 	"holdfast/gateway/web"
 	"holdfast/sensors"
@@ -68,6 +69,7 @@ type Agent struct {
 	readings *publisher
 	dash     *dashboard  // what web needs; nil if there is none
 	web      *web.Server // nil if there is none
+	control  *control.Server
 	sensors  *sensors.Supervisor
 	buses    *bus.Set
 	latest   *latest
@@ -135,6 +137,7 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 		return nil, fmt.Errorf("outputs: %w", err)
 	}
 	a.newSensors(set)
+	a.newControl()
 	if cfg.Web.On() {
 		if err := a.newWeb(opts.Shown); err != nil {
 			return nil, fmt.Errorf("web: %w", err)
@@ -230,7 +233,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.web != nil {
 		stages = append(stages, a.web.Run)
 	}
-	stages = append(stages, a.announce)
+	stages = append(stages, a.control.Run, a.announce)
 	failed := make(chan error, len(stages))
 	stops := make([]func(), len(stages))
 	for i, run := range stages {

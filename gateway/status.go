@@ -53,10 +53,16 @@ func (a *Agent) sensorStatus() []status.Sensor {
 	defer a.latest.mu.Unlock()
 	for _, c := range a.cfg.Sensors {
 		n := counts[c.Name]
-		list = append(list, status.Sensor{
+		s := status.Sensor{
 			Name: c.Name, Driver: c.Driver, Bus: c.Bus, Every: c.Every, Health: a.latest.of(c.Name),
 			Taken: n.Taken, Failures: n.Failed, Readings: append([]status.Reading{}, a.latest.readings[c.Name]...),
-		})
+		}
+		for _, r := range s.Readings { // a status tells only of changes
+			if r.Time.After(s.LastGood) {
+				s.LastGood = r.Time
+			}
+		}
+		list = append(list, s)
 	}
 	return list
 }

@@ -49,7 +49,7 @@ func (o Options) Open(ctx context.Context) (net.Listener, error) {
 	var l net.Listener
 	var err error
 	if o.Network == "unix" {
-		l, err = openUnix(ctx, o.Address, o.Mode)
+		l, err = Unix(ctx, o.Address, o.Mode)
 	} else {
 		l, err = lc.Listen(ctx, o.Network, o.Address)
 	}
@@ -90,7 +90,9 @@ func (o Options) Wrap(nc net.Conn) net.Conn {
 	return nc
 }
 
-func openUnix(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
+// Unix listens on a unix socket with that mode, 0 for DefaultMode. A path that a socket without a listener
+// is left on is used again; one with a listener is EADDRINUSE, and any other file an error.
+func Unix(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
 	if mode == 0 {
 		mode = DefaultMode
 	}

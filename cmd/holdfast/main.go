@@ -51,7 +51,7 @@ func rootCommand() *cobra.Command {
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		runCommand(), initCommand(), checkCommand(), schemaCommand(), demoCommand(),
+		runCommand(), statusCommand(), topCommand(), initCommand(), checkCommand(), schemaCommand(), demoCommand(),
 		sensorsCommand(), scanCommand(), readCommand(),
 		journalCommand(), passwdCommand(), pubCommand(), subCommand(), verifyStreamCommand(),
 	)

@@ -26,6 +26,7 @@ type Config struct {
 	Device  Device
 	DataDir string // where everything durable lives; default /var/lib/holdfast
 	Broker  Broker
+	Control string // path of the control socket; empty for its default place
 	Journal Journal
 	Bridges []Bridge         // in the order in which the files first name them; may be empty
 	Sensors []sensors.Config // likewise; Options is typed, checked and has its defaults

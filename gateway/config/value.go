@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/url"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -216,6 +217,15 @@ func packed(to *string, want string) kind {
 		return s != "" && len(s) <= math.MaxUint16 && !strings.ContainsRune(s, 0)
 	})
 	k.schema = schema{"minLength": 1}
+	return k
+}
+
+// socketPath is an absolute path that a unix socket can have.
+func socketPath(to *string) kind {
+	k := text(to, "an absolute path of at most "+strconv.Itoa(maxSocket)+" bytes", func(s string) bool {
+		return filepath.IsAbs(s) && !strings.HasSuffix(s, "/") && len(s) <= maxSocket && !strings.ContainsRune(s, 0)
+	})
+	k.schema = pattern("^/.*[^/]$")
 	return k
 }
 

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"holdfast/gateway/control"
+	"holdfast/gateway/status"
+)
+
+// socket is where the gateway that runs is asked.
+type socket struct {
+	files []string
+	path  string
+}
+
+func (s *socket) flags(c *cobra.Command) {
+	filesFlag(c, &s.files)
+	c.Flags().StringVar(&s.path, "socket", "", "control socket `PATH` of the gateway, instead of -c")
+}
+
+// client does not need a configuration without mistakes: a gateway runs on although its file was spoilt, and
+// is then looked for where it usually is.
+func (s *socket) client() (control.Client, error) {
+	if s.path != "" {
+		return control.Client{Paths: []string{s.path}}, nil
+	}
+	cfg, err := load(s.files)
+	if err == nil {
+		return control.Find(cfg.Control, cfg.DataDir), nil
+	}
+	usual := control.Find("", "/var/lib/holdfast")
+	for _, path := range usual.Paths {
+		if _, gone := os.Stat(path); gone == nil {
+			return usual, nil
+		}
+	}
+	return control.Client{}, usageError{err}
+}
+
+func (s *socket) status(ctx context.Context) (*status.Status, error) {
+	c, err := s.client()
+	if err != nil {
+		return nil, err
+	}
+	st := new(status.Status)
+	return st, c.Get(ctx, "/status", st)
+}
+
+func statusCommand() *cobra.Command {
+	var s socket
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show how the running gateway is doing: sensors, outputs, clients, bridges, journal, machine",
+		Args:  noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			st, err := s.status(c.Context())
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				enc := json.NewEncoder(c.OutOrStdout())
+				enc.SetIndent("", "  ")
+				return enc.Encode(st)
+			}
+			p := page{colour: inColour(os.Stdout)}
+			p.status(st)
+			_, err = c.OutOrStdout().Write([]byte(strings.Join(p.lines(0), "\n") + "\n"))
+			return err
+		},
+	}
+	s.flags(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "everything as one JSON object")
+	return c
+}
+
+// inColour says whether f is a terminal whose owner has nothing against colours (https://no-color.org).
+func inColour(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+}
