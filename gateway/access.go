@@ -90,12 +90,15 @@ func withoutAccess(cfg *config.Config) config.Config {
 
 // Check reads the files that a configuration names and finds what New or clients would stumble over.
 // It starts and opens nothing else.
-func Check(cfg *config.Config) error {
+func Check(cfg *config.Config) error { return CheckAt(cfg, time.Now()) }
+
+// CheckAt is Check at a certain time, which certificates are judged by.
+func CheckAt(cfg *config.Config, now time.Time) error {
 	var errs []error
 	for _, l := range cfg.Broker.Listeners {
 		opts, err := place(l)
 		if err == nil && opts.TLS != nil {
-			err = opts.TLS.Check(time.Now())
+			err = opts.TLS.Check(now)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("listener %s: %w", l.URL, err))
@@ -104,7 +107,7 @@ func Check(cfg *config.Config) error {
 	if cfg.Web.On() && cfg.Web.TLS() {
 		t, err := webTLS(cfg.Web)
 		if err == nil {
-			err = t.Check(time.Now())
+			err = t.Check(now)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("web: %w", err))

@@ -159,7 +159,7 @@ func (a *Agent) newServer() (err error) {
 	b, m := a.cfg.Broker, a.cfg.Broker.Limits
 	opts := server.Options{
 		Journal: a.journal, Auth: a.auth, Log: a.log,
-		ServerKeepAlive: b.ServerKeepAlive, MaxAliases: orNone(b.TopicAliases), ResponseInfo: b.ResponseInfo,
+		ServerKeepAlive: b.ServerKeepAlive, MaxAliases: orNone(b.TopicAliases), ResponseInfo: b.ResponseInformation,
 		SysInterval: b.SysInterval, Version: strings.TrimSpace("holdfast " + a.version),
 		MaxConnections: m.Connections, MaxSessions: m.Sessions, MaxSubscriptions: m.Subscriptions, MaxFilters: m.Filters,
 		MaxPacket: int(m.Packet), MaxInflight: m.Inflight, MaxLevels: m.TopicLevels,

@@ -6,13 +6,17 @@ import (
 	"strings"
 
 	"holdfast/broker/bridge"
+	"holdfast/broker/dial"
 	"holdfast/broker/journal"
 	"holdfast/broker/server"
+	"holdfast/broker/wire"
 	"holdfast/gateway/config"
 )
 
 // bridgeReader and a bridge's name are the name of its reader of the journal.
 const bridgeReader = "bridge/"
+
+var protocols = map[config.Protocol]wire.Version{config.Auto: 0, config.V311: wire.V311, config.V5: wire.V5}
 
 func (a *Agent) newBridge(c config.Bridge) error {
 	if err := a.takeOver(c); err != nil {
@@ -26,9 +30,11 @@ func (a *Agent) newBridge(c config.Bridge) error {
 		return err
 	}
 	opts := bridge.Options{
-		Name: c.Name, ClientID: c.ClientID, Username: c.Username, Password: string(c.Password),
+		Name: c.Name, ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),
 		KeepAlive: c.KeepAlive, Window: c.Window, Reader: reader, Changed: a.dash.changed(c.Name), Log: a.log,
 	}
+	credentials := dial.Credentials{Username: c.Username, Password: string(c.Password)}
+	opts.Credentials = credentials.Get
 	route := server.Route{Name: c.Name, Reader: reader}
 	for _, u := range c.Upstream {
 		opts.Upstreams = append(opts.Upstreams, u.URL)

@@ -3,6 +3,8 @@ package sensors
 import (
 	"context"
 	"io/fs"
+	"maps"
+	"reflect"
 	"time"
 
 	"periph.io/x/conn/v3"
@@ -67,6 +69,30 @@ type Config struct {
 	Processing
 	Quantities map[string]Processing
 	Host       Host // set by supervision; nil remembers nothing
+}
+
+// Equal says whether two configurations are of the same sensor, read in the same way.
+func (c Config) Equal(d Config) bool {
+	a, formulas := c.withoutFormulas()
+	b, others := d.withoutFormulas()
+	return reflect.DeepEqual(a, b) && maps.Equal(formulas, others)
+}
+
+// withoutFormulas takes out what can only be compared as text.
+func (c Config) withoutFormulas() (Config, map[string]string) {
+	texts := map[string]string{}
+	take := func(quantity string, p Processing) Processing {
+		if f := p.Calibrate.Formula; f != nil {
+			texts[quantity], p.Calibrate.Formula = f.String(), nil
+		}
+		return p
+	}
+	c.Processing = take("", c.Processing)
+	c.Quantities = maps.Clone(c.Quantities)
+	for name, p := range c.Quantities {
+		c.Quantities[name] = take(name, p)
+	}
+	return c, texts
 }
 
 func (c *Config) host() Host {

@@ -1,4 +1,4 @@
-// Package bridge carries messages from a journal reader to an upstream MQTT 3.1.1 broker.
+// Package bridge carries messages from a journal reader to an upstream MQTT broker, over 3.1.1 or 5.
 //
 // It promises: a message is acknowledged to the journal only after the upstream has acknowledged it,
 // so nothing is lost by an outage, a crash or a change of upstream. First deliveries leave in the
@@ -14,30 +14,44 @@
 package bridge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
+	"math/rand/v2"
+	"net"
 	"net/url"
 	"sync"
 	"time"
 
 	"holdfast/broker"
+	"holdfast/broker/dial"
 	"holdfast/broker/journal"
+	"holdfast/broker/wire"
 )
 
 // Options configure a Bridge. Name, Upstreams, ClientID, Out and Reader have to be set.
 type Options struct {
 	Name      string        // for logs
-	Upstreams []string      // mqtt://host:port, tried in turn; the port defaults to 1883
+	Upstreams []string      // URLs of package dial, tried in turn
 	ClientID  string        // unique on the upstream
-	Username  string        // empty connects without
-	Password  string        // never logged; only with Username [MQTT-3.1.2-22]
+	Protocol  wire.Version  // V5 or V311; 0 means 5, and 3.1.1 where the upstream does not speak that
+	MaxPacket int           // bytes, where the upstream takes less than it says; 0 means no limit of ours
 	KeepAlive time.Duration // whole seconds up to 65535; 0 means 30 s
 	Window    int           // most messages in flight; 0 means 100
 
+	// Dial opens a connection up to where MQTT begins; nil means package dial without options.
+	Dial func(ctx context.Context, u *url.URL) (net.Conn, error)
+	// Credentials are asked for at each connection; nil connects without. They are never logged.
+	Credentials func() (username, password string, err error)
+
 	Out    []Rule
 	Reader *journal.Reader // its only consumer is Run
+
+	// Refused, if set, keeps a message that the upstream will never take. When it returns nil the message
+	// is durable there, and leaves the journal; else it is tried again at the next connection.
+	Refused func(d *journal.Delivery, reason string) error
 
 	BackoffMin time.Duration // ceiling of the first wait between connections; 0 means 1 s
 	BackoffMax time.Duration // ceiling of any such wait; 0 means 60 s
@@ -65,6 +79,9 @@ func (o *Options) setDefaults() {
 	setDefault(&o.BackoffMax, max(time.Minute, o.BackoffMin))
 	setDefault(&o.AckTimeout, 30*time.Second)
 	setDefault(&o.MaxQueued, 1000)
+	if o.Dial == nil {
+		o.Dial = dial.New(dial.Options{}).Dial
+	}
 	setDefault(&o.Log, slog.New(slog.DiscardHandler))
 }
 
@@ -74,15 +91,15 @@ func (o *Options) validate() error {
 		return errors.New("no journal reader")
 	case o.ClientID == "":
 		return errors.New("no client id")
-	case o.Password != "" && o.Username == "":
-		return errors.New("a password without a username")
+	case o.Protocol != 0 && o.Protocol != wire.V311 && o.Protocol != wire.V5:
+		return fmt.Errorf("protocol %d, want 3.1.1 or 5", o.Protocol)
 	case o.KeepAlive%time.Second != 0 || o.KeepAlive < 0 || o.KeepAlive > math.MaxUint16*time.Second:
 		return fmt.Errorf("keep alive %v, want whole seconds from 1 to 65535", o.KeepAlive)
 	case o.Window < 0 || o.Window > math.MaxUint16:
 		return fmt.Errorf("window %d, want 1 to 65535", o.Window)
 	case o.BackoffMin < 0 || o.BackoffMax < o.BackoffMin:
 		return fmt.Errorf("backoff from %v to %v", o.BackoffMin, o.BackoffMax)
-	case o.AckTimeout < 0 || o.MaxQueued < 0:
+	case o.AckTimeout < 0 || o.MaxQueued < 0 || o.MaxPacket < 0:
 		return errors.New("a negative limit")
 	case len(o.Upstreams) == 0:
 		return errors.New("no upstream")
@@ -97,19 +114,6 @@ func (o *Options) validate() error {
 	return nil
 }
 
-// address returns the host and port of an upstream. The text is left out of errors: it may hold a
-// password.
-func address(upstream string) (*url.URL, error) {
-	u, err := url.Parse(upstream)
-	if err != nil || u.Scheme != "mqtt" || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" {
-		return nil, errors.New("upstream: want mqtt://HOST:PORT, with name and password apart")
-	}
-	if u.Port() == "" {
-		u.Host += ":1883"
-	}
-	return u, nil
-}
-
 // Stats are totals since New, and the present state.
 type Stats struct {
 	Name      string
@@ -121,7 +125,7 @@ type Stats struct {
 	Acknowledged uint64 // by the upstream, or written where the rule says QoS 0
 	QoS0Sent     uint64 // live messages handed to a connection
 	QoS0Dropped  uint64 // live messages that met no connection or a full queue
-	Refused      uint64 // no rule for the topic, or a topic that cannot be published to
+	Refused      uint64 // by the upstream, for good; or no rule, or no possible topic
 	Expired      uint64 // message expiry interval was over
 
 	Reconnects uint64 // connections after the first
@@ -129,6 +133,9 @@ type Stats struct {
 	Depth      uint64 // in the journal for this bridge
 	LastError  string // why the last connection ended or failed; empty if none did
 }
+
+// maxReasons are logged, each once.
+const maxReasons = 100
 
 // Bridge is one connection to one upstream at a time. Deliver and Stats are safe for concurrent use;
 // Run is called once.
@@ -138,10 +145,16 @@ type Bridge struct {
 	log       *slog.Logger
 	live      chan *broker.Message
 
+	// Of Run.
+	window window
+	id     uint16         // of the last message that was sent
+	tries  map[uint64]int // by sequence number, of messages that were not taken
+
 	mu          sync.Mutex
 	stats       Stats
 	connections uint64
-	refusals    map[string]bool // reasons that were logged
+	refusals    map[string]bool      // reasons that were logged
+	old         map[string]time.Time // hosts that do not speak MQTT 5, and until when that is believed
 }
 
 // New returns a bridge that does nothing until Run.
@@ -152,12 +165,13 @@ func New(opts Options) (*Bridge, error) {
 	}
 	b := &Bridge{
 		opts: opts, log: opts.Log.With("bridge", opts.Name), live: make(chan *broker.Message, opts.MaxQueued),
-		refusals: make(map[string]bool),
+		refusals: make(map[string]bool), old: make(map[string]time.Time),
+		window: newWindow(opts.Window), id: uint16(rand.Uint32()), tries: make(map[uint64]int),
 	}
 	for _, upstream := range opts.Upstreams {
-		u, err := address(upstream)
+		u, err := dial.ParseURL(upstream)
 		if err != nil {
-			return nil, fmt.Errorf("bridge: %w", err)
+			return nil, fmt.Errorf("bridge: upstream: %w", err)
 		}
 		b.upstreams = append(b.upstreams, u)
 	}
@@ -195,14 +209,16 @@ func (b *Bridge) count(change func(s *Stats)) {
 	change(&b.stats)
 }
 
-// refuse counts a message that cannot be sent, ever, and logs the first for each reason.
-func (b *Bridge) refuse(topic, reason string, err error) {
+// refused counts a message that cannot be sent, ever, and logs the first for each reason.
+func (b *Bridge) refused(topic, reason string) {
 	b.mu.Lock()
 	b.stats.Refused++
-	told := b.refusals[reason]
-	b.refusals[reason] = true
+	told := b.refusals[reason] || len(b.refusals) >= maxReasons
+	if !told {
+		b.refusals[reason] = true
+	}
 	b.mu.Unlock()
 	if !told {
-		b.log.Warn("message refused; more with this reason are only counted", "reason", reason, "topic", topic, "error", err)
+		b.log.Warn("message refused; more with this reason are only counted", "reason", reason, "topic", topic)
 	}
 }

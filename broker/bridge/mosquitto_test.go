@@ -20,7 +20,7 @@ func subscribe(t testing.TB, m *brokertest.Mosquitto) *subscriber {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	p := &peer{c, t, wire.NewReader(c, 0)}
+	p := &peer{c, t, wire.NewReader(c, 0), wire.V311}
 	p.send(&wire.Connect{Version: wire.V311, ClientID: "subscriber"})
 	ack, ok := p.read().(*wire.Connack)
 	if !ok || ack.Code != wire.Success {

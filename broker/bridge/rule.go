@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"holdfast/broker"
-	"holdfast/broker/journal"
 )
 
 // Rule sends what matches Filter upstream. Of several rules the first that matches decides.
@@ -36,35 +34,18 @@ func (r *Rule) validate() error {
 	return nil
 }
 
-var errNoRule = errors.New("no rule matches")
+var errNoRule = errors.New("no rule matches the topic")
 
 // remap returns topic's name upstream and the most QoS for it.
 func (b *Bridge) remap(topic string) (name string, qos byte, err error) {
 	for _, r := range b.opts.Out {
 		if broker.Match(r.Filter, topic) {
 			name = r.Prefix + strings.TrimPrefix(topic, r.Strip)
-			return name, r.QoS, broker.CheckTopic(name)
+			if err := broker.CheckTopic(name); err != nil {
+				return "", 0, fmt.Errorf("topic upstream: %w", err)
+			}
+			return name, r.QoS, nil
 		}
 	}
 	return "", 0, errNoRule
-}
-
-// accept returns the name of m's topic upstream. A message that cannot be sent is counted and ok is
-// false.
-func (b *Bridge) accept(m *broker.Message) (name string, qos byte, ok bool) {
-	name, qos, err := b.remap(m.Topic)
-	switch {
-	case errors.Is(err, errNoRule):
-		b.refuse(m.Topic, "no rule", err)
-	case err != nil:
-		b.refuse(m.Topic, "topic", err)
-	}
-	return name, qos, err == nil
-}
-
-// expired says whether the message's lifetime is over. A message from before the clock was right does
-// not expire here.
-func expired(d *journal.Delivery, now time.Time) bool {
-	lifetime := time.Duration(d.Message.Expiry) * time.Second
-	return d.Message.Expires && d.Time.Synced && now.Sub(d.Time.Wall) > lifetime
 }

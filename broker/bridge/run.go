@@ -17,12 +17,13 @@ func (b *Bridge) Run(ctx context.Context) error {
 		upstream := b.upstreams[attempt%len(b.upstreams)]
 		b.count(func(s *Stats) { s.Upstream = upstream.String() })
 		event := "upstream cannot be reached"
-		client, c, lost, err := b.dial(ctx, upstream)
+		l, err := b.connect(ctx, upstream)
 		if err == nil {
 			event, reported = "upstream lost", false
 			b.connected()
 			b.changed(true, nil)
-			s := session{b: b, client: client, conn: c, lost: lost}
+			s := session{b: b, l: l, delay: wait}
+			s.delay.reset()
 			since := time.Now()
 			err = s.run(ctx)
 			s.end()
@@ -34,6 +35,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 			if s.acknowledged || time.Since(since) >= stable {
 				wait.reset()
 			}
+			b.window.restart()
 		}
 		if ctx.Err() != nil {
 			break

@@ -2,77 +2,104 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"math"
 	"time"
 
-	mqtt "github.com/eclipse/paho.mqtt.golang"
-
-	"holdfast/broker"
+	"holdfast/broker/journal"
+	"holdfast/broker/wire"
 )
 
 const (
-	flightBytes = 1 << 20         // of messages in flight, beside the window; one message may exceed it
-	maxStalls   = 1000            // hand-overs that found no taker; each leaves a packet identifier behind
-	drain       = 2 * time.Second // for acknowledgements at the end
-	reasonWait  = time.Second     // for why the connection was lost, once a message says that it was
+	flightBytes = 1 << 20          // of messages in flight, beside the window; one message may exceed it
+	liveBytes   = 256 << 10        // that wait for a slow link; QoS 0 messages beyond are dropped
+	maxAliases  = 64               // topics that an upstream is told an alias for
+	maxTries    = 5                // of a message for which the upstream gives no reason that says more
+	turn        = 256              // messages that are sent before the upstream is listened to again
+	pingTimeout = 20 * time.Second // a slow link has to carry what is before the ping
+	drain       = 2 * time.Second  // for acknowledgements at the end
+	goodbye     = 250 * time.Millisecond
 )
 
 // session is one connection. Everything happens in the goroutine of run.
 type session struct {
-	b      *Bridge
-	client mqtt.Client
-	conn   *conn
-	lost   <-chan error
+	b *Bridge
+	l *link
 
-	flight       []sent    // oldest first
-	bytes        int       // of messages in flight
-	since        time.Time // when the oldest in flight was sent, or became the oldest
-	stalls       int
+	flight  []sent             // oldest first
+	bytes   int                // of messages in flight
+	since   time.Time          // when the oldest in flight was sent, or became the oldest
+	again   []journal.Delivery // to be sent again before others, at pause
+	pause   time.Time          // nothing of the journal is sent before; zero for no pause
+	delay   backoff            // of pauses
+	aliases map[string]uint16
+
+	sample   uint16 // identifier of the message whose round trip is measured; 0 if there is none
+	sampleAt time.Time
+	full     bool // the window was full since
+
+	pinged  bool
+	pingEnd uint64    // bytes that have to be written for the ping to be
+	pingAt  time.Time // when they were
+
 	acknowledged bool
 	unreadable   bool      // the journal, at the last attempt
 	readAt       time.Time // the next attempt, BackoffMin later, if unreadable
+	counts       Stats     // not yet in the bridge's
 }
 
 // sent is a message in flight.
 type sent struct {
-	seq   uint64
-	size  int
-	token mqtt.Token
+	d    journal.Delivery
+	size int
+	end  uint64 // bytes that have to be written for it to be
+	id   uint16 // 0 at QoS 0
+	done bool
+	ack  ack
 }
 
 // run sends until the connection or ctx ends, and returns why.
 func (s *session) run(ctx context.Context) error {
 	reader := s.b.opts.Reader
 	reader.Attach()
-	timer := time.NewTimer(0) // for the oldest acknowledgement, or for the next attempt to read
+	timer := time.NewTimer(0)
 	defer timer.Stop()
 	always := make(chan struct{})
 	close(always)
 	for {
-		if err := s.settle(); err != nil {
-			return err
+		s.settle()
+		more := s.fill()
+		s.l.flush()
+		s.report()
+
+		var ready, drained <-chan struct{}
+		now := time.Now()
+		wake, alive := s.keepAlive(now)
+		if !alive {
+			return errors.New("upstream does not answer pings")
 		}
-		more := false
-		if s.room() && (!s.unreadable || !time.Now().Before(s.readAt)) {
-			var err error
-			if more, err = s.sendNext(ctx); err != nil {
-				return err
-			}
-		}
-		var ready, oldest <-chan struct{}
-		wake := time.Duration(math.MaxInt64)
 		switch {
 		case more:
 			ready = always
-		case s.room() && s.unreadable:
-			wake = time.Until(s.readAt)
-		case s.room():
+		case s.l.waiting() >= unsent:
+			drained = s.l.drained
+		case !s.room():
+		case s.pause.After(now):
+			wake = min(wake, s.pause.Sub(now))
+		case s.unreadable:
+			wake = min(wake, s.readAt.Sub(now))
+		default:
 			ready = reader.Ready()
 		}
 		if len(s.flight) > 0 {
-			oldest = s.flight[0].token.Done()
-			wake = min(wake, time.Until(s.since)+s.b.opts.AckTimeout)
+			left := s.overdue(now)
+			if left <= 0 {
+				return fmt.Errorf("no acknowledgement for %v", s.b.opts.AckTimeout)
+			}
+			wake = min(wake, left)
+			if s.flight[0].id == 0 { // acknowledged by being written
+				drained = s.l.drained
+			}
 		}
 		if !more {
 			timer.Reset(wake)
@@ -80,186 +107,106 @@ func (s *session) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return s.finish()
-		case err := <-s.lost:
-			return err
-		case m := <-s.b.live:
-			if err := s.sendLive(ctx, m); err != nil {
+		case <-s.l.ended:
+			return s.l.err
+		case batch := <-s.l.arrived:
+			err := s.take(batch)
+			s.l.release(batch)
+			if err != nil {
 				return err
 			}
+		case m := <-s.b.live:
+			s.sendLive(m)
 		case <-ready:
-		case <-oldest:
+		case <-drained:
 		case <-timer.C:
-			if len(s.flight) > 0 && !done(s.flight[0].token) && time.Since(s.since) >= s.b.opts.AckTimeout {
-				return fmt.Errorf("no acknowledgement for %v", s.b.opts.AckTimeout)
-			}
 		}
 	}
 }
 
-func (s *session) room() bool { return len(s.flight) < s.b.opts.Window && s.bytes < flightBytes }
+// keepAlive pings where there is nothing else to say or to hear, and returns for how long nothing has
+// to be done about that; alive is false if the link is dead.
+func (s *session) keepAlive(now time.Time) (wait time.Duration, alive bool) {
+	heard := time.Unix(0, s.l.heard.Load())
+	if s.pinged {
+		if s.l.written.Load() < s.pingEnd { // the writer has a deadline of its own
+			return pingTimeout, true
+		}
+		if s.pingAt.IsZero() {
+			s.pingAt = now
+		}
+		wait = pingTimeout - min(now.Sub(s.pingAt), now.Sub(heard))
+		return wait, wait > 0
+	}
+	every := s.l.limits.keepAlive
+	if every == 0 {
+		every = s.b.opts.KeepAlive // the upstream asks for none; the link may be dead all the same
+	}
+	quiet := max(now.Sub(heard), now.Sub(time.Unix(0, s.l.wrote.Load())))
+	if quiet < every {
+		return every - quiet, true
+	}
+	s.pinged, s.pingAt, s.pingEnd = true, time.Time{}, s.l.send(&wire.Ping{Type: wire.PINGREQ})
+	s.l.flush()
+	return pingTimeout, true
+}
 
-// sendNext sends or settles the journal's next message. It is false if there is none.
-func (s *session) sendNext(ctx context.Context) (more bool, err error) {
-	b, reader := s.b, s.b.opts.Reader
-	d, ok, err := reader.TryNext()
+// overdue returns how long the oldest message in flight may still take. Time until it was written does
+// not count: the writer has its own deadline.
+func (s *session) overdue(now time.Time) time.Duration {
+	since := s.since
+	if wrote := time.Unix(0, s.l.wrote.Load()); s.l.written.Load() < s.flight[0].end && wrote.After(since) {
+		s.since, since = wrote, wrote
+	}
+	return since.Add(s.b.opts.AckTimeout).Sub(now)
+}
+
+func (s *session) room() bool {
+	return len(s.flight) < s.b.window.now(s.l.limits.receive) && s.bytes < flightBytes
+}
+
+// fill sends as much as there is room for. more says that it has stopped before.
+func (s *session) fill() (more bool) {
+	for range turn {
+		if !s.room() {
+			s.full = true
+			return false
+		}
+		if s.l.waiting() >= unsent || s.pause.After(time.Now()) {
+			return false
+		}
+		d, ok := s.next()
+		if !ok {
+			return false
+		}
+		s.forward(d)
+	}
+	return true
+}
+
+// next returns the next message of the journal.
+func (s *session) next() (d journal.Delivery, ok bool) {
+	if len(s.again) > 0 {
+		if len(s.flight) > 0 {
+			return d, false // so that they keep their order
+		}
+		d, s.again = s.again[0], s.again[1:]
+		return d, true
+	}
+	if s.unreadable && time.Now().Before(s.readAt) {
+		return d, false
+	}
+	d, ok, err := s.b.opts.Reader.TryNext()
 	if err != nil {
 		if !s.unreadable {
-			b.log.Error("journal cannot be read; trying again", "every", b.opts.BackoffMin, "error", err)
+			s.b.log.Error("journal cannot be read; trying again", "every", s.b.opts.BackoffMin, "error", err)
 		}
-		s.unreadable, s.readAt = true, time.Now().Add(b.opts.BackoffMin)
-		return false, nil
+		s.unreadable, s.readAt = true, time.Now().Add(s.b.opts.BackoffMin)
+		return d, false
 	}
 	if s.unreadable {
-		b.log.Info("journal can be read again")
+		s.b.log.Info("journal can be read again")
 		s.unreadable = false
 	}
-	if !ok {
-		return false, nil
-	}
-	if expired(&d, time.Now()) {
-		b.count(func(s *Stats) { s.Expired++ })
-		reader.Ack(d.Seq)
-		return true, nil
-	}
-	topic, qos, ok := b.accept(d.Message)
-	if !ok {
-		reader.Ack(d.Seq)
-		return true, nil
-	}
-	token, err := s.publish(ctx, topic, min(qos, d.QoS, d.Message.QoS), d.Retain, d.Message.Payload)
-	if err != nil {
-		return false, err
-	}
-	if len(s.flight) == 0 {
-		s.since = time.Now()
-	}
-	size := len(topic) + len(d.Message.Payload)
-	s.flight = append(s.flight, sent{d.Seq, size, token})
-	s.bytes += size
-	b.count(func(st *Stats) {
-		st.Sent++
-		if d.Resend {
-			st.Resent++
-		}
-		st.InFlight = len(s.flight)
-	})
-	return true, nil
-}
-
-// sendLive sends a QoS 0 message.
-func (s *session) sendLive(ctx context.Context, m *broker.Message) error {
-	topic, _, ok := s.b.accept(m)
-	if !ok {
-		return nil
-	}
-	_, err := s.publish(ctx, topic, 0, m.Retain, m.Payload)
-	s.b.count(func(s *Stats) {
-		if err == nil {
-			s.QoS0Sent++
-		} else {
-			s.QoS0Dropped++
-		}
-	})
-	return err
-}
-
-// publish hands a message to the connection. While the link is slow it tries again, so that ctx ends
-// it within handOver.
-func (s *session) publish(ctx context.Context, topic string, qos byte, retain bool, payload []byte) (mqtt.Token, error) {
-	for {
-		token := s.client.Publish(topic, qos, retain, payload)
-		if !done(token) || token.Error() == nil {
-			return token, nil
-		}
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if s.stalls++; s.stalls > maxStalls || !s.client.IsConnectionOpen() {
-			return nil, s.reason(token.Error())
-		}
-	}
-}
-
-// settle acknowledges to the journal what the upstream has acknowledged, from the oldest on.
-func (s *session) settle() error {
-	n := 0
-	for ; n < len(s.flight) && done(s.flight[n].token); n++ {
-		if err := s.flight[n].token.Error(); err != nil {
-			return s.reason(err)
-		}
-		s.ack(s.flight[n])
-	}
-	if n > 0 {
-		s.flight = s.flight[n:]
-		s.since = time.Now()
-		s.b.count(func(st *Stats) { st.InFlight = len(s.flight) })
-	}
-	return nil
-}
-
-func (s *session) ack(m sent) {
-	s.b.opts.Reader.Ack(m.seq)
-	s.bytes -= m.size
-	s.acknowledged = true
-	s.b.count(func(st *Stats) { st.Acknowledged++ })
-}
-
-// finish sends what Deliver has queued and waits for what is in flight.
-func (s *session) finish() error {
-	ctx, cancel := context.WithTimeout(context.Background(), drain)
-	defer cancel()
-	for queued := true; queued; {
-		select {
-		case m := <-s.b.live:
-			if err := s.sendLive(ctx, m); err != nil {
-				return err
-			}
-		default:
-			queued = false
-		}
-	}
-	for {
-		if err := s.settle(); err != nil || len(s.flight) == 0 {
-			return err
-		}
-		select {
-		case <-s.flight[0].token.Done():
-		case err := <-s.lost:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// end closes the connection. Acknowledgements that came before it, in whatever order, are kept; the
-// rest waits on disk.
-func (s *session) end() {
-	s.client.Disconnect(disconnectTimeout)
-	s.conn.Close()
-	for _, m := range s.flight {
-		if done(m.token) && m.token.Error() == nil {
-			s.ack(m)
-		}
-	}
-	s.b.opts.Reader.Detach()
-}
-
-// reason prefers why the connection was lost to err, which only says that it was.
-func (s *session) reason(err error) error {
-	select {
-	case why := <-s.lost:
-		return why
-	case <-time.After(reasonWait):
-		return err
-	}
-}
-
-func done(t mqtt.Token) bool {
-	select {
-	case <-t.Done():
-		return true
-	default:
-		return false
-	}
+	return d, ok
 }

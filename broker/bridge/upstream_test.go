@@ -149,7 +149,7 @@ func run(t testing.TB, s *store, upstreams []string, change func(*Options)) *run
 	t.Helper()
 	l := &logs{lines: make(chan string, 10000)}
 	opts := Options{
-		Name: "test", Upstreams: upstreams, ClientID: "gateway", Reader: s.reader, Out: []Rule{{Filter: "#", QoS: 1}},
+		Name: "test", Upstreams: upstreams, ClientID: "gateway", Protocol: wire.V311, Reader: s.reader, Out: []Rule{{Filter: "#", QoS: 1}},
 		BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -196,8 +196,9 @@ func (u *upstream) url() string { return "mqtt://" + u.l.Addr().String() }
 // peer is a connection as the upstream sees it.
 type peer struct {
 	net.Conn
-	t testing.TB
-	r *wire.Reader
+	t       testing.TB
+	r       *wire.Reader
+	version wire.Version
 }
 
 // accept takes the next connection and its CONNECT packet.
@@ -208,19 +209,23 @@ func (u *upstream) accept() (*peer, *wire.Connect) {
 		u.t.Fatal(err)
 	}
 	u.t.Cleanup(func() { c.Close() })
-	p := &peer{c, u.t, wire.NewReader(c, 0)}
+	p := &peer{c, u.t, wire.NewReader(c, 0), wire.V311}
 	connect, ok := p.read().(*wire.Connect)
 	if !ok {
 		u.t.Fatalf("got %T, want CONNECT", connect)
 	}
+	p.version = connect.Version
+	p.r.SetVersion(p.version)
 	return p, connect
 }
 
 // welcome takes the next connection and accepts it.
-func (u *upstream) welcome() *peer {
+func (u *upstream) welcome() *peer { return u.welcomeWith(wire.Connack{}) }
+
+func (u *upstream) welcomeWith(ack wire.Connack) *peer {
 	u.t.Helper()
 	p, _ := u.accept()
-	p.send(&wire.Connack{})
+	p.send(&ack)
 	return p
 }
 
@@ -235,7 +240,7 @@ func (p *peer) read() wire.Packet {
 
 func (p *peer) send(packet wire.Packet) {
 	p.t.Helper()
-	if _, err := p.Write(wire.Append(nil, wire.V311, packet)); err != nil {
+	if _, err := p.Write(wire.Append(nil, p.version, packet)); err != nil {
 		p.t.Fatal(err)
 	}
 }

@@ -46,10 +46,10 @@ type Broker struct {
 	Listeners []Listener
 	Limits    Limits
 
-	ServerKeepAlive time.Duration // longest keep alive of 5.0 clients, in whole seconds; 0 leaves it to them
-	TopicAliases    int           // towards a client; default 32
-	SysInterval     time.Duration // between updates of $SYS; 0 for none; default 10 s
-	ResponseInfo    string        // told to 5.0 clients that ask; %c is the client identifier
+	ServerKeepAlive     time.Duration // longest keep alive of 5.0 clients, in whole seconds; 0 leaves it to them
+	TopicAliases        int           // towards a client; default 32
+	SysInterval         time.Duration // between updates of $SYS; 0 for none; default 10 s
+	ResponseInformation string        // told to 5.0 clients that ask; %c is the client identifier
 
 	// Once there is a user or a rule, what no rule allows is forbidden.
 	Users        []User
@@ -112,6 +112,8 @@ type Bridge struct {
 	Name      string        // unique; one MQTT topic level of at most 64 bytes
 	Upstream  []Endpoint    // at least one, in order of preference
 	ClientID  string        // unique on each upstream address; default the device id
+	Protocol  Protocol      // default Auto
+	MaxPacket int64         // bytes; 0 means what the upstream says
 	Username  string        // empty connects without
 	Password  Secret        // never set without Username [MQTT-3.1.2-22]
 	Window    int           // messages in flight, 1 to 65535; default 100
@@ -120,6 +122,16 @@ type Bridge struct {
 	Priority  byte          // 0 to 3: of what waits for upstreams, higher ones are dropped later at a limit of space; default 1
 	Was       string        // former name, whose backlog is taken over; default empty
 }
+
+// Protocol is the MQTT version of a bridge.
+type Protocol string
+
+// What Protocol may be.
+const (
+	Auto Protocol = "auto" // 5, or 3.1.1 with an upstream that does not know 5
+	V311 Protocol = "3.1.1"
+	V5   Protocol = "5"
+)
 
 // Rule sends what matches Filter upstream, under the local topic with Strip removed from its front,
 // if it starts with it, and Prefix put in its place.

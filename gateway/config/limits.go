@@ -55,7 +55,7 @@ func (l *loader) brokerKeys(b *Broker) []key {
 		{"server_keep_alive", "0s", "Longest keep alive of MQTT 5 clients, who are told; `0s` leaves it to them.", serverKeepAlive(&b.ServerKeepAlive)},
 		{"topic_aliases", "32", "Topic aliases that the broker uses towards an MQTT 5 client that takes them; `0` for none.", number(&b.TopicAliases, 0, 1000, "")},
 		{"sys_interval", "10s", "Time between updates of `$SYS`; `0s` for no `$SYS`.", duration(&b.SysInterval, 0, "")},
-		{"response_information", "", "Front of response topics, told to MQTT 5 clients that ask; `%c` is the client identifier.", part(&b.ResponseInfo)},
+		{"response_information", "", "Front of response topics, told to MQTT 5 clients that ask; `%c` is the client identifier.", part(&b.ResponseInformation)},
 	}
 }
 

@@ -20,7 +20,7 @@ func TestReadme(t *testing.T) {
 		t.Fatal("README.md has no place for the table of keys")
 	}
 	var b strings.Builder
-	b.WriteString("| Key | Takes | Default | Meaning |\n|---|---|---|---|\n")
+	b.WriteString("| Key | Takes | Default | Meaning | Change |\n|---|---|---|---|---|\n")
 	describe(&b, newLoader(options()).root, "")
 	want := before + start + b.String() + end + after
 	if *update {
@@ -61,7 +61,13 @@ func describe(b *strings.Builder, t *table, prefix string) {
 		if def != "" && def != required {
 			def = "`" + def + "`"
 		}
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", path, k.want, def, k.doc)
+		change := "restart"
+		if isLive(path) {
+			change = "reload"
+		} else if k.table != nil {
+			change = ""
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s |\n", path, k.want, def, k.doc, change)
 		if k.table != nil {
 			if strings.HasPrefix(k.want, "a list") {
 				path += "[]"

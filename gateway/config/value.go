@@ -71,6 +71,14 @@ func choice[T ~string](to *T, allowed ...string) kind {
 	}}
 }
 
+// protocol may be written as a number.
+func protocol(to *Protocol) kind {
+	k := choice(to, string(Auto), string(V311), string(V5))
+	k.types = append(k.types, "!!int")
+	k.schema = schema{"enum": []any{string(Auto), string(V311), string(V5), 5}}
+	return k
+}
+
 var units = []struct {
 	name  string
 	bytes float64

@@ -1,0 +1,314 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"holdfast/broker"
+	"holdfast/broker/journal"
+	"holdfast/broker/wire"
+)
+
+// forward sends a message of the journal, or settles it if it cannot be sent.
+func (s *session) forward(d journal.Delivery) {
+	b, m := s.b, d.Message
+	now := time.Now()
+	left, alive := remaining(&d, now)
+	if !alive {
+		s.counts.Expired++
+		b.opts.Reader.Ack(d.Seq)
+		return
+	}
+	topic, qos, err := b.remap(m.Topic)
+	if err != nil {
+		s.refuse(d, err.Error())
+		return
+	}
+	p := wire.Publish{
+		Topic: topic, Payload: m.Payload, QoS: min(qos, d.QoS, m.QoS, s.l.limits.qos), Retain: d.Retain && s.l.limits.retain,
+	}
+	if s.l.version == wire.V5 {
+		p.Forward, p.Expires, p.Expiry = m.Properties, m.Expires, left
+	}
+	if reason := s.tooLarge(&p); reason != "" {
+		s.refuse(d, reason)
+		return
+	}
+	s.alias(&p)
+	out := sent{d: d, size: len(topic) + len(m.Payload) + len(m.Properties)}
+	if p.QoS > 0 {
+		p.ID = s.nextID()
+		out.id = p.ID
+	}
+	out.end = s.l.publish(&p)
+	if len(s.flight) == 0 {
+		s.since = now
+	}
+	if s.sample == 0 && p.QoS > 0 {
+		s.sample, s.sampleAt, s.full = p.ID, now, false
+	}
+	s.flight = append(s.flight, out)
+	s.bytes += out.size
+	s.counts.Sent++
+	if d.Resend {
+		s.counts.Resent++
+	}
+}
+
+// sendLive sends a QoS 0 message.
+func (s *session) sendLive(m *broker.Message) {
+	topic, _, err := s.b.remap(m.Topic)
+	if err != nil {
+		s.b.refused(m.Topic, err.Error())
+		return
+	}
+	p := wire.Publish{Topic: topic, Payload: m.Payload, Retain: m.Retain && s.l.limits.retain}
+	if s.l.version == wire.V5 {
+		p.Forward, p.Expires, p.Expiry = m.Properties, m.Expires, m.Expiry
+	}
+	switch reason := s.tooLarge(&p); {
+	case reason != "":
+		s.b.refused(m.Topic, reason)
+	case s.l.waiting() >= liveBytes: // they would be old when they arrive
+		s.counts.QoS0Dropped++
+	default:
+		s.alias(&p)
+		s.l.publish(&p)
+		s.counts.QoS0Sent++
+	}
+}
+
+// tooLarge says so if the upstream does not take a packet of that size.
+func (s *session) tooLarge(p *wire.Publish) string {
+	size, most := p.Size(s.l.version), s.b.opts.MaxPacket
+	if s.l.limits.aliases > 0 {
+		size += 3
+	}
+	if n := s.l.limits.packet; n > 0 && (most == 0 || n < most) {
+		most = n
+	}
+	if most > 0 && size > most {
+		return fmt.Sprintf("packet too large: %d bytes, the upstream takes %d", size, most)
+	}
+	return ""
+}
+
+// alias puts a topic alias in the place of the topic if the upstream knows it, and tells it one if
+// there are any left.
+func (s *session) alias(p *wire.Publish) {
+	if s.l.limits.aliases == 0 {
+		return
+	}
+	if a, ok := s.aliases[p.Topic]; ok {
+		p.Topic, p.TopicAlias = "", a
+		return
+	}
+	if len(s.aliases) < min(s.l.limits.aliases, maxAliases) {
+		if s.aliases == nil {
+			s.aliases = make(map[string]uint16)
+		}
+		p.TopicAlias = uint16(len(s.aliases) + 1)
+		s.aliases[p.Topic] = p.TopicAlias
+	}
+}
+
+// nextID returns a packet identifier that is not in use: the window is smaller than what there are.
+// They go on over connections, so that an acknowledgement of an earlier one fits none of this one.
+func (s *session) nextID() uint16 {
+	if s.b.id++; s.b.id == 0 {
+		s.b.id = 1
+	}
+	return s.b.id
+}
+
+// acked notes PUBACKs.
+func (s *session) acked(acks []ack) {
+	for _, a := range acks {
+		if a.id == s.sample {
+			s.b.window.sample(time.Since(s.sampleAt), s.full)
+			s.sample = 0
+		}
+		for i := range s.flight { // nearly always the first that is not done
+			if m := &s.flight[i]; m.id == a.id && !m.done {
+				m.done, m.ack = true, a
+				break
+			}
+		}
+	}
+}
+
+// settle acknowledges to the journal what the upstream has acknowledged, from the oldest on.
+func (s *session) settle() {
+	n := 0
+	for ; n < len(s.flight); n++ {
+		m := &s.flight[n]
+		if m.id == 0 && s.l.written.Load() >= m.end {
+			m.done = true
+		}
+		if !m.done {
+			break
+		}
+		s.answered(m)
+	}
+	if n == 0 {
+		return
+	}
+	clear(s.flight[:n])
+	s.flight = s.flight[n:]
+	s.since = time.Now()
+}
+
+// answered deals with the upstream's answer to a message.
+func (s *session) answered(m *sent) {
+	s.bytes -= m.size
+	s.acknowledged = true
+	if m.ack.code < wire.Unspecified {
+		s.b.opts.Reader.Ack(m.d.Seq)
+		s.counts.Acknowledged++
+		delete(s.b.tries, m.d.Seq)
+		s.delay.reset()
+		return
+	}
+	reason := "upstream says: " + m.ack.code.String()
+	if m.ack.text != "" {
+		reason += fmt.Sprintf(" (%.200q)", m.ack.text)
+	}
+	switch m.ack.code {
+	case wire.NotAuthorized, wire.TopicNameInvalid, wire.PayloadFormatInvalid, wire.PacketTooLarge:
+		s.refuse(m.d, reason)
+		return
+	case wire.QuotaExceeded: // the message is as good as any other
+	default:
+		if s.b.tries[m.d.Seq]++; s.b.tries[m.d.Seq] >= maxTries {
+			s.refuse(m.d, reason)
+			return
+		}
+	}
+	s.again = append(s.again, m.d)
+	s.b.window.shrink(0.1)
+	s.pause = time.Now().Add(s.delay.next())
+	s.counts.LastError = reason
+}
+
+// refuse settles a message that the upstream will never take, once whoever keeps such messages has it.
+func (s *session) refuse(d journal.Delivery, reason string) {
+	b := s.b
+	delete(b.tries, d.Seq)
+	if b.opts.Refused != nil {
+		if err := b.opts.Refused(&d, reason); err != nil {
+			b.log.Error("a message that the upstream refuses cannot be set aside; it is tried again at the next connection", "topic", d.Message.Topic, "reason", reason, "error", err)
+			return
+		}
+	}
+	b.opts.Reader.Ack(d.Seq)
+	b.refused(d.Message.Topic, reason)
+}
+
+// finish sends what Deliver has queued and waits for what is in flight.
+func (s *session) finish() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	for queued := true; queued; {
+		select {
+		case m := <-s.b.live:
+			s.sendLive(m)
+		default:
+			queued = false
+		}
+	}
+	for {
+		s.settle()
+		s.l.flush()
+		if len(s.flight) == 0 {
+			return nil
+		}
+		select {
+		case batch := <-s.l.arrived:
+			err := s.take(batch)
+			s.l.release(batch)
+			if err != nil {
+				return err
+			}
+		case <-s.l.drained:
+		case <-s.l.ended:
+			return s.l.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// end closes the connection. Acknowledgements that came before it, in whatever order, are kept; the
+// rest waits on disk.
+func (s *session) end() {
+	end := s.l.send(&wire.Disconnect{})
+	s.l.flush()
+	late := time.After(goodbye)
+	for s.l.written.Load() < end {
+		select {
+		case <-s.l.drained:
+			continue
+		case <-s.l.ended:
+		case <-late:
+		}
+		break
+	}
+	s.l.discard(func(b *batch) { s.acked(b.acks) })
+	for i := range s.flight {
+		if m := &s.flight[i]; m.done {
+			s.answered(m)
+		}
+	}
+	s.flight = nil
+	s.b.opts.Reader.Detach()
+	s.report()
+}
+
+// take deals with what has arrived.
+func (s *session) take(b *batch) error {
+	s.acked(b.acks)
+	for _, p := range b.packets {
+		if _, ok := p.(*wire.Ping); ok {
+			s.pinged = false
+		}
+	}
+	return nil
+}
+
+// report adds what has happened to the bridge's figures.
+func (s *session) report() {
+	c := &s.counts
+	c.InFlight = len(s.flight)
+	s.b.count(func(st *Stats) {
+		st.Sent += c.Sent
+		st.Resent += c.Resent
+		st.Acknowledged += c.Acknowledged
+		st.QoS0Sent += c.QoS0Sent
+		st.QoS0Dropped += c.QoS0Dropped
+		st.Expired += c.Expired
+		st.InFlight = c.InFlight
+		if c.LastError != "" {
+			st.LastError = c.LastError
+		}
+	})
+	*c = Stats{}
+}
+
+// remaining returns the seconds that are left of a message's lifetime, and whether there are any. For a
+// message from before the clock was right, time has stood still.
+func remaining(d *journal.Delivery, now time.Time) (left uint32, ok bool) {
+	m := d.Message
+	if !m.Expires {
+		return 0, true
+	}
+	if !d.Time.Synced {
+		return m.Expiry, true
+	}
+	waited := max(0, now.Sub(d.Time.Wall))
+	lifetime := time.Duration(m.Expiry) * time.Second
+	if waited > lifetime {
+		return 0, false
+	}
+	return uint32((lifetime - waited + time.Second - 1) / time.Second), true
+}

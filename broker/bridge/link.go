@@ -1,0 +1,478 @@
+package bridge
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/broker/wire"
+)
+
+const (
+	connectTimeout = 30 * time.Second // from the first byte of MQTT to CONNACK
+	readBuffer     = 16 << 10
+	maxReceive     = 2 << 20  // longest packet that is read; an upstream of MQTT 5 is told
+	writeChunk     = 16 << 10 // of what is written each has its own deadline, so that a slow link can carry a long message
+	unsent         = 64 << 10 // bytes that wait before the kernel, and in it
+	reasonWait     = time.Second
+)
+
+// limits are what the upstream has said of itself in CONNACK, or may be expected of one that has not.
+type limits struct {
+	receive   int // messages in flight
+	packet    int // bytes; 0 means no limit
+	aliases   int
+	qos       byte
+	retain    bool
+	keepAlive time.Duration
+	present   bool // the session of an earlier connection goes on
+}
+
+// link is one connection to an upstream after CONNACK, for both versions. It knows of packets, not of
+// messages. put and flush are for one goroutine, which also takes what has arrived; two goroutines of
+// the link's own read and write, so that neither side waits for the other.
+type link struct {
+	nc      net.Conn
+	version wire.Version
+	limits  limits
+	timeout time.Duration // for each chunk
+
+	in      []byte      // read and not yet taken apart
+	arrived chan *batch // what has; it is given back with release
+	free    chan *batch
+	heard   atomic.Int64 // when the last bytes came, in ns
+	ended   chan struct{}
+	err     error // why; after ended
+	stop    chan struct{}
+	once    sync.Once
+
+	wake    chan struct{} // there is something to write
+	drained chan struct{} // there is room again
+	wrote   atomic.Int64  // when the last bytes were taken by the kernel, in ns
+	written atomic.Uint64 // bytes, of those that were put
+	put     uint64
+
+	mu       sync.Mutex
+	pending  []byte
+	writeErr error // nothing follows a packet that was cut short
+}
+
+// batch is what came with one read.
+type batch struct {
+	acks    []ack
+	packets []wire.Packet // all but PUBACKs
+}
+
+// ack is a PUBACK.
+type ack struct {
+	id   uint16
+	code wire.Code
+	text string
+}
+
+// reasonError is what the upstream has said in a CONNACK or DISCONNECT.
+type reasonError struct {
+	packet    wire.Type
+	code      wire.Code
+	text      string
+	reference string // another server to use
+}
+
+func (e *reasonError) Error() string {
+	s := fmt.Sprintf("upstream says in %v: %v", e.packet, e.code)
+	if e.text != "" {
+		s += fmt.Sprintf(" (%.200q)", e.text)
+	}
+	if e.reference != "" {
+		s += fmt.Sprintf(", use %.200q", e.reference)
+	}
+	return s
+}
+
+// errClosed is an upstream that ends the connection without a word.
+var errClosed = errors.New("upstream closed the connection")
+
+func reasonOf(t wire.Type, code wire.Code, p *wire.Properties) error {
+	e := &reasonError{packet: t, code: code}
+	if p.ReasonString != nil {
+		e.text = *p.ReasonString
+	}
+	if p.ServerReference != nil {
+		e.reference = *p.ServerReference
+	}
+	return e
+}
+
+// handshake sends CONNECT over nc, which it owns, and waits for CONNACK.
+func handshake(ctx context.Context, nc net.Conn, connect *wire.Connect, timeout time.Duration) (*link, error) {
+	l := &link{
+		nc: nc, version: connect.Version, timeout: timeout,
+		arrived: make(chan *batch), free: make(chan *batch, 2), ended: make(chan struct{}), stop: make(chan struct{}),
+		wake: make(chan struct{}, 1), drained: make(chan struct{}, 1),
+		in: make([]byte, 0, readBuffer),
+	}
+	l.free <- &batch{}
+	l.free <- &batch{}
+	interrupted := context.AfterFunc(ctx, func() { nc.Close() })
+	ack, err := l.connack(connect)
+	if !interrupted() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	l.limits = limitsOf(ack, connect)
+	limitUnsent(nc)
+	now := time.Now().UnixNano()
+	l.heard.Store(now)
+	l.wrote.Store(now)
+	go l.read()
+	go l.write()
+	return l, nil
+}
+
+func (l *link) connack(connect *wire.Connect) (*wire.Connack, error) {
+	l.nc.SetDeadline(time.Now().Add(connectTimeout))
+	if _, err := l.nc.Write(wire.Append(nil, connect.Version, connect)); err != nil {
+		return nil, err
+	}
+	for {
+		raw, n, err := wire.Split(l.in, maxReceive)
+		if err != nil {
+			return nil, err
+		}
+		if n <= len(l.in) {
+			version := l.version
+			if len(raw.Body) == 2 { // 3.1.1, of an upstream that knows nothing else
+				version = wire.V311
+			}
+			p, err := raw.Packet(version)
+			if err != nil {
+				return nil, err
+			}
+			l.in = l.in[:copy(l.in, l.in[n:])]
+			ack, ok := p.(*wire.Connack)
+			switch {
+			case !ok:
+				return nil, fmt.Errorf("upstream sends %v, want CONNACK", raw.Type())
+			case ack.Code != wire.Success:
+				return nil, reasonOf(wire.CONNACK, ack.Code, &ack.Properties)
+			case version != l.version:
+				return nil, reasonOf(wire.CONNACK, wire.UnsupportedVersion, &ack.Properties)
+			}
+			return ack, l.nc.SetDeadline(time.Time{})
+		}
+		if err := l.more(n); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func limitsOf(ack *wire.Connack, connect *wire.Connect) limits {
+	p := &ack.Properties
+	l := limits{receive: 65535, qos: 2, retain: true, keepAlive: time.Duration(connect.KeepAlive) * time.Second, present: ack.SessionPresent}
+	if p.ReceiveMaximum != nil {
+		l.receive = int(*p.ReceiveMaximum)
+	}
+	if p.MaximumPacketSize != nil {
+		l.packet = int(*p.MaximumPacketSize)
+	}
+	if p.TopicAliasMaximum != nil {
+		l.aliases = int(*p.TopicAliasMaximum)
+	}
+	if p.MaximumQoS != nil {
+		l.qos = *p.MaximumQoS
+	}
+	if p.RetainAvailable != nil {
+		l.retain = *p.RetainAvailable != 0
+	}
+	if p.ServerKeepAlive != nil { // [MQTT-3.1.2-21]
+		l.keepAlive = time.Duration(*p.ServerKeepAlive) * time.Second
+	}
+	return l
+}
+
+// limitUnsent has the kernel refuse more than it can send soon: otherwise seconds of a slow link wait
+// in its buffer, and nobody knows how much of it has left.
+func limitUnsent(nc net.Conn) {
+	for {
+		switch c := nc.(type) {
+		case *tls.Conn:
+			nc = c.NetConn()
+			continue
+		case interface{ NetConn() net.Conn }:
+			nc = c.NetConn()
+			continue
+		case syscall.Conn:
+			if raw, err := c.SyscallConn(); err == nil {
+				raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent) })
+			}
+		}
+		return
+	}
+}
+
+// more reads once, towards a packet that ends at n bytes of in.
+func (l *link) more(n int) error {
+	if len(l.in) == cap(l.in) {
+		l.in = append(make([]byte, 0, min(n, 2*cap(l.in))), l.in...) // as it comes, not as it is announced
+	}
+	m, err := l.nc.Read(l.in[len(l.in):cap(l.in)])
+	l.in = l.in[:len(l.in)+m]
+	if m > 0 {
+		return nil
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return errClosed
+	}
+	return err
+}
+
+// read takes apart what comes, until the connection ends. It is the one who says why it did.
+func (l *link) read() {
+	defer close(l.ended)
+	for {
+		b, err := l.take()
+		if b != nil {
+			select {
+			case l.arrived <- b:
+			case <-l.stop:
+			}
+		}
+		if err == nil {
+			err = l.more(len(l.in) + 1)
+			l.heard.Store(time.Now().UnixNano())
+		}
+		if err != nil {
+			l.mu.Lock()
+			if _, said := err.(*reasonError); l.writeErr != nil && !said {
+				err = l.writeErr
+			}
+			l.writeErr = err
+			l.mu.Unlock()
+			l.err = err
+			l.close()
+			return
+		}
+	}
+}
+
+// take returns the whole packets of in, nil if there are none, and the error that ends the connection
+// after them.
+func (l *link) take() (b *batch, err error) {
+	at := 0
+	for {
+		var raw wire.Raw
+		var n int
+		if raw, n, err = wire.Split(l.in[at:], maxReceive); err != nil || n > len(l.in)-at {
+			break
+		}
+		at += n
+		if b == nil {
+			select {
+			case b = <-l.free:
+			case <-l.stop:
+				return nil, net.ErrClosed
+			}
+		}
+		if err = l.add(b, raw); err != nil {
+			break
+		}
+	}
+	l.in = l.in[:copy(l.in, l.in[at:])]
+	if len(l.in) == 0 && cap(l.in) > readBuffer {
+		l.in = make([]byte, 0, readBuffer)
+	}
+	return b, err
+}
+
+func (l *link) add(b *batch, raw wire.Raw) error {
+	if raw.Type() == wire.PUBACK {
+		var a wire.Ack
+		if err := raw.Ack(l.version, &a); err != nil {
+			return err
+		}
+		text := ""
+		if a.Properties.ReasonString != nil {
+			text = *a.Properties.ReasonString
+		}
+		b.acks = append(b.acks, ack{a.ID, a.Code, text})
+		return nil
+	}
+	p, err := raw.Packet(l.version)
+	if err != nil {
+		return err
+	}
+	switch p := p.(type) {
+	case *wire.Publish, *wire.Suback, *wire.Ping:
+		b.packets = append(b.packets, p)
+		return nil
+	case *wire.Disconnect:
+		return reasonOf(wire.DISCONNECT, p.Code, &p.Properties)
+	}
+	return fmt.Errorf("upstream sends %v, which it may not", raw.Type())
+}
+
+// release gives back a batch from arrived.
+func (l *link) release(b *batch) {
+	clear(b.packets)
+	b.acks, b.packets = b.acks[:0], b.packets[:0]
+	l.free <- b
+}
+
+// publish queues a PUBLISH and returns how many bytes have to be written until it is.
+func (l *link) publish(p *wire.Publish) (end uint64) {
+	l.mu.Lock()
+	n := len(l.pending)
+	l.pending = wire.AppendPublish(l.pending, l.version, p)
+	l.put += uint64(len(l.pending) - n)
+	l.mu.Unlock()
+	return l.put
+}
+
+// send queues another packet.
+func (l *link) send(p wire.Packet) (end uint64) {
+	l.mu.Lock()
+	n := len(l.pending)
+	l.pending = wire.Append(l.pending, l.version, p)
+	l.put += uint64(len(l.pending) - n)
+	l.mu.Unlock()
+	return l.put
+}
+
+// waiting is how many bytes have been queued and not been taken by the kernel.
+func (l *link) waiting() int { return int(l.put - l.written.Load()) }
+
+// flush has what was queued written.
+func (l *link) flush() { signal(l.wake) }
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (l *link) write() {
+	var buf []byte
+	for {
+		select {
+		case <-l.wake:
+		case <-l.stop:
+			return
+		}
+		l.mu.Lock()
+		buf, l.pending = l.pending, buf[:0]
+		l.mu.Unlock()
+		for b := buf; len(b) > 0; {
+			chunk := b[:min(len(b), writeChunk)]
+			err := l.nc.SetWriteDeadline(time.Now().Add(l.timeout))
+			if err == nil {
+				_, err = l.nc.Write(chunk)
+			}
+			if err != nil {
+				l.mu.Lock()
+				l.writeErr = err
+				l.mu.Unlock()
+				l.nc.SetReadDeadline(time.Now().Add(reasonWait)) // the upstream may have said why
+				return
+			}
+			b = b[len(chunk):]
+			l.wrote.Store(time.Now().UnixNano())
+			l.written.Add(uint64(len(chunk)))
+			signal(l.drained)
+		}
+		if cap(buf) > 4*unsent {
+			buf = nil
+		}
+	}
+}
+
+// close ends the connection without a DISCONNECT. ended follows.
+func (l *link) close() {
+	l.once.Do(func() {
+		close(l.stop)
+		l.nc.Close()
+	})
+}
+
+// discard closes the connection and waits for the end of its goroutines; f is given what had arrived.
+func (l *link) discard(f func(*batch)) {
+	for {
+		select {
+		case b := <-l.arrived:
+			f(b)
+			l.release(b)
+			continue
+		default:
+		}
+		break
+	}
+	l.close()
+	<-l.ended
+}
+
+// connect makes a connection to an upstream, with the newest version that both speak.
+func (b *Bridge) connect(ctx context.Context, u *url.URL) (*link, error) {
+	version := b.opts.Protocol
+	if version == 0 {
+		version = b.version(u)
+	}
+	l, err := b.attempt(ctx, u, version)
+	if b.opts.Protocol == 0 && version == wire.V5 && unsupported(err) && ctx.Err() == nil {
+		var second error
+		if l, second = b.attempt(ctx, u, wire.V311); second != nil {
+			return nil, err
+		}
+		b.remember(u)
+		b.log.Info("upstream does not speak MQTT 5", "upstream", u.String(), "reason", err)
+		err = nil
+	}
+	return l, err
+}
+
+// unsupported says whether an upstream of 3.1.1 may have answered a CONNECT of 5 that way. Some just
+// close, or send what is no CONNACK.
+func unsupported(err error) bool {
+	var said *reasonError
+	var violation *wire.Error
+	if errors.As(err, &said) {
+		return said.code == wire.UnsupportedVersion || said.code == wire.ProtocolError || said.code == wire.MalformedPacket
+	}
+	return errors.Is(err, errClosed) || errors.As(err, &violation)
+}
+
+func (b *Bridge) attempt(ctx context.Context, u *url.URL, version wire.Version) (*link, error) {
+	connect := &wire.Connect{
+		Version: version, CleanStart: true, ClientID: b.opts.ClientID,
+		KeepAlive: uint16(b.opts.KeepAlive / time.Second),
+	}
+	if b.opts.Credentials != nil {
+		name, password, err := b.opts.Credentials()
+		if err != nil {
+			return nil, err
+		}
+		connect.HasUsername, connect.Username = name != "" || password != "" && version != wire.V5, name
+		connect.HasPassword, connect.Password = password != "", []byte(password)
+	}
+	if version == wire.V5 {
+		limit := uint32(maxReceive)
+		connect.Properties.MaximumPacketSize = &limit
+	}
+	nc, err := b.opts.Dial(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	return handshake(ctx, nc, connect, b.opts.AckTimeout)
+}

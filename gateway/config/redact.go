@@ -1,0 +1,60 @@
+package config
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// alone is a text that is nothing but a reference: it gives nothing away.
+var alone = regexp.MustCompile(`^\$\{(env|file):[^}]*\}$`)
+
+// credentials are those in a URL, where Load refuses them.
+var credentials = regexp.MustCompile(`://[^/\s"']*@`)
+
+// Redact returns a configuration file's text without its secrets, for somebody else to read, and whether
+// there were any. Every value below a key that Load takes for secret is replaced, wherever it stands,
+// unless it is a reference; comments are left out, because they may hold old ones.
+func Redact(text []byte) (redactedText []byte, found bool, err error) {
+	var root yaml.Node
+	if err := yaml.Unmarshal(text, &root); err != nil || len(root.Content) == 0 {
+		return nil, false, errors.New("is not YAML, and is left out: who could tell what is secret in it?")
+	}
+	names := map[string]bool{}
+	newLoader(Options{}).root.secrets(names)
+	var walk func(n *yaml.Node, secret bool)
+	walk = func(n *yaml.Node, secret bool) {
+		n.HeadComment, n.LineComment, n.FootComment = "", "", ""
+		if secret && n.Kind == yaml.ScalarNode && n.Value != "" && !alone.MatchString(n.Value) {
+			found = true
+			*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: redacted}
+		}
+		if n.Kind == yaml.ScalarNode && credentials.MatchString(n.Value) {
+			found = true
+			n.Value = credentials.ReplaceAllString(n.Value, "://"+redacted+"@")
+		}
+		for i, c := range n.Content {
+			value := n.Kind == yaml.MappingNode && i%2 == 1
+			walk(c, secret || value && names[strings.ToLower(n.Content[i-1].Value)])
+		}
+	}
+	walk(&root, false)
+	out, err := yaml.Marshal(&root)
+	return out, found, err
+}
+
+// secrets collects the names of secret keys.
+func (t *table) secrets(names map[string]bool) {
+	for _, k := range t.keys {
+		if k.secret {
+			names[k.name] = true
+		}
+		for _, t := range []*table{k.table, k.fields} {
+			if t != nil {
+				t.secrets(names)
+			}
+		}
+	}
+}
