@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"holdfast/broker/journal"
+	"holdfast/scripts/guest"
 )
 
 // finding is what the journal on a disk holds of what was acknowledged.
@@ -102,16 +103,16 @@ func check(ctx context.Context, image, work string, publishers []*publisher) (*f
 	if err := os.Mkdir(files, 0o755); err != nil {
 		return nil, err
 	}
-	if err := run(ctx, "cp", "--sparse=always", image, copied); err != nil {
+	if err := guest.Run(ctx, "cp", "--sparse=always", image, copied); err != nil {
 		return nil, err
 	}
-	if err := run(ctx, "e2fsck", "-y", "-E", "journal_only", copied); err != nil {
+	if err := guest.Run(ctx, "e2fsck", "-y", "-E", "journal_only", copied); err != nil {
 		return nil, err
 	}
-	if err := run(ctx, "e2fsck", "-f", "-n", copied); err != nil { // whole again, or the copy is no witness
+	if err := guest.Run(ctx, "e2fsck", "-f", "-n", copied); err != nil { // whole again, or the copy is no witness
 		return nil, err
 	}
-	if err := run(ctx, "debugfs", "-R", "rdump /journal "+files, copied); err != nil {
+	if err := guest.Run(ctx, "debugfs", "-R", "rdump /journal "+files, copied); err != nil {
 		return nil, err
 	}
 	dir := filepath.Join(files, "journal")

@@ -55,7 +55,7 @@ func powercut(ctx context.Context, o options) (ok bool, err error) {
 			fmt.Printf("disk and console are kept in %s\n", work)
 		}
 	}()
-	g, err := newGuest(ctx, o.assets, work)
+	g, err := newMachine(ctx, o.assets, work)
 	if err != nil {
 		return false, err
 	}
@@ -97,12 +97,12 @@ func powercut(ctx context.Context, o options) (ok bool, err error) {
 }
 
 // cutUnderLoad switches the guest on, has everybody publish, and cuts the power at a random moment.
-func cutUnderLoad(ctx context.Context, g *guest, publishers []*publisher) (up, under time.Duration, err error) {
+func cutUnderLoad(ctx context.Context, g *machine, publishers []*publisher) (up, under time.Duration, err error) {
 	m, err := g.start()
 	if err != nil {
 		return 0, 0, err
 	}
-	defer m.cut()
+	defer m.Cut()
 	started := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, bootBudget)
 	defer cancel()
@@ -116,37 +116,37 @@ func cutUnderLoad(ctx context.Context, g *guest, publishers []*publisher) (up, u
 	}
 	select {
 	case <-acked:
-	case <-m.ended:
-		return 0, 0, fmt.Errorf("the guest has switched itself off:\n%s", m.tail)
+	case <-m.Ended:
+		return 0, 0, fmt.Errorf("the guest has switched itself off:\n%s", m.Tail)
 	case <-ctx.Done():
-		return 0, 0, fmt.Errorf("no acknowledgement after %s: %w\n%s", bootBudget, context.Cause(ctx), m.tail)
+		return 0, 0, fmt.Errorf("no acknowledgement after %s: %w\n%s", bootBudget, context.Cause(ctx), m.Tail)
 	}
 	up = time.Since(started)
 	under = time.Duration(rand.Int64N(int64(4 * time.Second)))
 	select {
 	case <-time.After(under):
-	case <-m.ended:
-		return 0, 0, fmt.Errorf("the guest has switched itself off:\n%s", m.tail)
+	case <-m.Ended:
+		return 0, 0, fmt.Errorf("the guest has switched itself off:\n%s", m.Tail)
 	case <-ctx.Done():
 		return 0, 0, ctx.Err()
 	}
-	m.cut()
+	m.Cut()
 	return up, under, nil
 }
 
 // cutWhileStarting cuts the power at a random moment of the second half of a start, given how long one
 // takes: in the repair of ext4, in the recovery of the journal, at the first connections.
-func cutWhileStarting(ctx context.Context, g *guest, whole time.Duration) (time.Duration, error) {
+func cutWhileStarting(ctx context.Context, g *machine, whole time.Duration) (time.Duration, error) {
 	m, err := g.start()
 	if err != nil {
 		return 0, err
 	}
-	defer m.cut()
+	defer m.Cut()
 	moment := whole/2 + time.Duration(rand.Int64N(int64(whole/2)))
 	select {
 	case <-time.After(moment):
-	case <-m.ended:
-		return 0, fmt.Errorf("the guest has switched itself off:\n%s", m.tail)
+	case <-m.Ended:
+		return 0, fmt.Errorf("the guest has switched itself off:\n%s", m.Tail)
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
@@ -154,22 +154,22 @@ func cutWhileStarting(ctx context.Context, g *guest, whole time.Duration) (time.
 }
 
 // starts switches the guest on once more and sees it at work.
-func starts(ctx context.Context, g *guest) error {
+func starts(ctx context.Context, g *machine) error {
 	m, err := g.start()
 	if err != nil {
 		return err
 	}
-	defer m.cut()
+	defer m.Cut()
 	ctx, cancel := context.WithTimeout(ctx, bootBudget)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
 	go func() {
-		<-m.ended
+		<-m.Ended
 		cancel()
 	}()
 	conn, _, err := connect(ctx, m.addr, "last")
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, m.tail)
+		return fmt.Errorf("%w\n%s", err, m.Tail)
 	}
 	return conn.Close()
 }
