@@ -2,12 +2,13 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint arm64 fuzz crash powercut soak cross bench bench-broker bench-bridge bench-journal fleet clean setup
+.PHONY: help build run test race states lint arm64 fuzz crash powercut soak cross package reproducible vm bench bench-broker bench-bridge bench-journal fleet clean setup
 
 export CGO_ENABLED = 0
 
 # May be set on the command line: make fuzz FUZZTIME=5m
 ARGS     =
+VERSION  =
 FUZZTIME = 30s
 KILLS    = 200
 CUTS     = 20
@@ -58,6 +59,16 @@ soak: ## 200 simulated sensors on 8 buses with 5 % faults, on a fake clock and i
 
 cross: ## Static binaries for arm64, armv7 and armv6 in dist/
 	scripts/cross
+
+package: cross ## Debian packages, archives, SBOMs and SHA256SUMS of them in dist/; VERSION=1.2.3
+	rm -f dist/holdfast_* dist/SHA256SUMS dist/install.sh
+	cd scripts/package && go run . -out "$(CURDIR)/dist" -version '$(VERSION)'
+
+reproducible: ## Packages of the same commit, built in two places without a common cache, are the same bytes
+	scripts/reproducible
+
+vm: ## The package in a booted Debian 12 for arm64: install, upgrade, power cuts, removal, and the figures
+	set -e; dirs=$$(scripts/vm/setup); go run ./scripts/vm -assets $${dirs% *} -system $${dirs#* } -readme deploy/README.md $(ARGS)
 
 bench: ## Benchmarks; BENCH=Name for some
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...

@@ -39,6 +39,7 @@ func TestShippedExamplesAreValid(t *testing.T) {
 	if err != nil || len(files) < 2 {
 		t.Fatalf("examples: %v %v", files, err)
 	}
+	files = append(files, "../deploy/package/holdfast.yaml")
 	for _, f := range files {
 		if _, err := config.Load([]string{f}, config.Options{
 			Drivers: sensors.Drivers(), Outputs: outputs.Drivers(), Getenv: func(string) (string, bool) { return "x", true }, Hostname: os.Hostname,
