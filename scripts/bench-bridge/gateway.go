@@ -46,6 +46,7 @@ broker:
 journal: {max_size: 16GiB}
 bridges:
   - name: up
+    protocol: 3.1.1
     upstream: ["mqtt://%s"]
     out: [{filter: "bench/#"}]
 `, filepath.Join(dir, "data"), addr, upstream)
@@ -57,11 +58,6 @@ bridges:
 	if kind == safest {
 		text = "autosave_on_changes true\n" + text
 	}
-	return newMosquitto(kind, dir, addr, text)
-}
-
-// newMosquitto prepares a Mosquitto with what the text adds to what all have.
-func newMosquitto(kind, dir, addr, text string) (*process, error) {
 	path, err := exec.LookPath("mosquitto")
 	if err != nil {
 		path = "/usr/sbin/mosquitto" // not on everybody's path

@@ -1,7 +1,7 @@
 // Command bench-bridge compares holdfast with Mosquitto as a gateway to the same kind of upstream, side by
 // side in one run: what gets through, what it costs, and what is left of it after cuts and kills.
 //
-// The upstream is a Mosquitto without persistence. A message counts as lost if its PUBACK came and it did not
+// The upstream is this program, which stands for a broker on another machine. A message counts as lost if its PUBACK came and it did not
 // arrive, and as disordered if it arrived for the first time behind a later one of its publisher.
 package main
 

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"syscall"
 	"time"
@@ -18,7 +17,6 @@ type trial struct {
 	gateway  *process
 	sink     *sink
 	load     *load
-	conn     net.Conn // of the sink
 }
 
 // newTrial starts a gateway. Its upstream cannot be reached until connect.
@@ -32,24 +30,20 @@ func newTrial(o *options, kind string, publishers int) (_ *trial, err error) {
 	if t.dir, err = os.MkdirTemp(o.dir, "bench-bridge"); err != nil {
 		return nil, err
 	}
-	if t.upstream, err = newUpstream(); err != nil {
+	if t.upstream, err = newUpstream(t.sink); err != nil {
 		return nil, err
 	}
-	if t.gateway, err = newGateway(kind, o.program, t.dir, t.upstream.link.Addr().String()); err != nil {
+	if t.gateway, err = newGateway(kind, o.program, t.dir, t.upstream.Addr().String()); err != nil {
 		return nil, err
 	}
 	if _, err = t.gateway.start(); err != nil {
 		return nil, err
 	}
 	t.load = newLoad(t.gateway.addr, publishers, t.sink)
-	t.conn, err = t.sink.subscribe(t.upstream.broker.addr)
-	return t, err
+	return t, nil
 }
 
 func (t *trial) close() {
-	if t.conn != nil {
-		t.conn.Close()
-	}
 	if t.gateway != nil {
 		t.gateway.end(syscall.SIGKILL)
 	}
@@ -61,7 +55,7 @@ func (t *trial) close() {
 
 // connect lets the gateway reach its upstream and waits until something arrives there.
 func (t *trial) connect() error {
-	t.upstream.link.set(true)
+	t.upstream.set(true)
 	c, err := connect(t.gateway.addr, "probe")
 	if err != nil {
 		return err
@@ -160,7 +154,7 @@ func measureBacklog(o *options, kind string, n int) (b backlog, err error) {
 	if b.again, err = t.gateway.rss(); err != nil {
 		return
 	}
-	t.upstream.link.set(true)
+	t.upstream.set(true)
 	for begun := time.Now(); t.sink.received.Load() == 0; time.Sleep(time.Millisecond) {
 		if time.Since(begun) > stall {
 			return b, errors.New("nothing of the backlog arrives")
@@ -194,9 +188,9 @@ func flaps(o *options, kind string) (a account, err error) {
 	go func() { ended <- t.load.run(stop, 0, 2*time.Millisecond, 0) }()
 	for range 10 {
 		time.Sleep(500 * time.Millisecond)
-		t.upstream.link.set(false)
+		t.upstream.set(false)
 		time.Sleep(200 * time.Millisecond)
-		t.upstream.link.set(true)
+		t.upstream.set(true)
 		n := t.sink.received.Load()
 		for begun := time.Now(); t.sink.received.Load() == n && time.Since(begun) < 20*time.Second; {
 			time.Sleep(time.Millisecond) // until it is back, so that each cut finds messages in flight
@@ -220,7 +214,7 @@ func kills(o *options, kind string) (a account, err error) {
 		return
 	}
 	for i := range 6 {
-		t.upstream.link.set(i < 3)
+		t.upstream.set(i < 3)
 		ended := make(chan error, 1)
 		go func() { ended <- t.load.run(nil, 0, 2*time.Millisecond, 0) }()
 		time.Sleep(time.Second)
@@ -232,6 +226,6 @@ func kills(o *options, kind string) (a account, err error) {
 			return a, err
 		}
 	}
-	t.upstream.link.set(true)
+	t.upstream.set(true)
 	return t.sink.settle(t.load), nil
 }

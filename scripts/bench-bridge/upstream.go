@@ -2,20 +2,16 @@ package main
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"holdfast/broker/wire"
 )
 
-// sink subscribes at the upstream and keeps account of what arrives, over any number of connections.
+// sink keeps account of what arrives.
 type sink struct {
 	begun    time.Time
 	received atomic.Uint64 // first deliveries
@@ -31,50 +27,6 @@ type sink struct {
 
 func newSink(publishers int) *sink {
 	return &sink{begun: time.Now(), seen: make([][]uint64, publishers), next: make([]uint64, publishers)}
-}
-
-// subscribe counts until the connection ends.
-func (s *sink) subscribe(addr string) (net.Conn, error) {
-	c, err := connect(addr, "sink")
-	if err != nil {
-		return nil, err
-	}
-	r := wire.NewReader(c, 0)
-	r.SetVersion(wire.V311)
-	if _, err := c.Write(wire.Append(nil, wire.V311, &wire.Subscribe{
-		ID: 1, Subscriptions: []wire.Subscription{{Filter: "bench/#", QoS: 1}},
-	})); err != nil {
-		return nil, err
-	}
-	if p, err := r.ReadPacket(); err != nil {
-		return nil, err
-	} else if _, ok := p.(*wire.Suback); !ok {
-		return nil, fmt.Errorf("got %T, want SUBACK", p)
-	}
-	go func() {
-		var acks []byte
-		for {
-			p, err := r.ReadPacket()
-			if err != nil {
-				return
-			}
-			m, ok := p.(*wire.Publish)
-			if !ok {
-				continue
-			}
-			s.take(m.Payload)
-			if m.QoS == 1 {
-				acks = wire.AppendAck(acks, wire.V311, wire.PUBACK, m.ID, 0)
-			}
-			if len(acks) > 0 && (!r.Buffered() || len(acks) >= 40) {
-				if _, err := c.Write(acks); err != nil {
-					return
-				}
-				acks = acks[:0]
-			}
-		}
-	}()
-	return c, nil
 }
 
 func (s *sink) take(b []byte) {
@@ -155,37 +107,89 @@ func (s *sink) percentiles() (p50, p99 time.Duration) {
 	return d[len(d)/2], d[len(d)*99/100]
 }
 
-// upstream is a Mosquitto without persistence behind a link that can be cut.
+// upstream acknowledges what it has counted, as a broker on another machine does: it takes no more of this
+// machine than it must. It can be cut off.
 type upstream struct {
-	broker *process
-	dir    string
-	link   *link
+	net.Listener
+	sink *sink
+
+	mu    sync.Mutex
+	up    bool
+	conns map[net.Conn]bool
 }
 
-func newUpstream() (*upstream, error) {
-	dir, err := os.MkdirTemp("", "bench-upstream")
+func newUpstream(s *sink) (*upstream, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	u := &upstream{dir: dir}
-	if u.broker, err = newMosquitto("upstream", dir, addr, "persistence false\n"); err == nil {
-		_, err = u.broker.start()
-	}
-	if err == nil {
-		u.link, err = newLink(addr)
-	}
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
+	u := &upstream{Listener: l, sink: s, conns: map[net.Conn]bool{}}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go u.serve(c)
+		}
+	}()
 	return u, nil
 }
 
+// serve talks to one gateway until either side ends the connection.
+func (u *upstream) serve(c net.Conn) {
+	defer c.Close()
+	u.mu.Lock()
+	up := u.up
+	if up {
+		u.conns[c] = true
+	}
+	u.mu.Unlock()
+	if !up {
+		return
+	}
+	r := wire.NewReader(c, 0)
+	r.SetVersion(wire.V311)
+	var out []byte
+	for {
+		p, err := r.ReadPacket()
+		if err != nil {
+			return
+		}
+		switch p := p.(type) {
+		case *wire.Connect:
+			out = wire.Append(out, wire.V311, &wire.Connack{})
+		case *wire.Publish:
+			u.sink.take(p.Payload)
+			if p.QoS == 1 {
+				out = wire.AppendAck(out, wire.V311, wire.PUBACK, p.ID, 0)
+			}
+		case *wire.Ping:
+			out = wire.Append(out, wire.V311, &wire.Ping{Type: wire.PINGRESP})
+		}
+		if len(out) > 0 && !r.Buffered() {
+			if _, err := c.Write(out); err != nil {
+				return
+			}
+			out = out[:0]
+		}
+	}
+}
+
+// set lets gateways in, or ends their connections and lets none in.
+func (u *upstream) set(up bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.up = up
+	if !up {
+		for c := range u.conns {
+			c.Close()
+		}
+		clear(u.conns)
+	}
+}
+
 func (u *upstream) close() {
-	u.link.close()
-	u.broker.end(syscall.SIGKILL)
-	os.RemoveAll(u.dir)
+	u.set(false)
+	u.Listener.Close()
 }
