@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"holdfast/broker"
 	"holdfast/broker/bridge"
 	"holdfast/broker/dial"
 	"holdfast/broker/journal"
@@ -32,6 +33,11 @@ func (a *Agent) newBridge(c config.Bridge) error {
 	opts := bridge.Options{
 		Name: c.Name, ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),
 		KeepAlive: c.KeepAlive, Window: c.Window, Reader: reader, Changed: a.dash.changed(c.Name), Log: a.log,
+		SessionExpiry: c.SessionExpiry, Journal: a.journal, Origin: a.cfg.Device.ID,
+		Publish: func(m *broker.Message, changes []journal.Change, done func(error)) {
+			// done is told of the journal's errors, and the bridge has looked at the topic.
+			_ = a.server.Publish(m, server.PublishOptions{From: reader, Changes: changes, Done: done})
+		},
 	}
 	credentials := dial.Credentials{Username: c.Username, Password: string(c.Password)}
 	opts.Credentials = credentials.Get
@@ -40,8 +46,11 @@ func (a *Agent) newBridge(c config.Bridge) error {
 		opts.Upstreams = append(opts.Upstreams, u.URL)
 	}
 	for _, r := range c.Out {
-		opts.Out = append(opts.Out, bridge.Rule{Filter: r.Filter, QoS: r.QoS, Strip: r.Strip, Prefix: r.Prefix})
+		opts.Out = append(opts.Out, bridge.Rule(r))
 		route.Filters = append(route.Filters, server.FilterQoS{Filter: r.Filter, QoS: r.QoS})
+	}
+	for _, r := range c.In {
+		opts.In = append(opts.In, bridge.Rule(r))
 	}
 	b, err := bridge.New(opts)
 	if err != nil {

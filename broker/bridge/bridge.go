@@ -31,7 +31,7 @@ import (
 	"holdfast/broker/wire"
 )
 
-// Options configure a Bridge. Name, Upstreams, ClientID, Out and Reader have to be set.
+// Options configure a Bridge. Name, Upstreams, ClientID, Reader, and Out or In have to be set.
 type Options struct {
 	Name      string        // for logs
 	Upstreams []string      // URLs of package dial, tried in turn
@@ -48,6 +48,17 @@ type Options struct {
 
 	Out    []Rule
 	Reader *journal.Reader // its only consumer is Run
+
+	In            []Rule        // of upstream topics to local ones
+	SessionExpiry time.Duration // how long the upstream keeps for us what it would send, over MQTT 5; 0 means 7 days
+	// Publish publishes a message of the upstream here, in the order of the calls, so that it does not go
+	// out by this bridge's rules. Changes become durable with it; then, or if they do not, done is told,
+	// which does not block. With In.
+	Publish func(m *broker.Message, changes []journal.Change, done func(error))
+	// Journal keeps what is known of messages that have come in, and Origin is this gateway's name on
+	// those that go out over MQTT 5. Both with In; without them messages go out unmarked.
+	Journal *journal.Journal
+	Origin  string
 
 	// Refused, if set, keeps a message that the upstream will never take. When it returns nil the message
 	// is durable there, and leaves the journal; else it is tried again at the next connection.
@@ -79,6 +90,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.BackoffMax, max(time.Minute, o.BackoffMin))
 	setDefault(&o.AckTimeout, 30*time.Second)
 	setDefault(&o.MaxQueued, 1000)
+	setDefault(&o.SessionExpiry, 7*24*time.Hour)
 	if o.Dial == nil {
 		o.Dial = dial.New(dial.Options{}).Dial
 	}
@@ -103,15 +115,21 @@ func (o *Options) validate() error {
 		return errors.New("a negative limit")
 	case len(o.Upstreams) == 0:
 		return errors.New("no upstream")
-	case len(o.Out) == 0:
-		return errors.New("no out rule")
+	case len(o.Out)+len(o.In) == 0:
+		return errors.New("no rule")
+	case len(o.In) > 0 && (o.Publish == nil || o.Journal == nil):
+		return errors.New("in rules, and nowhere to publish to")
+	case o.SessionExpiry < 0:
+		return fmt.Errorf("session expiry %v", o.SessionExpiry)
 	}
-	for _, r := range o.Out {
-		if err := r.validate(); err != nil {
-			return fmt.Errorf("out rule: %w", err)
+	for name, rules := range map[string][]Rule{"out": o.Out, "in": o.In} {
+		for _, r := range rules {
+			if err := r.validate(); err != nil {
+				return fmt.Errorf("%s rule: %w", name, err)
+			}
 		}
 	}
-	return nil
+	return CheckRules(o.Out, o.In, o.Protocol == wire.V5)
 }
 
 // Stats are totals since New, and the present state.
@@ -127,6 +145,10 @@ type Stats struct {
 	QoS0Dropped  uint64 // live messages that met no connection or a full queue
 	Refused      uint64 // by the upstream, for good; or no rule, or no possible topic
 	Expired      uint64 // message expiry interval was over
+
+	Received   uint64 // messages of the upstream that were published here
+	Duplicates uint64 // of the upstream, that had been published here before
+	Looped     uint64 // messages that have been at this gateway before
 
 	Reconnects uint64 // connections after the first
 	InFlight   int    // sent and not acknowledged
@@ -146,6 +168,8 @@ type Bridge struct {
 	live      chan *broker.Message
 
 	// Of Run.
+	in     *inbound // nil without in rules
+	marker marker
 	window window
 	id     uint16         // of the last message that was sent
 	tries  map[uint64]int // by sequence number, of messages that were not taken
@@ -176,6 +200,10 @@ func New(opts Options) (*Bridge, error) {
 		b.upstreams = append(b.upstreams, u)
 	}
 	b.stats.Name = opts.Name
+	b.marker.init(&b.opts)
+	if len(opts.In) > 0 {
+		b.in = newInbound(b)
+	}
 	return b, nil
 }
 

@@ -366,7 +366,7 @@ func TestNewRejects(t *testing.T) {
 		"backoff":      func(o *Options) { o.BackoffMin, o.BackoffMax = 2, 1 },
 		"negative":     func(o *Options) { o.MaxQueued = -1 },
 		"no upstream":  func(o *Options) { o.Upstreams = nil },
-		"no out":       func(o *Options) { o.Out = nil },
+		"no rule":      func(o *Options) { o.Out = nil },
 		"want mqtt://": func(o *Options) { o.Upstreams = []string{"http://up.example"} },
 		"password":     func(o *Options) { o.Upstreams = []string{"mqtt://user:hush@up.example"} },
 		"upstream: ":   func(o *Options) { o.Upstreams = []string{"mqtt://hush:x:y"} },

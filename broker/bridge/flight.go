@@ -20,7 +20,7 @@ func (s *session) forward(d journal.Delivery) {
 		b.opts.Reader.Ack(d.Seq)
 		return
 	}
-	topic, qos, err := b.remap(m.Topic)
+	topic, qos, err := remap(b.opts.Out, m.Topic)
 	if err != nil {
 		s.refuse(d, err.Error())
 		return
@@ -29,7 +29,8 @@ func (s *session) forward(d journal.Delivery) {
 		Topic: topic, Payload: m.Payload, QoS: min(qos, d.QoS, m.QoS, s.l.limits.qos), Retain: d.Retain && s.l.limits.retain,
 	}
 	if s.l.version == wire.V5 {
-		p.Forward, p.Expires, p.Expiry = m.Properties, m.Expires, left
+		s.props = b.marker.append(s.props, m.Properties, d.Seq)
+		p.Forward, p.Expires, p.Expiry = s.props, m.Expires, left
 	}
 	if reason := s.tooLarge(&p); reason != "" {
 		s.refuse(d, reason)
@@ -58,7 +59,7 @@ func (s *session) forward(d journal.Delivery) {
 
 // sendLive sends a QoS 0 message.
 func (s *session) sendLive(m *broker.Message) {
-	topic, _, err := s.b.remap(m.Topic)
+	topic, _, err := remap(s.b.opts.Out, m.Topic)
 	if err != nil {
 		s.b.refused(m.Topic, err.Error())
 		return
@@ -219,17 +220,17 @@ func (s *session) finish() error {
 	}
 	for {
 		s.settle()
+		if s.b.in != nil {
+			s.stored()
+		}
 		s.l.flush()
 		if len(s.flight) == 0 {
 			return nil
 		}
 		select {
 		case batch := <-s.l.arrived:
-			err := s.take(batch)
+			s.take(batch)
 			s.l.release(batch)
-			if err != nil {
-				return err
-			}
 		case <-s.l.drained:
 		case <-s.l.ended:
 			return s.l.err
@@ -266,14 +267,21 @@ func (s *session) end() {
 }
 
 // take deals with what has arrived.
-func (s *session) take(b *batch) error {
+func (s *session) take(b *batch) {
 	s.acked(b.acks)
 	for _, p := range b.packets {
-		if _, ok := p.(*wire.Ping); ok {
+		switch p := p.(type) {
+		case *wire.Ping:
 			s.pinged = false
+			if s.b.in != nil {
+				s.prove(true)
+			}
+		case *wire.Publish:
+			s.receive(p)
+		case *wire.Suback:
+			s.subscribed(p)
 		}
 	}
-	return nil
 }
 
 // report adds what has happened to the bridge's figures.
@@ -287,6 +295,9 @@ func (s *session) report() {
 		st.QoS0Sent += c.QoS0Sent
 		st.QoS0Dropped += c.QoS0Dropped
 		st.Expired += c.Expired
+		st.Received += c.Received
+		st.Duplicates += c.Duplicates
+		st.Looped += c.Looped
 		st.InFlight = c.InFlight
 		if c.LastError != "" {
 			st.LastError = c.LastError

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/url"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/broker"
 	"holdfast/broker/wire"
 )
 
@@ -315,7 +317,13 @@ func (l *link) add(b *batch, raw wire.Raw) error {
 		return err
 	}
 	switch p := p.(type) {
-	case *wire.Publish, *wire.Suback, *wire.Ping:
+	case *wire.Publish:
+		if err := broker.CheckTopic(p.Topic); err != nil || p.QoS > 1 || p.TopicAlias != 0 { // none of which was asked for
+			return fmt.Errorf("upstream sends a PUBLISH that it may not: topic %.100q, QoS %d, alias %d", p.Topic, p.QoS, p.TopicAlias)
+		}
+		b.packets = append(b.packets, p)
+		return nil
+	case *wire.Suback, *wire.Ping:
 		b.packets = append(b.packets, p)
 		return nil
 	case *wire.Disconnect:
@@ -455,7 +463,7 @@ func unsupported(err error) bool {
 
 func (b *Bridge) attempt(ctx context.Context, u *url.URL, version wire.Version) (*link, error) {
 	connect := &wire.Connect{
-		Version: version, CleanStart: true, ClientID: b.opts.ClientID,
+		Version: version, CleanStart: b.in == nil, ClientID: b.opts.ClientID,
 		KeepAlive: uint16(b.opts.KeepAlive / time.Second),
 	}
 	if b.opts.Credentials != nil {
@@ -469,6 +477,10 @@ func (b *Bridge) attempt(ctx context.Context, u *url.URL, version wire.Version) 
 	if version == wire.V5 {
 		limit := uint32(maxReceive)
 		connect.Properties.MaximumPacketSize = &limit
+		if b.in != nil {
+			most, expiry := uint16(inFlight), uint32(min(b.opts.SessionExpiry/time.Second, math.MaxUint32))
+			connect.Properties.ReceiveMaximum, connect.Properties.SessionExpiry = &most, &expiry
+		}
 	}
 	nc, err := b.opts.Dial(ctx, u)
 	if err != nil {

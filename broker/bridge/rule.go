@@ -8,10 +8,10 @@ import (
 	"holdfast/broker"
 )
 
-// Rule sends what matches Filter upstream. Of several rules the first that matches decides.
+// Rule carries what matches Filter to the other side. Of several rules the first that matches decides.
 type Rule struct {
-	Filter string // of local topics; not a shared subscription
-	QoS    byte   // 0 or 1: the most that is used upstream
+	Filter string // of topics on this side; not a shared subscription
+	QoS    byte   // 0 or 1: the most that is used
 	Strip  string // removed from the front of the topic, if it is there
 	Prefix string // then put in front of it
 }
@@ -36,13 +36,13 @@ func (r *Rule) validate() error {
 
 var errNoRule = errors.New("no rule matches the topic")
 
-// remap returns topic's name upstream and the most QoS for it.
-func (b *Bridge) remap(topic string) (name string, qos byte, err error) {
-	for _, r := range b.opts.Out {
+// remap returns topic's name on the other side and the most QoS for it.
+func remap(rules []Rule, topic string) (name string, qos byte, err error) {
+	for _, r := range rules {
 		if broker.Match(r.Filter, topic) {
 			name = r.Prefix + strings.TrimPrefix(topic, r.Strip)
 			if err := broker.CheckTopic(name); err != nil {
-				return "", 0, fmt.Errorf("topic upstream: %w", err)
+				return "", 0, fmt.Errorf("topic by rule %q: %w", r.Filter, err)
 			}
 			return name, r.QoS, nil
 		}

@@ -25,7 +25,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 			s := session{b: b, l: l, delay: wait}
 			s.delay.reset()
 			since := time.Now()
-			err = s.run(ctx)
+			err = s.run(ctx, upstream.Host)
 			s.end()
 			b.disconnected()
 			if ctx.Err() != nil {

@@ -42,6 +42,16 @@ type session struct {
 	pingEnd uint64    // bytes that have to be written for the ping to be
 	pingAt  time.Time // when they were
 
+	// Of what comes in.
+	host     string
+	subID    uint16   // of SUBSCRIBE
+	unproven []uint16 // acknowledged; the upstream may not know
+	proving  []uint16 // of them, those before the ping that is not answered yet
+	failed   bool     // a message could not be stored
+	failedAt time.Time
+	failure  error
+
+	props        []byte // memory for properties
 	acknowledged bool
 	unreadable   bool      // the journal, at the last attempt
 	readAt       time.Time // the next attempt, BackoffMin later, if unreadable
@@ -59,16 +69,26 @@ type sent struct {
 }
 
 // run sends until the connection or ctx ends, and returns why.
-func (s *session) run(ctx context.Context) error {
+func (s *session) run(ctx context.Context, host string) error {
 	reader := s.b.opts.Reader
 	reader.Attach()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	always := make(chan struct{})
 	close(always)
+	in := s.b.in
+	var stored <-chan struct{}
+	if in != nil {
+		s.subscribe(host)
+		stored = in.ready
+	}
 	for {
 		s.settle()
 		more := s.fill()
+		if in != nil {
+			s.stored()
+			s.prove(false)
+		}
 		s.l.flush()
 		s.report()
 
@@ -101,6 +121,13 @@ func (s *session) run(ctx context.Context) error {
 				drained = s.l.drained
 			}
 		}
+		if s.failed {
+			left := redelivery - now.Sub(s.failedAt)
+			if left <= 0 {
+				return fmt.Errorf("a message from the upstream could not be stored: %w", s.failure)
+			}
+			wake = min(wake, left)
+		}
 		if !more {
 			timer.Reset(wake)
 		}
@@ -110,13 +137,11 @@ func (s *session) run(ctx context.Context) error {
 		case <-s.l.ended:
 			return s.l.err
 		case batch := <-s.l.arrived:
-			err := s.take(batch)
+			s.take(batch)
 			s.l.release(batch)
-			if err != nil {
-				return err
-			}
 		case m := <-s.b.live:
 			s.sendLive(m)
+		case <-stored:
 		case <-ready:
 		case <-drained:
 		case <-timer.C:
@@ -146,9 +171,13 @@ func (s *session) keepAlive(now time.Time) (wait time.Duration, alive bool) {
 	if quiet < every {
 		return every - quiet, true
 	}
-	s.pinged, s.pingAt, s.pingEnd = true, time.Time{}, s.l.send(&wire.Ping{Type: wire.PINGREQ})
+	s.ping()
 	s.l.flush()
 	return pingTimeout, true
+}
+
+func (s *session) ping() {
+	s.pinged, s.pingAt, s.pingEnd = true, time.Time{}, s.l.send(&wire.Ping{Type: wire.PINGREQ})
 }
 
 // overdue returns how long the oldest message in flight may still take. Time until it was written does

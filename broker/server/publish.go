@@ -16,6 +16,7 @@ type PublishOptions struct {
 	Lazy    bool             // may wait for the journal's shared commit
 	Changes []journal.Change // become durable with the message, if anybody durable needs it
 	Done    func(error)      // told when the message is settled; must not block
+	From    *journal.Reader  // the route of this reader does not get it: it came from there
 }
 
 // Publish publishes a message of this process, which must not be changed any more. It takes the path
@@ -25,7 +26,7 @@ func (s *Server) Publish(m *broker.Message, opts PublishOptions) error {
 		return err
 	}
 	p := newPublication(s, m, time.Now())
-	p.done, p.lazy, p.changes = opts.Done, opts.Lazy, opts.Changes
+	p.done, p.lazy, p.changes, p.from = opts.Done, opts.Lazy, opts.Changes, opts.From
 	return s.publish(p, s.named(m.Topic), nil)
 }
 
@@ -43,6 +44,7 @@ type publication struct {
 	lazy    bool
 	at      time.Time
 	done    func(error)
+	from    *journal.Reader
 	frames  frames
 
 	// Of a client: whom to acknowledge what.
@@ -152,8 +154,12 @@ func (p *publication) addLate(matches []match) {
 	}
 }
 
-// skips says whether the publisher has asked not to hear itself [MQTT-3.8.3-3].
+// skips says whether the publisher has asked not to hear itself [MQTT-3.8.3-3], or m is the route that the
+// message came by.
 func (p *publication) skips(m *match) bool {
+	if p.from != nil && m.reader == p.from {
+		return true
+	}
 	return m.noLocal && p.conn != nil && m.session == p.conn.session
 }
 

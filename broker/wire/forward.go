@@ -54,3 +54,8 @@ func (f *Forwarded) Append(b []byte) []byte {
 	}
 	return b
 }
+
+// AppendUser appends a user property to Publish.Forward.
+func AppendUser(b []byte, name string, value []byte) []byte {
+	return appendString(appendString(append(b, propUser), name), value)
+}

@@ -118,9 +118,13 @@ type Bridge struct {
 	Password  Secret        // never set without Username [MQTT-3.1.2-22]
 	Window    int           // messages in flight, 1 to 65535; default 100
 	KeepAlive time.Duration // whole seconds, 1 s to 65535 s; default 30 s
-	Out       []Rule        // at least one, in the order of the file
+	Out       []Rule        // in the order of the file; at least one, or one of In
+	In        []Rule        // likewise
 	Priority  byte          // 0 to 3: of what waits for upstreams, higher ones are dropped later at a limit of space; default 1
-	Was       string        // former name, whose backlog is taken over; default empty
+	// SessionExpiry is how long the upstream keeps the session for In; at least 1 s, default 7 days.
+	SessionExpiry time.Duration
+
+	Was string // former name, whose backlog is taken over; default empty
 }
 
 // Protocol is the MQTT version of a bridge.
@@ -133,7 +137,7 @@ const (
 	V5   Protocol = "5"
 )
 
-// Rule sends what matches Filter upstream, under the local topic with Strip removed from its front,
+// Rule carries what matches Filter to the other side, under its topic with Strip removed from the front,
 // if it starts with it, and Prefix put in its place.
 type Rule struct {
 	Filter string // MQTT topic filter, not a shared subscription

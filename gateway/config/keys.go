@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"holdfast/broker/bridge"
 )
 
 // newLoader builds the tables of all keys over an empty configuration.
@@ -68,23 +70,38 @@ func (l *loader) bridgeKeys(b *Bridge) *table {
 		key{"password", "", "Password to connect with; best as `${file:PATH}` or `${env:NAME}`. Never printed.", password(&b.Password)},
 		key{"window", "100", "Most messages sent and not yet acknowledged.", number(&b.Window, 1, math.MaxUint16, "")},
 		key{"keep_alive", "30s", "MQTT keep alive in whole seconds.", keepAlive(&b.KeepAlive)},
-		key{"out", required, "What is sent upstream.",
-			replaced(l, "a list of rules", &b.Out, l.rule)},
+		key{"out", "", "What is sent upstream. This or `in` is required.", replaced(l, "a list of rules", &b.Out, l.outRule)},
+		key{"in", "", "What is taken from upstream.", replaced(l, "a list of rules", &b.In, l.inRule)},
+		key{"session_expiry", "7d", "How long an upstream of MQTT 5 keeps what it has for `in` while there is no connection, in whole seconds.",
+			duration(&b.SessionExpiry, time.Second, "")},
 		key{"priority", "1", "How late what waits for this bridge gives way when space runs out: that of lower priorities goes first. Sessions of clients have 0.",
 			number(&b.Priority, 0, 3, "")},
 		key{"was", "", "Former name of this bridge: what waits under it is taken over.", level(&b.Was)},
 	)
 }
 
-// rule is one entry of a bridge's out list. It is replaced as a whole, so it is checked at once.
-func (l *loader) rule(r *Rule) kind {
-	t := newTable(
+func (l *loader) outRule(r *Rule) kind {
+	return l.rule(newTable(
 		key{"filter", required, "Local topics to send.", filter(&r.Filter)},
 		key{"qos", "1", "Quality of service upstream: 0 or 1.",
 			number(&r.QoS, 0, 1, ": use 1, the journal keeps a message until the upstream has acknowledged it")},
 		key{"strip", "", "Removed from the front of the local topic if it is there.", part(&r.Strip)},
 		key{"prefix", "", "Put in front of what is left.", part(&r.Prefix)},
-	)
+	))
+}
+
+func (l *loader) inRule(r *Rule) kind {
+	return l.rule(newTable(
+		key{"filter", required, "Upstream topics to take. Those of two rules must not overlap.", filter(&r.Filter)},
+		key{"qos", "1", "Quality of service: 0 or 1.",
+			number(&r.QoS, 0, 1, ": use 1, the bridge knows what it has from before")},
+		key{"strip", "", "Removed from the front of the upstream topic if it is there.", part(&r.Strip)},
+		key{"prefix", "", "Put in front of what is left.", part(&r.Prefix)},
+	))
+}
+
+// rule is one entry of a bridge's lists. It is replaced as a whole, so it is checked at once.
+func (l *loader) rule(t *table) kind {
 	k := l.section(t)
 	k.decode = func(f field) {
 		if l.mapping(f, t) {
@@ -191,7 +208,22 @@ func (l *loader) finishBridges() {
 				heirs[b.Was] = e.at.path
 			}
 		}
-		for _, name := range []string{"upstream", "out"} {
+		_, out := e.given["out"]
+		if _, in := e.given["in"]; !out && !in {
+			l.errorf(e.at, "needs the key out or in, or both")
+		}
+		rules := func(list []Rule) (rules []bridge.Rule) {
+			for _, r := range list {
+				rules = append(rules, bridge.Rule(r))
+			}
+			return rules
+		}
+		if at, given := e.given["in"]; given {
+			if err := bridge.CheckRules(rules(b.Out), rules(b.In), b.Protocol == V5); err != nil {
+				l.errorf(at, "%v", err)
+			}
+		}
+		for _, name := range []string{"upstream", "out", "in"} {
 			if at, given := e.given[name]; given && len(at.node.Content) == 0 {
 				l.errorf(at, "is empty: want at least one entry")
 			}

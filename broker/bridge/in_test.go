@@ -1,0 +1,320 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"holdfast/broker"
+	"holdfast/broker/journal"
+	"holdfast/broker/wire"
+)
+
+// local is where a bridge publishes to. What came is settled by the journal, or by fail or hold.
+type local struct {
+	s    *store
+	came chan *broker.Message
+
+	mu   sync.Mutex
+	fail error
+	held []func()
+	hold bool
+}
+
+func (l *local) publish(m *broker.Message, changes []journal.Change, done func(error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.came <- m
+	if l.fail != nil {
+		done(l.fail)
+		return
+	}
+	keep := func() {
+		if err := l.s.j.Append(journal.Entry{Changes: changes, Done: committed(done)}); err != nil {
+			l.s.t.Error(err)
+		}
+	}
+	if l.hold {
+		l.held = append(l.held, keep)
+		return
+	}
+	keep()
+}
+
+type committed func(error)
+
+func (c committed) Committed(_ *journal.Entry, _ uint64, err error) { c(err) }
+
+func (l *local) set(hold bool, fail error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hold, l.fail = hold, fail
+	for _, keep := range l.held {
+		keep()
+	}
+	l.held = nil
+}
+
+func newLocal(s *store) *local { return &local{s: s, came: make(chan *broker.Message, 100)} }
+
+func (l *local) in(version wire.Version, filters ...string) func(*Options) {
+	return func(o *Options) {
+		o.Protocol, o.Out, o.Publish, o.Journal, o.Origin = version, nil, l.publish, l.s.j, "here"
+		for _, f := range filters {
+			o.In = append(o.In, Rule{Filter: f, QoS: 1, Strip: "site/", Prefix: "local/"})
+		}
+	}
+}
+
+// commands accepts the next connection, with a session that goes on or not, and its subscription.
+func (u *upstream) commands(present bool) (*peer, *wire.Connect, *wire.Subscribe) {
+	u.t.Helper()
+	p, connect := u.accept()
+	p.send(&wire.Connack{SessionPresent: present})
+	if present && connect.Version != wire.V5 {
+		return p, connect, nil
+	}
+	subscribe, ok := p.read().(*wire.Subscribe)
+	if !ok {
+		u.t.Fatalf("got %+v, want SUBSCRIBE", subscribe)
+	}
+	p.send(&wire.Suback{Type: wire.SUBACK, ID: subscribe.ID, Codes: make([]wire.Code, len(subscribe.Subscriptions))})
+	return p, connect, subscribe
+}
+
+func command(id uint16, n int, dup bool) *wire.Publish {
+	return &wire.Publish{Topic: "site/cmd", ID: id, QoS: 1, Dup: dup, Payload: numbered(n).Payload}
+}
+
+// acked reads PUBACKs with these identifiers, and answers the ping that follows if answer.
+func (p *peer) acked(answer bool, ids ...uint16) {
+	p.t.Helper()
+	pings := 0
+	for len(ids) > 0 || pings == 0 {
+		switch packet := p.read().(type) {
+		case *wire.Ack:
+			if len(ids) == 0 || packet.ID != ids[0] {
+				p.t.Fatalf("acknowledges %d, want %v", packet.ID, ids)
+			}
+			ids = ids[1:]
+		case *wire.Ping:
+			pings++
+			if answer {
+				p.send(&wire.Ping{Type: wire.PINGRESP})
+			}
+		default:
+			p.t.Fatalf("got %+v", packet)
+		}
+		if len(ids) == 0 && pings > 0 {
+			return
+		}
+	}
+}
+
+func (l *local) expect(numbers ...int) {
+	l.s.t.Helper()
+	for _, n := range numbers {
+		if m := <-l.came; number(m.Payload) != n || m.Topic != "local/cmd" || m.QoS != 1 {
+			l.s.t.Fatalf("got %+v, want %d", m, n)
+		}
+	}
+}
+
+func (l *local) nothing() {
+	l.s.t.Helper()
+	if len(l.came) > 0 {
+		l.s.t.Fatalf("got %+v, want nothing", <-l.came)
+	}
+}
+
+func versions(t *testing.T, f func(t *testing.T, version wire.Version)) {
+	for _, v := range []wire.Version{wire.V311, wire.V5} {
+		t.Run(fmt.Sprint(v), func(t *testing.T) { f(t, v) })
+	}
+}
+
+// TestInOnceEach: what was kept before the connection ended, or before the process did, is acknowledged
+// when it comes again, and not published again.
+func TestInOnceEach(t *testing.T) {
+	versions(t, func(t *testing.T, version wire.Version) {
+		s, u := newStore(t), newUpstream(t)
+		l := newLocal(s)
+		l.hold = true
+		b := run(t, s, []string{u.url()}, l.in(version, "site/#"))
+		p, connect, subscribe := u.commands(false)
+		if connect.CleanStart || version == wire.V5 && *connect.Properties.SessionExpiry != 7*24*3600 {
+			t.Errorf("got %+v", connect)
+		}
+		if sub := subscribe.Subscriptions[0]; sub.Filter != "site/#" || sub.QoS != 1 || version == wire.V5 && !(sub.NoLocal && sub.RetainAsPublished && sub.RetainHandling == 1) {
+			t.Errorf("got %+v", sub)
+		}
+		p.send(command(1, 1, false))
+		p.send(command(2, 2, false))
+		l.expect(1, 2)
+		p.Close() // neither was kept yet
+		p, _, _ = u.commands(true)
+		p.send(command(1, 1, true))
+		p.send(command(2, 2, true))
+		p.send(&wire.Publish{Topic: "site/cmd", Payload: numbered(3).Payload}) // so that it has seen them
+		if m := <-l.came; number(m.Payload) != 3 || m.QoS != 0 {
+			t.Fatalf("got %+v, want only the third", m)
+		}
+		l.set(false, nil)
+		p.acked(false, 1, 2) // now they are
+		b.stop()
+
+		b = run(t, s, []string{u.url()}, l.in(version, "site/#"))
+		p, _ = u.accept()
+		p.send(&wire.Connack{SessionPresent: true})
+		sub := p.read().(*wire.Subscribe)
+		p.send(&wire.Suback{Type: wire.SUBACK, ID: sub.ID, Codes: []wire.Code{1}})
+		p.send(command(1, 1, true))
+		p.send(command(2, 4, true)) // another message under a known number
+		l.expect(4)
+		p.acked(true, 1, 2)
+		p.send(command(3, 5, false))
+		l.expect(5)
+		p.acked(true, 3)
+		p.send(command(4, 6, false)) // so that the answer to the ping has been seen
+		l.expect(6)
+		p.acked(true, 4)
+		p.Close()
+		p, _, _ = u.commands(true)
+		p.send(command(3, 5, true)) // the upstream knew that we had this one: it is another, with the same words
+		l.expect(5)
+		p.acked(true, 3)
+		b.stop()
+		l.nothing()
+		if st := b.Stats(); st.Received != 4 || st.Duplicates != 1 {
+			t.Errorf("got %+v", st)
+		}
+	})
+}
+
+// TestInIsNotLost: without a place to keep it nothing is acknowledged, nor what follows.
+func TestInIsNotLost(t *testing.T) {
+	s, u := newStore(t), newUpstream(t)
+	l := newLocal(s)
+	b := run(t, s, []string{u.url()}, l.in(wire.V311, "site/#"))
+	p, _, _ := u.commands(false)
+	l.set(false, errors.New("disk full"))
+	p.send(command(1, 1, false))
+	l.expect(1)
+	b.logs.wait("cannot be stored")
+	l.set(false, nil)
+	p.send(command(2, 2, false))
+	p.send(&wire.Publish{Topic: "site/cmd", Payload: numbered(3).Payload})
+	if m := <-l.came; number(m.Payload) != 3 {
+		t.Fatalf("got %+v, want only the third", m)
+	}
+	b.quit()
+	p.goodbye()
+	b.stop()
+	l.nothing()
+}
+
+func TestMarks(t *testing.T) {
+	s, u := newStore(t), newUpstream(t)
+	l := newLocal(s)
+	change := func(o *Options) {
+		l.in(wire.V5, "site/#")(o)
+		o.Out = []Rule{{Filter: "#", QoS: 1}}
+	}
+	s.add(&broker.Message{Topic: "t", QoS: 1})
+	run(t, s, []string{u.url()}, change)
+	p, _, _ := u.commands(false)
+	sent := p.publish()
+	f, err := wire.ParseForward(sent.Forward)
+	if err != nil || len(f.User) != 1 || f.User[0].Name != markName || !strings.HasPrefix(f.User[0].Value, "here/test/") {
+		t.Fatalf("got %+v %v", f, err)
+	}
+	p.ack(sent.ID)
+	from := func(id uint16, values ...string) *wire.Publish {
+		m := command(id, int(id), false)
+		for _, v := range values {
+			m.Forward = wire.AppendUser(m.Forward, markName, []byte(v))
+		}
+		return m
+	}
+	p.send(from(1, "there/x/1/1"))
+	p.send(from(2, "there/x/1/1"))                          // sent twice by the other gateway
+	p.send(from(3, "there/x/1/1", "here/test/1/5"))         // has been here
+	p.send(from(4, "there/x/1/2"))                          // another
+	p.send(from(5, "a", "b", "c", "d", "e", "f", "g", "h")) // runs in circles
+	p.send(from(6, "hereabouts/x/1/1"))
+	l.expect(1, 4, 6)
+	for n := 0; n < 6; {
+		if a, ok := p.read().(*wire.Ack); ok && a.Type == wire.PUBACK {
+			n++
+		}
+	}
+	p.Close()
+	p, _, _ = u.commands(false)
+	p.send(from(9, "there/x/1/2"))
+	for {
+		if a, ok := p.read().(*wire.Ack); ok && a.ID == 9 {
+			break
+		}
+	}
+	l.nothing()
+}
+
+func TestFormerFiltersAreGivenUp(t *testing.T) {
+	s, u := newStore(t), newUpstream(t)
+	l := newLocal(s)
+	b := run(t, s, []string{u.url()}, l.in(wire.V311, "site/a", "site/b"))
+	u.commands(false)
+	s.numbers(0, 1) // durable after what the bridge has noted
+	b.stop()
+	b = run(t, s, []string{u.url()}, l.in(wire.V311, "site/b", "site/c"))
+	p, _ := u.accept()
+	p.send(&wire.Connack{SessionPresent: true})
+	if gone, ok := p.read().(*wire.Unsubscribe); !ok || len(gone.Filters) != 1 || gone.Filters[0] != "site/a" {
+		t.Fatalf("got %+v", gone)
+	}
+	sub, ok := p.read().(*wire.Subscribe)
+	if !ok || len(sub.Subscriptions) != 2 {
+		t.Fatalf("got %+v", sub)
+	}
+	p.send(&wire.Suback{Type: wire.SUBACK, ID: sub.ID, Codes: []wire.Code{1, 0x80}})
+	b.logs.wait("nothing comes in by a rule")
+	b.stop()
+	if st := b.Stats(); !strings.Contains(st.LastError, `"site/c"`) {
+		t.Errorf("got %+v", st)
+	}
+}
+
+func TestCheckRules(t *testing.T) {
+	for _, c := range []struct {
+		out, in Rule
+		bad     bool
+	}{
+		{Rule{Filter: "a/#"}, Rule{Filter: "a/b"}, true},
+		{Rule{Filter: "a/#"}, Rule{Filter: "b/#"}, false},
+		{Rule{Filter: "a/+/c"}, Rule{Filter: "+/b/c"}, true},
+		{Rule{Filter: "a/+/c"}, Rule{Filter: "a/b"}, false},
+		{Rule{Filter: "a"}, Rule{Filter: "a/#"}, true},
+		{Rule{Filter: "a/#", Prefix: "up/"}, Rule{Filter: "a/#"}, false},
+		{Rule{Filter: "a/#", Prefix: "up/"}, Rule{Filter: "up/+/b"}, true},
+		{Rule{Filter: "a/#", Strip: "a/", Prefix: "up/"}, Rule{Filter: "up/a/#"}, true}, // a/a/x
+		{Rule{Filter: "a/b", Strip: "a/", Prefix: "up/"}, Rule{Filter: "up/a/#"}, false},
+		{Rule{Filter: "#", Strip: "x/", Prefix: "up/"}, Rule{Filter: "down/#"}, false},
+		{Rule{Filter: "+/b", Strip: "a/"}, Rule{Filter: "b"}, true},
+		{Rule{Filter: "+/b", Prefix: "x"}, Rule{Filter: "xy/b"}, true},
+		{Rule{Filter: "#", Prefix: "x"}, Rule{Filter: "xy/b"}, true},
+		{Rule{Filter: "a/b", Prefix: "x"}, Rule{Filter: "xa/b"}, true},
+		{Rule{Filter: "a/b", Prefix: "x"}, Rule{Filter: "a/b"}, false},
+	} {
+		if err := CheckRules([]Rule{c.out}, []Rule{c.in}, false); (err != nil) != c.bad {
+			t.Errorf("%+v and %+v: got %v", c.out, c.in, err)
+		}
+		if err := CheckRules([]Rule{c.out}, []Rule{c.in}, true); err != nil {
+			t.Errorf("%+v and %+v: got %v with MQTT 5", c.out, c.in, err)
+		}
+	}
+	if CheckRules(nil, []Rule{{Filter: "a/#"}, {Filter: "a/b"}}, true) == nil {
+		t.Error("takes in rules that overlap")
+	}
+}
