@@ -146,7 +146,7 @@ func TestOverlay(t *testing.T) {
 		Bridges: []Bridge{
 			{
 				Name: "cloud", Upstream: []Endpoint{tcp("broker.example:1883"), tcp("spare.example:1883")},
-				ClientID: "greenhouse-1", Protocol: Auto, SessionExpiry: 7 * 24 * time.Hour, Username: "site", Password: "s3cret-${env:EVERY}",
+				ClientID: "greenhouse-1", Protocol: Auto, FailBack: time.Minute, SessionExpiry: 7 * 24 * time.Hour, Username: "site", Password: "s3cret-${env:EVERY}",
 				Window: 200, KeepAlive: 30 * time.Second, Priority: 3, Was: "old",
 				Out: []Rule{
 					{Filter: "sensors/+/temperature", QoS: 1, Strip: "sensors/"},
@@ -154,7 +154,7 @@ func TestOverlay(t *testing.T) {
 				},
 			},
 			{
-				Name: "lan", Upstream: []Endpoint{tcp("192.168.1.2:1883")}, ClientID: "greenhouse-1-lan", Protocol: Auto, SessionExpiry: 7 * 24 * time.Hour,
+				Name: "lan", Upstream: []Endpoint{tcp("192.168.1.2:1883")}, ClientID: "greenhouse-1-lan", Protocol: Auto, FailBack: time.Minute, SessionExpiry: 7 * 24 * time.Hour,
 				Window: 100, KeepAlive: 30 * time.Second, Priority: 1, Out: []Rule{{Filter: "$SYS/#"}},
 			},
 		},
