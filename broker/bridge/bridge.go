@@ -31,7 +31,7 @@ import (
 	"holdfast/broker/wire"
 )
 
-// Options configure a Bridge. Name, Upstreams, ClientID, Reader, and Out or In have to be set.
+// Options configure a Bridge. Name, Upstreams, ClientID, Reader or Lanes, and Out or In have to be set.
 type Options struct {
 	Name      string        // for logs
 	Upstreams []string      // URLs of package dial, tried in turn
@@ -48,6 +48,13 @@ type Options struct {
 
 	Out    []Rule
 	Reader *journal.Reader // its only consumer is Run
+	Lanes  []*Lane         // instead: what is sent first is that of the highest priority
+
+	LiveFirst bool // what comes while there is a connection does not wait for what waited before: see README.md
+	Share     int  // percent of the window and of Rate that what waited may take with LiveFirst, 1 to 99; 0 means 50
+	Rate      Rate
+
+	Announce string // topic of messages of the gateway's own in Reader, sent as they are; empty for none
 
 	In            []Rule        // of upstream topics to local ones
 	SessionExpiry time.Duration // how long the upstream keeps for us what it would send, over MQTT 5; 0 means 7 days
@@ -67,7 +74,6 @@ type Options struct {
 	BackoffMin time.Duration // ceiling of the first wait between connections; 0 means 1 s
 	BackoffMax time.Duration // ceiling of any such wait; 0 means 60 s
 	AckTimeout time.Duration // how long the oldest message in flight may stay unacknowledged; 0 means 30 s
-	FailBack   time.Duration // how long the first upstream has to be reachable before another one is left for it; 0 means 1 min
 	MaxQueued  int           // QoS 0 messages that wait to be sent; 0 means 1000
 
 	// Changed, if set, is told by Run of each connection that begins, and why it ended (nil if Run did
@@ -91,8 +97,8 @@ func (o *Options) setDefaults() {
 	setDefault(&o.BackoffMax, max(time.Minute, o.BackoffMin))
 	setDefault(&o.AckTimeout, 30*time.Second)
 	setDefault(&o.MaxQueued, 1000)
-	setDefault(&o.FailBack, time.Minute)
 	setDefault(&o.SessionExpiry, 7*24*time.Hour)
+	setDefault(&o.Share, 50)
 	if o.Dial == nil {
 		o.Dial = dial.New(dial.Options{}).Dial
 	}
@@ -101,8 +107,8 @@ func (o *Options) setDefaults() {
 
 func (o *Options) validate() error {
 	switch {
-	case o.Reader == nil:
-		return errors.New("no journal reader")
+	case (o.Reader == nil) == (len(o.Lanes) == 0):
+		return errors.New("want a journal reader, or lanes of them")
 	case o.ClientID == "":
 		return errors.New("no client id")
 	case o.Protocol != 0 && o.Protocol != wire.V311 && o.Protocol != wire.V5:
@@ -113,8 +119,12 @@ func (o *Options) validate() error {
 		return fmt.Errorf("window %d, want 1 to 65535", o.Window)
 	case o.BackoffMin < 0 || o.BackoffMax < o.BackoffMin:
 		return fmt.Errorf("backoff from %v to %v", o.BackoffMin, o.BackoffMax)
-	case o.AckTimeout < 0 || o.FailBack < 0 || o.MaxQueued < 0 || o.MaxPacket < 0:
+	case o.AckTimeout < 0 || o.MaxQueued < 0 || o.MaxPacket < 0:
 		return errors.New("a negative limit")
+	case o.Share < 1 || o.Share > 99:
+		return fmt.Errorf("share %d %%, want 1 to 99", o.Share)
+	case o.Rate.Messages < 0 || o.Rate.Bytes < 0:
+		return errors.New("a negative rate")
 	case len(o.Upstreams) == 0:
 		return errors.New("no upstream")
 	case len(o.Out)+len(o.In) == 0:
@@ -168,15 +178,14 @@ type Bridge struct {
 	upstreams []*url.URL
 	log       *slog.Logger
 	live      chan *broker.Message
+	feed      *feed
 
 	// Of Run.
-	in      *inbound // nil without in rules
-	marker  marker
-	window  window
-	suspect suspect
-	moved   *url.URL       // named by the upstream, to be tried next
-	id      uint16         // of the last message that was sent
-	tries   map[uint64]int // by sequence number, of messages that were not taken
+	in     *inbound // nil without in rules
+	marker marker
+	window window
+	id     uint16         // of the last message that was sent
+	tries  map[uint64]int // by sequence number, of messages that were not taken
 
 	mu          sync.Mutex
 	stats       Stats
@@ -191,10 +200,14 @@ func New(opts Options) (*Bridge, error) {
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("bridge: %w", err)
 	}
+	if opts.Announce != "" {
+		opts.Out = append([]Rule{{Filter: opts.Announce, QoS: 1}}, opts.Out...)
+	}
 	b := &Bridge{
 		opts: opts, log: opts.Log.With("bridge", opts.Name), live: make(chan *broker.Message, opts.MaxQueued),
 		refusals: make(map[string]bool), old: make(map[string]time.Time),
 		window: newWindow(opts.Window), id: uint16(rand.Uint32()), tries: make(map[uint64]int),
+		feed: newFeed(&opts),
 	}
 	for _, upstream := range opts.Upstreams {
 		u, err := dial.ParseURL(upstream)
@@ -230,7 +243,7 @@ func (b *Bridge) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.stats
-	s.Depth = b.opts.Reader.Depth()
+	s.Depth = b.feed.depth()
 	return s
 }
 

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -17,12 +18,7 @@ func (s *session) forward(d journal.Delivery) {
 	left, alive := remaining(&d, now)
 	if !alive {
 		s.counts.Expired++
-		b.opts.Reader.Ack(d.Seq)
-		return
-	}
-	if b.suspect.guilty(d.Seq) {
-		s.refuse(d, fmt.Sprintf("the upstream has closed the connection %d times at this message", b.suspect.count))
-		b.suspect, s.alone = suspect{}, false
+		s.drop(d, journal.ReasonExpired)
 		return
 	}
 	topic, qos, err := remap(b.opts.Out, m.Topic)
@@ -36,13 +32,14 @@ func (s *session) forward(d journal.Delivery) {
 	if s.l.version == wire.V5 {
 		s.props = b.marker.append(s.props, m.Properties, d.Seq)
 		p.Forward, p.Expires, p.Expiry = s.props, m.Expires, left
+		s.replayed(&p, &d, now)
 	}
 	if reason := s.tooLarge(&p); reason != "" {
 		s.refuse(d, reason)
 		return
 	}
 	s.alias(&p)
-	out := sent{d: d, size: len(topic) + len(m.Payload) + len(m.Properties)}
+	out := sent{d: d, size: sizeOf(&d)}
 	if p.QoS > 0 {
 		p.ID = s.nextID()
 		out.id = p.ID
@@ -56,7 +53,6 @@ func (s *session) forward(d journal.Delivery) {
 	}
 	s.flight = append(s.flight, out)
 	s.bytes += out.size
-	s.proved = false
 	s.counts.Sent++
 	if d.Resend {
 		s.counts.Resent++
@@ -82,7 +78,34 @@ func (s *session) sendLive(m *broker.Message) {
 	default:
 		s.alias(&p)
 		s.l.publish(&p)
+		s.b.feed.rate.take(len(m.Topic) + len(m.Payload) + len(m.Properties))
 		s.counts.QoS0Sent++
+	}
+}
+
+const (
+	// waited is after how long a message counts as replayed: longer than anything takes that is sent as it
+	// comes.
+	waited = 5 * time.Second
+
+	replayedProperty = "holdfast-replayed"
+	takenProperty    = "holdfast-taken"
+)
+
+// replayed has a message that waited, or passes others, say so, and when the gateway took it; not when, if
+// the clock was not known to be right. A message that would become too large by that goes without.
+func (s *session) replayed(p *wire.Publish, d *journal.Delivery, now time.Time) {
+	if !s.b.feed.isLate(d) && (!d.Time.Synced || now.Sub(d.Time.Wall) < waited) {
+		return
+	}
+	more := wire.Forwarded{User: []wire.UserProperty{{Name: replayedProperty, Value: "true"}}}
+	if d.Time.Synced {
+		more.User = append(more.User, wire.UserProperty{Name: takenProperty, Value: d.Time.Wall.UTC().Format(time.RFC3339)})
+	}
+	with := *p
+	with.Forward = more.Append(bytes.Clone(p.Forward))
+	if s.tooLarge(&with) == "" {
+		p.Forward = with.Forward
 	}
 }
 
@@ -169,11 +192,10 @@ func (s *session) settle() {
 // answered deals with the upstream's answer to a message.
 func (s *session) answered(m *sent) {
 	s.bytes -= m.size
-	if m.id != 0 {
-		s.acknowledged, s.alone, s.b.suspect = true, false, suspect{}
-	}
+	s.acknowledged = true
 	if m.ack.code < wire.Unspecified {
-		s.b.opts.Reader.Ack(m.d.Seq)
+		m.d.Reader.Ack(m.d.Seq)
+		s.b.feed.leave(&m.d)
 		s.counts.Acknowledged++
 		delete(s.b.tries, m.d.Seq)
 		s.delay.reset()
@@ -207,11 +229,18 @@ func (s *session) refuse(d journal.Delivery, reason string) {
 	if b.opts.Refused != nil {
 		if err := b.opts.Refused(&d, reason); err != nil {
 			b.log.Error("a message that the upstream refuses cannot be set aside; it is tried again at the next connection", "topic", d.Message.Topic, "reason", reason, "error", err)
+			b.feed.leave(&d)
 			return
 		}
 	}
-	b.opts.Reader.Ack(d.Seq)
+	s.drop(d, journal.ReasonRefused)
 	b.refused(d.Message.Topic, reason)
+}
+
+// drop gives up a message, which the journal's ledger names.
+func (s *session) drop(d journal.Delivery, reason string) {
+	d.Reader.Drop(&d, reason)
+	s.b.feed.leave(&d)
 }
 
 // finish sends what Deliver has queued and waits for what is in flight.
@@ -264,16 +293,13 @@ func (s *session) end() {
 		break
 	}
 	s.l.discard(func(b *batch) { s.acked(b.acks) })
-	if len(s.flight) > 0 {
-		s.oldest = s.flight[0].d.Seq
-	}
 	for i := range s.flight {
 		if m := &s.flight[i]; m.done {
 			s.answered(m)
 		}
 	}
 	s.flight = nil
-	s.b.opts.Reader.Detach()
+	s.b.feed.detach()
 	s.report()
 }
 
@@ -283,7 +309,7 @@ func (s *session) take(b *batch) {
 	for _, p := range b.packets {
 		switch p := p.(type) {
 		case *wire.Ping:
-			s.pinged, s.proved = false, true
+			s.pinged = false
 			if s.b.in != nil {
 				s.prove(true)
 			}

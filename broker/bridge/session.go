@@ -38,12 +38,6 @@ type session struct {
 	sampleAt time.Time
 	full     bool // the window was full since
 
-	began  time.Time
-	better *link  // to the first upstream, instead of this one
-	oldest uint64 // in flight when the connection ended; 0 if nothing was
-	alone  bool   // one message at a time, because of a suspect
-	proved bool   // the upstream has answered a ping since the last one
-
 	pinged  bool
 	pingEnd uint64    // bytes that have to be written for the ping to be
 	pingAt  time.Time // when they were
@@ -75,14 +69,15 @@ type sent struct {
 }
 
 // run sends until the connection or ctx ends, and returns why.
-func (s *session) run(ctx context.Context, host string, found <-chan *link) error {
-	reader := s.b.opts.Reader
-	reader.Attach()
+func (s *session) run(ctx context.Context, host string) error {
+	feed := s.b.feed
+	if err := feed.attach(uint64(s.b.opts.Window)); err != nil {
+		return err
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	always := make(chan struct{})
 	close(always)
-	s.alone = s.b.suspect.alone()
 	in := s.b.in
 	var stored <-chan struct{}
 	if in != nil {
@@ -100,6 +95,7 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 		s.report()
 
 		var ready, drained <-chan struct{}
+		live := s.b.live
 		now := time.Now()
 		wake, alive := s.keepAlive(now)
 		if !alive {
@@ -116,7 +112,12 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 		case s.unreadable:
 			wake = min(wake, s.readAt.Sub(now))
 		default:
-			ready = reader.Ready()
+			ready = feed.ready
+		}
+		if wait := feed.rate.wait(); wait > 0 {
+			wake, live = min(wake, wait), nil
+		} else if wait := feed.lateRate.wait(); wait > 0 {
+			wake = min(wake, wait)
 		}
 		if len(s.flight) > 0 {
 			left := s.overdue(now)
@@ -141,14 +142,12 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 		select {
 		case <-ctx.Done():
 			return s.finish()
-		case s.better = <-found:
-			return s.finish()
 		case <-s.l.ended:
 			return s.l.err
 		case batch := <-s.l.arrived:
 			s.take(batch)
 			s.l.release(batch)
-		case m := <-s.b.live:
+		case m := <-live:
 			s.sendLive(m)
 		case <-stored:
 		case <-ready:
@@ -200,14 +199,10 @@ func (s *session) overdue(now time.Time) time.Duration {
 }
 
 func (s *session) room() bool {
-	if s.alone {
-		if len(s.flight) == 0 && !s.proved && !s.pinged {
-			s.ping()
-		}
-		return len(s.flight) == 0 && s.proved
-	}
-	return len(s.flight) < s.b.window.now(s.l.limits.receive) && s.bytes < flightBytes
+	return len(s.flight) < s.window() && s.bytes < flightBytes
 }
+
+func (s *session) window() int { return s.b.window.now(s.l.limits.receive) }
 
 // fill sends as much as there is room for. more says that it has stopped before.
 func (s *session) fill() (more bool) {
@@ -240,7 +235,7 @@ func (s *session) next() (d journal.Delivery, ok bool) {
 	if s.unreadable && time.Now().Before(s.readAt) {
 		return d, false
 	}
-	d, ok, err := s.b.opts.Reader.TryNext()
+	d, ok, err := s.b.feed.next(s.window(), flightBytes)
 	if err != nil {
 		if !s.unreadable {
 			s.b.log.Error("journal cannot be read; trying again", "every", s.b.opts.BackoffMin, "error", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"holdfast/broker"
 )
@@ -171,5 +172,110 @@ func TestRenamedLosses(t *testing.T) {
 		dir = next
 		j = open(t, dir, numbered)
 	}
+	closeJournal(t, j)
+}
+
+// TestLedgerIsExact loses messages of one reader in every way that there is, with another's in between, and
+// crashes. What the reader then gets and what the ledger names are together what it was owed, each once.
+func TestLedgerIsExact(t *testing.T) {
+	clock := &wallClock{}
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	clock.set(now, true)
+	options := func(o *Options) {
+		o.MaxSize, o.SegmentSize, o.MaxAge, o.wall = 8*smallestPart, smallestPart, 24*time.Hour, clock.read
+		numbered(o)
+		withoutSync(o)
+	}
+	dir := t.TempDir()
+	j := open(t, dir, options)
+	r, other := reader(t, j, "bridge/cloud"), reader(t, j, "other")
+	next := 0
+	add := func(n int) {
+		for range n / 500 {
+			publish(t, j, next, next+500, r)
+			publish(t, j, 1_000_000+next, 1_000_000+next+50, other) // not the reader's
+			next += 500
+		}
+	}
+	delivered := map[uint64]bool{}
+	restart := func() {
+		t.Helper()
+		crashed := crash(t, dir)
+		closeJournal(t, j)
+		dir = crashed
+		j = open(t, dir, options)
+		r, other = reader(t, j, "bridge/cloud"), reader(t, j, "other")
+	}
+	take := func(n int, reasons ...string) { // and drops every third and fourth for these reasons in turn
+		t.Helper()
+		r.Attach()
+		for i := range n {
+			d, ok, err := r.TryNext()
+			if !ok || err != nil {
+				t.Fatalf("message %d of %d: %v, %v", i, n, ok, err)
+			}
+			if len(reasons) > 0 && i%7 >= 5 {
+				r.Drop(&d, reasons[i/7%len(reasons)])
+				continue
+			}
+			r.Ack(d.Seq)
+			delivered[uint64(number(d.Message))] = true
+		}
+		r.Detach()
+		publishState(t, j) // with which acknowledgements and losses go to disk
+	}
+	lost := func() map[string]uint64 {
+		i := slices.IndexFunc(j.Readers(), func(i ReaderInfo) bool { return i.Name == "bridge/cloud" })
+		return j.Readers()[i].Lost
+	}
+	add(3000)
+	take(1500, ReasonRefused, ReasonExpired)
+	restart()
+	add(20_000) // more than there is room for
+	tidied(t, j, func() bool { return lost()[ReasonSize] > 0 })
+	take(700, ReasonExpired)
+	restart()
+	r.SetLimit(2 * smallestPart)
+	tidied(t, j, func() bool { return lost()[ReasonBacklog] > 0 })
+	restart()
+	clock.set(now.Add(25*time.Hour), true)
+	add(500)
+	clock.set(now.Add(30*time.Hour), true)
+	tidied(t, j, func() bool { return lost()[ReasonAge] > 0 })
+	restart()
+	tidy(t, j)
+	take(int(r.Depth()))
+
+	var total uint64
+	ledger := map[string]uint64{}
+	named := map[uint64]bool{}
+	for _, l := range j.Losses() {
+		if l.Reader != "bridge/cloud" {
+			continue
+		}
+		total += l.Count
+		ledger[l.Reason] += l.Count
+		if l.Numbers.Count != l.Count || l.Numbers.Last-l.Numbers.First+1 < l.Count {
+			t.Errorf("numbers of %+v", l)
+		}
+		missing := uint64(0)
+		for n := l.Numbers.First; n <= l.Numbers.Last; n++ {
+			if !delivered[n] && !named[n] {
+				missing, named[n] = missing+1, true
+			}
+		}
+		if missing != l.Count {
+			t.Errorf("%d are missing, not named before, of %+v", missing, l)
+		}
+	}
+	if len(delivered)+len(named) != next || total != uint64(len(named)) {
+		t.Errorf("%d delivered, %d named, %d counted, of %d", len(delivered), len(named), total, next)
+	}
+	for _, reason := range []string{ReasonRefused, ReasonExpired, ReasonSize, ReasonBacklog, ReasonAge} {
+		if ledger[reason] == 0 || ledger[reason] != lost()[reason] {
+			t.Errorf("%s: %d in ranges, %d in all", reason, ledger[reason], lost()[reason])
+		}
+	}
+	t.Logf("%d delivered, lost %v in %d ranges", len(delivered), lost(), len(j.Losses()))
 	closeJournal(t, j)
 }

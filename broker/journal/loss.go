@@ -36,7 +36,7 @@ const maxUnlogged = 256
 
 // Drop settles a message that was handed out, like Ack, and names it in Losses with the reason that its
 // consumer gives: it will reach nobody. The message and its entry leave memory together, with the next
-// commit, or within a second if there are many. Drop waits for the disk when very many wait already; on a
+// commit, or within a second. Drop waits for the disk when very many wait already; on a
 // disk that fails it does nothing, and the message comes again after Attach. It must not be called by a
 // Completer.
 func (r *Reader) Drop(d *Delivery, reason string) {
@@ -60,6 +60,7 @@ func (r *Reader) Drop(d *Delivery, reason string) {
 	} else {
 		j.unlogged = append(j.unlogged, readerLoss{r, l, r.ackState()})
 	}
+	j.acked = max(j.acked, ackMany-1) // it is news, and does not wait for ackIdle
 	j.noteAck(r)
 }
 

@@ -1,7 +1,7 @@
 package journal
 
 // Notify has f called, besides the value in Ready, when TryNext, which had said false, may say true. f
-// must neither block nor call the journal. A reader has one f, set before its first Attach.
+// must neither block nor call the journal. A reader has one f, set before Attach.
 func (r *Reader) Notify(f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

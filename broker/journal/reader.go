@@ -29,7 +29,8 @@ type Delivery struct {
 	QoS     byte // 1 or 2: the most the reader was granted; the message's own may be lower
 	Retain  bool
 	Time    Time
-	Resend  bool // may have been handed out before
+	Resend  bool    // may have been handed out before
+	Reader  *Reader // that it was handed out by
 
 	before uint64 // the reader's message before it; 0 if that is not known
 }
@@ -242,7 +243,7 @@ func (r *Reader) hand(d *Delivery) bool {
 	if d.Seq < r.next {
 		return false
 	}
-	r.next = d.Seq + 1
+	r.next, d.Reader = d.Seq+1, r
 	if d.Seq < r.handed {
 		_, waits := slices.BinarySearch(r.unacked, d.Seq)
 		d.Resend, d.before = waits, r.newest

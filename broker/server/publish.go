@@ -110,7 +110,11 @@ func (s *Server) publish(p *publication, t *topic, d *desk) error {
 			continue
 		}
 		if qos := min(t.qos, m.QoS); qos > 0 {
-			p.owed = append(p.owed, journal.Owed{Reader: t.reader, QoS: qos, Retain: m.Retain && t.retainAsPublished})
+			reader := t.reader
+			if pick := t.pick.Load(); pick != nil {
+				reader = (*pick)(m.Topic)
+			}
+			p.owed = append(p.owed, journal.Owed{Reader: reader, QoS: qos, Retain: m.Retain && t.retainAsPublished})
 		}
 	}
 	retain := m.Retain && s.mayRetain(m)

@@ -20,6 +20,9 @@ type Route struct {
 	Name    string // for errors
 	Filters []FilterQoS
 	Reader  *journal.Reader // has one route
+	// Pick, if set, says for a topic which reader a message is owed to, instead of Reader, which then only
+	// names the route. It must not block, and is called with the message that is owed.
+	Pick    func(topic string) *journal.Reader
 	Deliver func(*broker.Message)
 }
 
@@ -52,6 +55,11 @@ func (s *Server) Route(r Route) error {
 		now.target = old.target
 	} else {
 		old = &route{}
+	}
+	if r.Pick != nil {
+		now.target.pick.Store(&r.Pick)
+	} else {
+		now.target.pick.Store(nil)
 	}
 	for _, f := range r.Filters {
 		s.index.add(f.Filter, now.target, subscription{qos: f.QoS, retainAsPublished: true})

@@ -1,0 +1,321 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"holdfast/broker"
+	"holdfast/broker/journal"
+	"holdfast/broker/wire"
+)
+
+// lane makes a lane with readers of a store's journal.
+func (s *store) lane(priority int, name string) *Lane {
+	s.t.Helper()
+	open := func(n int) (*journal.Reader, error) { return s.j.OpenReader(fmt.Sprintf("bridge/%s/%d", name, n)) }
+	r, err := open(1)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return NewLane(priority, open, r)
+}
+
+// put makes messages durable for a lane's live reader, as the server does.
+func (s *store) put(l *Lane, messages ...*broker.Message) {
+	s.t.Helper()
+	before := s.reader
+	s.reader = l.Live()
+	s.add(messages...)
+	s.reader = before
+}
+
+func (s *store) putNumbers(l *Lane, from, to int) {
+	s.t.Helper()
+	var messages []*broker.Message
+	for n := from; n < to; n++ {
+		messages = append(messages, numbered(n))
+	}
+	s.put(l, messages...)
+}
+
+// TestAlarmPassesABacklog: with 100,000 messages waiting, one of a higher priority is sent as soon as there
+// is room in the window.
+func TestAlarmPassesABacklog(t *testing.T) {
+	const backlog, window = 100_000, 10
+	s, u := newStore(t), newUpstream(t)
+	readings, alarms := s.lane(1, "readings"), s.lane(3, "alarms")
+	s.putNumbers(readings, 0, backlog)
+	b := run(t, s, []string{u.url()}, func(o *Options) {
+		o.Reader, o.Lanes, o.Window = nil, []*Lane{readings, alarms}, window
+	})
+	p := u.welcome()
+	ids := p.expect(sequence(0, window)...)
+	s.putNumbers(alarms, backlog, backlog+1)
+	p.ack(ids[0])
+	p.expect(backlog)
+	p.ack(ids[1:]...)
+	p.expect(sequence(window, 2*window-1)...)
+	b.quit()
+	b.stop()
+	if d := b.Stats().Depth; d != backlog+1-window {
+		t.Errorf("%d wait, want %d", d, backlog+1-window)
+	}
+}
+
+// TestLiveFirst: what comes after the connection began does not wait for the backlog, which has its share of
+// the window and no more; both are in order, and nothing is sent twice or left out.
+func TestLiveFirst(t *testing.T) {
+	const backlog, window, share = 1000, 20, 25
+	s, u := newStore(t), newUpstream(t)
+	l := s.lane(1, "a")
+	s.putNumbers(l, 0, backlog)
+	b := run(t, s, []string{u.url()}, func(o *Options) {
+		o.Reader, o.Lanes, o.Window, o.LiveFirst, o.Share = nil, []*Lane{l}, window, true, share
+	})
+	p := u.welcome()
+	const late = 4 // 25 % of the first window, which is 16
+	flight := p.expect(sequence(0, late)...)
+	live, old := backlog, late
+	next := func() { // one live message comes, is the next one that is sent, and an old one when there is room
+		s.putNumbers(l, live, live+1)
+		m := p.publish()
+		if n := number(m.Payload); n != live {
+			t.Fatalf("got %d, want the live %d", n, live)
+		}
+		live++
+		p.ack(m.ID, flight[0])
+		flight = append(flight[1:], p.expect(old)...)
+		old++
+	}
+	for range 50 {
+		next()
+	}
+	// The rest of the backlog, when nothing new comes.
+	for old < backlog {
+		p.ack(flight[0])
+		flight = append(flight[1:], p.expect(old)...)
+		if old++; old == backlog/2 {
+			p.Close() // and a second outage in the middle, with a little coming meanwhile
+			break
+		}
+	}
+	p = u.welcome()
+	unacked := old - len(flight)
+	seen := map[int]bool{}
+	for len(seen) < backlog-unacked {
+		m := p.publish()
+		n := number(m.Payload)
+		if seen[n] || n < unacked || n >= backlog {
+			t.Fatalf("got %d, again %v", n, seen[n])
+		}
+		seen[n] = true
+		p.ack(m.ID)
+	}
+	s.putNumbers(l, live, live+3)
+	p.ack(p.expect(live, live+1, live+2)...)
+	b.quit()
+	b.stop()
+	if d := b.Stats().Depth; d != 0 {
+		t.Errorf("%d wait, want none", d)
+	}
+}
+
+// TestReadersTakeTurns: each outage with a backlog makes another reader the live one, an empty one if there
+// is one, and no more than a few.
+func TestReadersTakeTurns(t *testing.T) {
+	s := newStore(t)
+	l := s.lane(1, "a")
+	f := newFeed(&Options{Lanes: []*Lane{l}, LiveFirst: true, Share: 50})
+	name := func(want string) {
+		t.Helper()
+		if got := l.Live().Name(); got != want {
+			t.Errorf("live is %s, want %s", got, want)
+		}
+	}
+	read := func(n int) (got []int) {
+		t.Helper()
+		for range n {
+			d, ok, err := f.next(100, 1<<20)
+			if !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			got = append(got, number(d.Message.Payload))
+			d.Reader.Ack(d.Seq)
+			f.leave(&d)
+		}
+		return got
+	}
+	is := func(got, want []int) {
+		t.Helper()
+		if !slices.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+	connect := func() {
+		t.Helper()
+		f.detach()
+		if err := f.attach(1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	connect()
+	name("bridge/a/1")
+	s.putNumbers(l, 0, 1)
+	connect() // one message is not worth it
+	name("bridge/a/1")
+	s.putNumbers(l, 1, 10)
+	for i, want := range []string{"bridge/a/2", "bridge/a/3", "bridge/a/4", "bridge/a/4"} {
+		connect()
+		name(want)
+		s.putNumbers(l, 10*(i+1), 10*(i+2))
+	}
+	// 4 is live, with two outages in it; before it goes what is older, from the oldest on.
+	is(read(20), sequence(30, 50))
+	is(read(15), sequence(0, 15))
+	s.putNumbers(l, 50, 60) // live
+	connect()               // 1 is empty
+	name("bridge/a/1")
+	s.putNumbers(l, 60, 62)
+	is(read(2), sequence(60, 62))
+	is(read(25), append(sequence(15, 30), sequence(50, 60)...))
+	if d, ok, err := f.next(100, 1<<20); ok || err != nil || f.late != 0 || f.bytes != 0 {
+		t.Errorf("got %+v, %v, %v, %d and %d out", d, ok, err, f.late, f.bytes)
+	}
+	f.detach()
+
+	// First in, first out, after a change of the configuration: from the oldest reader to the live one.
+	s.putNumbers(l, 70, 75)
+	l.turn(0)
+	s.putNumbers(l, 75, 80)
+	f = newFeed(&Options{Lanes: []*Lane{NewLane(1, nil, l.all()...)}, Share: 50})
+	f.attach(0)
+	is(read(10), sequence(70, 80))
+	f.detach()
+}
+
+// TestRateIsObeyed on a clock that stands still: no second has more than its messages and bytes, and none
+// less while there is something to send.
+func TestRateIsObeyed(t *testing.T) {
+	for _, c := range []struct {
+		rate      Rate
+		size      int
+		perSecond float64 // messages
+	}{
+		{Rate{Messages: 100}, 10, 100},
+		{Rate{Bytes: 50_000}, 200, 250},
+		{Rate{Messages: 10, Bytes: 50_000}, 20_000, 2.5},
+		{Rate{Messages: 1000, Bytes: 1000}, 5000, 0.2}, // each five times what a second takes
+	} {
+		t.Run(fmt.Sprint(c.rate, c.size), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLimiter(c.rate, 100)
+				start := time.Now()
+				sent := 0
+				for time.Since(start) < 5*time.Minute {
+					if wait := l.wait(); wait > 0 {
+						time.Sleep(wait)
+						continue
+					}
+					l.take(c.size)
+					sent++
+					// A second's worth, and one message, may go at once.
+					if most := c.perSecond*(time.Since(start).Seconds()+1) + 1; float64(sent) > most {
+						t.Fatalf("%d sent after %v, want at most %v", sent, time.Since(start), most)
+					}
+				}
+				if least := c.perSecond * 299; float64(sent) < least {
+					t.Errorf("%d sent in 5 minutes, want at least %v", sent, least)
+				}
+			})
+		})
+	}
+}
+
+// pipes is a net.Listener in memory, for tests on a clock that stands still.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) { return <-p, nil }
+func (p pipes) Close() error              { return nil }
+func (p pipes) Addr() net.Addr            { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
+
+func (p pipes) dial(context.Context, *url.URL) (net.Conn, error) {
+	here, there := net.Pipe()
+	p <- there
+	return here, nil
+}
+
+// TestRateOnTheWire: what is above the rate stays in the journal until its time has come, also at QoS 0.
+func TestRateOnTheWire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, l := newStore(t), make(pipes, 1)
+		u := &upstream{t, l}
+		s.numbers(0, 10)
+		b := run(t, s, []string{u.url()}, func(o *Options) {
+			o.Rate, o.Dial = Rate{Messages: 2}, l.dial
+		})
+		p := u.welcome()
+		start := time.Now()
+		for n := range 10 {
+			p.ack(p.expect(n)...)
+			due := time.Duration(max(0, n-1)) * time.Second / 2 // two at once
+			if took := time.Since(start); took < due || took > due+10*time.Millisecond {
+				t.Errorf("message %d after %v, want %v", n, took, due)
+			}
+		}
+		for range 3 {
+			b.Deliver(&broker.Message{Topic: "live"})
+		}
+		for i := range 3 {
+			p.publish()
+			if took := time.Since(start) - 4*time.Second; took < time.Duration(i+1)*time.Second/2 {
+				t.Errorf("QoS 0 message %d after %v more", i, took)
+			}
+		}
+		b.quit()
+		p.goodbye()
+		b.stop()
+	})
+}
+
+// TestReplayedMessagesSaySo, with when they were taken; those that come as they are sent do not.
+func TestReplayedMessagesSaySo(t *testing.T) {
+	s, u := newStore(t), newUpstream(t)
+	l := s.lane(1, "a")
+	s.putNumbers(l, 0, 3)
+	s.put(l, &broker.Message{Topic: "t/n", Payload: []byte("abcd"), QoS: 1, Properties: []byte{0x03, 0, 1, 'x'}})
+	taken, want := time.Now(), 2
+	if _, synced := journal.Now(); !synced {
+		want = 1 // nobody knows when
+	}
+	run(t, s, []string{u.url()}, func(o *Options) {
+		o.Reader, o.Lanes, o.LiveFirst, o.Window, o.Protocol = nil, []*Lane{l}, true, 1, wire.V5
+	})
+	p := u.welcome()
+	for i := range 4 {
+		m := p.publish()
+		f, err := wire.ParseForward(m.Forward)
+		if err != nil || len(f.User) != want || f.User[0] != (wire.UserProperty{Name: "holdfast-replayed", Value: "true"}) {
+			t.Fatalf("message %d: %+v, %v", i, f, err)
+		}
+		if want == 2 {
+			at, err := time.Parse(time.RFC3339, f.User[1].Value)
+			if err != nil || f.User[1].Name != "holdfast-taken" || at.After(taken) || taken.Sub(at) > time.Minute {
+				t.Errorf("%+v, %v, want about %v", f.User[1], err, taken)
+			}
+		}
+		if i == 3 && f.ContentType != "x" {
+			t.Errorf("its own properties are gone: %+v", f)
+		}
+		p.ack(m.ID)
+	}
+	s.putNumbers(l, 4, 5)
+	if m := p.publish(); number(m.Payload) != 4 || len(m.Forward) > 0 {
+		t.Errorf("live message: %+v", m)
+	}
+}
