@@ -65,6 +65,8 @@ type Agent struct {
 	broken   error // why the journal keeps nothing; nil if it does
 	server   *server.Server
 	bridges  []*bridge.Bridge
+	dead     *deadLetters
+	losses   *announcer
 	outputs  *outputRoom // nil if there are none
 	readings *publisher
 	dash     *dashboard  // what web needs; nil if there is none
@@ -122,6 +124,10 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	if err := a.newServer(); err != nil {
 		return nil, err
 	}
+	if err := a.openDeadLetters(); err != nil {
+		return nil, fmt.Errorf("dead letters: %w", err)
+	}
+	a.losses = &announcer{journal: a.journal, log: a.log, every: announceEvery}
 	for _, b := range cfg.Bridges {
 		if err := a.newBridge(b); err != nil {
 			return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
@@ -233,7 +239,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.web != nil {
 		stages = append(stages, a.web.Run)
 	}
-	stages = append(stages, a.control.Run, a.announce)
+	stages = append(stages, a.control.Run, a.announce, a.losses.run)
 	failed := make(chan error, len(stages))
 	stops := make([]func(), len(stages))
 	for i, run := range stages {
@@ -285,11 +291,13 @@ type Stats struct {
 	Readers []journal.ReaderInfo
 	Server  server.Stats
 	Bridges []bridge.Stats
+	Lost    []BridgeLosses // by bridge and reason
 }
 
 // Stats may be called while Run runs.
 func (a *Agent) Stats() Stats {
 	s := Stats{Journal: a.journal.Stats(), Readers: a.journal.Readers(), Server: a.server.Stats()}
+	s.Lost = bridgeLosses(s.Readers)
 	if a.broken != nil {
 		s.Broken = a.broken.Error()
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast/broker"
 	"holdfast/broker/bridge"
@@ -23,73 +24,114 @@ func (a *Agent) newBridge(c config.Bridge) error {
 	if err := a.takeOver(c); err != nil {
 		return err
 	}
-	reader, err := a.journal.OpenReader(bridgeReader + c.Name)
+	lanes, pick, err := a.openLanes(c)
 	if err != nil {
 		return err
 	}
-	if err := reader.SetPriority(c.Priority); err != nil {
-		return err
-	}
+	main := lanes[slices.IndexFunc(lanes, func(l *bridge.Lane) bool { return l.Priority() == int(c.Priority) })]
+	route := server.Route{Name: c.Name, Reader: main.Live(), Pick: pick}
 	opts := bridge.Options{
 		Name: c.Name, ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),
-		KeepAlive: c.KeepAlive, Window: c.Window, Reader: reader, Changed: a.dash.changed(c.Name), Log: a.log,
-		SessionExpiry: c.SessionExpiry, FailBack: c.FailBack, Journal: a.journal, Origin: a.cfg.Device.ID,
+		KeepAlive: c.KeepAlive, Window: c.Window, Lanes: lanes, Changed: a.dash.changed(c.Name), Log: a.log,
+		LiveFirst: c.Drain == config.DrainLiveFirst, Share: c.DrainShare, Rate: bridge.Rate(c.Rate), Announce: c.Losses,
+		SessionExpiry: c.SessionExpiry, Journal: a.journal, Origin: a.cfg.Device.ID,
 		Publish: func(m *broker.Message, changes []journal.Change, done func(error)) {
 			// done is told of the journal's errors, and the bridge has looked at the topic.
-			_ = a.server.Publish(m, server.PublishOptions{From: reader, Changes: changes, Done: done})
+			_ = a.server.Publish(m, server.PublishOptions{From: route.Reader, Changes: changes, Done: done})
 		},
 	}
 	credentials := dial.Credentials{Username: c.Username, Password: string(c.Password)}
 	opts.Credentials = credentials.Get
-	route := server.Route{Name: c.Name, Reader: reader}
 	for _, u := range c.Upstream {
 		opts.Upstreams = append(opts.Upstreams, u.URL)
 	}
+	tells := &announced{name: c.Name, topic: c.Losses, reader: main.Live}
+	opts.Refused = func(d *journal.Delivery, reason string) error {
+		if c.Losses != "" && d.Message.Topic == c.Losses {
+			a.losses.refused(tells, reason)
+			return nil
+		}
+		return a.dead.keep(c.Name, d, reason)
+	}
 	for _, r := range c.Out {
-		opts.Out = append(opts.Out, bridge.Rule(r))
+		opts.Out = append(opts.Out, r.Bridge())
 		route.Filters = append(route.Filters, server.FilterQoS{Filter: r.Filter, QoS: r.QoS})
 	}
 	for _, r := range c.In {
-		opts.In = append(opts.In, bridge.Rule(r))
+		opts.In = append(opts.In, r.Bridge())
 	}
 	b, err := bridge.New(opts)
 	if err != nil {
 		return err
 	}
 	a.bridges = append(a.bridges, b)
+	if c.Losses != "" {
+		tells.connected = func() bool { return b.Stats().Connected }
+		a.losses.add(tells)
+	}
 	route.Deliver = b.Deliver
 	return a.server.Route(route)
 }
 
-// takeOver gives a bridge what waits under its former name.
+// bridgeOf returns the bridge that a reader of the journal belongs to. A bridge has several: see lanes.go.
+func bridgeOf(reader string) (bridge string, ok bool) {
+	rest, ok := strings.CutPrefix(reader, bridgeReader)
+	bridge, _, _ = strings.Cut(rest, "/")
+	return bridge, ok
+}
+
+// oldest is when the oldest message was taken that waits for a bridge; zero if none does.
+func (a *Agent) oldest(bridge string) (t time.Time) {
+	for _, r := range a.journal.Readers() {
+		if name, ok := bridgeOf(r.Name); !ok || name != bridge || r.Depth == 0 {
+			continue
+		}
+		if o, ok := a.journal.Oldest(r.Name); ok && (t.IsZero() || o.Wall.Before(t)) {
+			t = o.Wall
+		}
+	}
+	return t
+}
+
+// takeOver gives a bridge what waits under its former name, and what was announced of it.
 func (a *Agent) takeOver(c config.Bridge) error {
 	if c.Was == "" {
 		return nil
 	}
-	was, now := bridgeReader+c.Was, bridgeReader+c.Name
-	readers := a.journal.Readers()
-	find := func(name string) int {
-		return slices.IndexFunc(readers, func(r journal.ReaderInfo) bool { return r.Name == name })
+	var old, own []journal.ReaderInfo
+	var waiting, waitingHere uint64
+	for _, r := range a.journal.Readers() {
+		switch name, ok := bridgeOf(r.Name); {
+		case !ok:
+		case name == c.Was:
+			old, waiting = append(old, r), waiting+r.Depth
+		case name == c.Name:
+			own, waitingHere = append(own, r), waitingHere+r.Depth
+		}
 	}
-	old, own := find(was), find(now)
-	if old < 0 {
+	if len(old) == 0 {
 		return nil
 	}
-	if own >= 0 {
-		if depth := readers[own].Depth; depth > 0 {
-			a.log.Warn("a bridge has messages of its own and takes over its former name's at a start when it has none",
-				"bridge", c.Name, "was", c.Was, "waiting", depth)
-			return nil
-		}
-		if err := a.journal.RemoveReader(now); err != nil {
+	if waitingHere > 0 {
+		a.log.Warn("a bridge has messages of its own and takes over its former name's at a start when it has none",
+			"bridge", c.Name, "was", c.Was, "waiting", waitingHere)
+		return nil
+	}
+	for _, r := range own {
+		if err := a.journal.RemoveReader(r.Name); err != nil {
 			return err
 		}
 	}
-	if _, err := a.journal.RenameReader(was, now); err != nil {
+	for _, r := range old {
+		now := bridgeReader + c.Name + strings.TrimPrefix(r.Name, bridgeReader+c.Was)
+		if _, err := a.journal.RenameReader(r.Name, now); err != nil {
+			return fmt.Errorf("was %s: %w", c.Was, err)
+		}
+	}
+	if err := a.moveTold(c.Was, c.Name); err != nil {
 		return fmt.Errorf("was %s: %w", c.Was, err)
 	}
-	a.log.Info("a bridge has taken over what waited under its former name",
-		"bridge", c.Name, "was", c.Was, "waiting", readers[old].Depth)
+	a.log.Info("a bridge has taken over what waited under its former name", "bridge", c.Name, "was", c.Was, "waiting", waiting)
 	return nil
 }
 
@@ -98,12 +140,12 @@ func (a *Agent) takeOver(c config.Bridge) error {
 func (a *Agent) formerBridges() error {
 	var text []string
 	for _, r := range a.journal.Readers() {
-		name, ok := strings.CutPrefix(r.Name, bridgeReader)
+		name, ok := bridgeOf(r.Name)
 		if !ok || slices.ContainsFunc(a.cfg.Bridges, func(b config.Bridge) bool { return b.Name == name || b.Was == name }) {
 			continue
 		}
 		if r.Depth > 0 {
-			text = append(text, fmt.Sprintf("%s: %d", name, r.Depth))
+			text = append(text, fmt.Sprintf("%s: %d", strings.TrimPrefix(r.Name, bridgeReader), r.Depth))
 		} else if err := a.journal.RemoveReader(r.Name); err != nil {
 			return err
 		}

@@ -124,9 +124,7 @@ func (a *Agent) bridgeStatus() []status.Bridge {
 			Refused: s.Refused, Expired: s.Expired, QoS0Sent: s.QoS0Sent, QoS0Drops: s.QoS0Dropped,
 			Reconnects: s.Reconnects, LastError: s.LastError,
 		}
-		if t, ok := a.journal.Oldest(bridgeReader + s.Name); ok {
-			one.Oldest = t.Wall
-		}
+		one.Oldest = a.oldest(s.Name)
 		list = append(list, one)
 	}
 	return list

@@ -23,6 +23,7 @@ func (a *Agent) openJournal(openDisk func(dir string) (journal.FS, error)) error
 	j := a.cfg.Journal
 	opts := journal.Options{
 		MaxSize: j.MaxSize, KeepFree: j.KeepFree, MaxAge: j.MaxAge, CommitEvery: j.CommitEvery, Log: a.log,
+		Number: readingNumber(a.cfg.Device.ID),
 	}
 	if j.WhenFull == config.RefuseNew {
 		opts.WhenFull = journal.RefuseNew

@@ -17,7 +17,7 @@ func journalCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "journal",
 		Short: "Look at the journal, check it, mend it",
-		Long: "Everything but repair and forget only reads, and may be used while the gateway runs.\n" +
+		Long: "Everything but repair, forget, and dead send and delete only reads, and may be used while the gateway runs.\n" +
 			"The journal is the one of the configuration (-c) or of --data-dir.",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -32,7 +32,7 @@ func journalCommand() *cobra.Command {
 		"configuration `FILE` that names data_dir; given more than once, later files win")
 	c.PersistentFlags().StringVar(&p.dataDir, "data-dir", "", "`DIR` of the gateway's data, instead of -c")
 	c.AddCommand(
-		journalInfoCommand(&p), journalListCommand(&p), journalLossesCommand(&p),
+		journalInfoCommand(&p), journalListCommand(&p), journalLossesCommand(&p), journalDeadCommand(&p),
 		journalCatCommand(&p), journalExportCommand(&p),
 		journalVerifyCommand(&p), journalRepairCommand(&p), journalForgetCommand(&p),
 	)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/broker/journal"
+	"holdfast/gateway/stream"
 )
 
 func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) }
@@ -158,7 +159,9 @@ func journalLossesCommand(p *place) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "losses",
 		Short: "What was dropped or damaged: ranges of messages by reader, with reason and time",
-		Long:  "The newest 1,000 ranges are kept. A reader without a name stands for damage of which nobody knows whom it was owed to.",
+		Long: "First and last are numbers of the journal, messages how many between them the reader was owed. Readings are the\n" +
+			"numbers of this device's readings among them, as they stand in payloads. 1,000 ranges are kept; beyond that, the\n" +
+			"oldest are joined. A reader without a name stands for damage of which nobody knows whom it was owed to.",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			v, err := p.view()
@@ -173,13 +176,17 @@ func journalLossesCommand(p *place) *cobra.Command {
 				return nil
 			}
 			w := table(c.OutOrStdout())
-			fmt.Fprintln(w, "READER\tFIRST\tLAST\tMESSAGES\tREASON\tTIME")
+			fmt.Fprintln(w, "READER\tFIRST\tLAST\tMESSAGES\tREADINGS\tREASON\tTIME")
 			for _, l := range v.Losses() {
 				reader := l.Reader
 				if reader == "" {
 					reader = "-"
 				}
-				fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\n", reader, l.First, l.Last, l.Count, l.Reason, l.Time.Format(time.DateTime))
+				readings := "-"
+				if n := l.Numbers; n.Count > 0 {
+					readings = fmt.Sprintf("%d of %d..%d", n.Count, n.First, n.Last)
+				}
+				fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\t%s\n", reader, l.First, l.Last, l.Count, readings, l.Reason, l.Time.Format(time.DateTime))
 			}
 			return w.Flush()
 		},
@@ -191,14 +198,20 @@ func journalLossesCommand(p *place) *cobra.Command {
 func lossesJSON(w io.Writer, losses []journal.Loss) error {
 	enc := json.NewEncoder(w)
 	for _, l := range losses {
+		var readings *stream.Numbers
+		if n := l.Numbers; n.Count > 0 {
+			readings = &stream.Numbers{First: n.First, Last: n.Last, Count: n.Count}
+		}
 		err := enc.Encode(struct {
-			Reader string    `json:"reader"`
-			First  uint64    `json:"first"`
-			Last   uint64    `json:"last"`
-			Count  uint64    `json:"count"`
-			Reason string    `json:"reason"`
-			Time   time.Time `json:"time"`
-		}{l.Reader, l.First, l.Last, l.Count, l.Reason, l.Time})
+			ID       uint64          `json:"id"`
+			Reader   string          `json:"reader"`
+			First    uint64          `json:"first"`
+			Last     uint64          `json:"last"`
+			Count    uint64          `json:"count"`
+			Reason   string          `json:"reason"`
+			Time     time.Time       `json:"time"`
+			Readings *stream.Numbers `json:"readings,omitempty"`
+		}{l.ID, l.Reader, l.First, l.Last, l.Count, l.Reason, l.Time, readings})
 		if err != nil {
 			return err
 		}

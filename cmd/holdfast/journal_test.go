@@ -206,7 +206,7 @@ func TestJournalLosses(t *testing.T) {
 		}
 		s.publish(2, list...)
 	}
-	s.expect(0, []string{"READER FIRST LAST MESSAGES REASON TIME ", "bridge/cloud 1 ", "session/late 1 ", "max_size"}, "losses")
+	s.expect(0, []string{"READER FIRST LAST MESSAGES READINGS REASON TIME ", "bridge/cloud 1 ", "session/late 1 ", "max_size"}, "losses")
 	out := s.expect(0, nil, "losses", "--json")
 	var l struct {
 		Reader, Reason     string
@@ -266,7 +266,7 @@ func TestJournalDamage(t *testing.T) {
 		r.Ack(d.Seq)
 	}
 	s.close()
-	s.expect(0, []string{"bridge/cloud 76 76 1 damage"}, "losses")
+	s.expect(0, []string{"bridge/cloud 76 76 1 - damage"}, "losses")
 }
 
 func TestJournalMistakes(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"holdfast/broker/auth"
+	"holdfast/broker/bridge"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
 )
@@ -104,6 +105,7 @@ type Journal struct {
 	KeepFree    int64         // bytes left free on the file system; 0 leaves none; default 256 MiB
 	MaxAge      time.Duration // older records are dropped; 0 means no limit; default 30 days
 	WhenFull    WhenFull      // default DropOldest
+	DeadLetters int64         // bytes of messages that upstreams refused for good; 0 keeps none; default 16 MiB
 	CommitEvery time.Duration // how long the gateway's own readings may wait for a shared commit; 0 means no wait; default 1 s
 }
 
@@ -121,12 +123,30 @@ type Bridge struct {
 	Out       []Rule        // in the order of the file; at least one, or one of In
 	In        []Rule        // likewise
 	Priority  byte          // 0 to 3: of what waits for upstreams, higher ones are dropped later at a limit of space; default 1
-	// FailBack is how long the first upstream has to be well before another one is left; at least 1 s.
-	FailBack time.Duration
 	// SessionExpiry is how long the upstream keeps the session for In; at least 1 s, default 7 days.
 	SessionExpiry time.Duration
 
 	Was string // former name, whose backlog is taken over; default empty
+
+	Drain      Drain // default DrainFIFO
+	DrainShare int   // most percent of the window and of Rate for the backlog with DrainLiveFirst, 1 to 99; default 50
+	Rate       Rate
+	Losses     string // topic upstream on which losses are announced; empty for none; default holdfast/<device>/losses
+}
+
+// Drain says what goes first when a connection comes back.
+type Drain string
+
+// The orders.
+const (
+	DrainFIFO      Drain = "fifo"       // everything in the order in which it came
+	DrainLiveFirst Drain = "live-first" // what is new at once, what has waited beside it
+)
+
+// Rate is the most that is sent upstream per second; 0 means no limit.
+type Rate struct {
+	Messages int
+	Bytes    int64
 }
 
 // Protocol is the MQTT version of a bridge.
@@ -146,6 +166,14 @@ type Rule struct {
 	QoS    byte   // 0 or 1; default 1
 	Strip  string // default empty
 	Prefix string // default empty
+	// Priority, of Out, 0 to 3: messages of a higher one are sent first and, at a limit of space, dropped last. The
+	// default is the bridge's.
+	Priority int
+}
+
+// Bridge is what the bridge has to know of the rule.
+func (r Rule) Bridge() bridge.Rule {
+	return bridge.Rule{Filter: r.Filter, QoS: r.QoS, Strip: r.Strip, Prefix: r.Prefix}
 }
 
 // Options are Load's dependencies. The zero value knows no driver.

@@ -110,7 +110,7 @@ func TestDefaults(t *testing.T) {
 			}},
 		},
 		Journal: Journal{
-			MaxSize: 2 << 30, KeepFree: 256 << 20, MaxAge: 30 * 24 * time.Hour,
+			MaxSize: 2 << 30, KeepFree: 256 << 20, MaxAge: 30 * 24 * time.Hour, DeadLetters: 16 << 20,
 			WhenFull: DropOldest, CommitEvery: time.Second,
 		},
 		Web: localWeb,
@@ -141,21 +141,23 @@ func TestOverlay(t *testing.T) {
 		}},
 		Journal: Journal{
 			MaxSize: 4 << 30, KeepFree: 1_500_000_000, MaxAge: 36 * time.Hour,
-			WhenFull: RefuseNew, CommitEvery: time.Second,
+			WhenFull: RefuseNew, CommitEvery: time.Second, DeadLetters: 16 << 20,
 		},
 		Bridges: []Bridge{
 			{
 				Name: "cloud", Upstream: []Endpoint{tcp("broker.example:1883"), tcp("spare.example:1883")},
-				ClientID: "greenhouse-1", Protocol: Auto, FailBack: time.Minute, SessionExpiry: 7 * 24 * time.Hour, Username: "site", Password: "s3cret-${env:EVERY}",
+				ClientID: "greenhouse-1", Protocol: Auto, SessionExpiry: 7 * 24 * time.Hour, Username: "site", Password: "s3cret-${env:EVERY}",
 				Window: 200, KeepAlive: 30 * time.Second, Priority: 3, Was: "old",
+				Drain: DrainLiveFirst, DrainShare: 20, Rate: Rate{100, 50_000}, Losses: "sites/north/losses",
 				Out: []Rule{
-					{Filter: "sensors/+/temperature", QoS: 1, Strip: "sensors/"},
-					{Filter: "alarms/#", QoS: 1},
+					{Filter: "sensors/+/temperature", QoS: 1, Strip: "sensors/", Priority: 3},
+					{Filter: "alarms/#", QoS: 1, Priority: 3},
 				},
 			},
 			{
-				Name: "lan", Upstream: []Endpoint{tcp("192.168.1.2:1883")}, ClientID: "greenhouse-1-lan", Protocol: Auto, FailBack: time.Minute, SessionExpiry: 7 * 24 * time.Hour,
-				Window: 100, KeepAlive: 30 * time.Second, Priority: 1, Out: []Rule{{Filter: "$SYS/#"}},
+				Name: "lan", Upstream: []Endpoint{tcp("192.168.1.2:1883")}, ClientID: "greenhouse-1-lan", Protocol: Auto, SessionExpiry: 7 * 24 * time.Hour,
+				Window: 100, KeepAlive: 30 * time.Second, Priority: 1, Out: []Rule{{Filter: "$SYS/#", Priority: 1}},
+				Drain: DrainFIFO, DrainShare: 50, Losses: "holdfast/greenhouse-1/losses",
 			},
 		},
 		Sensors: []sensors.Config{

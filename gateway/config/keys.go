@@ -32,6 +32,8 @@ func newLoader(opts Options) *loader {
 		key{"max_age", "30d", "Older messages are dropped; `0s` for no limit.", duration(&j.MaxAge, 0, "")},
 		key{"when_full", "drop-oldest", "What gives way at a limit: the oldest message or the new one.",
 			choice(&j.WhenFull, string(DropOldest), string(RefuseNew))},
+		key{"dead_letters", "16MiB", "Space for messages that an upstream has refused for good, with the reason: the oldest go first. `0B` keeps none. See `holdfast journal dead`.",
+			size(&j.DeadLetters, 0, "0B")},
 		key{"commit_every", "1s", "How long the gateway's own readings may wait for a shared commit; `0s` for no wait.",
 			duration(&j.CommitEvery, 0, "")},
 	)
@@ -70,8 +72,6 @@ func (l *loader) bridgeKeys(b *Bridge) *table {
 		key{"password", "", "Password to connect with; best as `${file:PATH}` or `${env:NAME}`. Never printed.", password(&b.Password)},
 		key{"window", "100", "Most messages sent and not yet acknowledged.", number(&b.Window, 1, math.MaxUint16, "")},
 		key{"keep_alive", "30s", "MQTT keep alive in whole seconds.", keepAlive(&b.KeepAlive)},
-		key{"fail_back", "1m", "How long the first upstream has to be reachable before another one, which is in use instead, is left for it.",
-			duration(&b.FailBack, time.Second, "")},
 		key{"out", "", "What is sent upstream. This or `in` is required.", replaced(l, "a list of rules", &b.Out, l.outRule)},
 		key{"in", "", "What is taken from upstream.", replaced(l, "a list of rules", &b.In, l.inRule)},
 		key{"session_expiry", "7d", "How long an upstream of MQTT 5 keeps what it has for `in` while there is no connection, in whole seconds.",
@@ -79,17 +79,29 @@ func (l *loader) bridgeKeys(b *Bridge) *table {
 		key{"priority", "1", "How late what waits for this bridge gives way when space runs out: that of lower priorities goes first. Sessions of clients have 0.",
 			number(&b.Priority, 0, 3, "")},
 		key{"was", "", "Former name of this bridge: what waits under it is taken over.", level(&b.Was)},
+		key{"drain", "fifo", "What goes first when the upstream is back: all in the order in which it came (`fifo`), or what is new at once and what has waited beside it (`live-first`), which gives up the order between the two.",
+			choice(&b.Drain, string(DrainFIFO), string(DrainLiveFirst))},
+		key{"drain_share", "50%", "Most of the window, and of `rate`, that what has waited takes with `live-first`.", percent(&b.DrainShare)},
+		key{"rate", "", "Most that is sent per second, as for metered links.", l.section(newTable(
+			key{"messages", "0", "Messages per second; `0` for no limit.", number(&b.Rate.Messages, 0, math.MaxInt32, "")},
+			key{"bytes", "0B", "Bytes of topics and payloads per second, such as `50kB`; `0B` for no limit.", size(&b.Rate.Bytes, 0, "0B")},
+		))},
+		key{"losses", "holdfast/${device.id}/losses", "Topic upstream on which this bridge announces what it had to drop; `off` for none.", announcements(&b.Losses)},
 	)
 }
 
 func (l *loader) outRule(r *Rule) kind {
-	return l.rule(newTable(
+	k := l.rule(newTable(
 		key{"filter", required, "Local topics to send.", filter(&r.Filter)},
 		key{"qos", "1", "Quality of service upstream: 0 or 1.",
 			number(&r.QoS, 0, 1, ": use 1, the journal keeps a message until the upstream has acknowledged it")},
 		key{"strip", "", "Removed from the front of the local topic if it is there.", part(&r.Strip)},
 		key{"prefix", "", "Put in front of what is left.", part(&r.Prefix)},
+		key{"priority", "", "Messages of a higher priority are sent before those of lower ones that wait, and give way later when space runs out. Default: the bridge's.",
+			number(&r.Priority, 0, 3, "")},
 	))
+	r.Priority = -1 // the bridge's: see finishBridges
+	return k
 }
 
 func (l *loader) inRule(r *Rule) kind {
@@ -216,7 +228,7 @@ func (l *loader) finishBridges() {
 		}
 		rules := func(list []Rule) (rules []bridge.Rule) {
 			for _, r := range list {
-				rules = append(rules, bridge.Rule(r))
+				rules = append(rules, r.Bridge())
 			}
 			return rules
 		}
@@ -228,6 +240,11 @@ func (l *loader) finishBridges() {
 		for _, name := range []string{"upstream", "out", "in"} {
 			if at, given := e.given[name]; given && len(at.node.Content) == 0 {
 				l.errorf(at, "is empty: want at least one entry")
+			}
+		}
+		for i := range b.Out {
+			if r := &b.Out[i]; r.Priority < 0 {
+				r.Priority = int(b.Priority)
 			}
 		}
 		var addresses []string

@@ -219,6 +219,36 @@ func part(to *string) kind {
 	})
 }
 
+// announcements is a topic to publish on, or off for none.
+func announcements(to *string) kind {
+	const want = `a topic without "+", "#" and U+0000, or off`
+	return kind{want: want, types: []string{"!!str"}, parse: func(s string) error {
+		switch {
+		case s == "off":
+			*to = ""
+		case broker.CheckTopic(s) != nil || s[0] == '$':
+			return errors.New("want " + want)
+		default:
+			*to = s
+		}
+		return nil
+	}}
+}
+
+// percent is a part of a whole that leaves something for both sides.
+func percent(to *int) kind {
+	const want = "a percentage from 1% to 99%, such as 50%"
+	return kind{want: want, types: []string{"!!str"}, schema: pattern(`^[1-9][0-9]?%$`), parse: func(s string) error {
+		digits, ok := strings.CutSuffix(s, "%")
+		n, err := strconv.Atoi(digits)
+		if !ok || err != nil || n < 1 || n > 99 {
+			return errors.New("want " + want)
+		}
+		*to = n
+		return nil
+	}}
+}
+
 // packed is a string that fits into an MQTT packet [MQTT-1.5.3, MQTT-1.5.4].
 func packed(to *string, want string) kind {
 	k := text(to, want, func(s string) bool {
