@@ -34,7 +34,7 @@ func (a *Agent) newBridge(c config.Bridge) error {
 		Name: c.Name, ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),
 		KeepAlive: c.KeepAlive, Window: c.Window, Lanes: lanes, Changed: a.dash.changed(c.Name), Log: a.log,
 		LiveFirst: c.Drain == config.DrainLiveFirst, Share: c.DrainShare, Rate: bridge.Rate(c.Rate), Announce: c.Losses,
-		SessionExpiry: c.SessionExpiry, Journal: a.journal, Origin: a.cfg.Device.ID,
+		SessionExpiry: c.SessionExpiry, FailBack: c.FailBack, Journal: a.journal, Origin: a.cfg.Device.ID,
 		Publish: func(m *broker.Message, changes []journal.Change, done func(error)) {
 			// done is told of the journal's errors, and the bridge has looked at the topic.
 			_ = a.server.Publish(m, server.PublishOptions{From: route.Reader, Changes: changes, Done: done})

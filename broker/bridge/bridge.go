@@ -74,6 +74,7 @@ type Options struct {
 	BackoffMin time.Duration // ceiling of the first wait between connections; 0 means 1 s
 	BackoffMax time.Duration // ceiling of any such wait; 0 means 60 s
 	AckTimeout time.Duration // how long the oldest message in flight may stay unacknowledged; 0 means 30 s
+	FailBack   time.Duration // how long the first upstream has to be reachable before another one is left for it; 0 means 1 min
 	MaxQueued  int           // QoS 0 messages that wait to be sent; 0 means 1000
 
 	// Changed, if set, is told by Run of each connection that begins, and why it ended (nil if Run did
@@ -97,6 +98,7 @@ func (o *Options) setDefaults() {
 	setDefault(&o.BackoffMax, max(time.Minute, o.BackoffMin))
 	setDefault(&o.AckTimeout, 30*time.Second)
 	setDefault(&o.MaxQueued, 1000)
+	setDefault(&o.FailBack, time.Minute)
 	setDefault(&o.SessionExpiry, 7*24*time.Hour)
 	setDefault(&o.Share, 50)
 	if o.Dial == nil {
@@ -119,7 +121,7 @@ func (o *Options) validate() error {
 		return fmt.Errorf("window %d, want 1 to 65535", o.Window)
 	case o.BackoffMin < 0 || o.BackoffMax < o.BackoffMin:
 		return fmt.Errorf("backoff from %v to %v", o.BackoffMin, o.BackoffMax)
-	case o.AckTimeout < 0 || o.MaxQueued < 0 || o.MaxPacket < 0:
+	case o.AckTimeout < 0 || o.FailBack < 0 || o.MaxQueued < 0 || o.MaxPacket < 0:
 		return errors.New("a negative limit")
 	case o.Share < 1 || o.Share > 99:
 		return fmt.Errorf("share %d %%, want 1 to 99", o.Share)
@@ -181,11 +183,13 @@ type Bridge struct {
 	feed      *feed
 
 	// Of Run.
-	in     *inbound // nil without in rules
-	marker marker
-	window window
-	id     uint16         // of the last message that was sent
-	tries  map[uint64]int // by sequence number, of messages that were not taken
+	in      *inbound // nil without in rules
+	marker  marker
+	window  window
+	suspect suspect
+	moved   *url.URL       // named by the upstream, to be tried next
+	id      uint16         // of the last message that was sent
+	tries   map[uint64]int // by sequence number, of messages that were not taken
 
 	mu          sync.Mutex
 	stats       Stats

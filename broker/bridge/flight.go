@@ -21,6 +21,11 @@ func (s *session) forward(d journal.Delivery) {
 		s.drop(d, journal.ReasonExpired)
 		return
 	}
+	if b.suspect.guilty(d.Seq) {
+		s.refuse(d, fmt.Sprintf("the upstream has closed the connection %d times at this message", b.suspect.count))
+		b.suspect, s.alone = suspect{}, false
+		return
+	}
 	topic, qos, err := remap(b.opts.Out, m.Topic)
 	if err != nil {
 		s.refuse(d, err.Error())
@@ -53,6 +58,7 @@ func (s *session) forward(d journal.Delivery) {
 	}
 	s.flight = append(s.flight, out)
 	s.bytes += out.size
+	s.proved = false
 	s.counts.Sent++
 	if d.Resend {
 		s.counts.Resent++
@@ -192,7 +198,9 @@ func (s *session) settle() {
 // answered deals with the upstream's answer to a message.
 func (s *session) answered(m *sent) {
 	s.bytes -= m.size
-	s.acknowledged = true
+	if m.id != 0 {
+		s.acknowledged, s.alone, s.b.suspect = true, false, suspect{}
+	}
 	if m.ack.code < wire.Unspecified {
 		m.d.Reader.Ack(m.d.Seq)
 		s.b.feed.leave(&m.d)
@@ -293,6 +301,9 @@ func (s *session) end() {
 		break
 	}
 	s.l.discard(func(b *batch) { s.acked(b.acks) })
+	if len(s.flight) > 0 {
+		s.oldest = s.flight[0].d.Seq
+	}
 	for i := range s.flight {
 		if m := &s.flight[i]; m.done {
 			s.answered(m)
@@ -309,7 +320,7 @@ func (s *session) take(b *batch) {
 	for _, p := range b.packets {
 		switch p := p.(type) {
 		case *wire.Ping:
-			s.pinged = false
+			s.pinged, s.proved = false, true
 			if s.b.in != nil {
 				s.prove(true)
 			}

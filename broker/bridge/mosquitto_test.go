@@ -13,7 +13,7 @@ import (
 type subscriber struct{ *peer }
 
 // subscribe connects to m; a session that m still has goes on.
-func subscribe(t testing.TB, m *brokertest.Mosquitto) *subscriber {
+func subscribe(t testing.TB, m interface{ Addr() string }) *subscriber {
 	t.Helper()
 	c, err := net.Dial("tcp", m.Addr())
 	if err != nil {

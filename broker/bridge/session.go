@@ -38,6 +38,12 @@ type session struct {
 	sampleAt time.Time
 	full     bool // the window was full since
 
+	began  time.Time
+	better *link  // to the first upstream, instead of this one
+	oldest uint64 // in flight when the connection ended; 0 if nothing was
+	alone  bool   // one message at a time, because of a suspect
+	proved bool   // the upstream has answered a ping since the last one
+
 	pinged  bool
 	pingEnd uint64    // bytes that have to be written for the ping to be
 	pingAt  time.Time // when they were
@@ -69,7 +75,7 @@ type sent struct {
 }
 
 // run sends until the connection or ctx ends, and returns why.
-func (s *session) run(ctx context.Context, host string) error {
+func (s *session) run(ctx context.Context, host string, found <-chan *link) error {
 	feed := s.b.feed
 	if err := feed.attach(uint64(s.b.opts.Window)); err != nil {
 		return err
@@ -78,6 +84,7 @@ func (s *session) run(ctx context.Context, host string) error {
 	defer timer.Stop()
 	always := make(chan struct{})
 	close(always)
+	s.alone = s.b.suspect.alone()
 	in := s.b.in
 	var stored <-chan struct{}
 	if in != nil {
@@ -142,6 +149,8 @@ func (s *session) run(ctx context.Context, host string) error {
 		select {
 		case <-ctx.Done():
 			return s.finish()
+		case s.better = <-found:
+			return s.finish()
 		case <-s.l.ended:
 			return s.l.err
 		case batch := <-s.l.arrived:
@@ -199,6 +208,12 @@ func (s *session) overdue(now time.Time) time.Duration {
 }
 
 func (s *session) room() bool {
+	if s.alone {
+		if len(s.flight) == 0 && !s.proved && !s.pinged {
+			s.ping()
+		}
+		return len(s.flight) == 0 && s.proved
+	}
 	return len(s.flight) < s.window() && s.bytes < flightBytes
 }
 

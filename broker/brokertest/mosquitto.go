@@ -1,4 +1,4 @@
-// Package brokertest holds what tests of several packages need: a real Mosquitto to talk to.
+// Package brokertest holds what tests of several packages need: a real Mosquitto and a real RabbitMQ to talk to.
 //
 // It promises that a process it starts is gone when the test ends, and that it listens when Start
 // returns. It is for tests only.

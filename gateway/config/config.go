@@ -123,6 +123,8 @@ type Bridge struct {
 	Out       []Rule        // in the order of the file; at least one, or one of In
 	In        []Rule        // likewise
 	Priority  byte          // 0 to 3: of what waits for upstreams, higher ones are dropped later at a limit of space; default 1
+	// FailBack is how long the first upstream has to be well before another one is left; at least 1 s.
+	FailBack time.Duration
 	// SessionExpiry is how long the upstream keeps the session for In; at least 1 s, default 7 days.
 	SessionExpiry time.Duration
 

@@ -146,7 +146,7 @@ func TestOverlay(t *testing.T) {
 		Bridges: []Bridge{
 			{
 				Name: "cloud", Upstream: []Endpoint{tcp("broker.example:1883"), tcp("spare.example:1883")},
-				ClientID: "greenhouse-1", Protocol: Auto, SessionExpiry: 7 * 24 * time.Hour, Username: "site", Password: "s3cret-${env:EVERY}",
+				ClientID: "greenhouse-1", Protocol: Auto, FailBack: time.Minute, SessionExpiry: 7 * 24 * time.Hour, Username: "site", Password: "s3cret-${env:EVERY}",
 				Window: 200, KeepAlive: 30 * time.Second, Priority: 3, Was: "old",
 				Drain: DrainLiveFirst, DrainShare: 20, Rate: Rate{100, 50_000}, Losses: "sites/north/losses",
 				Out: []Rule{
@@ -155,7 +155,7 @@ func TestOverlay(t *testing.T) {
 				},
 			},
 			{
-				Name: "lan", Upstream: []Endpoint{tcp("192.168.1.2:1883")}, ClientID: "greenhouse-1-lan", Protocol: Auto, SessionExpiry: 7 * 24 * time.Hour,
+				Name: "lan", Upstream: []Endpoint{tcp("192.168.1.2:1883")}, ClientID: "greenhouse-1-lan", Protocol: Auto, FailBack: time.Minute, SessionExpiry: 7 * 24 * time.Hour,
 				Window: 100, KeepAlive: 30 * time.Second, Priority: 1, Out: []Rule{{Filter: "$SYS/#", Priority: 1}},
 				Drain: DrainFIFO, DrainShare: 50, Losses: "holdfast/greenhouse-1/losses",
 			},

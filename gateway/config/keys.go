@@ -72,6 +72,8 @@ func (l *loader) bridgeKeys(b *Bridge) *table {
 		key{"password", "", "Password to connect with; best as `${file:PATH}` or `${env:NAME}`. Never printed.", password(&b.Password)},
 		key{"window", "100", "Most messages sent and not yet acknowledged.", number(&b.Window, 1, math.MaxUint16, "")},
 		key{"keep_alive", "30s", "MQTT keep alive in whole seconds.", keepAlive(&b.KeepAlive)},
+		key{"fail_back", "1m", "How long the first upstream has to be reachable before another one, which is in use instead, is left for it.",
+			duration(&b.FailBack, time.Second, "")},
 		key{"out", "", "What is sent upstream. This or `in` is required.", replaced(l, "a list of rules", &b.Out, l.outRule)},
 		key{"in", "", "What is taken from upstream.", replaced(l, "a list of rules", &b.In, l.inRule)},
 		key{"session_expiry", "7d", "How long an upstream of MQTT 5 keeps what it has for `in` while there is no connection, in whole seconds.",
