@@ -199,6 +199,9 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 		}
 		j.losses = append(j.losses, l)
 	}
+	if p.err == nil && (j.nextSeq == 0 || j.nextID == 0) {
+		return at, fmt.Errorf("next: got sequence number %d and reader %d, want 1 or more", j.nextSeq, j.nextID)
+	}
 	return at, p.end()
 }
 
