@@ -82,7 +82,7 @@ func (s *site) start() {
 		s.before(s.agent)
 	}
 	said := make(chan struct{}, 100)
-	if _, err := s.agent.Subscribe("outputs/site/+", func(*broker.Message) {
+	if _, err := s.agent.Subscribe("outputs/+/+", func(*broker.Message) {
 		select {
 		case said <- struct{}{}:
 		default:

@@ -1,13 +1,15 @@
-// Package bridge carries messages from a journal reader to an upstream MQTT broker, over 3.1.1 or 5.
+// Package bridge carries messages between a journal and an upstream MQTT broker, over 3.1.1 or 5.
 //
-// It promises: a message is acknowledged to the journal only after the upstream has acknowledged it,
-// so nothing is lost by an outage, a crash or a change of upstream. First deliveries leave in the
-// order of the journal, and so do resends. No more than a window of messages is in flight, and no
-// call of the local broker ever waits for the upstream.
+// It promises: a message is acknowledged to the journal only after the upstream has acknowledged it, and to
+// the upstream only after the journal has it, so nothing is lost by an outage, a crash or a change of
+// upstream. First deliveries leave in the order of the journal, and so do resends. No more than a window
+// of messages is in flight, and no call of the local broker ever waits for the upstream. What comes in by
+// a bridge does not go out by it.
 //
-// It does not promise that a message arrives once: what was in flight when a connection ended is sent
-// again. QoS 0 messages are sent while there is a connection and dropped, counted, while there is
-// none. It does not know what an upstream does with a message that it has acknowledged.
+// It does not promise that a message arrives upstream once: what was in flight when a connection ended is
+// sent again; the README says when what comes in is published once. QoS 0 messages are sent while there is
+// a connection and dropped, counted, while there is none. It does not know what an upstream does with a
+// message that it has acknowledged.
 //
 // Errors: New returns what a person has to correct. Everything that happens later is retried, shown
 // in Stats and logged when the state changes.

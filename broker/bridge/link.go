@@ -259,7 +259,9 @@ func (l *link) read() {
 		if err != nil {
 			l.mu.Lock()
 			if _, said := err.(*reasonError); l.writeErr != nil && !said {
-				err = l.writeErr
+				if err = l.writeErr; errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+					err = errClosed
+				}
 			}
 			l.writeErr = err
 			l.mu.Unlock()
