@@ -9,6 +9,7 @@
 # SHA256SUMS; by default the directory of this script. A checksum that is there has to be right, and an
 # archive from the network has to have one.
 set -eu
+export LC_ALL=C # the order of sort and comm
 
 fail() {
 	echo "install.sh: $*" >&2

@@ -114,7 +114,7 @@ func (c *console) sh(ctx context.Context, command string) (string, error) {
 	mark := rand.Text()
 	// The mark is put together by the shell, so that an echo of the command is none. What the command
 	// prints goes through a file, so that programs do not draw for a terminal.
-	if _, err := fmt.Fprintf(c.machine.Input, "{ %s\n} </dev/null >/run/out 2>&1; r=$?; cat /run/out; echo \"<<$r:\"%s\">>\"\n", command, mark); err != nil {
+	if _, err := fmt.Fprintf(c.machine.Input, "( %s\n) </dev/null >/run/out 2>&1; r=$?; cat /run/out; echo \"<<$r:\"%s\">>\"\n", command, mark); err != nil {
 		return "", err
 	}
 	out, err := c.until(ctx, commandBudget, ":"+mark+">>\n")

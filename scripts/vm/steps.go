@@ -99,7 +99,7 @@ func (t *test) sandbox(ctx context.Context) (string, error) {
 		inside+"findmnt -no OPTIONS /var/lib/holdfast | grep -q ^rw",
 		// A file of sysfs that the group gpio may write is one for the service.
 		"f=$(echo /sys/devices/platform/*/driver_override | cut -d ' ' -f 1); chgrp gpio $f; chmod g+w $f; "+
-			inside+"setpriv --reuid holdfast --regid holdfast --groups gpio --bounding-set=-all sh -c \"echo pwm >$f\" && grep -q pwm $f; r=$?; echo >$f; chmod g-w $f; exit $r",
+			inside+"setpriv --reuid holdfast --regid holdfast --groups gpio --bounding-set=-all sh -c \"echo pwm >$f\" && grep -q pwm $f; r=$?; echo >$f; chmod g-w $f; test $r = 0",
 	); err != nil {
 		return "", err
 	}

@@ -51,6 +51,7 @@ END`,
 		var lines []string
 		for line := range strings.Lines(out) {
 			line = strings.TrimRight(line, " \n")
+			line = line[max(0, strings.LastIndex(line, "(Reading database")):] // its per cents overwrite each other
 			if line != "" && !strings.HasPrefix(line, "WARNING: apt") && !strings.HasPrefix(line, "debconf: ") {
 				lines = append(lines, line)
 			}
