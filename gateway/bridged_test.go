@@ -19,11 +19,10 @@ type pair struct {
 	done, heard  chan string // commands that were carried out, at b, and that a hears of
 }
 
-// newPair has both ends speak a version to a Mosquitto.
-func newPair(t *testing.T, protocol string) *pair {
-	m := brokertest.StartMosquitto(t, brokertest.MosquittoOptions{})
+// newPair has both ends speak a version to an upstream at an address.
+func newPair(t *testing.T, protocol, upstream string) *pair {
 	x := &pair{
-		linkA: brokertest.NewLink(t, m.Addr()), linkB: brokertest.NewLink(t, m.Addr()),
+		linkA: brokertest.NewLink(t, upstream), linkB: brokertest.NewLink(t, upstream),
 		done: make(chan string, 1000), heard: make(chan string, 1000),
 	}
 	site := func(id, upstream, rest string) *site {
@@ -112,9 +111,17 @@ func later(a, b string) bool {
 // TestButtonToRelayAndBack: a command crosses two gateways and an upstream, and its result comes back;
 // the link is cut at either end, in the middle of a stream of commands and for a while.
 func TestButtonToRelayAndBack(t *testing.T) {
-	for _, protocol := range []string{"3.1.1", "5"} {
-		t.Run(protocol, func(t *testing.T) {
-			x := newPair(t, protocol)
+	upstreams := map[string]func(t *testing.T) string{
+		"mosquitto": func(t *testing.T) string { return brokertest.StartMosquitto(t, brokertest.MosquittoOptions{}).Addr() },
+		"holdfast": func(t *testing.T) string {
+			hub := newSite(t, "")
+			return hub.agent.server.Addrs()[0].String()
+		},
+	}
+	for _, version := range []string{"mosquitto/3.1.1", "mosquitto/5", "holdfast/3.1.1", "holdfast/5"} {
+		t.Run(version, func(t *testing.T) {
+			name, protocol, _ := strings.Cut(version, "/")
+			x := newPair(t, protocol, upstreams[name](t))
 			x.press(0, 4)
 			x.moved(0, 4, protocol == "5")
 			n := 4

@@ -138,10 +138,25 @@ func (a *Agent) takeOver(c config.Bridge) error {
 // formerBridges tells of messages that wait for bridges which are not configured any more. They stay
 // until a limit drops them. Where nothing waits there is nothing to keep.
 func (a *Agent) formerBridges() error {
+	known := func(name string) bool {
+		return slices.ContainsFunc(a.cfg.Bridges, func(b config.Bridge) bool { return b.Name == name || b.Was == name })
+	}
+	var state []journal.Change // what they knew of messages that had come in
+	a.journal.Range(bridgeReader, func(key string, _ []byte) bool {
+		if name, _, _ := strings.Cut(key[len(bridgeReader):], "/"); !known(name) {
+			state = append(state, journal.Change{Key: key})
+		}
+		return true
+	})
+	if len(state) > 0 {
+		if err := a.journal.Append(journal.Entry{Changes: state, Lazy: true}); err != nil {
+			return err
+		}
+	}
 	var text []string
 	for _, r := range a.journal.Readers() {
 		name, ok := bridgeOf(r.Name)
-		if !ok || slices.ContainsFunc(a.cfg.Bridges, func(b config.Bridge) bool { return b.Name == name || b.Was == name }) {
+		if !ok || known(name) {
 			continue
 		}
 		if r.Depth > 0 {

@@ -82,6 +82,13 @@ func TestBridgesComeAndGo(t *testing.T) {
 	}
 	is("bridge/b 3 waiting, priority 1; bridge/d 2 waiting, priority 2")
 
+	s.agent.journal.Range(bridgeReader, func(key string, _ []byte) bool {
+		if !strings.HasPrefix(key, "bridge/d/") && !strings.HasPrefix(key, "bridge/c/") && !strings.HasPrefix(key, "bridge/b/") {
+			t.Errorf("%s is left of a bridge that is gone", key)
+		}
+		return true
+	})
+
 	// One that has messages of its own keeps them apart.
 	s.withBridges(&log, "bridges:\n"+bridge("b", ", was: d"))
 	is("bridge/b 3 waiting, priority 1; bridge/d 2 waiting, priority 2")

@@ -226,7 +226,7 @@ func (s *session) fill() (more bool) {
 			s.full = true
 			return false
 		}
-		if s.l.waiting() >= unsent || s.pause.After(time.Now()) {
+		if s.l.waiting() >= unsent || !s.pause.IsZero() && s.pause.After(time.Now()) {
 			return false
 		}
 		d, ok := s.next()
