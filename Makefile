@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint arm64 fuzz crash powercut soak cross package reproducible vm bench bench-broker bench-bridge bench-journal fleet clean setup
+.PHONY: help build run test race states lint arm64 fuzz crash powercut soak cross package reproducible vm bench bench-broker bench-bridge bench-journal fleet dashboard clean setup
 
 export CGO_ENABLED = 0
 
@@ -85,6 +85,11 @@ bench-journal: ## The journal beside other durable logs; ARGS="-h" lists the opt
 
 fleet: ## Three NATS nodes and 20 gateways: a node is killed in the middle of a drain, then all of them
 	cd deploy/fleet && go run . $(ARGS)
+
+dashboard: build ## The dashboard in a headless Chromium; ARGS="-pictures DIR" keeps screenshots
+	scripts/dashboard/setup
+	cd scripts/dashboard && go build -o ../../bin/dashboard .
+	bin/dashboard $(ARGS)
 
 clean: ## Remove bin/ and dist/
 	rm -rf bin dist

@@ -53,9 +53,6 @@ func (a *Agent) newWeb(shown func() (string, error)) (err error) {
 	if len(b.Users) > 0 || b.PasswordFile != "" || len(b.ACL) > 0 || b.ACLFile != "" {
 		opts.Local = web.View // who is on this device may not publish a command without a rule either
 	}
-	if opts.Config == nil {
-		opts.Config = func() (string, error) { return "", errors.New("the configuration did not come from files") }
-	}
 	if w.TLS() {
 		if opts.TLS, err = webTLS(w); err != nil {
 			return err

@@ -15,11 +15,11 @@ var alone = regexp.MustCompile(`^\$\{(env|file):[^}]*\}$`)
 var credentials = regexp.MustCompile(`://[^/\s"']*@`)
 
 // Redact returns a configuration file's text without its secrets, for somebody else to read, and whether
-// there were any. Every value below a key that Load takes for secret is replaced, wherever it stands,
-// unless it is a reference; comments are left out, because they may hold old ones.
+// there were any. Every value below a key that Load takes for secret, or that is such a key misspelt, is
+// replaced, wherever it stands, unless it is a reference; comments are left out, because they may hold old ones.
 func Redact(text []byte) (redactedText []byte, found bool, err error) {
-	var root yaml.Node
-	if err := yaml.Unmarshal(text, &root); err != nil || len(root.Content) == 0 {
+	root, _, err := documents(text)
+	if err != nil || len(root.Content) == 0 {
 		return nil, false, errors.New("is not YAML, and is left out: who could tell what is secret in it?")
 	}
 	names := map[string]bool{}
@@ -37,12 +37,22 @@ func Redact(text []byte) (redactedText []byte, found bool, err error) {
 		}
 		for i, c := range n.Content {
 			value := n.Kind == yaml.MappingNode && i%2 == 1
-			walk(c, secret || value && names[strings.ToLower(n.Content[i-1].Value)])
+			walk(c, secret || value && isSecret(names, n.Content[i-1].Value))
 		}
 	}
-	walk(&root, false)
-	out, err := yaml.Marshal(&root)
+	walk(root, false)
+	out, err := yaml.Marshal(root)
 	return out, found, err
+}
+
+// isSecret says whether a key is one of names, but for two mistakes in it.
+func isSecret(names map[string]bool, key string) bool {
+	for name := range names {
+		if distance(strings.ToLower(key), name) <= 2 {
+			return true
+		}
+	}
+	return false
 }
 
 // secrets collects the names of secret keys.

@@ -23,11 +23,10 @@ bridges:
     username: site
     password: ${file:secret}
     pasword: hunter4
-    out: [{filter: "sensors/#", nonsense: {deep: hunter5}}]
+    out: [{filter: "sensors/#", PASSWORD: {deep: hunter5}}]
 broker:
   users:
     - {name: anna, password_hash: hunter6}
-  secrets: [hunter7]
 sensors:
   - {name: soil, driver: ads1115, bus: i2c-1, channel: A1}
   - name: air
@@ -54,8 +53,8 @@ sensors:
 		t.Errorf("a secret is shown:\n%s\n%v", got, err)
 	}
 	for _, want := range []string{
-		"# " + file, "id: pi", "username: site", "password: '" + redacted + "'", "password: ${file:secret}",
-		"name: anna", "channel: A1", "as: warmth", "min: 1", "mqtt://broker.example", "# " + other + "\n# cannot be shown: it is not YAML",
+		"# " + file, "id: pi", "username: site", redacted, "password: ${file:secret}",
+		"name: anna", "channel: A1", "as: warmth", "min: 1", "mqtt://broker.example", "# " + other + "\n# is not shown: is not YAML", "none\n# is not shown: no such file",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not shown:\n%s", want, got)

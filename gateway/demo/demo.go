@@ -24,6 +24,7 @@ import (
 	"holdfast/gateway"
 	"holdfast/gateway/config"
 	"holdfast/sensors"
+	"holdfast/sensors/outputs"
 	"holdfast/sensors/simulated"
 )
 
@@ -62,7 +63,10 @@ func Run(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	agent, err := gateway.New(cfg, gateway.Options{Log: opts.Log, Pi: simulated.New(simulated.Options{Seed: 1}), Observe: account})
+	agent, err := gateway.New(cfg, gateway.Options{
+		Log: opts.Log, Pi: simulated.New(simulated.Options{Seed: 1}), Observe: account,
+		Shown: func() (string, error) { return config.Show([]string{filepath.Join(dir, demoFile)}, known()) },
+	})
 	if err != nil {
 		return err
 	}
@@ -73,6 +77,7 @@ func Run(ctx context.Context, opts Options) error {
 
 	s := &screen{out: opts.Out, redraw: opts.Screen}
 	fmt.Fprintf(opts.Out, "holdfast demo: a simulated Pi, its broker on mqtt://%s, and an upstream that comes and goes\n", opts.Listen)
+	fmt.Fprintf(opts.Out, "its dashboard is on %s, if that port is free\n", cfg.Web.URL)
 	if opts.For > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, opts.For)
@@ -183,12 +188,20 @@ sensors:
   - {name: soil, driver: ds18b20, bus: simulated, every: 2s}
   - {name: door, driver: gpio-input, bus: simulated, line: 17, every: 5s}
   - {name: board, driver: cpu, bus: simulated, every: 5s}
+outputs:
+  - {name: pump, driver: gpio-output, bus: simulated, line: 22, safe: off, lease: 60s}
 `, filepath.Join(dir, "gateway"), listen, upstream)
-	file := filepath.Join(dir, "demo.yaml")
+	file := filepath.Join(dir, demoFile)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	return config.Load([]string{file}, config.Options{Drivers: sensors.Drivers(), Hostname: os.Hostname, Getenv: os.LookupEnv})
+	return config.Load([]string{file}, known())
+}
+
+const demoFile = "demo.yaml"
+
+func known() config.Options {
+	return config.Options{Drivers: sensors.Drivers(), Outputs: outputs.Drivers(), Hostname: os.Hostname, Getenv: os.LookupEnv}
 }
 
 // upstream is a broker of our own that can be taken away and brought back on the same address.

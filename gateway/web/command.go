@@ -46,7 +46,9 @@ func (s *Server) command(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		fail(w, http.StatusServiceUnavailable, err.Error())
 	default:
-		s.log.Info("dashboard: command", "output", name, "value", string(c.Value), "by", c.By, "result", string(result))
+		var is struct{ Result, Reason string }
+		_ = json.Unmarshal(result, &is) // what is missing is not logged
+		s.log.Info("dashboard: command", "output", name, "value", string(c.Value), "by", c.By, "result", is.Result, "reason", is.Reason)
 		answer(w, http.StatusOK, result)
 	}
 }

@@ -70,7 +70,7 @@ type Options struct {
 	Opened func(ctx context.Context) // nil for nothing
 	// Command moves an output and returns the answer as JSON. It ends with ctx.
 	Command func(ctx context.Context, output string, c Command) (json.RawMessage, error)
-	// Config returns the configuration as text without secrets.
+	// Config returns the configuration as text without secrets; nil if there is none.
 	Config  func() (string, error)
 	History *History
 	Lines   *Log
@@ -137,6 +137,10 @@ func (s *Server) open() {
 
 // config shows the configuration, and what is wrong with it.
 func (s *Server) config(w http.ResponseWriter, _ *http.Request) {
+	if s.opts.Config == nil {
+		fail(w, http.StatusNotFound, "the configuration did not come from files")
+		return
+	}
 	text, err := s.opts.Config()
 	out := map[string]string{"text": text}
 	if err != nil {

@@ -39,12 +39,17 @@ async function begin() {
   stream.open({ changed, alive, closed: begin });
 }
 
+// leave forgets what was shown.
 function leave() {
   stream.close();
   stream.state.clear();
+  stream.lines.length = 0;
+  for (const part of [sensors, outputs, delivery]) part.update(new Set());
+  for (const id of ["journal", "losses", "clients", "log", "config", "version"]) $(id).replaceChildren();
   pill($("state"), "", "");
   text($("live"), "");
-  show($("problems"), false);
+  $("problems").replaceChildren();
+  problems();
 }
 
 // alive says whether what is shown is of now.
@@ -87,8 +92,13 @@ function gateway(g) {
   if (!g) return;
   pill($("state"), g.state, states[g.state] ?? "warn");
   $("problems").replaceChildren(...(g.problems ?? []).map((p) => Object.assign(document.createElement("li"), { textContent: p })));
-  show($("problems"), (g.problems ?? []).length > 0);
+  problems();
   text($("version"), `Holdfast ${g.version}, running for ${span((now() - at(g.started)) / 1000)}`);
+}
+
+// problems are shown where one looks first; elsewhere the state beside the name says that there are some.
+function problems() {
+  show($("problems"), inside && view === "now" && $("problems").children.length > 0);
 }
 
 async function fill() {
@@ -116,6 +126,7 @@ function choose() {
   view = views.includes(asked) ? asked : "now";
   for (const section of document.querySelectorAll("[data-view]")) show(section, inside && section.dataset.view === view);
   for (const a of $("tabs").children) set(a, "aria-current", a.hash === "#" + view ? "page" : null);
+  problems();
   if (!inside) return;
   draw();
   if (view === "setup") setup();

@@ -5,7 +5,7 @@ import { now, time, value } from "./format.js";
 import { ask } from "./stream.js";
 
 const here = new URL(".", import.meta.url);
-let plot = null, series = "", unit = "", data = null, hours = 6, library = null;
+let plot = null, series = "", unit = "", data = null, hours = 0, library = null; // hours is 0 until somebody chooses
 
 function load() {
   library ??= new Promise((done, failed) => {
@@ -70,10 +70,16 @@ function padded(low, high) {
   return [low - room, high + room];
 }
 
+// shown is the span that was chosen, or the shortest one that has everything.
+function shown() {
+  const known = (now() / 1000 - data[0][0]) / 3600;
+  return hours || [1, 6].find((h) => known <= h) || 24;
+}
+
 function scale() {
   const end = now() / 1000;
-  plot.setScale("x", { min: end - hours * 3600, max: end });
-  for (const b of $("spans").children) set(b, "aria-pressed", String(Number(b.dataset.hours) === hours));
+  plot.setScale("x", { min: end - shown() * 3600, max: end });
+  for (const b of $("spans").children) set(b, "aria-pressed", String(Number(b.dataset.hours) === shown()));
   note(null);
 }
 
@@ -85,7 +91,7 @@ function note(i) {
     text($("chart-note"), `${time(t[i] * 1000)}: ${value(v[i], unit)} ${unit}${range}`);
     return;
   }
-  const from = now() / 1000 - hours * 3600;
+  const from = now() / 1000 - shown() * 3600;
   const seen = t.map((_, k) => k).filter((k) => t[k] >= from);
   if (seen.length === 0) {
     text($("chart-note"), "nothing is remembered of this time");

@@ -66,13 +66,14 @@ function timeline(bar, list, periods) {
       away += length;
       outages.push({ from, to, reason: p.reason, open: i + 1 === periods.length });
     }
-    const w = Math.max(1.5, x(to) - x(from));
-    svg.append(el("rect", { x: x(from), width: w, y: p.connected ? 6 : 0, height: p.connected ? 12 : 24, class: p.connected ? "up" : "down" }));
+    const w = Math.max(3, x(to) - x(from));
+    svg.append(el("rect", { x: Math.min(x(from), width - w), width: w, y: p.connected ? 6 : 0, height: p.connected ? 12 : 24, class: p.connected ? "up" : "down" }));
   });
   for (const l of state.get("losses") ?? []) {
     if (at(l.time) > begin) svg.append(el("line", { x1: x(at(l.time)), x2: x(at(l.time)), y1: 0, y2: 24, class: "loss" }));
   }
-  const share = known > 0 ? `${(100 * (1 - away / known)).toFixed(away > 0 && away < known * 0.001 ? 2 : 1)} % connected` : "";
+  let share = known > 0 ? `${(100 * (1 - away / known)).toFixed(away > 0 && away < known * 0.001 ? 2 : 1)} % connected` : "";
+  if (known < day * 0.99) share += ` since the start, ${span(known / 1000)} ago`;
   bar.replaceChildren(svg, el("div", { class: "axis" }, el("span", {}, "24 h ago"), el("span", {}, share), el("span", {}, "now")));
   const shown = outages.reverse().slice(0, 5).map((o) => el("li", {},
     el("strong", {}, `${time(o.from)} – ${o.open ? "now" : time(o.to)}`), ` not connected for ${span((o.to - o.from) / 1000)}`,

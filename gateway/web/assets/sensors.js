@@ -34,7 +34,7 @@ function make(name) {
   let sensor = null;
   const redraw = () => {
     if (!sensor) return;
-    const good = at(sensor.last_good) || Math.max(...(sensor.readings ?? []).map((r) => at(r.time)));
+    const good = Math.max(at(sensor.last_good) || 0, ...(sensor.readings ?? []).map((r) => at(r.time)));
     text(age, good > 0 ? "read " + ago(good) : "not read yet");
     for (const tile of tiles.values()) tile.spark.draw(tile.series);
   };
