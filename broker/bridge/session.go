@@ -175,7 +175,7 @@ func (s *session) keepAlive(now time.Time) (wait time.Duration, alive bool) {
 			return pingTimeout, true
 		}
 		if s.pingAt.IsZero() {
-			s.pingAt = now
+			s.pingAt = time.Unix(0, s.l.wrote.Load())
 		}
 		wait = pingTimeout - min(now.Sub(s.pingAt), now.Sub(heard))
 		return wait, wait > 0
