@@ -2,9 +2,9 @@
 //
 // It promises: a message is acknowledged to the journal only after the upstream has acknowledged it, and to
 // the upstream only after the journal has it, so nothing is lost by an outage, a crash or a change of
-// upstream. First deliveries leave in the order of the journal, and so do resends. No more than a window
-// of messages is in flight, and no call of the local broker ever waits for the upstream. What comes in by
-// a bridge does not go out by it.
+// upstream. First deliveries leave in the order of the journal, for each priority, unless LiveFirst says
+// otherwise, and so do resends. No more than a window of messages is in flight, and no call of the local
+// broker ever waits for the upstream. What comes in by a bridge does not go out by it.
 //
 // It does not promise that a message arrives upstream once: what was in flight when a connection ended is
 // sent again; the README says when what comes in is published once. QoS 0 messages are sent while there is
