@@ -224,9 +224,6 @@ func New(opts Options) (*Bridge, error) {
 	}
 	b.stats.Name = opts.Name
 	b.marker.init(&b.opts)
-	if len(opts.In) > 0 {
-		b.in = newInbound(b)
-	}
 	return b, nil
 }
 

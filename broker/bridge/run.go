@@ -19,6 +19,9 @@ const (
 // Run connects, sends and connects again until ctx ends. Then it stops sending, waits up to 2 s for
 // acknowledgements and disconnects; it returns nil. What is not acknowledged stays in the journal.
 func (b *Bridge) Run(ctx context.Context) error {
+	if len(b.opts.In) > 0 {
+		b.in = newInbound(b) // not before: a bridge that this one replaces may still have been at work
+	}
 	wait := backoff{min: b.opts.BackoffMin, max: b.opts.BackoffMax}
 	var reported bool // this outage is in the log
 	var ready *link   // to the first upstream, made while another one was in use
