@@ -365,6 +365,9 @@ func (v *View) waiting(s *segment) (counts map[string]uint64, exact bool) {
 // Losses returns what was dropped, oldest first.
 func (v *View) Losses() []Loss { return v.j.Losses() }
 
+// Range is Journal.Range.
+func (v *View) Range(prefix string, f func(key string, value []byte) bool) { v.j.Range(prefix, f) }
+
 // Readers returns all readers, by name.
 func (v *View) Readers() []ReaderInfo { return v.j.Readers() }
 

@@ -12,17 +12,15 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"holdfast/broker/journal"
-	"holdfast/broker/server"
 	"holdfast/gateway"
 	"holdfast/gateway/config"
+	"holdfast/gateway/standin"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
 	"holdfast/sensors/simulated"
@@ -50,16 +48,16 @@ func Run(ctx context.Context, opts Options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	up, err := newUpstream(filepath.Join(dir, "upstream"))
+	account := newLedger()
+	up, err := standin.NewUpstream(filepath.Join(dir, "upstream"), "demo/#", account.arrived)
 	if err != nil {
 		return err
 	}
-	defer up.close()
-	account := newLedger()
-	if err := up.start(account); err != nil {
+	defer up.Close()
+	if err := up.Start(); err != nil {
 		return err
 	}
-	cfg, err := configure(dir, opts.Listen, up.address)
+	cfg, err := configure(dir, opts.Listen, up.Address)
 	if err != nil {
 		return err
 	}
@@ -88,7 +86,7 @@ func Run(ctx context.Context, opts Options) error {
 		return err
 	}
 	// The gateway stops measuring, and the upstream stays until everything owed has arrived.
-	if err := up.start(account); err != nil {
+	if err := up.Start(); err != nil {
 		return err
 	}
 	agent.StopSensors()
@@ -99,7 +97,7 @@ func Run(ctx context.Context, opts Options) error {
 }
 
 // show draws the state each second and makes the upstream come and go.
-func show(ctx context.Context, s *screen, total time.Duration, agent *gateway.Agent, up *upstream, account *ledger, ended chan error) error {
+func show(ctx context.Context, s *screen, total time.Duration, agent *gateway.Agent, up *standin.Upstream, account *ledger, ended chan error) error {
 	outage := outagePlan(total)
 	begun := time.Now()
 	tick := time.NewTicker(showEvery)
@@ -112,18 +110,18 @@ func show(ctx context.Context, s *screen, total time.Duration, agent *gateway.Ag
 			return errors.Join(errors.New("the gateway ended early"), err)
 		case <-tick.C:
 		}
-		if away := outage(time.Since(begun)); away == up.running() {
+		if away := outage(time.Since(begun)); away == up.Running() {
 			if away {
-				up.stop()
+				up.Stop()
 				s.event("the upstream is gone: readings go on, and stay in the journal")
 			} else {
-				if err := up.start(account); err != nil {
+				if err := up.Start(); err != nil {
 					return err
 				}
 				s.event("the upstream is back: the journal drains in order")
 			}
 		}
-		s.draw(agent.Stats(), account, up.running())
+		s.draw(agent.Stats(), account, up.Running())
 	}
 }
 
@@ -202,70 +200,6 @@ const demoFile = "demo.yaml"
 
 func known() config.Options {
 	return config.Options{Drivers: sensors.Drivers(), Outputs: outputs.Drivers(), Hostname: os.Hostname, Getenv: os.LookupEnv}
-}
-
-// upstream is a broker of our own that can be taken away and brought back on the same address.
-type upstream struct {
-	journal *journal.Journal
-	address string
-	cancel  func() // nil while it is away
-}
-
-func newUpstream(dir string) (*upstream, error) {
-	fs, err := journal.NewDirFS(dir)
-	if err != nil {
-		return nil, err
-	}
-	j, err := journal.Open(journal.Options{FS: fs, MaxSize: 16 << 20})
-	if err != nil {
-		return nil, err
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0") // to learn of a port that is free
-	if err != nil {
-		return nil, errors.Join(err, j.Close())
-	}
-	return &upstream{journal: j, address: l.Addr().String()}, l.Close()
-}
-
-func (u *upstream) running() bool { return u.cancel != nil }
-
-func (u *upstream) start(account *ledger) error {
-	if u.running() {
-		return nil
-	}
-	s, err := server.New(server.Options{
-		Journal: u.journal, Anonymous: true,
-		Listeners: []server.Listener{{Network: "tcp", Address: u.address}},
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := s.Subscribe("demo/#", account.arrived); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		s.Run(ctx)
-	}()
-	u.cancel = func() {
-		cancel()
-		<-ended
-	}
-	return nil
-}
-
-func (u *upstream) stop() {
-	if u.running() {
-		u.cancel()
-		u.cancel = nil
-	}
-}
-
-func (u *upstream) close() {
-	u.stop()
-	u.journal.Close()
 }
 
 // screen draws a few lines over themselves, or one line a second where it cannot.

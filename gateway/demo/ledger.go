@@ -5,61 +5,51 @@ import (
 	"sync"
 
 	"holdfast/broker"
+	"holdfast/gateway/standin"
 	"holdfast/sensors"
 )
 
 // ledger follows every reading by its number, from three places that share no code: where the sensor
 // was read, where the local broker settled it, and where it arrived upstream.
 type ledger struct {
-	mu        sync.Mutex
-	taken     map[uint64]bool
-	acked     map[uint64]bool
-	refused   map[uint64]error
-	delivered map[uint64]int
-	last      map[string]uint64 // by topic
-	disorder  int
-	latest    map[string]sensors.Reading // by sensor and quantity
+	*standin.Ledger
+
+	mu      sync.Mutex
+	taken   int
+	refused int
+	latest  map[string]sensors.Reading // by sensor and quantity
 }
 
+// device is the one stream of numbers there is.
+const device = "demo"
+
 func newLedger() *ledger {
-	return &ledger{
-		taken: map[uint64]bool{}, acked: map[uint64]bool{}, refused: map[uint64]error{},
-		delivered: map[uint64]int{}, last: map[string]uint64{}, latest: map[string]sensors.Reading{},
-	}
+	return &ledger{Ledger: standin.NewLedger(), latest: map[string]sensors.Reading{}}
 }
 
 // Taken and Settled make ledger a gateway.Observer.
-func (l *ledger) Taken(r sensors.Reading, seq uint64) {
+func (l *ledger) Taken(r sensors.Reading, _ uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.taken[seq] = true
+	l.taken++
 	l.latest[r.Sensor+"/"+r.Quantity] = r
 }
 
 func (l *ledger) Settled(seq uint64, err error) {
+	if err == nil {
+		l.Acknowledged(device, seq)
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err != nil {
-		l.refused[seq] = err
-	} else {
-		l.acked[seq] = true
-	}
+	l.refused++
 }
 
 // arrived is called for each message that the upstream takes.
 func (l *ledger) arrived(m *broker.Message) {
 	var reading struct{ Seq uint64 }
-	if json.Unmarshal(m.Payload, &reading) != nil || reading.Seq == 0 {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.delivered[reading.Seq]++
-	if l.delivered[reading.Seq] == 1 {
-		if reading.Seq < l.last[m.Topic] {
-			l.disorder++
-		}
-		l.last[m.Topic] = reading.Seq
+	if json.Unmarshal(m.Payload, &reading) == nil && reading.Seq != 0 {
+		l.Arrived(device, m.Topic, reading.Seq)
 	}
 }
 
@@ -71,17 +61,9 @@ type Totals struct {
 func (l *ledger) totals() Totals {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t := Totals{
-		Taken: len(l.taken), Acknowledged: len(l.acked), Refused: len(l.refused),
-		Delivered: len(l.delivered), Disorder: l.disorder,
+	t := l.Totals()
+	return Totals{
+		Taken: l.taken, Acknowledged: t.Acknowledged, Refused: l.refused, Delivered: t.Delivered,
+		Duplicates: t.Duplicates, Disorder: t.Disorder, Lost: t.Missing,
 	}
-	for _, n := range l.delivered {
-		t.Duplicates += n - 1
-	}
-	for seq := range l.acked {
-		if l.delivered[seq] == 0 {
-			t.Lost++
-		}
-	}
-	return t
 }

@@ -1,0 +1,94 @@
+// Package standin is what a gateway is tried with: an upstream broker in this process that can be taken
+// away and brought back, and a ledger of what was promised and what has come.
+//
+// The upstream keeps nothing of what it takes but tells of it before it is acknowledged; the ledger
+// compares numbers, and no counters of the code that it judges.
+package standin
+
+import (
+	"context"
+	"net"
+
+	"holdfast/broker"
+	"holdfast/broker/journal"
+	"holdfast/broker/server"
+)
+
+// Upstream is a broker on a loopback address that stays the same. Its methods are for one goroutine.
+type Upstream struct {
+	Address string // host:port
+
+	journal *journal.Journal
+	filter  string
+	take    func(*broker.Message)
+	cancel  func() // nil while it is away
+}
+
+// NewUpstream returns one that is away. It tells take of every message that matches filter; dir is for what
+// a broker has to have on disk.
+func NewUpstream(dir, filter string, take func(*broker.Message)) (*Upstream, error) {
+	address, err := FreeAddress()
+	if err != nil {
+		return nil, err
+	}
+	fs, err := journal.NewDirFS(dir)
+	if err != nil {
+		return nil, err
+	}
+	j, err := journal.Open(journal.Options{FS: fs, MaxSize: 16 << 20})
+	if err != nil {
+		return nil, err
+	}
+	return &Upstream{Address: address, journal: j, filter: filter, take: take}, nil
+}
+
+// FreeAddress is a loopback address that nobody listens on at the moment.
+func FreeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// Running says whether it is there.
+func (u *Upstream) Running() bool { return u.cancel != nil }
+
+// Start brings it back.
+func (u *Upstream) Start() error {
+	if u.Running() {
+		return nil
+	}
+	s, err := server.New(server.Options{
+		Journal: u.journal, Anonymous: true,
+		Listeners: []server.Listener{{Network: "tcp", Address: u.Address}},
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := s.Subscribe(u.filter, u.take); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	u.cancel = func() {
+		cancel()
+		<-ended
+	}
+	return nil
+}
+
+// Stop takes it away.
+func (u *Upstream) Stop() {
+	if u.Running() {
+		u.cancel()
+		u.cancel = nil
+	}
+}
+
+// Close stops it for good.
+func (u *Upstream) Close() error {
+	u.Stop()
+	return u.journal.Close()
+}
