@@ -113,6 +113,11 @@ func CheckAt(cfg *config.Config, now time.Time) error {
 			errs = append(errs, fmt.Errorf("web: %w", err))
 		}
 	}
+	for _, b := range cfg.Bridges {
+		if err := checkUpstream(b); err != nil {
+			errs = append(errs, fmt.Errorf("bridge %s: %w", b.Name, err))
+		}
+	}
 	_, err := auth.New(access(cfg.Broker))
 	return errors.Join(append(errs, err)...)
 }

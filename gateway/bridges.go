@@ -8,7 +8,6 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/bridge"
-	"holdfast/broker/dial"
 	"holdfast/broker/journal"
 	"holdfast/broker/server"
 	"holdfast/broker/wire"
@@ -39,9 +38,13 @@ func (a *Agent) newBridge(c config.Bridge) error {
 			// done is told of the journal's errors, and the bridge has looked at the topic.
 			_ = a.server.Publish(m, server.PublishOptions{From: route.Reader, Changes: changes, Done: done})
 		},
+		Dial: dialer(c, a.log).Dial, Credentials: credentials(c).Get,
 	}
-	credentials := dial.Credentials{Username: c.Username, Password: string(c.Password)}
-	opts.Credentials = credentials.Get
+	if p := c.Profile; p != nil {
+		opts.Adapt = func(topic string, m *broker.Message, retain bool) (string, bool, error) {
+			return p.Adapt(c.ClientID, topic, m, retain)
+		}
+	}
 	for _, u := range c.Upstream {
 		opts.Upstreams = append(opts.Upstreams, u.URL)
 	}

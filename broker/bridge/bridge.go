@@ -47,6 +47,9 @@ type Options struct {
 	Dial func(ctx context.Context, u *url.URL) (net.Conn, error)
 	// Credentials are asked for at each connection; nil connects without. They are never logged.
 	Credentials func() (username, password string, err error)
+	// Adapt, if set, fits a message to the upstream after the rules: name is the topic to send it under
+	// instead, passOn whether its RETAIN is passed on. An error is why the upstream will never take it.
+	Adapt func(topic string, m *broker.Message, retain bool) (name string, passOn bool, err error)
 
 	Out    []Rule
 	Reader *journal.Reader // its only consumer is Run

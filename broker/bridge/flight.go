@@ -26,13 +26,13 @@ func (s *session) forward(d journal.Delivery) {
 		b.suspect, s.alone = suspect{}, false
 		return
 	}
-	topic, qos, err := remap(b.opts.Out, m.Topic)
+	topic, qos, retain, err := b.name(m, d.Retain)
 	if err != nil {
 		s.refuse(d, err.Error())
 		return
 	}
 	p := wire.Publish{
-		Topic: topic, Payload: m.Payload, QoS: min(qos, d.QoS, m.QoS, s.l.limits.qos), Retain: d.Retain && s.l.limits.retain,
+		Topic: topic, Payload: m.Payload, QoS: min(qos, d.QoS, m.QoS, s.l.limits.qos), Retain: retain && s.l.limits.retain,
 	}
 	if s.l.version == wire.V5 {
 		s.props = b.marker.append(s.props, m.Properties, d.Seq)
@@ -67,12 +67,12 @@ func (s *session) forward(d journal.Delivery) {
 
 // sendLive sends a QoS 0 message.
 func (s *session) sendLive(m *broker.Message) {
-	topic, _, err := remap(s.b.opts.Out, m.Topic)
+	topic, _, retain, err := s.b.name(m, m.Retain)
 	if err != nil {
 		s.b.refused(m.Topic, err.Error())
 		return
 	}
-	p := wire.Publish{Topic: topic, Payload: m.Payload, Retain: m.Retain && s.l.limits.retain}
+	p := wire.Publish{Topic: topic, Payload: m.Payload, Retain: retain && s.l.limits.retain}
 	if s.l.version == wire.V5 {
 		p.Forward, p.Expires, p.Expiry = m.Properties, m.Expires, m.Expiry
 	}

@@ -49,3 +49,12 @@ func remap(rules []Rule, topic string) (name string, qos byte, err error) {
 	}
 	return "", 0, errNoRule
 }
+
+// name returns the topic to send m under, the most QoS for it, and whether RETAIN is passed on.
+func (b *Bridge) name(m *broker.Message, retain bool) (topic string, qos byte, passOn bool, err error) {
+	topic, qos, err = remap(b.opts.Out, m.Topic)
+	if err == nil && b.opts.Adapt != nil {
+		topic, retain, err = b.opts.Adapt(topic, m, retain)
+	}
+	return topic, qos, retain, err
+}

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -193,10 +192,4 @@ func plain(ctx context.Context, network, address string, trace *Trace) (net.Conn
 		trace.Connected(nc.RemoteAddr())
 	}
 	return nc, nil
-}
-
-// ParseDate is the time in a Date header, if there is one.
-func ParseDate(header string) (time.Time, bool) {
-	t, err := http.ParseTime(header)
-	return t, err == nil
 }

@@ -46,6 +46,15 @@ func (p *Proxy) Check() error {
 	return nil
 }
 
+// Through returns the proxy that a broker is reached through, without its password, or nothing.
+func (d *Dialer) Through(u *url.URL) string {
+	proxy, err := d.opts.Proxy.to(u)
+	if err != nil || proxy == nil {
+		return ""
+	}
+	return proxy.Redacted()
+}
+
 // to returns the proxy for a broker, or nil.
 func (p *Proxy) to(u *url.URL) (*url.URL, error) {
 	switch p.URL {

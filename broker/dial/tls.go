@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"holdfast/broker/listen"
@@ -39,8 +40,8 @@ type Expiry struct {
 	NotAfter time.Time
 }
 
-// warning is how long before its expiry a certificate is told of in the log, once a day.
-const warning = 30 * 24 * time.Hour
+// ExpiryWarning is how long before its expiry a certificate is told of in the log, once a day.
+const ExpiryWarning = 30 * 24 * time.Hour
 
 // trust is what the files hold.
 type trust struct {
@@ -185,17 +186,17 @@ func (s State) NotAfter() time.Time {
 func (d *Dialer) remember(what string, c *x509.Certificate, notAfter time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	e := Expiry{What: what, Name: name(c), NotAfter: notAfter}
+	e := Expiry{What: what, Name: CertificateName(c), NotAfter: notAfter}
 	d.expiries[what] = e
 	now := d.now()
-	if left := notAfter.Sub(now); left < warning && now.Sub(d.reminders[what]).Abs() >= 24*time.Hour {
+	if left := notAfter.Sub(now); left < ExpiryWarning && now.Sub(d.reminders[what]).Abs() >= 24*time.Hour {
 		d.reminders[what] = now
 		d.opts.Log.Warn("a certificate expires soon: renew it", "whose", what, "name", e.Name, "expires", stamp(notAfter), "in", left.Round(time.Hour))
 	}
 }
 
-// name is whom a certificate is for.
-func name(c *x509.Certificate) string {
+// CertificateName is whom a certificate is for.
+func CertificateName(c *x509.Certificate) string {
 	switch {
 	case c.Subject.CommonName != "":
 		return c.Subject.CommonName
@@ -239,14 +240,14 @@ func (d *Dialer) explain(err error, host string, own *x509.Certificate) error {
 	switch {
 	case errors.As(err, &header):
 		return fmt.Errorf("%w: does this port speak TLS?", err)
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
 		return errors.New("closed by the broker during the TLS handshake: does this port speak TLS?")
 	case errors.As(err, &unknown):
 		return fmt.Errorf("the certificate of %s is not signed by an authority that is trusted here: give the PEM file of its authority as ca, or install the package ca-certificates: %w", host, err)
 	case errors.As(err, &other):
 		return fmt.Errorf("the certificate is not for %s: connect to a name that is in it, or give that as server_name: %w", host, err)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil:
-		if why := d.outOfDate("the certificate of "+name(invalid.Cert), invalid.Cert, "whoever runs the broker has to renew it"); why != nil {
+		if why := d.outOfDate("the certificate of "+CertificateName(invalid.Cert), invalid.Cert, "whoever runs the broker has to renew it"); why != nil {
 			return fmt.Errorf("%w (%w)", why, err)
 		}
 	case errors.As(err, &op) && op.Op == "remote error":
@@ -268,10 +269,10 @@ func (d *Dialer) alert(err error, text string, own *x509.Certificate) error {
 	case own == nil:
 		return err
 	case has("certificate") || has("handshake failure"):
-		if why := d.outOfDate("the client certificate of "+name(own), own, "renew it; it is taken into use without a restart"); why != nil {
+		if why := d.outOfDate("the client certificate of "+CertificateName(own), own, "renew it; it is taken into use without a restart"); why != nil {
 			return fmt.Errorf("%w (%w)", why, err)
 		}
-		return fmt.Errorf("the broker does not accept the client certificate of %s: it has to trust its authority, and to know it; if it says expired, one of the two clocks is wrong: %w", name(own), err)
+		return fmt.Errorf("the broker does not accept the client certificate of %s: it has to trust its authority, and to know it; if it says expired, one of the two clocks is wrong: %w", CertificateName(own), err)
 	}
 	return err
 }

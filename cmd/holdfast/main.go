@@ -53,7 +53,7 @@ func rootCommand() *cobra.Command {
 	root.AddCommand(
 		runCommand(), statusCommand(), topCommand(), initCommand(), checkCommand(), schemaCommand(), demoCommand(), tortureCommand(),
 		sensorsCommand(), scanCommand(), readCommand(),
-		doctorCommand(), journalCommand(), passwdCommand(), pubCommand(), subCommand(), verifyStreamCommand(),
+		doctorCommand(), journalCommand(), bridgeCommand(), passwdCommand(), pubCommand(), subCommand(), verifyStreamCommand(),
 	)
 	return root
 }

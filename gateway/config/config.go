@@ -129,6 +129,7 @@ type Bridge struct {
 	SessionExpiry time.Duration
 
 	Was string // former name, whose backlog is taken over; default empty
+	Reach
 
 	Drain      Drain // default DrainFIFO
 	DrainShare int   // most percent of the window and of Rate for the backlog with DrainLiveFirst, 1 to 99; default 50

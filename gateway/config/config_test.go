@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/broker/dial"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
 )
@@ -98,6 +100,8 @@ var localWeb = Web{
 	Endpoint: Endpoint{Network: "tcp", Address: "127.0.0.1:4653", URL: "http://127.0.0.1:4653"}, Scheme: "http",
 }
 
+var tls12 = Reach{TLS: dial.TLS{MinVersion: tls.VersionTLS12}}
+
 func TestDefaults(t *testing.T) {
 	want := &Config{
 		Device:  Device{ID: "pi"},
@@ -147,7 +151,7 @@ func TestOverlay(t *testing.T) {
 			{
 				Name: "cloud", Upstream: []Endpoint{tcp("broker.example:1883"), tcp("spare.example:1883")},
 				ClientID: "greenhouse-1", Protocol: Auto, FailBack: time.Minute, SessionExpiry: 7 * 24 * time.Hour, Username: "site", Password: "s3cret-${env:EVERY}",
-				Window: 200, KeepAlive: 30 * time.Second, Priority: 3, Was: "old",
+				Window: 200, KeepAlive: 30 * time.Second, Priority: 3, Was: "old", Reach: tls12,
 				Drain: DrainLiveFirst, DrainShare: 20, Rate: Rate{100, 50_000}, Losses: "sites/north/losses",
 				Out: []Rule{
 					{Filter: "sensors/+/temperature", QoS: 1, Strip: "sensors/", Priority: 3},
@@ -157,7 +161,7 @@ func TestOverlay(t *testing.T) {
 			{
 				Name: "lan", Upstream: []Endpoint{tcp("192.168.1.2:1883")}, ClientID: "greenhouse-1-lan", Protocol: Auto, FailBack: time.Minute, SessionExpiry: 7 * 24 * time.Hour,
 				Window: 100, KeepAlive: 30 * time.Second, Priority: 1, Out: []Rule{{Filter: "$SYS/#", Priority: 1}},
-				Drain: DrainFIFO, DrainShare: 50, Losses: "holdfast/greenhouse-1/losses",
+				Drain: DrainFIFO, DrainShare: 50, Losses: "holdfast/greenhouse-1/losses", Reach: tls12,
 			},
 		},
 		Sensors: []sensors.Config{

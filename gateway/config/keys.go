@@ -59,9 +59,9 @@ func newLoader(opts Options) *loader {
 }
 
 func (l *loader) bridgeKeys(b *Bridge) *table {
-	return newTable(
+	t := newTable(
 		key{"name", required, "Name in status topics and messages.", level(&b.Name)},
-		key{"upstream", required, "Addresses of one broker or cluster, the preferred one first: `mqtt://HOST:PORT`.",
+		key{"upstream", required, "Addresses of one broker or cluster, the preferred one first: `mqtt://HOST:PORT`, `mqtts://`, `ws://` or `wss://`; without a port 1883, 8883, 80 or 443.",
 			replaced(l, "a list of URLs", &b.Upstream, endpoint)},
 		key{"client_id", "${device.id}", "MQTT client identifier, which has to be unique on the upstream.",
 			packed(&b.ClientID, "text of 1 to 65535 bytes")},
@@ -90,6 +90,8 @@ func (l *loader) bridgeKeys(b *Bridge) *table {
 		))},
 		key{"losses", "holdfast/${device.id}/losses", "Topic upstream on which this bridge announces what it had to drop; `off` for none.", announcements(&b.Losses)},
 	)
+	t.keys = append(t.keys, l.upstreamKeys(b)...)
+	return t
 }
 
 func (l *loader) outRule(r *Rule) kind {
@@ -212,9 +214,10 @@ func (l *loader) finishBridges() {
 	}
 	for _, e := range l.bridges {
 		l.require(e.at, e.table)
+		l.finishUpstream(e)
 		b := e.value
 		at, given := e.given["password"]
-		if _, named := e.given["username"]; given && !named {
+		if _, named := e.given["username"]; given && !named && b.Profile == nil {
 			l.errorf(at, "a password needs a username beside it")
 		}
 		if b.Was != "" {

@@ -158,31 +158,6 @@ var errCredentials = errors.New("want a URL without a name or password: they hav
 
 const defaultPort = "1883" // IANA "mqtt"
 
-// endpoint is an upstream's MQTT URL.
-func endpoint(to *Endpoint) kind {
-	const want = "mqtt://HOST or mqtt://HOST:PORT"
-	return kind{want: want, types: []string{"!!str"}, schema: urlSchema, parse: func(s string) error {
-		if strings.Contains(s, "@") {
-			return errCredentials
-		}
-		u, err := url.Parse(s)
-		switch {
-		case err != nil || u.Scheme != "mqtt":
-			return errors.New("want " + want + ": mqtt is the only scheme supported")
-		case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" || u.Opaque != "":
-			return errors.New("want " + want + " and nothing after it")
-		case u.Hostname() == "":
-			return errors.New("want " + want + ": there is no host")
-		}
-		address, err := hostPort(u, defaultPort, 1)
-		if err != nil {
-			return err
-		}
-		*to = Endpoint{Network: "tcp", Address: address, URL: "mqtt://" + address}
-		return nil
-	}}
-}
-
 // hostPort is the address of a URL, with the port filled in.
 func hostPort(u *url.URL, port string, least uint64) (string, error) {
 	if p := u.Port(); p != "" {

@@ -1,0 +1,424 @@
+// Package probe goes the way to an upstream step by step, and says at each what it has met and, where it
+// fails, what to do: name, TCP, proxy, TLS, WebSocket, CONNECT, subscribe, publish, round trip, clock.
+//
+// It promises to leave nothing behind: what it publishes is not retained and expires, and it does not
+// touch the session of the client identifier it is given if Keep is set. It shows no secret.
+//
+// It does not measure speed, and one good answer is no promise of the next.
+package probe
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/broker/client"
+	"holdfast/broker/dial"
+	"holdfast/broker/wire"
+)
+
+// Options say what to try. All but V311, Keep, Read and Deaf have to be set.
+type Options struct {
+	URL         *url.URL // of dial.ParseURL
+	Dialer      *dial.Dialer
+	Credentials func() (username, password string, err error)
+	ClientID    string
+	Keep        bool     // go on with the session that ClientID may have
+	V311        bool     // do not try MQTT 5
+	Topics      []string // to publish to
+	Read        bool     // whether reading from the upstream is needed
+	Deaf        bool     // the upstream is one that nothing can be read from
+	Timeout     time.Duration
+	Clock       func() (now time.Time, synced bool)
+}
+
+// Outcome is how a step went.
+type Outcome string
+
+// The outcomes of a step.
+const (
+	OK      Outcome = "ok"
+	Warning Outcome = "warn" // works, and needs a look
+	Failed  Outcome = "FAIL"
+	Skipped Outcome = "-"
+)
+
+// Step is one step and its answer.
+type Step struct {
+	Name    string // "name", "tcp", "proxy", "tls", "websocket", "connect", "subscribe", "publish", "round trip", "clock"
+	Outcome Outcome
+	Answer  string
+	Remedy  string // empty if there is nothing to do
+}
+
+// Names are those of all steps, in their order.
+var Names = []string{"name", "tcp", "proxy", "tls", "websocket", "connect", "subscribe", "publish", "round trip", "clock"}
+
+// run is one call of Run.
+type run struct {
+	Options
+	report func(Step)
+	failed bool
+	told   string // the last step that was reported
+
+	connected net.Addr
+	proxied   string
+	secured   *dial.State
+	upgraded  bool
+	dated     bool          // the upstream or the proxy has told the time
+	offset    time.Duration // of this machine's clock to it
+}
+
+// Run reports each step as it is done, and returns whether all that is needed works. After a step that
+// failed, those that need it are reported as skipped.
+func Run(ctx context.Context, opts Options, report func(Step)) bool {
+	r := &run{Options: opts, report: report}
+	nc := r.reach(ctx)
+	if nc != nil {
+		r.mqtt(ctx, nc)
+	}
+	for _, name := range Names[slices.Index(Names, r.told)+1:] {
+		if name != "clock" && r.applies(name) {
+			r.tell(name, Skipped, "not tried", "")
+		}
+	}
+	r.clock()
+	return !r.failed
+}
+
+func (r *run) tell(name string, o Outcome, answer, remedy string) {
+	r.told = name
+	r.failed = r.failed || o == Failed
+	r.report(Step{name, o, answer, remedy})
+}
+
+func (r *run) fail(name string, err error, remedy string) {
+	r.tell(name, Failed, err.Error(), remedy)
+}
+
+// applies says whether there is such a step on this way.
+func (r *run) applies(name string) bool {
+	switch name {
+	case "proxy":
+		return r.Dialer.Through(r.URL) != ""
+	case "tls":
+		return dial.Secure(r.URL)
+	case "websocket":
+		return strings.HasPrefix(r.URL.Scheme, "ws")
+	case "subscribe", "round trip":
+		return !r.Deaf
+	}
+	return true
+}
+
+// reach goes up to where MQTT begins. It returns nil if that fails.
+func (r *run) reach(ctx context.Context) net.Conn {
+	host := r.URL.Hostname()
+	if proxy := r.Dialer.Through(r.URL); proxy != "" {
+		r.tell("name", OK, host+": left to the proxy", "")
+	} else if _, err := netip.ParseAddr(host); err == nil {
+		r.tell("name", OK, host+": an address", "")
+	} else if !r.resolve(ctx, host) {
+		return nil
+	}
+	begun := time.Now()
+	nc, err := r.Dialer.Dial(dial.WithTrace(ctx, &dial.Trace{
+		Connected: func(a net.Addr) {
+			r.connected = a
+			r.tell("tcp", OK, fmt.Sprintf("%v, in %v", a, time.Since(begun).Round(time.Millisecond)), "")
+		},
+		Proxied: func(proxy, date string) {
+			r.proxied = proxy
+			r.dateIs(date)
+			r.tell("proxy", OK, proxy+" has connected", "")
+		},
+		Secured: func(s dial.State) {
+			r.secured = &s
+			r.certificate(s)
+		},
+		Upgraded: func(date string) {
+			r.upgraded = true
+			r.dateIs(date)
+			r.tell("websocket", OK, "upgraded", "")
+		},
+	}), r.URL)
+	switch {
+	case err == nil:
+		return nc
+	case r.connected == nil:
+		r.fail("tcp", err, tcpRemedy(err))
+	case r.applies("proxy") && r.proxied == "":
+		r.fail("proxy", err, "the answer says what the proxy wants; `proxy` in the bridge has its URL, name and password")
+	case r.applies("tls") && r.secured == nil:
+		r.fail("tls", err, "the keys are those of `tls` in the bridge")
+	default:
+		r.fail("websocket", err, "the path in the URL has to be the one that the broker serves MQTT at, often /mqtt")
+	}
+	return nil
+}
+
+func (r *run) dateIs(header string) {
+	if t, err := http.ParseTime(header); err == nil {
+		now, _ := r.Clock()
+		r.dated, r.offset = true, now.Sub(t)-time.Second/2 // it was cut to whole seconds
+	}
+}
+
+func (r *run) resolve(ctx context.Context, host string) bool {
+	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
+	var dns *net.DNSError
+	switch {
+	case err == nil:
+		r.tell("name", OK, host+": "+strings.Join(addresses, ", "), "")
+		return true
+	case errors.As(err, &dns) && dns.IsNotFound:
+		r.fail("name", fmt.Errorf("%s: no such host", host), "correct the host in `upstream`; if it is right, the name server of this network does not know it")
+	default:
+		r.fail("name", err, "the name server does not answer: is the network up, and right in /etc/resolv.conf?")
+	}
+	return false
+}
+
+// certificate tells of the upstream's chain.
+func (r *run) certificate(s dial.State) {
+	const day = "2006-01-02"
+	var chain []string
+	for _, c := range s.Chain {
+		chain = append(chain, fmt.Sprintf("%s until %s", dial.CertificateName(c), c.NotAfter.UTC().Format(day)))
+	}
+	answer := s.Version + ", " + strings.Join(chain, ", by ")
+	if s.Protocol != "" {
+		answer += ", ALPN " + s.Protocol
+	}
+	outcome, remedy := OK, ""
+	now, _ := r.Clock()
+	for _, e := range r.Dialer.Expiries() {
+		left := e.NotAfter.Sub(now)
+		if e.What == "client" {
+			answer += fmt.Sprintf("; this side's %s until %s", e.Name, e.NotAfter.UTC().Format(day))
+		}
+		if left < dial.ExpiryWarning {
+			outcome = Warning
+			remedy = strings.TrimPrefix(remedy+fmt.Sprintf("; the %s's certificate ends in %v: have it renewed", e.What, left.Round(time.Hour)), "; ")
+		}
+	}
+	r.tell("tls", outcome, answer, remedy)
+}
+
+// mqtt goes from CONNECT to the round trip.
+func (r *run) mqtt(ctx context.Context, nc net.Conn) {
+	received := make(chan string, 100)
+	c := r.connect(ctx, nc, received)
+	if c == nil {
+		return
+	}
+	defer c.Close()
+	readable := r.subscribe(ctx, c)
+	id := rand.Text()
+	begun := time.Now()
+	accepted := r.publish(ctx, c, id)
+	switch {
+	case r.Deaf:
+	case !readable:
+		r.tell("round trip", Skipped, "nothing can be read here", "")
+	case len(accepted) == 0:
+		r.tell("round trip", Skipped, "nothing was published", "")
+	default:
+		r.roundTrip(ctx, c, accepted, id, received, begun)
+	}
+}
+
+func (r *run) connect(ctx context.Context, nc net.Conn, received chan<- string) client.Client {
+	username, password, err := r.Credentials()
+	if err != nil {
+		nc.Close()
+		r.fail("connect", err, "correct the file")
+		return nil
+	}
+	opts := client.Options{
+		URL: r.URL, ClientID: r.ClientID, Keep: r.Keep, Username: username, KeepAlive: time.Minute, Timeout: r.Timeout, V311: r.V311,
+		Dial: func(ctx context.Context, u *url.URL) (net.Conn, error) {
+			if nc == nil { // a second attempt
+				return r.Dialer.Dial(ctx, u)
+			}
+			first := nc
+			nc = nil
+			return first, nil
+		},
+		Receive: func(m client.Message) bool {
+			select {
+			case received <- m.Topic + "\x00" + string(m.Payload):
+			default:
+			}
+			return true
+		},
+	}
+	if username != "" {
+		opts.Password = []byte(password)
+	}
+	var refusal *client.Refusal
+	c, err := client.Connect(ctx, opts)
+	if err != nil && !opts.V311 && (!errors.As(err, &refusal) || refusal.Code == wire.UnsupportedVersion || refusal.Code == wire.ProtocolError) && ctx.Err() == nil {
+		opts.V311 = true // what does not know MQTT 5 may say so, or just hang up
+		if old, oldErr := client.Connect(ctx, opts); oldErr == nil {
+			c, err = old, nil
+		} else if errors.As(oldErr, &refusal) {
+			err = oldErr
+		}
+	}
+	if err != nil {
+		text := errors.New(strings.TrimPrefix(err.Error(), r.URL.String()+": "))
+		r.fail("connect", text, connectRemedy(err))
+		return nil
+	}
+	r.V311 = opts.V311
+	as := ""
+	if username != "" {
+		as = ", user " + username
+	}
+	r.tell("connect", OK, fmt.Sprintf("accepted, %s, client %s%s", r.version(), r.ClientID, as), "")
+	return c
+}
+
+func (r *run) version() string {
+	if r.V311 {
+		return "MQTT 3.1.1"
+	}
+	return "MQTT 5"
+}
+
+// subscribe says whether what is published can come back.
+func (r *run) subscribe(ctx context.Context, c client.Client) bool {
+	if r.Deaf {
+		return false
+	}
+	var subs []client.Subscription
+	for _, t := range r.Topics {
+		subs = append(subs, client.Subscription{Filter: t, QoS: 1})
+	}
+	codes, err := c.Subscribe(ctx, subs)
+	if err != nil {
+		r.tell("subscribe", r.readFailure(), err.Error(), "the broker ends the connection instead of refusing: its log says why")
+		return false
+	}
+	ok := true
+	for i, code := range codes {
+		if code >= 0x80 {
+			ok = false
+			r.tell("subscribe", r.readFailure(), fmt.Sprintf("%s: refused: %v (0x%02x)", r.Topics[i], code, byte(code)), r.readRemedy(r.Topics[i]))
+		}
+	}
+	if ok {
+		r.tell("subscribe", OK, strings.Join(r.Topics, ", "), "")
+	}
+	return ok
+}
+
+func (r *run) readFailure() Outcome {
+	if r.Read {
+		return Failed
+	}
+	return Warning
+}
+
+func (r *run) readRemedy(topic string) string {
+	if r.Read {
+		return "give this user the right to read " + topic + " in the broker's access rules"
+	}
+	return "this bridge only sends, so it can do without; whether what it sends is kept cannot be seen from here"
+}
+
+// publish returns the topics that were taken.
+func (r *run) publish(ctx context.Context, c client.Client, id string) (accepted []string) {
+	for _, topic := range r.Topics {
+		m := client.Message{Topic: topic, QoS: 1, Payload: []byte(`{"holdfast":"test","id":"` + id + `"}`)}
+		if !r.V311 {
+			m.Expires, m.Expiry = true, 60
+		}
+		err := c.Publish(ctx, m)
+		var refusal *client.Refusal
+		switch {
+		case err == nil:
+			accepted = append(accepted, topic)
+		case errors.As(err, &refusal) && refusal.Code == wire.NotAuthorized:
+			r.fail("publish", err, "give this user the right to write "+topic+" in the broker's access rules")
+		case errors.As(err, &refusal):
+			r.fail("publish", err, "the broker's limits, or its documents on this reason code, say more")
+		default:
+			r.fail("publish", fmt.Errorf("%s: %w", topic, err), "the broker ends the connection, or says nothing: many do so where writing is not allowed; its log says why")
+			return accepted
+		}
+	}
+	if len(accepted) > 0 {
+		r.tell("publish", OK, strings.Join(accepted, ", ")+": acknowledged", "")
+	}
+	return accepted
+}
+
+func (r *run) roundTrip(ctx context.Context, c client.Client, topics []string, id string, received <-chan string, begun time.Time) {
+	missing := slices.Clone(topics)
+	timeout := time.NewTimer(r.Timeout)
+	defer timeout.Stop()
+	for len(missing) > 0 {
+		select {
+		case m := <-received:
+			topic, payload, _ := strings.Cut(m, "\x00")
+			if strings.Contains(payload, id) {
+				missing = slices.DeleteFunc(missing, func(t string) bool { return t == topic })
+			}
+		case <-c.Lost():
+			r.fail("round trip", c.Err(), "the broker ends the connection after the publish: many do so where writing is not allowed; its log says why")
+			return
+		case <-timeout.C:
+			r.fail("round trip", fmt.Errorf("%s: acknowledged, and not handed on within %v", strings.Join(missing, ", "), r.Timeout),
+				"MQTT 3.1.1 cannot refuse a publish, so brokers acknowledge what they then drop: give this user the right to write there in the broker's access rules")
+			return
+		case <-ctx.Done():
+			r.fail("round trip", ctx.Err(), "")
+			return
+		}
+	}
+	r.tell("round trip", OK, fmt.Sprintf("came back within %v", time.Since(begun).Round(time.Millisecond)), "")
+}
+
+// tolerance is how far apart clocks may be: dates in HTTP have whole seconds, and take their time.
+const tolerance = 5 * time.Second
+
+func (r *run) clock() {
+	_, synced := r.Clock()
+	set, remedy := "this machine's clock is synchronised", ""
+	if !synced {
+		set, remedy = "nothing has set this machine's clock since it started", "let it be set: timedatectl set-ntp true"
+	}
+	outcome := OK
+	if !synced {
+		outcome = Warning
+	}
+	if !r.dated {
+		r.tell("clock", outcome, "offset unknown: the upstream does not tell the time; "+set, remedy)
+		return
+	}
+	answer := "the same as that of " + r.teller()
+	if r.offset.Abs() > tolerance {
+		outcome, remedy = Warning, "one of the two is wrong: timedatectl shows the state of this one; certificates and tokens depend on it"
+		answer = fmt.Sprintf("%v ahead of that of %s", r.offset.Round(time.Second), r.teller())
+	}
+	r.tell("clock", outcome, answer+"; "+set, remedy)
+}
+
+func (r *run) teller() string {
+	if r.upgraded {
+		return "the upstream"
+	}
+	return "the proxy"
+}

@@ -1,0 +1,98 @@
+package probe_test
+
+import (
+	"crypto/tls"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/broker/brokertest"
+	"holdfast/broker/dial"
+	"holdfast/broker/probe"
+	"holdfast/broker/wire"
+)
+
+func run(t *testing.T, address string, change func(*probe.Options)) (good bool, steps string) {
+	t.Helper()
+	u, err := dial.ParseURL(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := probe.Options{
+		URL: u, Dialer: dial.New(dial.Options{}), Credentials: func() (string, string, error) { return "", "", nil },
+		ClientID: "pi-test", Topics: []string{"a/holdfast-test"}, Timeout: time.Minute,
+		Clock: func() (time.Time, bool) { return time.Now(), true },
+	}
+	change(&o)
+	var b strings.Builder
+	good = probe.Run(t.Context(), o, func(s probe.Step) {
+		b.WriteString(string(s.Outcome) + " " + s.Name + ": " + s.Answer + " -> " + s.Remedy + "\n")
+	})
+	return good, b.String()
+}
+
+// answer is a broker that speaks 3.1.1 only, answers subscriptions with suback, and acknowledges what it drops.
+func answer(suback wire.Code) func() brokertest.Answer {
+	return func() brokertest.Answer {
+		return func(_ *tls.ConnectionState, p wire.Packet) ([]wire.Packet, error) {
+			switch p := p.(type) {
+			case *wire.Connect:
+				if p.Version == wire.V5 {
+					return nil, brokertest.ErrHangUp
+				}
+				return []wire.Packet{&wire.Connack{}}, nil
+			case *wire.Subscribe:
+				return []wire.Packet{&wire.Suback{Type: wire.SUBACK, ID: p.ID, Codes: []wire.Code{suback}}}, nil
+			case *wire.Publish:
+				return []wire.Packet{&wire.Ack{Type: wire.PUBACK, ID: p.ID}}, nil
+			}
+			return nil, nil
+		}
+	}
+}
+
+func TestBrokersThatSayLittle(t *testing.T) {
+	for _, tt := range []struct {
+		what   string
+		suback wire.Code
+		read   bool
+		good   bool
+		wants  []string
+	}{
+		{"dropped", 1, false, false, []string{"ok connect: accepted, MQTT 3.1.1", "ok publish: a/holdfast-test: acknowledged", "FAIL round trip: a/holdfast-test: acknowledged, and not handed on within", "the right to write"}},
+		{"not readable", 0x80, false, true, []string{"warn subscribe: a/holdfast-test: refused", "ok publish", "- round trip: nothing can be read here"}},
+		{"not readable and needed", 0x80, true, false, []string{"FAIL subscribe", "the right to read a/holdfast-test"}},
+	} {
+		s := brokertest.NewScript(t, nil, answer(tt.suback))
+		good, steps := run(t, "mqtt://"+s.Addr(), func(o *probe.Options) { o.Timeout, o.Read = 300*time.Millisecond, tt.read })
+		for _, want := range tt.wants {
+			if good != tt.good || !strings.Contains(steps, want) {
+				t.Errorf("%s: %v, want %v and %q in\n%s", tt.what, good, tt.good, want, steps)
+			}
+		}
+	}
+}
+
+// TestClock: the clock is compared with what the proxy tells.
+func TestClock(t *testing.T) {
+	s := brokertest.NewScript(t, nil, answer(0x80))
+	p := brokertest.NewProxy(t, s.Addr(), "")
+	p.Start()
+	for _, tt := range []struct {
+		ahead  time.Duration
+		synced bool
+		want   string
+	}{
+		{0, true, "ok clock: the same as that of the proxy; this machine's clock is synchronised"},
+		{time.Hour, true, "warn clock: 1h0m0s ahead of that of the proxy"},
+		{0, false, "warn clock: the same as that of the proxy; nothing has set"},
+	} {
+		good, steps := run(t, "mqtt://broker.example", func(o *probe.Options) {
+			o.Dialer = dial.New(dial.Options{Proxy: dial.Proxy{URL: p.URL}})
+			o.Clock = func() (time.Time, bool) { return time.Now().Add(tt.ahead), tt.synced }
+		})
+		if !good || !strings.Contains(steps, tt.want) {
+			t.Errorf("want %q in\n%s", tt.want, steps)
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/broker/brokertest"
+)
+
+// TestBridgeTest: every way in which a Mosquitto may not be reached is told at its step, with a remedy.
+func TestBridgeTest(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name, text string) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	passwords := filepath.Join(dir, "passwords")
+	must(t, finish(t, exec.Command("mosquitto_passwd", "-c", "-b", passwords, "anna", "hunter2")))
+	must(t, finish(t, exec.Command("mosquitto_passwd", "-b", passwords, "ben", "hunter2")))
+	acl := put("acl", "user anna\ntopic readwrite sites/north/#\n\nuser ben\ntopic read sites/#\n")
+	ca, other := brokertest.NewAuthority(t), brokertest.NewAuthority(t)
+	cert, key := ca.Issue("broker")
+	oldCert, oldKey := ca.Issue("old", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+	device, deviceKey := ca.Issue("device")
+	var extra []string
+	listen := func(lines ...string) string {
+		addr := brokertest.FreeAddress(t)
+		_, port, _ := net.SplitHostPort(addr)
+		extra = append(append(extra, "listener "+port+" 127.0.0.1"), lines...)
+		return addr
+	}
+	secure := listen("certfile "+cert, "keyfile "+key)
+	mutual := listen("certfile "+cert, "keyfile "+key, "cafile "+ca.File, "require_certificate true")
+	old := listen("certfile "+oldCert, "keyfile "+oldKey)
+	web := listen("protocol websockets")
+	extra = append(extra, "allow_anonymous false", "password_file "+passwords, "acl_file "+acl)
+	m := brokertest.StartMosquitto(t, brokertest.MosquittoOptions{Extra: extra})
+	proxy := brokertest.NewProxy(t, m.Addr(), "")
+	proxy.Start()
+	closed := brokertest.FreeAddress(t)
+
+	const anna = "username: anna\n    password: hunter2"
+	tls := func(text string) string { return anna + "\n    tls: {" + text + "}" }
+	for _, tt := range []struct {
+		what, url, keys string
+		code            int
+		wants           []string
+	}{
+		{"all is well", m.URL(), anna, 0, []string{"ok    connect     accepted, MQTT 5, client pi-test, user anna", "ok    publish     sites/north/sensors/holdfast-test", "ok    round trip", "clock       offset unknown"}},
+		{"by name", "mqtt://" + strings.Replace(m.Addr(), "127.0.0.1", "localhost", 1), anna, 0, []string{"ok    name        localhost: "}},
+		{"WebSocket", "ws://" + web, anna, 0, []string{"ok    websocket   upgraded", "ok    round trip"}},
+		{"proxy", "mqtt://broker.example", anna + "\n    proxy: {url: \"" + proxy.URL + "\"}", 0, []string{"left to the proxy", "ok    proxy", "the same as that of the proxy", "ok    round trip"}},
+		{"wrong password", m.URL(), "username: anna\n    password: wrong", 1, []string{"FAIL  connect", "not authorized", "→ the broker does not let this user in", "-     publish"}},
+		{"no name", m.URL(), "", 1, []string{"FAIL  connect", "→ the broker does not let"}},
+		{"no right to write", m.URL(), "username: ben\n    password: hunter2", 1, []string{"ok    subscribe", "FAIL  publish", "→ give this user the right to write sites/north/sensors/holdfast-test"}},
+		{"TLS", "mqtts://" + secure, tls("ca: " + ca.File), 0, []string{"TLS 1.3, broker until", "by test authority until", "warn  tls", "have it renewed", "ok    round trip"}},
+		{"client certificate", "mqtts://" + mutual, tls(fmt.Sprintf("ca: %s, cert: %s, key: %s", ca.File, device, deviceKey)), 0, []string{"this side's device until", "ok    round trip"}},
+		{"no client certificate", "mqtts://" + mutual, tls("ca: " + ca.File), 1, []string{"FAIL  connect", "client certificate"}},
+		{"expired", "mqtts://" + old, tls("ca: " + ca.File), 1, []string{"FAIL  tls", "the certificate of old expired on", "whoever runs the broker has to renew it"}},
+		{"unknown authority", "mqtts://" + secure, tls("ca: " + other.File), 1, []string{"FAIL  tls", "not signed by an authority that is trusted here"}},
+		{"TLS to a port without", "mqtts://" + m.Addr(), anna, 1, []string{"FAIL  tls", "does this port speak TLS?", "-     connect"}},
+		{"no TLS to a port with", "mqtt://" + secure, anna, 1, []string{"FAIL  connect", "→ closed without an answer to CONNECT", "mqtts://"}},
+		{"closed port", "mqtt://" + closed, anna, 1, []string{"FAIL  tcp", "connection refused", "→ nothing listens there", "-     publish"}},
+		{"unknown host", "mqtt://no-such-host.invalid", anna, 1, []string{"FAIL  name", "-     tcp"}},
+		{"no CA file", "mqtts://" + secure, tls("ca: /none"), 1, []string{"FAIL  tls", "ca /none: no such file"}},
+	} {
+		file := put("config.yaml", fmt.Sprintf(`
+device: {id: pi}
+bridges:
+  - name: cloud
+    upstream: [%q]
+    %s
+    out: [{filter: "sensors/#", prefix: "sites/north/"}]
+`, tt.url, tt.keys))
+		r := holdfast(t, "", "bridge", "test", "cloud", "-c", file, "--timeout", "20s")
+		if r.code != tt.code {
+			t.Errorf("%s: code %d, want %d", tt.what, r.code, tt.code)
+		}
+		for _, want := range tt.wants {
+			if !strings.Contains(r.out, want) {
+				t.Errorf("%s: want %q in\n%s%s", tt.what, want, r.out, r.errs)
+			}
+		}
+		if strings.Contains(r.out+r.errs, "hunter2") {
+			t.Errorf("%s: shows a password", tt.what)
+		}
+	}
+	// 3.1.1 cannot refuse a publish: Mosquitto acknowledges it and ends the connection.
+	file := put("config.yaml", fmt.Sprintf(`
+bridges:
+  - name: cloud
+    upstream: [%q]
+    client_id: pi
+    username: ben
+    password: hunter2
+    profile: mosquitto
+    protocol: 3.1.1
+    out: [{filter: "sensors/#", prefix: "sites/north/"}]
+`, m.URL()))
+	r := holdfast(t, "", "bridge", "test", "cloud", "-c", file, "--timeout", "2s")
+	if r.code != 1 || !strings.Contains(r.out, "ok    publish") || !strings.Contains(r.out, "FAIL  round trip") || !strings.Contains(r.out, "where writing is not allowed") {
+		t.Errorf("got %+v", r)
+	}
+	for _, args := range [][]string{{"nobody"}, {}, {"cloud", "--timeout", "-1s"}} {
+		if r := holdfast(t, "", append([]string{"bridge", "test", "-c", file}, args...)...); r.code != 2 {
+			t.Errorf("%q: got %+v, want code 2", args, r)
+		}
+	}
+}

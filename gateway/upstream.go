@@ -1,0 +1,126 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"holdfast/broker"
+	"holdfast/broker/dial"
+	"holdfast/broker/journal"
+	"holdfast/broker/probe"
+	"holdfast/broker/profile"
+	"holdfast/gateway/config"
+)
+
+// dialer is how a bridge's upstreams are reached.
+func dialer(c config.Bridge, log *slog.Logger) *dial.Dialer {
+	return dial.New(dial.Options{
+		TLS: c.TLS, Clock: journal.Now, Log: log.With("bridge", c.Name),
+		Proxy: dial.Proxy{URL: c.Proxy.URL, Username: c.Proxy.Username, Password: string(c.Proxy.Password), CA: c.Proxy.CA},
+	})
+}
+
+// credentials are who the gateway says it is there.
+func credentials(c config.Bridge) *dial.Credentials {
+	k := &dial.Credentials{Username: c.Username, Password: string(c.Password), TokenFile: c.TokenFile, Clock: journal.Now}
+	if c.SASKey != "" {
+		k.SASKeyFile, k.SASResource = c.SASKey, profile.SASResource(c.Upstream[0].Address, c.ClientID)
+	}
+	return k
+}
+
+// checkUpstream reads the files that a bridge's way to its upstreams needs.
+func checkUpstream(c config.Bridge) error {
+	if err := dialer(c, slog.New(slog.DiscardHandler)).Check(); err != nil {
+		return fmt.Errorf("tls: %w", err)
+	}
+	_, _, err := credentials(c).Get()
+	return err
+}
+
+// TryOptions are what the configuration does not say about TryBridge.
+type TryOptions struct {
+	ClientID string // instead of one made of the bridge's
+	Timeout  time.Duration
+}
+
+// TryBridge goes the way to each upstream of a bridge, and returns whether all of them work.
+func TryBridge(ctx context.Context, cfg *config.Config, name string, opts TryOptions, address func(url string), report func(probe.Step)) (bool, error) {
+	var names []string
+	for _, c := range cfg.Bridges {
+		if c.Name == name {
+			return tryBridge(ctx, c, opts, address, report)
+		}
+		names = append(names, c.Name)
+	}
+	if len(names) == 0 {
+		return false, errors.New("the configuration has no bridges")
+	}
+	return false, fmt.Errorf("there is no bridge %q, want %s", name, strings.Join(names, " or "))
+}
+
+func tryBridge(ctx context.Context, c config.Bridge, opts TryOptions, address func(string), report func(probe.Step)) (bool, error) {
+	p := probe.Options{
+		Dialer: dialer(c, slog.New(slog.DiscardHandler)), Credentials: credentials(c).Get, Timeout: opts.Timeout, Clock: journal.Now,
+		// Another client of the same name would push the running gateway out, and take its session.
+		ClientID: c.ClientID + "-test", V311: c.Protocol == config.V311, Read: len(c.In) > 0,
+	}
+	if c.Profile != nil {
+		p.Deaf = c.Profile.Deaf()
+		if c.Profile.FixedClient() {
+			p.ClientID, p.Keep = c.ClientID, true
+		}
+	}
+	if opts.ClientID != "" {
+		p.ClientID, p.Keep = opts.ClientID, opts.ClientID == c.ClientID
+	}
+	for _, r := range c.Out {
+		topic, err := testTopic(c, r)
+		if err != nil {
+			return false, err
+		}
+		p.Topics = append(p.Topics, topic)
+	}
+	p.Topics = unique(p.Topics)
+	good := true
+	for _, u := range c.Upstream {
+		var err error
+		if p.URL, err = url.Parse(u.URL); err != nil {
+			return false, err
+		}
+		address(u.URL)
+		good = probe.Run(ctx, p, report) && good
+	}
+	return good, ctx.Err()
+}
+
+// testTopic is one below what a rule sends to.
+func testTopic(c config.Bridge, r config.Rule) (string, error) {
+	local := r.Filter
+	if i := strings.IndexAny(local, "+#"); i >= 0 {
+		local = local[:i]
+	}
+	local = strings.TrimSuffix(local, "/") + "/"
+	topic := strings.TrimPrefix(r.Prefix+strings.TrimPrefix(local, r.Strip)+"holdfast-test", "/")
+	if c.Profile == nil {
+		return topic, broker.CheckTopic(topic)
+	}
+	topic, _, err := c.Profile.Adapt(c.ClientID, topic, &broker.Message{}, false)
+	return topic, err
+}
+
+func unique(list []string) (some []string) {
+	seen := make(map[string]bool)
+	for _, s := range list {
+		if !seen[s] {
+			some = append(some, s)
+		}
+		seen[s] = true
+	}
+	return some
+}
