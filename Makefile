@@ -34,8 +34,9 @@ test: setup lint race states arm64 cross ## Everything: set-up, lint, race, stat
 race: ## All tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
 
-states: ## Thousands of states that a power cut could leave, and mistakes that they have to find
+states: ## Thousands of states that a power cut could leave, mistakes that they have to find, and faults of links
 	go test -run '^Test(Crash|Mutants)' -count 1 -timeout 15m ./broker/journal
+	HOLDFAST_FAULT_RUNS=1000 go test -run '^TestFaults' -count 1 -timeout 15m ./broker/bridge
 
 lint: ## gofmt, go vet, staticcheck
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt -w $$files"; exit 1; }
