@@ -162,7 +162,7 @@ func journalLossesCommand(p *place) *cobra.Command {
 		Long: "First and last are numbers of the journal, messages how many between them the reader was owed. Readings are the\n" +
 			"numbers of this device's readings among them, as they stand in payloads. 1,000 ranges are kept; beyond that, the\n" +
 			"oldest are joined. A reader without a name stands for damage of which nobody knows whom it was owed to.",
-		Args:  noArgs,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			v, err := p.view()
 			if err != nil {
