@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"time"
 
 	"holdfast/broker/auth"
@@ -33,7 +32,10 @@ func (a *Agent) watchFiles(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		for _, t := range a.certificates {
+		if !a.changing.TryLock() {
+			continue // everything is being read anyway, or about to end
+		}
+		for _, t := range a.certificates() {
 			changed, err := t.ReloadIfChanged()
 			a.reloaded(t.Name(), changed, err)
 			if changed && err == nil {
@@ -45,6 +47,7 @@ func (a *Agent) watchFiles(ctx context.Context) error {
 		if changed && err == nil {
 			a.server.Reauthorize()
 		}
+		a.changing.Unlock()
 	}
 }
 
@@ -56,36 +59,6 @@ func (a *Agent) reloaded(what string, changed bool, err error) {
 	case changed:
 		a.log.Info("read again", "what", what)
 	}
-}
-
-// Reload takes users, rules and certificates from a new configuration and from the files that it names,
-// whether or not they seem to have changed. Connections stay, but for those of users who are gone or
-// have a new password. The rest of the configuration needs a new start, which is logged. It may be
-// called while Run runs, by one goroutine.
-func (a *Agent) Reload(cfg *config.Config) {
-	for _, t := range a.certificates {
-		err := t.Reload()
-		a.reloaded(t.Name(), true, err)
-		if err == nil {
-			a.logCertificate(t)
-		}
-	}
-	err := a.auth.Configure(access(cfg.Broker))
-	a.reloaded("users and rules", true, err)
-	if err == nil {
-		a.server.Reauthorize()
-	}
-	if !reflect.DeepEqual(withoutAccess(cfg), withoutAccess(a.cfg)) {
-		a.log.Warn("the configuration has other changes, which need a restart")
-	}
-}
-
-// withoutAccess is what Reload does not look at.
-func withoutAccess(cfg *config.Config) config.Config {
-	c := *cfg
-	b := &c.Broker
-	b.Users, b.Groups, b.ACL, b.PasswordFile, b.ACLFile = nil, nil, nil, "", ""
-	return c
 }
 
 // Check reads the files that a configuration names and finds what New or clients would stumble over.

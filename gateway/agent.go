@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -58,39 +59,71 @@ type Observer interface {
 
 // Agent is one gateway.
 type Agent struct {
-	cfg      *config.Config
-	log      *slog.Logger
-	version  string
-	journal  *journal.Journal
-	broken   error // why the journal keeps nothing; nil if it does
-	server   *server.Server
-	bridges  []*bridge.Bridge
-	dead     *deadLetters
-	losses   *announcer
-	outputs  *outputRoom // nil if there are none
-	readings *publisher
-	dash     *dashboard  // what web needs; nil if there is none
-	web      *web.Server // nil if there is none
-	control  *control.Server
-	sensors  *sensors.Supervisor
-	buses    *bus.Set
-	latest   *latest
-	close    []func() error // in the order of making
+	log       *slog.Logger
+	version   string
+	simulated bool          // every bus
+	pi        *simulated.Pi // whatever is simulated
+	buses     *bus.Set
+	journal   *journal.Journal
+	broken    error // why the journal keeps nothing; nil if it does
+	auth      *auth.Auth
+	server    *server.Server
+	dead      *deadLetters
+	losses    *announcer
+	readings  *publisher
+	sensors   *sensors.Supervisor
+	dash      *dashboard  // what web needs; nil if there is none
+	web       *web.Server // nil if there is none
+	webTLS    *listen.TLS // of it; nil for none
+	control   *control.Server
+	latest    *latest
+	close     []func() error // in the order of making
 
 	started time.Time
 	phase   atomic.Value // status.State
 
-	auth         *auth.Auth
-	certificates []*listen.TLS
-
 	measuring   context.Context
 	stopSensors context.CancelFunc
+
+	// What Reload exchanges. Changed with both held; whoever only looks holds mu.
+	changing  sync.Mutex // while anything is started, exchanged or stopped
+	mu        sync.Mutex
+	cfg       *config.Config
+	entrances []entrance
+	links     []*link     // in the order of the configuration
+	outputs   *outputRoom // nil if there are none
+
+	stops  [stages]func() // what runs, beside the links; nil for what does not
+	failed chan error     // a part that cannot go on
+}
+
+// The stages of Run, from the upstream to the sensors, after the links.
+const (
+	stageServer = iota
+	stageFiles
+	stageOutputs
+	stageSensors
+	stageWeb
+	stageControl
+	stageAnnounce
+	stageLosses
+	stages
+)
+
+// config is what the gateway goes by.
+func (a *Agent) config() *config.Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg
 }
 
 // New brings the outputs to their safe values, opens the journal and builds every part, in the order
 // in which data flows backwards: what a part needs exists before it. Nothing else moves until Run.
 func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
-	a := &Agent{cfg: cfg, log: opts.Log, version: opts.Version, latest: newLatest(), started: time.Now()}
+	a := &Agent{
+		cfg: cfg, log: opts.Log, version: opts.Version, simulated: opts.Simulate, pi: opts.Pi,
+		latest: newLatest(), started: time.Now(), failed: make(chan error, 1),
+	}
 	a.phase.Store(status.Starting)
 	a.measuring, a.stopSensors = context.WithCancel(context.Background())
 	if a.log == nil {
@@ -108,14 +141,11 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 		cfg = a.cfg
 	}
 	a.newDashboard()
-	set, err := buses(cfg, opts.Pi, opts.Simulate)
-	if err != nil {
+	if err := a.newBuses(); err != nil {
 		return nil, err
 	}
-	a.buses = set
-	a.close = append(a.close, set.Close)
 	if len(cfg.Outputs) > 0 {
-		a.outputs = newOutputs(cfg, set, a.latest, a.log)
+		a.outputs = a.newRoom(cfg)
 		a.close = append(a.close, a.outputs.control.Close)
 	}
 	if err := a.openJournal(opts.openDisk); err != nil {
@@ -129,9 +159,14 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	}
 	a.losses = &announcer{journal: a.journal, log: a.log, every: announceEvery}
 	for _, b := range cfg.Bridges {
-		if err := a.newBridge(b); err != nil {
+		l, err := a.newLink(b)
+		if err == nil {
+			err = a.route(l)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("bridge %s: %w", b.Name, err)
 		}
+		a.links = append(a.links, l)
 	}
 	if err := a.formerBridges(); err != nil {
 		return nil, err
@@ -142,7 +177,14 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	if err := a.connectOutputs(); err != nil {
 		return nil, fmt.Errorf("outputs: %w", err)
 	}
-	a.newSensors(set)
+	a.sensors = sensors.NewSupervisor(cfg.Sensors, sensors.SupervisorOptions{
+		Buses: a.buses, Status: a.readings.status, Log: a.log,
+		Reading: func(r sensors.Reading) {
+			a.readings.reading(r)
+			a.dash.reading(r)
+		},
+		Host: newHost(a.journal, a.server, a.log),
+	})
 	a.newControl()
 	if cfg.Web.On() {
 		if err := a.newWeb(opts.Shown); err != nil {
@@ -174,39 +216,26 @@ func (a *Agent) newServer() (err error) {
 		ConnectRate: orNone(m.ConnectRate), ConnectRatePerAddr: orNone(m.ConnectRatePerAddress),
 		ConnectTimeout: m.ConnectTime, WriteTimeout: m.WriteTime,
 	}
-	if opts.Listeners, err = a.listeners(); err != nil {
+	if a.entrances, err = entrances(a.cfg.Broker.Listeners, nil); err != nil {
 		return err
 	}
+	for _, t := range a.certificates() {
+		a.logCertificate(t)
+	}
+	opts.Listeners = opened(a.entrances)
 	a.server, err = server.New(opts)
 	return err
+}
+
+func (a *Agent) newRoom(cfg *config.Config) *outputRoom {
+	return newOutputs(cfg, a.buses, a.linked, a.latest, a.log)
 }
 
 func (a *Agent) connectOutputs() error {
 	if a.outputs == nil {
 		return a.journal.RemoveReader(outputsReader) // of a configuration that had some
 	}
-	for i, b := range a.cfg.Bridges {
-		for _, o := range a.cfg.Outputs {
-			if o.Link == b.Name {
-				a.outputs.links[b.Name] = a.bridges[i]
-			}
-		}
-	}
 	return a.outputs.connect(a.journal, a.server, a.readings.status)
-}
-
-func (a *Agent) newSensors(set *bus.Set) {
-	if len(a.cfg.Sensors) == 0 {
-		return
-	}
-	a.sensors = sensors.NewSupervisor(a.cfg.Sensors, sensors.SupervisorOptions{
-		Buses: set, Status: a.readings.status, Log: a.log,
-		Reading: func(r sensors.Reading) {
-			a.readings.reading(r)
-			a.dash.reading(r)
-		},
-		Host: newHost(a.journal, a.server, a.log),
-	})
 }
 
 func (a *Agent) closeAll() error {
@@ -222,38 +251,38 @@ func (a *Agent) closeAll() error {
 // what carries it away, so that nothing that was taken in is left behind in memory. An Agent runs
 // once.
 func (a *Agent) Run(ctx context.Context) error {
-	stages := []func(context.Context) error{} // from the upstream to the sensors
-	for _, b := range a.bridges {
-		stages = append(stages, b.Run)
+	a.changing.Lock()
+	for _, l := range a.links {
+		l.stop = a.start(l.now.Load().Run)
 	}
-	stages = append(stages, a.server.Run)
-	if b := a.cfg.Broker; len(a.certificates) > 0 || b.PasswordFile != "" || b.ACLFile != "" {
-		stages = append(stages, a.watchFiles)
-	}
+	a.stops[stageServer] = a.start(a.server.Run)
+	a.stops[stageFiles] = a.start(a.watchFiles)
 	if a.outputs != nil {
-		stages = append(stages, a.outputs.run)
+		a.stops[stageOutputs] = a.start(a.outputs.run)
 	}
-	if a.sensors != nil {
-		stages = append(stages, a.measure)
-	}
+	a.stops[stageSensors] = a.start(a.measure)
 	if a.web != nil {
-		stages = append(stages, a.web.Run)
+		a.stops[stageWeb] = a.start(a.web.Run)
 	}
-	stages = append(stages, a.control.Run, a.announce, a.losses.run)
-	failed := make(chan error, len(stages))
-	stops := make([]func(), len(stages))
-	for i, run := range stages {
-		stops[i] = start(run, failed)
-	}
+	a.stops[stageControl] = a.start(a.control.Run)
+	a.stops[stageAnnounce] = a.start(a.announce)
+	a.stops[stageLosses] = a.start(a.losses.run)
+	a.changing.Unlock()
 	var err error
 	select {
 	case <-ctx.Done():
-	case err = <-failed:
+	case err = <-a.failed:
 	}
 	a.phase.Store(status.Stopping)
-	for i := len(stops) - 1; i >= 0; i-- {
-		stops[i]()
+	a.stops[stageControl]() // it may be in a Reload
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	for _, stop := range slices.Backward(a.stops[:]) {
+		if stop != nil {
+			stop()
+		}
 	}
+	stopAll(a.links)
 	return errors.Join(err, a.closeAll())
 }
 
@@ -263,19 +292,34 @@ func (a *Agent) Web() *web.Server { return a.web }
 // StopSensors ends measuring; everything else goes on. It may be called while Run runs.
 func (a *Agent) StopSensors() { a.stopSensors() }
 
-// start runs one part and returns what stops it and waits for its end.
-func start(run func(context.Context) error, failed chan<- error) (stop func()) {
+// start runs one part and returns what stops it and waits for its end. A part that ends by itself ends
+// Run.
+func (a *Agent) start(run func(context.Context) error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var ended sync.WaitGroup
 	ended.Go(func() {
 		if err := run(ctx); err != nil && ctx.Err() == nil {
-			failed <- err
+			select {
+			case a.failed <- err:
+			default: // it is ending already
+			}
 		}
 	})
 	return func() {
 		cancel()
 		ended.Wait()
 	}
+}
+
+// stopAll stops bridges, all at the same time: each may wait for acknowledgements.
+func stopAll(links []*link) {
+	var work sync.WaitGroup
+	for _, l := range links {
+		if l.stop != nil {
+			work.Go(l.stop)
+		}
+	}
+	work.Wait()
 }
 
 // measure runs the sensors until ctx ends or StopSensors is called.
@@ -296,13 +340,10 @@ type Stats struct {
 
 // Stats may be called while Run runs.
 func (a *Agent) Stats() Stats {
-	s := Stats{Journal: a.journal.Stats(), Readers: a.journal.Readers(), Server: a.server.Stats()}
+	s := Stats{Journal: a.journal.Stats(), Readers: a.journal.Readers(), Server: a.server.Stats(), Bridges: a.bridgeStats()}
 	s.Lost = bridgeLosses(s.Readers)
 	if a.broken != nil {
 		s.Broken = a.broken.Error()
-	}
-	for _, b := range a.bridges {
-		s.Bridges = append(s.Bridges, b.Stats())
 	}
 	return s
 }

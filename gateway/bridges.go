@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"holdfast/broker"
@@ -19,16 +20,58 @@ const bridgeReader = "bridge/"
 
 var protocols = map[config.Protocol]wire.Version{config.Auto: 0, config.V311: wire.V311, config.V5: wire.V5}
 
-func (a *Agent) newBridge(c config.Bridge) error {
+// link is a bridge, and what stays when another configuration takes its place: what waits for it, and the
+// route to that.
+type link struct {
+	config config.Bridge
+	key    *journal.Reader // of the route: the first one that had what was new
+	lanes  []*bridge.Lane
+	pick   func(topic string) *journal.Reader
+	tells  *announced // nil if nobody is told of losses
+	now    atomic.Pointer[bridge.Bridge]
+	stop   func() // nil while the bridge does not run
+}
+
+// deliver takes what the journal does not keep.
+func (l *link) deliver(m *broker.Message) { l.now.Load().Deliver(m) }
+
+// isLive says whether a reader is owed what is new.
+func (l *link) isLive(reader string) bool {
+	return slices.ContainsFunc(l.lanes, func(lane *bridge.Lane) bool { return lane.Live().Name() == reader })
+}
+
+// newLink builds a bridge that does nothing yet.
+func (a *Agent) newLink(c config.Bridge) (*link, error) {
+	l := &link{}
+	return l, a.build(l, c)
+}
+
+// build gives a link, whose bridge does not run, one of another configuration, with what waits for it.
+func (a *Agent) build(l *link, c config.Bridge) error {
 	if err := a.takeOver(c); err != nil {
 		return err
 	}
-	lanes, pick, err := a.openLanes(c)
+	lanes, pick, err := a.openLanes(c, l.isLive)
 	if err != nil {
 		return err
 	}
-	main := lanes[slices.IndexFunc(lanes, func(l *bridge.Lane) bool { return l.Priority() == int(c.Priority) })]
-	route := server.Route{Name: c.Name, Reader: main.Live(), Pick: pick}
+	live := lanes[slices.IndexFunc(lanes, func(l *bridge.Lane) bool { return l.Priority() == int(c.Priority) })].Live
+	if l.key == nil {
+		l.key = live()
+	}
+	if pick == nil && l.key != live() {
+		pick = func(string) *journal.Reader { return live() }
+	}
+	b, tells, err := a.newBridge(c, lanes, live, l.key)
+	if err != nil {
+		return err
+	}
+	l.config, l.lanes, l.pick, l.tells = c, lanes, pick, tells
+	l.now.Store(b)
+	return nil
+}
+
+func (a *Agent) newBridge(c config.Bridge, lanes []*bridge.Lane, live func() *journal.Reader, key *journal.Reader) (*bridge.Bridge, *announced, error) {
 	opts := bridge.Options{
 		Name: c.Name, ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),
 		KeepAlive: c.KeepAlive, Window: c.Window, Lanes: lanes, Changed: a.dash.changed(c.Name), Log: a.log,
@@ -36,7 +79,7 @@ func (a *Agent) newBridge(c config.Bridge) error {
 		SessionExpiry: c.SessionExpiry, FailBack: c.FailBack, Journal: a.journal, Origin: a.cfg.Device.ID,
 		Publish: func(m *broker.Message, changes []journal.Change, done func(error)) {
 			// done is told of the journal's errors, and the bridge has looked at the topic.
-			_ = a.server.Publish(m, server.PublishOptions{From: route.Reader, Changes: changes, Done: done})
+			_ = a.server.Publish(m, server.PublishOptions{From: key, Changes: changes, Done: done})
 		},
 		Dial: dialer(c, a.log).Dial, Credentials: credentials(c).Get,
 	}
@@ -48,7 +91,7 @@ func (a *Agent) newBridge(c config.Bridge) error {
 	for _, u := range c.Upstream {
 		opts.Upstreams = append(opts.Upstreams, u.URL)
 	}
-	tells := &announced{name: c.Name, topic: c.Losses, reader: main.Live}
+	tells := &announced{name: c.Name, topic: c.Losses, reader: live}
 	opts.Refused = func(d *journal.Delivery, reason string) error {
 		if c.Losses != "" && d.Message.Topic == c.Losses {
 			a.losses.refused(tells, reason)
@@ -58,22 +101,42 @@ func (a *Agent) newBridge(c config.Bridge) error {
 	}
 	for _, r := range c.Out {
 		opts.Out = append(opts.Out, r.Bridge())
-		route.Filters = append(route.Filters, server.FilterQoS{Filter: r.Filter, QoS: r.QoS})
 	}
 	for _, r := range c.In {
 		opts.In = append(opts.In, r.Bridge())
 	}
 	b, err := bridge.New(opts)
-	if err != nil {
-		return err
+	if err != nil || c.Losses == "" {
+		return b, nil, err
 	}
-	a.bridges = append(a.bridges, b)
-	if c.Losses != "" {
-		tells.connected = func() bool { return b.Stats().Connected }
-		a.losses.add(tells)
+	tells.connected = func() bool { return b.Stats().Connected }
+	return b, tells, nil
+}
+
+// route has a link owed what its configuration sends, from now on.
+func (a *Agent) route(l *link) error {
+	r := server.Route{Name: l.config.Name, Reader: l.key, Pick: l.pick, Deliver: l.deliver}
+	for _, out := range l.config.Out {
+		r.Filters = append(r.Filters, server.FilterQoS{Filter: out.Filter, QoS: out.QoS})
 	}
-	route.Deliver = b.Deliver
-	return a.server.Route(route)
+	a.losses.set(l.config.Name, l.tells)
+	return a.server.Route(r)
+}
+
+// bridgeStats are those of all bridges, in the order of the configuration.
+func (a *Agent) bridgeStats() []bridge.Stats {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []bridge.Stats
+	for _, l := range a.links {
+		all = append(all, l.now.Load().Stats())
+	}
+	return all
+}
+
+// linked says whether a bridge is connected.
+func (a *Agent) linked(name string) bool {
+	return slices.ContainsFunc(a.bridgeStats(), func(s bridge.Stats) bool { return s.Name == name && s.Connected })
 }
 
 // bridgeOf returns the bridge that a reader of the journal belongs to. A bridge has several: see lanes.go.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -57,7 +58,7 @@ func (a *Agent) newWeb(shown func() (string, error)) (err error) {
 		if opts.TLS, err = webTLS(w); err != nil {
 			return err
 		}
-		a.certificates = append(a.certificates, opts.TLS)
+		a.webTLS = opts.TLS
 		a.logCertificate(opts.TLS)
 	} else if w.Login() && !w.Local() {
 		a.log.Warn("passwords for the dashboard cross the network for everybody to read: use https in web.url")
@@ -132,7 +133,7 @@ func (a *Agent) look() map[string]any {
 	}
 	for _, x := range s.Outputs {
 		v.Outputs = append(v.Outputs, x.Name)
-		all["output/"+x.Name] = describeOutput(x, a.outputs.configs[x.Name])
+		all["output/"+x.Name] = describeOutput(x, a.outputConfig(x.Name))
 	}
 	for _, x := range s.Bridges {
 		v.Bridges = append(v.Bridges, x.Name)
@@ -143,6 +144,16 @@ func (a *Agent) look() map[string]any {
 	all["history"] = a.dash.history.Version()
 	all["losses"] = lossRanges(a.Losses())
 	return all
+}
+
+// outputConfig is that of an output, nil if there is none of this name.
+func (a *Agent) outputConfig(name string) *outputs.Config {
+	all := a.config().Outputs
+	i := slices.IndexFunc(all, func(c outputs.Config) bool { return c.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &all[i]
 }
 
 func describeOutput(x status.Output, c *outputs.Config) outputView {
@@ -184,14 +195,14 @@ func lossRanges(losses []journal.Loss) []lossRange {
 // command moves an output on the path of every other command. It is of QoS 0, and expires soon: who
 // presses a button means now, not after the next start.
 func (a *Agent) command(ctx context.Context, name string, c web.Command) (json.RawMessage, error) {
-	if a.outputs == nil || a.outputs.configs[name] == nil {
+	if a.outputConfig(name) == nil {
 		return nil, errors.New("there is no output of this name")
 	}
 	payload, err := json.Marshal(map[string]any{"value": c.Value, "id": c.ID, "by": c.By})
 	if err != nil {
 		return nil, err
 	}
-	topic := "outputs/" + a.cfg.Device.ID + "/" + name
+	topic := "outputs/" + a.config().Device.ID + "/" + name
 	answers := make(chan json.RawMessage, 1)
 	cancel, err := a.server.Subscribe(topic+"/result", func(m *broker.Message) {
 		var is struct{ ID string }
@@ -229,13 +240,13 @@ func (a *Agent) recall(ctx context.Context) {
 	if a.broken != nil {
 		return
 	}
-	v, err := journal.Inspect(filepath.Join(a.cfg.DataDir, "journal"))
+	v, err := journal.Inspect(filepath.Join(a.config().DataDir, "journal"))
 	if err != nil {
 		a.log.Debug("dashboard: no older readings", "error", err)
 		return
 	}
 	add, done := a.dash.history.Before()
-	front := "sensors/" + a.cfg.Device.ID + "/"
+	front := "sensors/" + a.config().Device.ID + "/"
 	next := a.journal.Stats().NextSeq
 	_ = v.Records(journal.Select{From: next - min(next, recalled)}, func(r *journal.Record) error {
 		if r.Message == nil {

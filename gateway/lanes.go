@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -21,8 +22,9 @@ import (
 // A name is one topic level, so it has no slash.
 
 // openLanes returns a bridge's lanes, with everything that waits for it, and what tells which reader a
-// message on a topic is owed to; nil if it is always the same.
-func (a *Agent) openLanes(c config.Bridge) (lanes []*bridge.Lane, pick func(topic string) *journal.Reader, err error) {
+// message on a topic is owed to; nil if it is always the same. Readers that are live, because the server
+// knows them as those of what is new, stay.
+func (a *Agent) openLanes(c config.Bridge, live func(reader string) bool) (lanes []*bridge.Lane, pick func(topic string) *journal.Reader, err error) {
 	own := bridgeReader + c.Name
 	var there []journal.ReaderInfo
 	for _, r := range a.journal.Readers() {
@@ -47,7 +49,7 @@ func (a *Agent) openLanes(c config.Bridge) (lanes []*bridge.Lane, pick func(topi
 		if base == own {
 			orphans = slices.DeleteFunc(slices.Clone(there), func(r journal.ReaderInfo) bool { return bases[laneOf(r.Name)] })
 		}
-		lane, err := a.openLane(base, byte(p), orphans, slices.DeleteFunc(slices.Clone(there), func(r journal.ReaderInfo) bool { return laneOf(r.Name) != base }))
+		lane, err := a.openLane(base, byte(p), live, orphans, slices.DeleteFunc(slices.Clone(there), func(r journal.ReaderInfo) bool { return laneOf(r.Name) != base }))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -87,7 +89,7 @@ func laneOf(reader string) string {
 
 // openLane opens the readers of a lane in the order of what waits in them. Those in front are drained
 // first. Where nothing waits there is nothing to keep.
-func (a *Agent) openLane(base string, priority byte, front, there []journal.ReaderInfo) (*bridge.Lane, error) {
+func (a *Agent) openLane(base string, priority byte, isLive func(reader string) bool, front, there []journal.ReaderInfo) (*bridge.Lane, error) {
 	waiting := func(list []journal.ReaderInfo) []journal.ReaderInfo {
 		return slices.SortedFunc(slices.Values(list), func(x, y journal.ReaderInfo) int { return cmp.Compare(x.Cursor, y.Cursor) })
 	}
@@ -103,14 +105,17 @@ func (a *Agent) openLane(base string, priority byte, front, there []journal.Read
 	live := base // or the one that was the newest to be owed something
 	var tail uint64
 	for _, r := range there {
-		if r.Depth > 0 && r.Tail > tail {
+		switch {
+		case isLive(r.Name):
+			live, tail = r.Name, math.MaxUint64
+		case r.Depth > 0 && r.Tail > tail:
 			live, tail = r.Name, r.Tail
 		}
 	}
 	for _, r := range slices.Concat(waiting(front), waiting(there)) {
 		switch {
 		case r.Name == live:
-		case r.Depth > 0 || r.Name == base:
+		case r.Depth > 0 || r.Name == base || isLive(r.Name):
 			if err := open(r.Name); err != nil {
 				return nil, err
 			}

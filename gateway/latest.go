@@ -50,6 +50,17 @@ func (l *latest) output(s outputs.State) {
 	l.outputs[s.Output] = s
 }
 
+// forget is for what has another configuration, or none.
+func (l *latest) forget(names ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, name := range names {
+		delete(l.health, name)
+		delete(l.readings, name)
+		delete(l.outputs, name)
+	}
+}
+
 // of returns what is known of the hardware under a name. Called with mu held.
 func (l *latest) of(name string) status.Health {
 	if h, ok := l.health[name]; ok {

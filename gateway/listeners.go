@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"holdfast/broker/listen"
@@ -9,22 +10,52 @@ import (
 	"holdfast/gateway/config"
 )
 
-// listeners makes the places where clients connect. A certificate whose time is not now is logged and
-// used: the clock of a Pi may be what is wrong, and the readings do not depend on it.
-func (a *Agent) listeners() ([]server.Listener, error) {
-	var made []server.Listener
-	for _, l := range a.cfg.Broker.Listeners {
+// entrance is a place where clients connect.
+type entrance struct {
+	server.Listener
+	tls *listen.TLS // nil for none
+}
+
+// entrances makes the places where clients connect. One that is configured as one of those is that one,
+// with its certificate.
+func entrances(all []config.Listener, known []entrance) ([]entrance, error) {
+	var made []entrance
+	for _, l := range all {
+		key := fmt.Sprintf("%+v", l)
+		if i := slices.IndexFunc(known, func(e entrance) bool { return e.Key == key }); i >= 0 {
+			made = append(made, known[i])
+			continue
+		}
 		opts, err := place(l)
 		if err != nil {
 			return nil, fmt.Errorf("listener %s: %w", l.URL, err)
 		}
-		if opts.TLS != nil {
-			a.certificates = append(a.certificates, opts.TLS)
-			a.logCertificate(opts.TLS)
-		}
-		made = append(made, server.Listener{Open: opts.Open, Anonymous: &l.Anonymous})
+		made = append(made, entrance{server.Listener{Open: opts.Open, Anonymous: &l.Anonymous, Key: key}, opts.TLS})
 	}
 	return made, nil
+}
+
+// opened are entrances as the server takes them.
+func opened(all []entrance) []server.Listener {
+	list := make([]server.Listener, len(all))
+	for i, e := range all {
+		list[i] = e.Listener
+	}
+	return list
+}
+
+// certificates are those of the listeners and the dashboard. One whose time is not now is logged and
+// used: the clock of a Pi may be what is wrong, and the readings do not depend on it.
+func (a *Agent) certificates() (all []*listen.TLS) {
+	for _, e := range a.entrances {
+		if e.tls != nil {
+			all = append(all, e.tls)
+		}
+	}
+	if a.webTLS != nil {
+		all = append(all, a.webTLS)
+	}
+	return all
 }
 
 func place(l config.Listener) (listen.Options, error) {

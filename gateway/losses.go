@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,8 @@ type announcer struct {
 	journal *journal.Journal
 	log     *slog.Logger
 	every   time.Duration
+
+	mu      sync.Mutex
 	bridges []*announced
 }
 
@@ -54,7 +57,14 @@ func (a *announcer) refused(b *announced, reason string) {
 	}
 }
 
-func (a *announcer) add(b *announced) {
+// set has a bridge's losses told in one way, or not at all.
+func (a *announcer) set(name string, b *announced) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.bridges = slices.DeleteFunc(slices.Clone(a.bridges), func(b *announced) bool { return b.name == name })
+	if b == nil {
+		return
+	}
 	b.told, _ = binary.Uvarint(told(a.journal, b.name))
 	// A journal that has lost its memory counts from the beginning again.
 	if newest := news(a.journal.Losses()); b.told > newest {
@@ -96,11 +106,13 @@ func (a *announcer) run(ctx context.Context) error {
 	tick := time.NewTicker(a.every)
 	defer tick.Stop()
 	for {
+		a.mu.Lock()
 		for _, b := range a.bridges {
 			if b.connected() && !b.unwanted.Load() {
 				a.announce(b)
 			}
 		}
+		a.mu.Unlock()
 		select {
 		case <-ctx.Done():
 			return nil

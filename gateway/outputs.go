@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"holdfast/broker"
-	"holdfast/broker/bridge"
 	"holdfast/broker/journal"
 	"holdfast/broker/server"
 	"holdfast/gateway/config"
@@ -38,7 +37,6 @@ const (
 // that a disk that stalls does not hold up an output.
 type outputRoom struct {
 	device  string
-	configs map[string]*outputs.Config
 	control *outputs.Controller
 	status  func(sensors.Status)
 	log     *slog.Logger
@@ -48,12 +46,14 @@ type outputRoom struct {
 	reader  *journal.Reader
 	old     uint64 // commands below this number came before this start
 	live    chan *broker.Message
-	links   map[string]*bridge.Bridge
+	linked  func(bridge string) bool // whether a bridge is connected
+	rewired chan struct{}            // configs have changed
 
 	clockSet func() bool
 	seq      uint64 // of states; only the goroutine of say uses it
 
 	mu      sync.Mutex
+	configs map[string]outputs.Config
 	unsaid  []func()
 	dropped uint64
 	more    chan struct{}
@@ -61,13 +61,13 @@ type outputRoom struct {
 
 // newOutputs has every output at its safe value before anything else is built: after a crash they may
 // be anywhere.
-func newOutputs(cfg *config.Config, buses *bus.Set, l *latest, log *slog.Logger) *outputRoom {
+func newOutputs(cfg *config.Config, buses *bus.Set, linked func(bridge string) bool, l *latest, log *slog.Logger) *outputRoom {
 	r := &outputRoom{
-		device: cfg.Device.ID, configs: map[string]*outputs.Config{}, log: log, clockSet: clockSet,
-		live: make(chan *broker.Message, liveCommands), links: map[string]*bridge.Bridge{}, more: make(chan struct{}, 1),
+		device: cfg.Device.ID, configs: map[string]outputs.Config{}, linked: linked, log: log, clockSet: clockSet,
+		live: make(chan *broker.Message, liveCommands), more: make(chan struct{}, 1), rewired: make(chan struct{}, 1),
 	}
-	for i := range cfg.Outputs {
-		r.configs[cfg.Outputs[i].Name] = &cfg.Outputs[i]
+	for _, c := range cfg.Outputs {
+		r.configs[c.Name] = c
 	}
 	r.control = outputs.New(cfg.Outputs, outputs.Options{
 		Buses: buses, Log: log,
@@ -173,15 +173,15 @@ func (r *outputRoom) command(ctx context.Context, m *broker.Message, j judge, se
 		answer(outputs.Result{Outcome: outputs.Refused, Reason: err.Error()})
 		settled()
 	}
-	c := r.configs[name]
-	if c == nil {
+	c, ok := r.config(name)
+	if !ok {
 		refuse(errors.New("there is no output of this name"))
 		return
 	}
 	j.now, j.clockSet = time.Now(), r.clockSet()
 	var text string
 	var err error
-	if cmd, text, err = parseCommand(m, c, j); err == nil {
+	if cmd, text, err = parseCommand(m, &c, j); err == nil {
 		cmd.Value, err = r.control.Parse(name, text)
 	}
 	if err == nil && cmd.ID != "" {
@@ -240,36 +240,70 @@ type committed chan error
 
 func (c committed) Committed(_ *journal.Entry, _ uint64, err error) { c <- err }
 
+func (r *outputRoom) config(name string) (outputs.Config, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, ok := r.configs[name]
+	return c, ok
+}
+
+// change stops outputs and starts others, as outputs.Controller.Change. gone is told of those that
+// are not configured any more, after their last word.
+func (r *outputRoom) change(d delta[outputs.Config], gone func(name string)) {
+	r.mu.Lock()
+	for _, name := range d.removed {
+		delete(r.configs, name)
+	}
+	for _, c := range d.begin {
+		r.configs[c.Name] = c
+	}
+	r.mu.Unlock()
+	r.control.Change(d.stop(), d.begin)
+	for _, name := range d.removed {
+		r.later(func() { gone(name) })
+	}
+	select {
+	case r.rewired <- struct{}{}:
+	default:
+	}
+}
+
 // watchLinks looks once a second whether a bridge has lost its upstream, if an output cares.
 func (r *outputRoom) watchLinks(ctx context.Context) {
-	if len(r.links) == 0 {
-		return
-	}
 	up := map[string]time.Time{} // by bridge: when it was last seen connected
 	told := map[string]bool{}    // by output
-	begun := time.Now()
-	for name := range r.links {
-		up[name] = begun
-	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		for name, b := range r.links {
-			if b.Stats().Connected {
-				up[name] = time.Now()
+		var next <-chan time.Time
+		timeouts := map[string]outputs.Config{}
+		r.mu.Lock()
+		for name, c := range r.configs {
+			if c.Link != "" {
+				timeouts[name], next = c, tick.C
 			}
 		}
-		for name, c := range r.configs {
-			lost := c.Link != "" && time.Since(up[c.Link]) > c.LinkTimeout
+		r.mu.Unlock()
+		now := time.Now()
+		seen := map[string]time.Time{}
+		for name, c := range timeouts {
+			last, known := up[c.Link]
+			if !known || r.linked(c.Link) {
+				last = now
+			}
+			seen[c.Link] = last
+			lost := now.Sub(last) > c.LinkTimeout
 			if lost && !told[name] {
 				r.control.LinkLost(name)
 			}
 			told[name] = lost
+		}
+		up = seen
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.rewired:
+		case <-next:
 		}
 	}
 }

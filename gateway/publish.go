@@ -117,6 +117,15 @@ func (p *publisher) status(s sensors.Status) {
 	p.report(err)
 }
 
+// unpublish takes retained messages back.
+func (p *publisher) unpublish(topics ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, topic := range topics {
+		p.report(p.server.Publish(&broker.Message{Topic: topic, QoS: 1, Retain: true}, server.PublishOptions{Lazy: p.lazy}))
+	}
+}
+
 // report logs a change from publishing to not publishing and back. Called with mu held.
 func (p *publisher) report(err error) {
 	switch {

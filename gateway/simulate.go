@@ -12,66 +12,71 @@ import (
 	"holdfast/sensors/simulated"
 )
 
-// simulate makes of the configuration one that touches nothing outside of this process but its listeners.
+// simulate makes the directory of a gateway that touches nothing outside of this process but its
+// listeners.
 func (a *Agent) simulate() error {
 	dir, err := os.MkdirTemp("", "holdfast-simulated-")
 	if err != nil {
 		return err
 	}
 	a.close = append(a.close, func() error { return os.RemoveAll(dir) })
-	cfg := *a.cfg
-	cfg.DataDir = dir
-	if len(cfg.Bridges) > 0 {
-		a.log.Warn("simulated readings are not sent upstream", "bridges", len(cfg.Bridges))
-		cfg.Bridges = nil
+	if n := len(a.cfg.Bridges); n > 0 {
+		a.log.Warn("simulated readings are not sent upstream", "bridges", n)
 	}
-	cfg.Outputs = slices.Clone(cfg.Outputs)
-	for i := range cfg.Outputs {
-		cfg.Outputs[i].Link = ""
-	}
-	a.cfg = &cfg
+	a.cfg = withoutWorld(a.cfg, dir)
 	return nil
 }
 
-// buses opens nothing yet. Chips of sensors and outputs on simulated buses are connected to the
+// withoutWorld is a configuration that touches nothing outside of this process but its listeners.
+func withoutWorld(cfg *config.Config, dataDir string) *config.Config {
+	c := *cfg
+	c.DataDir = dataDir
+	c.Bridges = nil
+	c.Outputs = slices.Clone(c.Outputs)
+	for i := range c.Outputs {
+		c.Outputs[i].Link = ""
+	}
+	return &c
+}
+
+// newBuses opens nothing yet. Chips of sensors and outputs on simulated buses are connected to the
 // simulated Pi.
-func buses(cfg *config.Config, pi *simulated.Pi, everything bool) (*bus.Set, error) {
-	var here []sensors.Config
-	for _, c := range cfg.Sensors {
-		if everything || bus.IsSimulated(c.Bus) {
-			here = append(here, c)
+func (a *Agent) newBuses() error {
+	if a.pi == nil {
+		a.pi = simulated.New(simulated.Options{})
+	}
+	a.buses = bus.NewSet(a.pi)
+	if a.simulated {
+		a.buses = bus.NewSimulatedSet(a.pi)
+	}
+	a.close = append(a.close, a.buses.Close)
+	return a.populate(a.cfg.Sensors, a.cfg.Outputs)
+}
+
+// populate connects what is simulated. Where there is something already it is left.
+func (a *Agent) populate(all []sensors.Config, moved []outputs.Config) error {
+	for _, c := range all {
+		if a.simulated || bus.IsSimulated(c.Bus) {
+			if err := a.pi.Populate(sensors.Drivers(), c); err != nil {
+				return err
+			}
 		}
-	}
-	var moved []outputs.Config
-	for _, c := range cfg.Outputs {
-		if everything || bus.IsSimulated(c.Bus) {
-			moved = append(moved, c)
-		}
-	}
-	if pi == nil && len(here) == 0 && len(moved) == 0 && !everything {
-		return bus.NewSet(nil), nil
-	}
-	if pi == nil {
-		pi = simulated.New(simulated.Options{})
-	}
-	if err := pi.Populate(sensors.Drivers(), here...); err != nil {
-		return nil, err
 	}
 	for _, c := range moved {
+		if !a.simulated && !bus.IsSimulated(c.Bus) {
+			continue
+		}
 		d := outputs.FindDriver(c.Driver)
 		addr := c.Address
 		if addr == 0 && len(d.Addresses) > 0 {
 			addr = d.Addresses[0]
 		}
-		if d.Model == "" || pi.Chip(c.Bus, addr) != nil {
+		if d.Model == "" || a.pi.Chip(c.Bus, addr) != nil {
 			continue // another output has a place on the same chip
 		}
-		if _, err := pi.Place(d.Model, c.Bus, addr); err != nil {
-			return nil, fmt.Errorf("output %s: %w", c.Name, err)
+		if _, err := a.pi.Place(d.Model, c.Bus, addr); err != nil {
+			return fmt.Errorf("output %s: %w", c.Name, err)
 		}
 	}
-	if everything {
-		return bus.NewSimulatedSet(pi), nil
-	}
-	return bus.NewSet(pi), nil
+	return nil
 }

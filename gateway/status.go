@@ -30,7 +30,7 @@ func (a *Agent) announce(ctx context.Context) error {
 // Status returns a picture of the whole gateway. It may be called at any time after New.
 func (a *Agent) Status() status.Status {
 	s := status.Status{
-		Time: time.Now(), Device: a.cfg.Device.ID, Version: a.version, Started: a.started,
+		Time: time.Now(), Device: a.config().Device.ID, Version: a.version, Started: a.started,
 		State: a.phase.Load().(status.State), Problems: []string{},
 		Bridges: a.bridgeStatus(), Clients: a.clientStatus(), Journal: a.journalStatus(),
 		Clock: status.ReadClock(), Power: a.power(), Process: status.ReadProcess(),
@@ -44,14 +44,14 @@ func (a *Agent) Status() status.Status {
 }
 
 func (a *Agent) sensorStatus() []status.Sensor {
-	list := make([]status.Sensor, 0, len(a.cfg.Sensors))
+	list := make([]status.Sensor, 0, len(a.config().Sensors))
 	var counts map[string]sensors.Counts
 	if a.sensors != nil {
 		counts = a.sensors.Counts()
 	}
 	a.latest.mu.Lock()
 	defer a.latest.mu.Unlock()
-	for _, c := range a.cfg.Sensors {
+	for _, c := range a.config().Sensors {
 		n := counts[c.Name]
 		s := status.Sensor{
 			Name: c.Name, Driver: c.Driver, Bus: c.Bus, Every: c.Every, Health: a.latest.of(c.Name),
@@ -68,10 +68,10 @@ func (a *Agent) sensorStatus() []status.Sensor {
 }
 
 func (a *Agent) outputStatus(bridges []status.Bridge) []status.Output {
-	list := make([]status.Output, 0, len(a.cfg.Outputs))
+	list := make([]status.Output, 0, len(a.config().Outputs))
 	a.latest.mu.Lock()
 	defer a.latest.mu.Unlock()
-	for _, c := range a.cfg.Outputs {
+	for _, c := range a.config().Outputs {
 		o := status.Output{Name: c.Name, Driver: c.Driver, Bus: c.Bus, Health: a.latest.of(c.Name), Safe: c.Safe}
 		if s, ok := a.latest.outputs[c.Name]; ok {
 			o.Set, o.By, o.Why = s.Since, string(s.By), s.Why
@@ -115,9 +115,8 @@ func (a *Agent) clientStatus() status.Clients {
 }
 
 func (a *Agent) bridgeStatus() []status.Bridge {
-	list := make([]status.Bridge, 0, len(a.bridges))
-	for _, b := range a.bridges {
-		s := b.Stats()
+	list := []status.Bridge{}
+	for _, s := range a.bridgeStats() {
 		one := status.Bridge{
 			Name: s.Name, Connected: s.Connected, Upstream: s.Upstream, Protocol: "3.1.1",
 			Depth: s.Depth, InFlight: s.InFlight, Sent: s.Sent, Acked: s.Acknowledged, Resent: s.Resent,
@@ -133,7 +132,7 @@ func (a *Agent) bridgeStatus() []status.Bridge {
 func (a *Agent) journalStatus() status.Journal {
 	s := a.journal.Stats()
 	j := status.Journal{
-		Bytes: s.Size, Segments: s.Segments, MaxSize: a.cfg.Journal.MaxSize, Free: -1, KeepFree: a.cfg.Journal.KeepFree,
+		Bytes: s.Size, Segments: s.Segments, MaxSize: a.config().Journal.MaxSize, Free: -1, KeepFree: a.config().Journal.KeepFree,
 		Full: s.Full, Failed: s.Failed, Messages: s.Messages, Commits: s.Commits, Syncs: s.Syncs,
 		Written: s.Written, Refused: s.Refused, Failures: s.Failures, Damaged: s.Damaged,
 		Losses: sum(a.journal.Losses()), Readers: []status.Reader{}, PerDay: s.Ledger.PerDay(time.Now()),
@@ -157,7 +156,7 @@ func (a *Agent) journalStatus() status.Journal {
 		j.Depth = readers[0].Depth
 	}
 	var st unix.Statfs_t
-	if unix.Statfs(a.cfg.DataDir, &st) == nil {
+	if unix.Statfs(a.config().DataDir, &st) == nil {
 		j.Free, j.Capacity = int64(st.Bavail)*int64(st.Bsize), int64(st.Blocks)*int64(st.Bsize)
 		j.Lifetime = journal.Lifetime(j.PerDay, uint64(j.Capacity))
 	}

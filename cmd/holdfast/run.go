@@ -56,7 +56,12 @@ func runCommand() *cobra.Command {
 					log.Error("nothing is read again: the configuration has mistakes", "error", err)
 					return
 				}
-				a.Reload(cfg)
+				changes, err := a.Reload(cfg)
+				if err != nil {
+					log.Error("nothing is changed", "error", err)
+					return
+				}
+				log.Info("the configuration was read again", "changes", changes)
 			})()
 			return a.Run(c.Context())
 		},

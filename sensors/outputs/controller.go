@@ -192,11 +192,12 @@ func (c *Controller) start(all []*output) {
 }
 
 // Change stops outputs by their names, each at its safe value, and then starts others as Secure and Run
-// do, while Run runs; else it does nothing. All others stay where they are, and take commands.
+// do, before Run or while it runs; later it does nothing. All others stay where they are, and take
+// commands.
 func (c *Controller) Change(stop []string, begin []Config) {
 	c.changing.Lock()
 	defer c.changing.Unlock()
-	if c.running == nil || c.running.Err() != nil {
+	if c.running != nil && c.running.Err() != nil {
 		return
 	}
 	var work sync.WaitGroup
@@ -209,7 +210,9 @@ func (c *Controller) Change(stop []string, begin []Config) {
 	work.Wait()
 	added := c.replace(stop, begin)
 	secure(added)
-	c.start(added)
+	if c.running != nil {
+		c.start(added)
+	}
 }
 
 func (c *Controller) all() (all []*output) {
