@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint arm64 fuzz crash powercut soak cross package reproducible vm bench bench-broker bench-bridge bench-journal fleet dashboard clean setup
+.PHONY: help build run test race states lint arm64 fuzz crash powercut reload soak cross package reproducible vm bench bench-broker bench-bridge bench-journal fleet dashboard clean setup
 
 export CGO_ENABLED = 0
 
@@ -13,6 +13,7 @@ FUZZTIME = 30s
 KILLS    = 200
 CUTS     = 20
 SOAK     = 10m
+RELOADS  = 1000
 BENCH    = .
 
 # Run for arm64 under QEMU, but for tests that start binaries of their own: the kernel does not know
@@ -54,6 +55,9 @@ crash: ## SIGKILL in the middle of work, KILLS=200 times a test
 
 powercut: ## A guest in QEMU loses its power under load, CUTS=20 times; what was acknowledged is on its disk
 	assets=$$(scripts/powercut/setup) && go run ./scripts/powercut -assets "$$assets" -kills $(CUTS)
+
+reload: ## A gateway under load is given 1,000 configurations, every second one wrong, RELOADS=1000
+	HOLDFAST_RELOADS=$(RELOADS) go test -run TestReloadUnderLoad -count 1 -timeout 30m -v ./gateway
 
 soak: ## 200 simulated sensors on 8 buses with 5 % faults, on a fake clock and in real time, SOAK=10m
 	HOLDFAST_SOAK=$(SOAK) go test -run TestSoak -count 1 -timeout 0 -v ./sensors
