@@ -17,6 +17,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"holdfast/broker"
 	"holdfast/broker/auth"
 	"holdfast/broker/bridge"
@@ -77,6 +79,7 @@ type Agent struct {
 	webTLS    *listen.TLS // of it; nil for none
 	control   *control.Server
 	latest    *latest
+	progress  *progress
 	close     []func() error // in the order of making
 
 	started time.Time
@@ -105,7 +108,7 @@ const (
 	stageSensors
 	stageWeb
 	stageControl
-	stageAnnounce
+	stageNotify
 	stageLosses
 	stages
 )
@@ -122,7 +125,7 @@ func (a *Agent) config() *config.Config {
 func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	a := &Agent{
 		cfg: cfg, log: opts.Log, version: opts.Version, simulated: opts.Simulate, pi: opts.Pi,
-		latest: newLatest(), started: time.Now(), failed: make(chan error, 1),
+		latest: newLatest(), progress: newProgress(), started: time.Now(), failed: make(chan error, 1),
 	}
 	a.phase.Store(status.Starting)
 	a.measuring, a.stopSensors = context.WithCancel(context.Background())
@@ -183,7 +186,8 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 			a.readings.reading(r)
 			a.dash.reading(r)
 		},
-		Host: newHost(a.journal, a.server, a.log),
+		Host:     newHost(a.journal, a.server, a.log),
+		Progress: func(bus string) func(bool) { return a.progress.loop("sensors on " + bus) },
 	})
 	a.newControl()
 	if cfg.Web.On() {
@@ -265,7 +269,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.stops[stageWeb] = a.start(a.web.Run)
 	}
 	a.stops[stageControl] = a.start(a.control.Run)
-	a.stops[stageAnnounce] = a.start(a.announce)
+	a.stops[stageNotify] = a.start(a.notify)
 	a.stops[stageLosses] = a.start(a.losses.run)
 	a.changing.Unlock()
 	var err error
@@ -274,6 +278,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	case err = <-a.failed:
 	}
 	a.phase.Store(status.Stopping)
+	a.tell(daemon.SdNotifyStopping)
 	a.stops[stageControl]() // it may be in a Reload
 	a.changing.Lock()
 	defer a.changing.Unlock()

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/bridge"
+	"holdfast/broker/dial"
 	"holdfast/broker/journal"
 	"holdfast/broker/server"
 	"holdfast/broker/wire"
@@ -28,6 +29,7 @@ type link struct {
 	lanes  []*bridge.Lane
 	pick   func(topic string) *journal.Reader
 	tells  *announced // nil if nobody is told of losses
+	dialer atomic.Pointer[dial.Dialer]
 	now    atomic.Pointer[bridge.Bridge]
 	stop   func() // nil while the bridge does not run
 }
@@ -62,26 +64,29 @@ func (a *Agent) build(l *link, c config.Bridge) error {
 	if pick == nil && l.key != live() {
 		pick = func(string) *journal.Reader { return live() }
 	}
-	b, tells, err := a.newBridge(c, lanes, live, l.key)
+	dialer := dialer(c, a.log)
+	b, tells, err := a.newBridge(c, dialer, lanes, live, l.key)
 	if err != nil {
 		return err
 	}
 	l.config, l.lanes, l.pick, l.tells = c, lanes, pick, tells
+	l.dialer.Store(dialer)
 	l.now.Store(b)
 	return nil
 }
 
-func (a *Agent) newBridge(c config.Bridge, lanes []*bridge.Lane, live func() *journal.Reader, key *journal.Reader) (*bridge.Bridge, *announced, error) {
+func (a *Agent) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*bridge.Lane, live func() *journal.Reader, key *journal.Reader) (*bridge.Bridge, *announced, error) {
 	opts := bridge.Options{
 		Name: c.Name, ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),
 		KeepAlive: c.KeepAlive, Window: c.Window, Lanes: lanes, Changed: a.dash.changed(c.Name), Log: a.log,
+		Progress:  a.progress.loop("bridge " + c.Name),
 		LiveFirst: c.Drain == config.DrainLiveFirst, Share: c.DrainShare, Rate: bridge.Rate(c.Rate), Announce: c.Losses,
 		SessionExpiry: c.SessionExpiry, FailBack: c.FailBack, Journal: a.journal, Origin: a.cfg.Device.ID,
 		Publish: func(m *broker.Message, changes []journal.Change, done func(error)) {
 			// done is told of the journal's errors, and the bridge has looked at the topic.
 			_ = a.server.Publish(m, server.PublishOptions{From: key, Changes: changes, Done: done})
 		},
-		Dial: dialer(c, a.log).Dial, Credentials: credentials(c).Get,
+		Dial: dialer.Dial, Credentials: credentials(c).Get,
 	}
 	if p := c.Profile; p != nil {
 		opts.Adapt = func(topic string, m *broker.Message, retain bool) (string, bool, error) {

@@ -11,6 +11,9 @@ import (
 func (a *Agent) newControl() {
 	a.control = control.New(control.Path(a.cfg.Control, a.cfg.DataDir), a.log)
 	a.control.Handle("GET /status", a.statusHandler())
+	a.control.Handle("GET /metrics", a.metricsHandler())
+	a.control.Handle("GET /healthz", a.healthHandler())
+	a.control.Handle("GET /readyz", a.readyHandler())
 }
 
 // ControlPath is where the control socket is.

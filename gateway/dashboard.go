@@ -64,6 +64,9 @@ func (a *Agent) newWeb(shown func() (string, error)) (err error) {
 		a.log.Warn("passwords for the dashboard cross the network for everybody to read: use https in web.url")
 	}
 	a.web = web.New(opts)
+	a.web.Handle("GET /metrics", web.View, a.metricsHandler())
+	a.web.Handle("GET /healthz", web.Anybody, a.healthHandler())
+	a.web.Handle("GET /readyz", web.Anybody, a.readyHandler())
 	return nil
 }
 

@@ -32,6 +32,7 @@ func (a *Agent) Reload(cfg *config.Config) (changes []string, err error) {
 	if a.phase.Load() == status.Stopping {
 		return nil, errors.New("the gateway is stopping")
 	}
+	defer a.reloading()()
 	if a.simulated {
 		cfg = withoutWorld(cfg, a.cfg.DataDir)
 	}
@@ -165,7 +166,7 @@ func (x *exchange) prepareLinks() error {
 		switch {
 		case changed:
 			x.built[l] = c
-			_, _, err = x.newBridge(c, l.lanes, l.lanes[0].Live, l.key)
+			_, _, err = x.newBridge(c, dialer(c, x.log), l.lanes, l.lanes[0].Live, l.key)
 		case l == nil:
 			l, err = x.prepareLink(c)
 		}

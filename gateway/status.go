@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,17 +14,6 @@ import (
 	"holdfast/gateway/status"
 	"holdfast/sensors"
 )
-
-// announce notes that the gateway is at work once the listeners are open.
-func (a *Agent) announce(ctx context.Context) error {
-	select {
-	case <-a.server.Ready():
-		a.phase.Store(status.Running)
-		<-ctx.Done()
-	case <-ctx.Done():
-	}
-	return nil
-}
 
 // Status returns a picture of the whole gateway. It may be called at any time after New.
 func (a *Agent) Status() status.Status {
@@ -103,27 +91,40 @@ func (a *Agent) clientStatus() status.Clients {
 		one := status.Client{
 			ID: x.ID, Remote: x.Remote, Connected: x.Connected, Since: x.Since, Subscriptions: x.Subscriptions, Depth: x.Depth,
 		}
-		switch x.Version {
-		case wire.V5:
-			one.Protocol = "5"
-		case wire.V311:
-			one.Protocol = "3.1.1"
-		}
+		one.Protocol = protocol(x.Version)
 		c.List = append(c.List, one)
 	}
 	return c
 }
 
+func protocol(v wire.Version) string {
+	switch v {
+	case wire.V5:
+		return "5"
+	case wire.V311:
+		return "3.1.1"
+	}
+	return ""
+}
+
 func (a *Agent) bridgeStatus() []status.Bridge {
 	list := []status.Bridge{}
-	for _, s := range a.bridgeStats() {
+	a.mu.Lock()
+	links := slices.Clone(a.links)
+	a.mu.Unlock()
+	for _, l := range links {
+		s := l.now.Load().Stats()
 		one := status.Bridge{
-			Name: s.Name, Connected: s.Connected, Upstream: s.Upstream, Protocol: "3.1.1",
+			Name: s.Name, Connected: s.Connected, Since: s.Since, Upstream: s.Upstream, Protocol: protocol(s.Version),
+			Received: s.Received, Duplicates: s.Duplicates, Looped: s.Looped,
 			Depth: s.Depth, InFlight: s.InFlight, Sent: s.Sent, Acked: s.Acknowledged, Resent: s.Resent,
 			Refused: s.Refused, Expired: s.Expired, QoS0Sent: s.QoS0Sent, QoS0Drops: s.QoS0Dropped,
 			Reconnects: s.Reconnects, LastError: s.LastError,
 		}
 		one.Oldest = a.oldest(s.Name)
+		for _, e := range l.dialer.Load().Expiries() {
+			one.Certificates = append(one.Certificates, status.Certificate{What: e.What, Name: e.Name, Expires: e.NotAfter})
+		}
 		list = append(list, one)
 	}
 	return list

@@ -22,7 +22,7 @@ func (a *Agent) openJournal(openDisk func(dir string) (journal.FS, error)) error
 	}
 	j := a.cfg.Journal
 	opts := journal.Options{
-		MaxSize: j.MaxSize, KeepFree: j.KeepFree, MaxAge: j.MaxAge, CommitEvery: j.CommitEvery, Log: a.log,
+		MaxSize: j.MaxSize, KeepFree: j.KeepFree, MaxAge: j.MaxAge, CommitEvery: j.CommitEvery, Progress: a.progress.loop("journal"), Log: a.log,
 		Number: readingNumber(a.cfg.Device.ID),
 	}
 	if j.WhenFull == config.RefuseNew {

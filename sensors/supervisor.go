@@ -26,7 +26,10 @@ type SupervisorOptions struct {
 	Reading func(Reading)
 	Status  func(Status) // told when the state or its reason changes
 	Host    Host         // nil means NoHost
-	Log     *slog.Logger // nil discards
+	// Progress returns, for the worker of a bus, what it calls with true when it has something to do, and
+	// with false before it waits and when it ends. nil tells nobody.
+	Progress func(bus string) func(busy bool)
+	Log      *slog.Logger // nil discards
 }
 
 // Supervisor reads sensors, each bus in turn by a worker of its own. Its methods are safe for
@@ -53,6 +56,9 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 	}
 	if opts.Host == nil {
 		opts.Host = &NoHost{}
+	}
+	if opts.Progress == nil {
+		opts.Progress = func(string) func(bool) { return func(bool) {} }
 	}
 	s := &Supervisor{opts: opts, workers: map[string]*worker{}, lanes: map[string]string{}}
 	s.Change(nil, configs)
@@ -89,6 +95,7 @@ func (s *Supervisor) Change(stop []string, begin []Config) {
 		w := s.workers[lane]
 		if w == nil {
 			w = newWorker(alone)
+			w.progress = s.opts.Progress(lane)
 			s.workers[lane] = w
 			s.start(w)
 		}

@@ -23,6 +23,7 @@ type worker struct {
 	patients []*patient
 	leaving  []*patient // that are none any more, and are closed when nobody reads their chip
 	alone    bool       // one reading at a time, however long it takes
+	progress func(busy bool)
 
 	changes chan func() // to be called by the worker
 	running bool        // run has been or is about to be called
@@ -88,13 +89,18 @@ func (w *worker) run(ctx context.Context) {
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer w.progress(false)
 	for ctx.Err() == nil {
+		w.progress(true)
 		timer.Reset(time.Until(w.step(ctx)))
+		w.progress(false)
 		select {
 		case <-ctx.Done():
 		case change := <-w.changes:
+			w.progress(true)
 			change()
 		case r := <-w.results:
+			w.progress(true)
 			w.ended(ctx, r)
 		case <-timer.C:
 		}

@@ -86,6 +86,10 @@ type Options struct {
 	// that). It must not block.
 	Changed func(connected bool, reason error)
 
+	// Progress is called by Run with true when it has something to do, and with false before it waits and at
+	// its end. nil tells nobody.
+	Progress func(busy bool)
+
 	Log *slog.Logger // nil discards
 }
 
@@ -108,6 +112,9 @@ func (o *Options) setDefaults() {
 	setDefault(&o.Share, 50)
 	if o.Dial == nil {
 		o.Dial = dial.New(dial.Options{}).Dial
+	}
+	if o.Progress == nil {
+		o.Progress = func(bool) {}
 	}
 	setDefault(&o.Log, slog.New(slog.DiscardHandler))
 }
@@ -155,7 +162,9 @@ func (o *Options) validate() error {
 type Stats struct {
 	Name      string
 	Connected bool
-	Upstream  string // connected to, or tried last
+	Upstream  string       // connected to, or tried last
+	Version   wire.Version // of the present connection or the last one; 0 before the first
+	Since     time.Time    // of the connection, or of its loss; zero before the first
 
 	Sent         uint64 // messages of the journal handed to a connection, resends included
 	Resent       uint64 // of them, sent before

@@ -288,7 +288,7 @@ func TestLiveQueueIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.connected()
+	b.connected(wire.V5)
 	for n := range 5 {
 		b.Deliver(numbered(n))
 	}

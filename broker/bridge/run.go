@@ -23,6 +23,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		b.in = newInbound(b) // not before: a bridge that this one replaces may still have been at work
 	}
 	wait := backoff{min: b.opts.BackoffMin, max: b.opts.BackoffMax}
+	defer b.opts.Progress(false)
 	var reported bool // this outage is in the log
 	var ready *link   // to the first upstream, made while another one was in use
 	at, moves := 0, 0
@@ -35,8 +36,10 @@ func (b *Bridge) Run(ctx context.Context) error {
 		event := "upstream cannot be reached"
 		l, err := ready, error(nil)
 		if ready = nil; l == nil {
+			b.opts.Progress(false) // a connection has deadlines of its own
 			l, err = b.connect(ctx, upstream)
 		}
+		b.opts.Progress(true)
 		if err == nil {
 			event, reported = "upstream lost", false
 			var s *session
@@ -70,6 +73,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		}
 		delay := wait.next()
 		b.log.Debug("next attempt", "in", delay, "reason", err)
+		b.opts.Progress(false)
 		select {
 		case <-ctx.Done():
 		case <-time.After(delay):
@@ -83,7 +87,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 
 // serve uses a connection until it ends, or until there is one to the first upstream instead.
 func (b *Bridge) serve(ctx context.Context, l *link, upstream *url.URL, at int) (s *session, better *link, err error) {
-	b.connected()
+	b.connected(l.version)
 	b.changed(true, nil)
 	s = &session{b: b, l: l, began: time.Now(), delay: backoff{min: b.opts.BackoffMin, max: b.opts.BackoffMax}}
 	found := make(chan *link, 1)
@@ -146,9 +150,9 @@ func overloaded(err error) bool {
 	return false
 }
 
-func (b *Bridge) connected() {
+func (b *Bridge) connected(version wire.Version) {
 	b.mu.Lock()
-	b.stats.Connected = true
+	b.stats.Connected, b.stats.Version, b.stats.Since = true, version, time.Now()
 	b.connections++
 	if b.connections > 1 {
 		b.stats.Reconnects++
@@ -169,7 +173,7 @@ func (b *Bridge) changed(connected bool, reason error) {
 func (b *Bridge) disconnected() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.stats.Connected = false
+	b.stats.Connected, b.stats.Since = false, time.Now()
 	b.stats.InFlight = 0
 	for {
 		select {

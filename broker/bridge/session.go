@@ -145,6 +145,7 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 		}
 		if !more {
 			timer.Reset(wake)
+			s.b.opts.Progress(false)
 		}
 		select {
 		case <-ctx.Done():
@@ -163,6 +164,7 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 		case <-drained:
 		case <-timer.C:
 		}
+		s.b.opts.Progress(true)
 	}
 }
 

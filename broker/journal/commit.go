@@ -38,6 +38,7 @@ func (c *committer) run() {
 	j := c.j
 	defer j.ended.Done()
 	defer close(j.done)
+	defer j.opts.Progress(false)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -46,10 +47,12 @@ func (c *committer) run() {
 		if wait > 0 {
 			j.mu.Unlock()
 			timer.Reset(wait)
+			j.opts.Progress(false)
 			select {
 			case <-j.wake:
 			case <-timer.C:
 			}
+			j.opts.Progress(true)
 			continue
 		}
 		if c.crowd > 1 && !last {

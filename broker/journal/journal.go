@@ -69,7 +69,10 @@ type Options struct {
 	// Number returns the number that a message has for those who consume it, if it has one. Losses tell
 	// the range of the numbers that were lost. It must not call the journal. nil if nothing is numbered.
 	Number func(m *broker.Message) (n uint64, ok bool)
-	Log    *slog.Logger // nil discards
+	// Progress is called by the goroutine that writes, with true when it has something to do and with false
+	// before it waits for that and when it ends. nil tells nobody.
+	Progress func(busy bool)
+	Log      *slog.Logger // nil discards
 
 	wall func() (ns int64, synced bool) // of tests
 }
@@ -85,6 +88,9 @@ func (o *Options) setDefaults() {
 	o.SegmentSize = max(smallestPart, min(o.SegmentSize, o.MaxSize/8)&^(headerSize-1))
 	if o.CommitEvery == 0 {
 		o.CommitEvery = time.Second
+	}
+	if o.Progress == nil {
+		o.Progress = func(bool) {}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

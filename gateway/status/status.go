@@ -150,8 +150,20 @@ type Bridge struct {
 	Expired    uint64    `json:"expired"`
 	QoS0Sent   uint64    `json:"qos0_sent"`
 	QoS0Drops  uint64    `json:"qos0_dropped"`
+	Received   uint64    `json:"received"`   // from the upstream
+	Duplicates uint64    `json:"duplicates"` // of them, that had been received before
+	Looped     uint64    `json:"looped"`     // that had been here before
 	Reconnects uint64    `json:"reconnects"`
 	LastError  string    `json:"last_error,omitempty"`
+
+	Certificates []Certificate `json:"certificates,omitempty"` // that were used last
+}
+
+// Certificate is one of a connection over TLS.
+type Certificate struct {
+	What    string    `json:"what"` // whose it is
+	Name    string    `json:"name"`
+	Expires time.Time `json:"expires"` // it, or the first of its chain
 }
 
 // Journal is the durable log.
