@@ -19,7 +19,7 @@ BENCH    = .
 # Run for arm64 under QEMU, but for tests that start binaries of their own: the kernel does not know
 # arm64 programs.
 ARM64_PACKAGES = ./broker/... ./sensors/... ./gateway/config
-ARM64_SKIP     = ^Test(Kill|Mutants|WrongPermissions)
+ARM64_SKIP     = ^Test(Kill|Mutants|WrongPermissions|RabbitMQ)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

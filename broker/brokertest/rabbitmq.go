@@ -3,7 +3,6 @@ package brokertest
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -23,8 +22,8 @@ type RabbitMQ struct {
 	t       testing.TB
 	address string
 	env     []string
-	cmd     *exec.Cmd
-	log     bytes.Buffer
+	cmd     *exec.Cmd     // nil while it is not running
+	exited  chan struct{} // and its log is complete
 }
 
 // StartRabbitMQ starts one, with a name service of its own, and returns when it listens.
@@ -73,30 +72,31 @@ func (r *RabbitMQ) URL() string { return "mqtt://" + r.address }
 // Start starts the node again after Kill, with what it had on disk.
 func (r *RabbitMQ) Start() {
 	r.t.Helper()
-	r.log.Reset()
-	r.cmd = exec.Command(rabbitProgram)
-	r.cmd.Env, r.cmd.Stdout, r.cmd.Stderr = r.env, &r.log, &r.log
+	log := new(bytes.Buffer)
+	r.cmd, r.exited = exec.Command(rabbitProgram), make(chan struct{})
+	r.cmd.Env, r.cmd.Stdout, r.cmd.Stderr = r.env, log, log
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // it is a script and what that starts
 	if err := r.cmd.Start(); err != nil {
 		r.t.Fatalf("%v: run `scripts/setup-test`", err)
 	}
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		_ = cmd.Wait() // Kill makes it an error
+		close(exited)
+	}(r.cmd, r.exited)
 	if err := r.listening(); err != nil {
 		r.Kill()
-		r.t.Fatalf("%v\n%s", err, strings.ToValidUTF8(r.log.String(), ""))
+		r.t.Fatalf("%v\n%s", err, strings.ToValidUTF8(log.String(), ""))
 	}
 }
 
 func (r *RabbitMQ) listening() error {
-	exited := make(chan error, 1)
-	cmd := r.cmd
-	go func() { exited <- cmd.Wait() }()
 	for begun := time.Now(); ; {
 		if c, err := net.Dial("tcp", r.address); err == nil {
 			return c.Close()
 		}
 		select {
-		case err := <-exited:
-			return fmt.Errorf("rabbitmq ended: %w", err)
+		case <-r.exited:
+			return errors.New("rabbitmq ended")
 		case <-time.After(50 * time.Millisecond):
 		}
 		if time.Since(begun) > 4*startTimeout {
@@ -111,12 +111,6 @@ func (r *RabbitMQ) Kill() {
 		return
 	}
 	_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL)
-	for begun := time.Now(); time.Since(begun) < startTimeout; time.Sleep(10 * time.Millisecond) {
-		c, err := net.Dial("tcp", r.address)
-		if err != nil {
-			break
-		}
-		_ = c.Close()
-	}
+	<-r.exited
 	r.cmd = nil
 }

@@ -33,7 +33,7 @@ func TestStatus(t *testing.T) {
 	g.start(g.base, g.sensors, odd)
 
 	var st status.Status
-	look := func() bool { // everything has been read at least once
+	look := func() bool { // everything has been read at least once, and more than one message waits
 		out, _, code := ask(args("status", "--json")...)
 		st = status.Status{}
 		if code != 0 || json.Unmarshal([]byte(out), &st) != nil || len(st.Sensors) != 4 {
@@ -44,7 +44,7 @@ func TestStatus(t *testing.T) {
 				return false
 			}
 		}
-		return st.Bridges[0].LastError != ""
+		return st.Bridges[0].LastError != "" && st.Journal.Depth > 1
 	}
 	for end := time.Now().Add(patience); !look(); {
 		if time.Now().After(end) {

@@ -172,7 +172,7 @@ func TestSlowPage(t *testing.T) {
 	var n atomic.Int64
 	s := serve(t, Options{Lines: NewLog(), Local: View, Look: func() map[string]any {
 		return map[string]any{"big": fmt.Sprint(n.Add(1), strings.Repeat("x", 4<<20))}
-	}}, func(s *Server) { s.eventTime = time.Second })
+	}}, func(s *Server) { s.eventTime = 5 * time.Second }) // which the other page has to keep
 	slow, err := net.Dial("tcp", strings.TrimPrefix(s.base, "http://"))
 	if err != nil {
 		t.Fatal(err)
