@@ -72,10 +72,11 @@ func newGateway(c config.Bridge, dir string) (*gateway, error) {
 	if g.reader, err = g.journal.OpenReader("bridge/" + c.Name); err != nil {
 		return nil, err
 	}
+	lane := bridge.NewLane(int(c.Priority), nil, g.reader)
 	opts := bridge.Options{
-		Name: c.Name, ClientID: c.ClientID, Username: c.Username, Password: string(c.Password),
-		KeepAlive: c.KeepAlive, Window: c.Window, Reader: g.reader,
-		Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})).With("gateway", c.ClientID),
+		Name: c.Name, ClientID: c.ClientID, KeepAlive: c.KeepAlive, Window: c.Window, Lanes: []*bridge.Lane{lane},
+		Credentials: func() (string, string, error) { return c.Username, string(c.Password), nil },
+		Log:         slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})).With("gateway", c.ClientID),
 	}
 	for _, u := range c.Upstream {
 		opts.Upstreams = append(opts.Upstreams, u.URL)
