@@ -24,7 +24,7 @@ func (e *examination) disk(context.Context) {
 	switch kind, mount := e.fileSystem(there); kind {
 	case "tmpfs", "ramfs", "overlay", "squashfs":
 		if there == dir || there != "/" {
-			e.add(Fail, "put data_dir on a partition of its own, which is written to: see Read-only root in deploy/README.md", "data_dir %s is on %s (%s), which a power cut empties: nothing there is durable", dir, mount, kind)
+			e.add(Fail, "put data_dir on a partition of its own, which is written to: see Read-only root in deploy/guides.md", "data_dir %s is on %s (%s), which a power cut empties: nothing there is durable", dir, mount, kind)
 		}
 	}
 	if there != dir {

@@ -96,7 +96,7 @@ func (e *examination) watchdog(ctx context.Context) {
 	}
 	p, err := e.properties(ctx, "--property=RuntimeWatchdogUSec")
 	if w := p["RuntimeWatchdogUSec"]; err != nil || w == "0" || w == "" || w == "infinity" {
-		e.add(Warn, "RuntimeWatchdogSec=15s in /etc/systemd/system.conf.d/watchdog.conf, as in deploy/README.md", "the hardware watchdog is off: a machine that hangs stays so")
+		e.add(Warn, "RuntimeWatchdogSec=15s in /etc/systemd/system.conf.d/watchdog.conf: see Hardware watchdog in deploy/guides.md", "the hardware watchdog is off: a machine that hangs stays so")
 	} else {
 		e.ok("a machine that hangs is reset after %s", p["RuntimeWatchdogUSec"])
 	}

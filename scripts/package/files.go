@@ -32,6 +32,7 @@ func (r *release) files(t target) ([]file, error) {
 		{"deploy/package/udev.rules", "/usr/lib/udev/rules.d/60-holdfast.rules", 0o644},
 		{"deploy/package/holdfast.yaml", "/usr/share/holdfast/holdfast.yaml", 0o644},
 		{"deploy/README.md", "/usr/share/doc/holdfast/README.md", 0o644},
+		{"deploy/guides.md", "/usr/share/doc/holdfast/guides.md", 0o644},
 	}
 	examples, err := filepath.Glob(filepath.Join(r.root, "deploy/examples/*.yaml"))
 	if err != nil {
