@@ -1,0 +1,418 @@
+package gateway
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"holdfast/broker"
+	"holdfast/broker/brokertest"
+	"holdfast/broker/journal"
+	"holdfast/broker/server"
+	"holdfast/broker/wire"
+)
+
+// service is what a hosted service or a broker asks of its clients. It is written from the documents that
+// package profile cites, and not by means of it: what it does not allow fails the test.
+type service struct {
+	host    string // that the shipped example connects to, with the port
+	alpn    string // without which it does not speak MQTT
+	mutual  bool   // it asks for a certificate
+	version wire.Version
+	least   uint16 // keep alive, seconds
+	most    uint16
+	login   func(s *stand, c *wire.Connect) error
+	payload int // most bytes of a message; 0 for any
+	topic   int // most bytes; 0 for any
+	slashes int // most in a topic; 0 for any
+	retain  bool
+	prefix  string                             // of the example's rules
+	name    func(topic string) (string, error) // under which a consumer finds the message; nil for the topic itself
+	in      string                             // the only filter that it takes; empty for none
+	refused []refusal                          // what never gets there
+}
+
+type refusal struct {
+	topic  string // before the rules
+	bytes  int
+	retain bool
+	reason string
+}
+
+// device is who all the examples are.
+const device = "greenhouse-1"
+
+// eventsTopic is the only one that a device of Azure IoT Hub publishes to.
+const eventsTopic = "devices/" + device + "/messages/events/"
+
+// deep is a topic of that many levels.
+func deep(front string, levels int) string {
+	return front + strings.Repeat("/a", levels-1-strings.Count(front, "/"))
+}
+
+var services = map[string]service{
+	"aws-iot-core": {
+		host: "abcdefghijklmn-ats.iot.eu-west-1.amazonaws.com:443", alpn: "x-amzn-mqtt-ca", mutual: true, version: wire.V5,
+		least: 30, most: 1200, login: nameless, payload: 128 << 10, topic: 256, slashes: 7, retain: true,
+		refused: []refusal{
+			{"sensors/large", 128<<10 + 1, false, "aws-iot-core takes messages of at most 131072 bytes, and this has 131073"},
+			{deep("sensors", 9), 1, false, "aws-iot-core takes topics of at most 8 levels, and this has 9"},
+			{"sensors/" + strings.Repeat("x", 249), 1, false, "aws-iot-core takes topics of at most 256 bytes, and this has 257"},
+		},
+	},
+	"azure-iot-hub": {
+		host: "greenhouses.azure-devices.net:8883", version: wire.V311, least: 1, most: 1177, login: signed, payload: 256 << 10,
+		in: "devices/" + device + "/messages/devicebound/#",
+		name: func(topic string) (string, error) {
+			bag, ok := strings.CutPrefix(topic, eventsTopic)
+			properties, err := url.ParseQuery(bag)
+			if !ok || err != nil || len(properties) != 1 || strings.ContainsAny(bag, "/+#") {
+				return "", fmt.Errorf("a device may not publish to %q", topic)
+			}
+			return properties.Get("topic"), nil
+		},
+		refused: []refusal{{"sensors/large", 256 << 10, false, "azure-iot-hub takes messages of at most 262144 bytes, and this has 262202"}},
+	},
+	"azure-event-grid": {
+		host: "readings.westeurope-1.ts.eventgrid.azure.net:8883", mutual: true, version: wire.V5, least: 1, most: 1160,
+		login: named, prefix: "sites/north/", payload: 512 << 10, topic: 256, slashes: 14, retain: true,
+		refused: []refusal{
+			{"sensors/large", 512<<10 + 1, false, "azure-event-grid takes messages of at most 524288 bytes, and this has 524289"},
+			{"sensors/kept", 64<<10 + 1, true, "azure-event-grid takes retained messages of at most 65536 bytes, and this has 65537"},
+			{deep("sensors", 14), 1, false, "azure-event-grid takes topics of at most 15 levels, and this has 16"},
+		},
+	},
+	"emqx": {
+		host: "abcd1234.ala.eu-central-1.emqxsl.com:8883", version: wire.V5, least: 1, most: 65535, login: withPassword,
+		prefix: "sites/north/", payload: 1 << 20, slashes: 127, retain: true,
+		refused: []refusal{
+			{"sensors/large", 1<<20 + 1, false, "emqx takes messages of at most 1048576 bytes, and this has 1048577"},
+			{deep("sensors", 127), 1, false, "emqx takes topics of at most 128 levels, and this has 129"},
+		},
+	},
+	"hivemq": {
+		host: "abcd1234.s1.eu.hivemq.cloud:8883", version: wire.V5, least: 1, most: 65535, login: withPassword,
+		prefix: "sites/north/", payload: 5 << 20, retain: true,
+		// The journal takes no message that is too large for it; a prefix makes a topic too long.
+		refused: []refusal{{"sensors/" + strings.Repeat("x", 65527), 1, false, `topic by rule "sensors/#": malformed topic: 65547 bytes, want at most 65535`}},
+	},
+	"mosquitto": {
+		host: "broker.example:8883", mutual: true, version: wire.V5, least: 1, most: 65535, login: nameless, prefix: "sites/north/", slashes: 199, retain: true,
+		refused: []refusal{{deep("sensors", 199), 1, false, "mosquitto takes topics of at most 200 levels, and this has 201"}},
+	},
+}
+
+// nameless takes who shows a certificate.
+func nameless(_ *stand, c *wire.Connect) error {
+	if c.HasUsername || c.HasPassword {
+		return fmt.Errorf("user name %q, want the certificate alone", c.Username)
+	}
+	return nil
+}
+
+// named wants the authentication name beside the certificate.
+func named(_ *stand, c *wire.Connect) error {
+	if c.Username != device || c.HasPassword {
+		return fmt.Errorf("user name %q, password %v", c.Username, c.HasPassword)
+	}
+	return nil
+}
+
+// withPassword has the password changed after each connection.
+func withPassword(s *stand, c *wire.Connect) error {
+	if c.Username != device || string(c.Password) != s.password() {
+		return fmt.Errorf("user name %q, password %q, want %q", c.Username, c.Password, s.password())
+	}
+	return nil
+}
+
+// signed wants a shared access signature for this device, which has not ended and will.
+func signed(s *stand, c *wire.Connect) error {
+	host, _, _ := strings.Cut(s.host, ":")
+	if want := host + "/" + device + "/?api-version=2021-04-12"; c.Username != want {
+		return fmt.Errorf("user name %q, want %q", c.Username, want)
+	}
+	text, ok := strings.CutPrefix(string(c.Password), "SharedAccessSignature ")
+	token, err := url.ParseQuery(text)
+	if err != nil || !ok || token.Get("sr") != host+"/devices/"+device {
+		return fmt.Errorf("password %q", c.Password)
+	}
+	end, err := strconv.ParseInt(token.Get("se"), 10, 64)
+	if left := time.Until(time.Unix(end, 0)); err != nil || left <= 0 || left > 25*time.Hour {
+		return fmt.Errorf("the token is good until %q, that is for %v: %v", token.Get("se"), left, err)
+	}
+	h := hmac.New(sha256.New, []byte("a key of the device"))
+	fmt.Fprintf(h, "%s\n%s", url.QueryEscape(token.Get("sr")), token.Get("se"))
+	if want := base64.StdEncoding.EncodeToString(h.Sum(nil)); token.Get("sig") != want {
+		return fmt.Errorf("signature %q, want %q", token.Get("sig"), want)
+	}
+	return nil
+}
+
+// arrival is a message as a consumer at the service finds it.
+type arrival struct {
+	topic  string
+	bytes  int
+	retain bool
+}
+
+// stand is a service that a test's gateway takes for the real one: it has its name, and its rules.
+type stand struct {
+	service
+	t    *testing.T
+	dir  string // the gateway's /etc/holdfast
+	came chan arrival
+
+	mu          sync.Mutex
+	connections int
+}
+
+func (s *stand) password() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Sprintf("hunter%d", s.connections)
+}
+
+// renew puts the password of the next connection where the gateway reads it.
+func (s *stand) renew() error {
+	s.mu.Lock()
+	s.connections++
+	s.mu.Unlock()
+	return os.WriteFile(filepath.Join(s.dir, "cloud.password"), []byte(s.password()+"\n"), 0o600)
+}
+
+// session answers one connection. A violation of the rules fails the test; the end after a retained message
+// is the service's own, as when a token has ended.
+func (s *stand) session() brokertest.Answer {
+	return func(state *tls.ConnectionState, p wire.Packet) ([]wire.Packet, error) {
+		var answer []wire.Packet
+		var err error
+		switch p := p.(type) {
+		case *wire.Connect:
+			err = s.connect(state, p)
+			answer = []wire.Packet{&wire.Connack{Properties: s.connack()}}
+		case *wire.Subscribe:
+			if len(p.Subscriptions) != 1 || s.in == "" || p.Subscriptions[0].Filter != s.in || p.Subscriptions[0].QoS > 1 {
+				err = fmt.Errorf("it may not subscribe to %+v", p.Subscriptions)
+			}
+			down := strings.TrimSuffix(s.in, "#") + "%24.mid=1"
+			answer = []wire.Packet{&wire.Suback{Type: wire.SUBACK, ID: p.ID, Codes: []wire.Code{1}}, &wire.Publish{Topic: down, QoS: 1, ID: 1, Payload: []byte("open")}}
+		case *wire.Publish:
+			var a arrival
+			if a, err = s.publish(p); err == nil && strings.HasSuffix(a.topic, "/kept/once") {
+				answer, err = []wire.Packet{&wire.Ack{Type: wire.PUBACK, ID: p.ID}}, brokertest.ErrHangUp
+				if e := s.renew(); e != nil {
+					s.t.Error(e)
+				}
+			} else {
+				answer = []wire.Packet{&wire.Ack{Type: wire.PUBACK, ID: p.ID}}
+			}
+			s.came <- a
+		}
+		if err != nil && !errors.Is(err, brokertest.ErrHangUp) {
+			s.t.Errorf("%s: %v", s.host, err)
+		}
+		return answer, err
+	}
+}
+
+func (s *stand) connack() (p wire.Properties) {
+	if s.version == wire.V5 {
+		most, qos := uint16(100), byte(1)
+		p.ReceiveMaximum, p.MaximumQoS = &most, &qos
+	}
+	return p
+}
+
+func (s *stand) connect(state *tls.ConnectionState, c *wire.Connect) error {
+	host, _, _ := strings.Cut(s.host, ":")
+	switch {
+	case state.ServerName != host:
+		return fmt.Errorf("SNI %q", state.ServerName)
+	case state.NegotiatedProtocol != s.alpn:
+		return fmt.Errorf("ALPN %q, want %q", state.NegotiatedProtocol, s.alpn)
+	case c.Version != s.version:
+		return fmt.Errorf("MQTT version %d, want %d", c.Version, s.version)
+	case c.ClientID != device:
+		return fmt.Errorf("client identifier %q", c.ClientID)
+	case c.KeepAlive < s.least || c.KeepAlive > s.most:
+		return fmt.Errorf("keep alive %d, want %d to %d", c.KeepAlive, s.least, s.most)
+	}
+	return s.login(s, c)
+}
+
+func (s *stand) publish(p *wire.Publish) (a arrival, err error) {
+	a = arrival{p.Topic, len(p.Payload), p.Retain}
+	if s.name != nil {
+		if a.topic, err = s.name(p.Topic); err != nil {
+			return a, err
+		}
+	}
+	switch {
+	case p.QoS > 1:
+		return a, fmt.Errorf("QoS %d", p.QoS)
+	case p.Retain && !s.retain:
+		return a, errors.New("RETAIN is set")
+	case s.payload > 0 && len(p.Payload) > s.payload, s.name != nil && len(p.Payload)+len(p.Topic) > s.payload:
+		return a, fmt.Errorf("a message of %d bytes", len(p.Payload))
+	case s.topic > 0 && len(p.Topic) > s.topic:
+		return a, fmt.Errorf("a topic of %d bytes", len(p.Topic))
+	case s.slashes > 0 && strings.Count(p.Topic, "/") > s.slashes:
+		return a, fmt.Errorf("a topic of %d slashes", strings.Count(p.Topic, "/"))
+	}
+	return a, nil
+}
+
+// TestServices: the gateway of each shipped example is started with files of this test in place of those in
+// /etc/holdfast, and a proxy which takes it to a stand instead. What the service takes arrives, before and
+// after the service has ended the connection; what it does not take is set aside with the reason.
+func TestServices(t *testing.T) {
+	for name, sv := range services {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &stand{service: sv, t: t, dir: t.TempDir(), came: make(chan arrival, 100)}
+			g := s.gateway(name)
+			told := make(chan string, 10)
+			g.before = func(a *Agent) {
+				a.losses.every = 10 * time.Millisecond
+				if _, err := a.Subscribe("cloud/#", func(m *broker.Message) { told <- m.Topic + " " + string(m.Payload) }); err != nil {
+					t.Fatal(err)
+				}
+			}
+			g.start()
+			put := func(topic string, bytes int, retain bool) {
+				t.Helper()
+				m := &broker.Message{Topic: topic, Payload: make([]byte, bytes), QoS: 1, Retain: retain}
+				if err := g.agent.server.Publish(m, server.PublishOptions{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			put("sensors/air/temperature", 4, false)
+			put("sensors/kept/once", 5, true)
+			for _, r := range sv.refused {
+				put(r.topic, r.bytes, r.retain)
+			}
+			put("sensors/the last", 6, false)
+
+			want := []arrival{{sv.prefix + "sensors/air/temperature", 4, false}, {sv.prefix + "sensors/kept/once", 5, sv.retain}, {sv.prefix + "sensors/the last", 6, false}}
+			for announced := false; len(want) > 0 || !announced; {
+				switch a := <-s.came; {
+				case a.topic == "holdfast/"+device+"/losses":
+					announced = true
+				case !strings.Contains(a.topic, "sensors/"): // the gateway's own state
+				case len(want) == 0 || a != want[0]:
+					t.Fatalf("%+v arrived, want %+v", a, want)
+				default:
+					want = want[1:]
+				}
+			}
+			if sv.in != "" {
+				if got := <-told; got != "cloud/%24.mid=1 open" {
+					t.Errorf("from the service came %q", got)
+				}
+			}
+			if st := g.agent.Stats().Bridges[0]; st.Refused != uint64(len(sv.refused)) || st.Reconnects != 1 {
+				t.Errorf("%+v", st)
+			}
+			g.stop()
+			g.setAside(sv.refused)
+		})
+	}
+}
+
+// gateway is the one of a shipped example.
+func (s *stand) gateway(name string) *site {
+	t, a := s.t, brokertest.NewAuthority(s.t)
+	host, _, _ := strings.Cut(s.host, ":")
+	pair, err := tls.LoadX509KeyPair(a.Issue("service", func(c *x509.Certificate) { c.DNSNames = []string{host} }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{pair}, ClientCAs: a.Client("").RootCAs}
+	if s.mutual {
+		config.ClientAuth = tls.RequireAndVerifyClientCert
+	}
+	if s.alpn != "" {
+		config.NextProtos = []string{s.alpn}
+	}
+	upstream := brokertest.NewScript(t, config, s.session)
+	proxy := brokertest.NewProxy(t, upstream.Addr(), "")
+	proxy.Start()
+	t.Cleanup(func() {
+		for _, asked := range proxy.Asked() {
+			if asked != s.host {
+				t.Errorf("it connects to %s, want %s", asked, s.host)
+			}
+		}
+	})
+
+	if err := s.renew(); err != nil {
+		t.Fatal(err)
+	}
+	cert, key := a.Issue(device)
+	for from, to := range map[string]string{cert: "device.crt", key: "device.key", a.File: "upstream.crt"} {
+		if err := os.Rename(from, filepath.Join(s.dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sas := base64.StdEncoding.EncodeToString([]byte("a key of the device"))
+	if err := os.WriteFile(filepath.Join(s.dir, "device.sas"), []byte(sas+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	example, err := os.ReadFile("../deploy/examples/cloud-" + name + ".yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _, _ := strings.Cut(string(example), "\nsensors:")
+	// The authority of this test in place of those that the system trusts.
+	switch {
+	case strings.Contains(text, "\n      ca: "):
+	case strings.Contains(text, "\n    tls:\n"):
+		text = strings.Replace(text, "\n    tls:\n", "\n    tls:\n      ca: /etc/holdfast/upstream.crt\n", 1)
+	default:
+		text = strings.Replace(text, "\n    out:\n", "\n    tls: {ca: /etc/holdfast/upstream.crt}\n    out:\n", 1)
+	}
+	text = strings.Replace(text, "\n    out:\n", "\n    proxy: {url: \""+proxy.URL+"\"}\n    out:\n", 1)
+	text = strings.ReplaceAll(text, "/etc/holdfast/", s.dir+"/")
+	g := planSite(t, "")
+	_, rest, _ := strings.Cut(g.config, "\n") // all but who the device is
+	g.config = text + "\n" + strings.Replace(rest, "max_size: 32MiB", "max_size: 1GiB", 1)
+	return g
+}
+
+// setAside checks what is kept for a person.
+func (s *site) setAside(want []refusal) {
+	s.t.Helper()
+	fs, err := journal.NewDirFS(filepath.Join(s.dir, "journal"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	j, err := journal.Open(journal.Options{FS: fs})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer j.Close()
+	var got []refusal
+	if err := SettleDeadLetters(j, func(_ uint64, l *DeadLetter) LetterChoice {
+		got = append(got, refusal{l.Message.Topic, len(l.Message.Payload), l.Message.Retain, l.Reason})
+		return LeaveLetter
+	}); err != nil {
+		s.t.Error(err)
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		s.t.Errorf("set aside:\n%+v\nwant\n%+v", got, want)
+	}
+}
