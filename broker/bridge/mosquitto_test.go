@@ -19,6 +19,12 @@ func subscribe(t testing.TB, m interface{ Addr() string }) *subscriber {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return subscribeOver(t, c)
+}
+
+// subscribeOver is subscribe on a connection, which ends with the test.
+func subscribeOver(t testing.TB, c net.Conn) *subscriber {
+	t.Helper()
 	t.Cleanup(func() { c.Close() })
 	p := &peer{c, t, wire.NewReader(c, 0), wire.V311}
 	p.send(&wire.Connect{Version: wire.V311, ClientID: "subscriber"})
