@@ -38,6 +38,7 @@ type service struct {
 	topic   int // most bytes; 0 for any
 	slashes int // most in a topic; 0 for any
 	retain  bool
+	kept    int                                // most bytes of a retained message; 0 for any
 	prefix  string                             // of the example's rules
 	name    func(topic string) (string, error) // under which a consumer finds the message; nil for the topic itself
 	in      string                             // the only filter that it takes; empty for none
@@ -87,7 +88,7 @@ var services = map[string]service{
 	},
 	"azure-event-grid": {
 		host: "readings.westeurope-1.ts.eventgrid.azure.net:8883", mutual: true, version: wire.V5, least: 1, most: 1160,
-		login: named, prefix: "sites/north/", payload: 512 << 10, topic: 256, slashes: 14, retain: true,
+		login: named, prefix: "sites/north/", payload: 512 << 10, topic: 256, slashes: 14, retain: true, kept: 64 << 10,
 		refused: []refusal{
 			{"sensors/large", 512<<10 + 1, false, "azure-event-grid takes messages of at most 524288 bytes, and this has 524289"},
 			{"sensors/kept", 64<<10 + 1, true, "azure-event-grid takes retained messages of at most 65536 bytes, and this has 65537"},
@@ -211,13 +212,13 @@ func (s *stand) session() brokertest.Answer {
 			answer = []wire.Packet{&wire.Suback{Type: wire.SUBACK, ID: p.ID, Codes: []wire.Code{1}}, &wire.Publish{Topic: down, QoS: 1, ID: 1, Payload: []byte("open")}}
 		case *wire.Publish:
 			var a arrival
-			if a, err = s.publish(p); err == nil && strings.HasSuffix(a.topic, "/kept/once") {
-				answer, err = []wire.Packet{&wire.Ack{Type: wire.PUBACK, ID: p.ID}}, brokertest.ErrHangUp
+			a, err = s.publish(p)
+			answer = []wire.Packet{&wire.Ack{Type: wire.PUBACK, ID: p.ID}}
+			if err == nil && strings.HasSuffix(a.topic, "/kept/once") {
+				err = brokertest.ErrHangUp
 				if e := s.renew(); e != nil {
 					s.t.Error(e)
 				}
-			} else {
-				answer = []wire.Packet{&wire.Ack{Type: wire.PUBACK, ID: p.ID}}
 			}
 			s.came <- a
 		}
@@ -265,6 +266,8 @@ func (s *stand) publish(p *wire.Publish) (a arrival, err error) {
 		return a, fmt.Errorf("QoS %d", p.QoS)
 	case p.Retain && !s.retain:
 		return a, errors.New("RETAIN is set")
+	case p.Retain && s.kept > 0 && len(p.Payload) > s.kept:
+		return a, fmt.Errorf("a retained message of %d bytes", len(p.Payload))
 	case s.payload > 0 && len(p.Payload) > s.payload, s.name != nil && len(p.Payload)+len(p.Topic) > s.payload:
 		return a, fmt.Errorf("a message of %d bytes", len(p.Payload))
 	case s.topic > 0 && len(p.Topic) > s.topic:
