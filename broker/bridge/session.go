@@ -93,6 +93,9 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 	}
 	for {
 		s.settle()
+		if ctx.Err() != nil { // an acknowledgement may have come at the same time: it makes no room any more
+			return s.finish()
+		}
 		more := s.fill()
 		if in != nil {
 			s.stored()
