@@ -43,6 +43,17 @@ func newTrial(o *options, kind string, publishers int) (_ *trial, err error) {
 	return t, nil
 }
 
+// newConnected starts a gateway and has it reach its upstream.
+func newConnected(o *options, kind string, publishers int) (*trial, error) {
+	t, err := newTrial(o, kind, publishers)
+	if err == nil {
+		if err = t.connect(); err != nil {
+			t.close()
+		}
+	}
+	return t, err
+}
+
 func (t *trial) close() {
 	if t.gateway != nil {
 		t.gateway.end(syscall.SIGKILL)
@@ -75,14 +86,11 @@ func (t *trial) connect() error {
 
 // throughput is messages a second at the upstream, and the gateway's CPU for each, under full load.
 func throughput(o *options, kind string, publishers int) (rate float64, cpu time.Duration, a account, err error) {
-	t, err := newTrial(o, kind, publishers)
+	t, err := newConnected(o, kind, publishers)
 	if err != nil {
 		return
 	}
 	defer t.close()
-	if err = t.connect(); err != nil {
-		return
-	}
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	go func() { ended <- t.load.run(stop, 0, 0, underWay) }()
 	time.Sleep(o.length / 4) // warms up
@@ -104,14 +112,11 @@ func throughput(o *options, kind string, publishers int) (rate float64, cpu time
 
 // latency is from publishing to the sink, at 100 messages a second.
 func latency(o *options, kind string) (p50, p99 time.Duration, err error) {
-	t, err := newTrial(o, kind, 1)
+	t, err := newConnected(o, kind, 1)
 	if err != nil {
 		return
 	}
 	defer t.close()
-	if err = t.connect(); err != nil {
-		return
-	}
 	if err = t.load.run(nil, uint64(100*o.length.Seconds()), 10*time.Millisecond, 0); err != nil {
 		return
 	}
@@ -176,14 +181,11 @@ func measureBacklog(o *options, kind string, n int) (b backlog, err error) {
 
 // flaps cuts the link ten times under load.
 func flaps(o *options, kind string) (a account, err error) {
-	t, err := newTrial(o, kind, 4)
+	t, err := newConnected(o, kind, 4)
 	if err != nil {
 		return
 	}
 	defer t.close()
-	if err = t.connect(); err != nil {
-		return
-	}
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	go func() { ended <- t.load.run(stop, 0, 2*time.Millisecond, 0) }()
 	for range 10 {
@@ -205,14 +207,11 @@ func flaps(o *options, kind string) (a account, err error) {
 
 // kills ends the gateway with SIGKILL under load, three times with the upstream and three times without.
 func kills(o *options, kind string) (a account, err error) {
-	t, err := newTrial(o, kind, 4)
+	t, err := newConnected(o, kind, 4)
 	if err != nil {
 		return
 	}
 	defer t.close()
-	if err = t.connect(); err != nil {
-		return
-	}
 	for i := range 6 {
 		t.upstream.set(i < 3)
 		ended := make(chan error, 1)
