@@ -39,10 +39,11 @@ states: ## Thousands of states that a power cut could leave, mistakes that they 
 	go test -run '^Test(Crash|Mutants)' -count 1 -timeout 15m ./broker/journal
 	HOLDFAST_FAULT_RUNS=1000 go test -run '^TestFaults' -count 1 -timeout 15m ./broker/bridge
 
-lint: ## gofmt, go vet, staticcheck
+lint: ## gofmt, go vet, staticcheck, and whether every go.mod is up to date
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt -w $$files"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+	@for m in $$(git ls-files '*go.mod'); do (cd $$(dirname $$m) && go mod tidy -diff) || { echo "$$m: go mod tidy"; exit 1; }; done
 
 arm64: ## Tests as arm64 binaries under QEMU; ARM64_PACKAGES says which
 	GOARCH=arm64 HOLDFAST_CRASH_STATES=500 go test -exec qemu-aarch64-static -skip '$(ARM64_SKIP)' -timeout 15m $(ARM64_PACKAGES)
