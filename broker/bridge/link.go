@@ -1,14 +1,11 @@
 package bridge
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -21,24 +18,12 @@ import (
 )
 
 const (
-	connectTimeout = 30 * time.Second // from the first byte of MQTT to CONNACK
-	readBuffer     = 16 << 10
-	maxReceive     = 2 << 20  // longest packet that is read; an upstream of MQTT 5 is told
-	writeChunk     = 16 << 10 // of what is written each has its own deadline, so that a slow link can carry a long message
-	unsent         = 64 << 10 // bytes that wait before the kernel, and in it
-	reasonWait     = time.Second
+	readBuffer = 16 << 10
+	maxReceive = 2 << 20  // longest packet that is read; an upstream of MQTT 5 is told
+	writeChunk = 16 << 10 // of what is written each has its own deadline, so that a slow link can carry a long message
+	unsent     = 64 << 10 // bytes that wait before the kernel, and in it
+	reasonWait = time.Second
 )
-
-// limits are what the upstream has said of itself in CONNACK, or may be expected of one that has not.
-type limits struct {
-	receive   int // messages in flight
-	packet    int // bytes; 0 means no limit
-	aliases   int
-	qos       byte
-	retain    bool
-	keepAlive time.Duration
-	present   bool // the session of an earlier connection goes on
-}
 
 // link is one connection to an upstream after CONNACK, for both versions. It knows of packets, not of
 // messages. put and flush are for one goroutine, which also takes what has arrived; two goroutines of
@@ -80,129 +65,6 @@ type ack struct {
 	id   uint16
 	code wire.Code
 	text string
-}
-
-// reasonError is what the upstream has said in a CONNACK or DISCONNECT.
-type reasonError struct {
-	packet    wire.Type
-	code      wire.Code
-	text      string
-	reference string // another server to use
-}
-
-func (e *reasonError) Error() string {
-	s := fmt.Sprintf("upstream says in %v: %v", e.packet, e.code)
-	if e.text != "" {
-		s += fmt.Sprintf(" (%.200q)", e.text)
-	}
-	if e.reference != "" {
-		s += fmt.Sprintf(", use %.200q", e.reference)
-	}
-	return s
-}
-
-// errClosed is an upstream that ends the connection without a word.
-var errClosed = errors.New("upstream closed the connection")
-
-func reasonOf(t wire.Type, code wire.Code, p *wire.Properties) error {
-	e := &reasonError{packet: t, code: code}
-	if p.ReasonString != nil {
-		e.text = *p.ReasonString
-	}
-	if p.ServerReference != nil {
-		e.reference = *p.ServerReference
-	}
-	return e
-}
-
-// handshake sends CONNECT over nc, which it owns, and waits for CONNACK.
-func handshake(ctx context.Context, nc net.Conn, connect *wire.Connect, timeout time.Duration) (*link, error) {
-	l := &link{
-		nc: nc, version: connect.Version, timeout: timeout,
-		arrived: make(chan *batch), free: make(chan *batch, 2), ended: make(chan struct{}), stop: make(chan struct{}),
-		wake: make(chan struct{}, 1), drained: make(chan struct{}, 1),
-		in: make([]byte, 0, readBuffer),
-	}
-	l.free <- &batch{}
-	l.free <- &batch{}
-	interrupted := context.AfterFunc(ctx, func() { nc.Close() })
-	ack, err := l.connack(connect)
-	if !interrupted() && err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		nc.Close()
-		return nil, err
-	}
-	l.limits = limitsOf(ack, connect)
-	limitUnsent(nc)
-	now := time.Now().UnixNano()
-	l.heard.Store(now)
-	l.wrote.Store(now)
-	go l.read()
-	go l.write()
-	return l, nil
-}
-
-func (l *link) connack(connect *wire.Connect) (*wire.Connack, error) {
-	l.nc.SetDeadline(time.Now().Add(connectTimeout))
-	if _, err := l.nc.Write(wire.Append(nil, connect.Version, connect)); err != nil {
-		return nil, err
-	}
-	for {
-		raw, n, err := wire.Split(l.in, maxReceive)
-		if err != nil {
-			return nil, err
-		}
-		if n <= len(l.in) {
-			version := l.version
-			if len(raw.Body) == 2 { // 3.1.1, of an upstream that knows nothing else
-				version = wire.V311
-			}
-			p, err := raw.Packet(version)
-			if err != nil {
-				return nil, err
-			}
-			l.in = l.in[:copy(l.in, l.in[n:])]
-			ack, ok := p.(*wire.Connack)
-			switch {
-			case !ok:
-				return nil, fmt.Errorf("upstream sends %v, want CONNACK", raw.Type())
-			case ack.Code != wire.Success:
-				return nil, reasonOf(wire.CONNACK, ack.Code, &ack.Properties)
-			case version != l.version:
-				return nil, reasonOf(wire.CONNACK, wire.UnsupportedVersion, &ack.Properties)
-			}
-			return ack, l.nc.SetDeadline(time.Time{})
-		}
-		if err := l.more(n); err != nil {
-			return nil, err
-		}
-	}
-}
-
-func limitsOf(ack *wire.Connack, connect *wire.Connect) limits {
-	p := &ack.Properties
-	l := limits{receive: 65535, qos: 2, retain: true, keepAlive: time.Duration(connect.KeepAlive) * time.Second, present: ack.SessionPresent}
-	if p.ReceiveMaximum != nil {
-		l.receive = int(*p.ReceiveMaximum)
-	}
-	if p.MaximumPacketSize != nil {
-		l.packet = int(*p.MaximumPacketSize)
-	}
-	if p.TopicAliasMaximum != nil {
-		l.aliases = int(*p.TopicAliasMaximum)
-	}
-	if p.MaximumQoS != nil {
-		l.qos = *p.MaximumQoS
-	}
-	if p.RetainAvailable != nil {
-		l.retain = *p.RetainAvailable != 0
-	}
-	if p.ServerKeepAlive != nil { // [MQTT-3.1.2-21]
-		l.keepAlive = time.Duration(*p.ServerKeepAlive) * time.Second
-	}
-	return l
 }
 
 // limitUnsent has the kernel refuse more than it can send soon: otherwise seconds of a slow link wait
@@ -431,62 +293,4 @@ func (l *link) discard(f func(*batch)) {
 	}
 	l.close()
 	<-l.ended
-}
-
-// connect makes a connection to an upstream, with the newest version that both speak.
-func (b *Bridge) connect(ctx context.Context, u *url.URL) (*link, error) {
-	version := b.opts.Protocol
-	if version == 0 {
-		version = b.version(u)
-	}
-	l, err := b.attempt(ctx, u, version)
-	if b.opts.Protocol == 0 && version == wire.V5 && unsupported(err) && ctx.Err() == nil {
-		var second error
-		if l, second = b.attempt(ctx, u, wire.V311); second != nil {
-			return nil, err
-		}
-		b.remember(u)
-		b.log.Info("upstream does not speak MQTT 5", "upstream", u.String(), "reason", err)
-		err = nil
-	}
-	return l, err
-}
-
-// unsupported says whether an upstream of 3.1.1 may have answered a CONNECT of 5 that way. Some just
-// close, or send what is no CONNACK.
-func unsupported(err error) bool {
-	var said *reasonError
-	var violation *wire.Error
-	if errors.As(err, &said) {
-		return said.code == wire.UnsupportedVersion || said.code == wire.ProtocolError || said.code == wire.MalformedPacket
-	}
-	return errors.Is(err, errClosed) || errors.As(err, &violation)
-}
-
-func (b *Bridge) attempt(ctx context.Context, u *url.URL, version wire.Version) (*link, error) {
-	connect := &wire.Connect{
-		Version: version, CleanStart: b.in == nil, ClientID: b.opts.ClientID,
-		KeepAlive: uint16(b.opts.KeepAlive / time.Second),
-	}
-	if b.opts.Credentials != nil {
-		name, password, err := b.opts.Credentials()
-		if err != nil {
-			return nil, err
-		}
-		connect.HasUsername, connect.Username = name != "" || password != "" && version != wire.V5, name
-		connect.HasPassword, connect.Password = password != "", []byte(password)
-	}
-	if version == wire.V5 {
-		limit := uint32(maxReceive)
-		connect.Properties.MaximumPacketSize = &limit
-		if b.in != nil {
-			most, expiry := uint16(inFlight), uint32(min(b.opts.SessionExpiry/time.Second, math.MaxUint32))
-			connect.Properties.ReceiveMaximum, connect.Properties.SessionExpiry = &most, &expiry
-		}
-	}
-	nc, err := b.opts.Dial(ctx, u)
-	if err != nil {
-		return nil, err
-	}
-	return handshake(ctx, nc, connect, b.opts.AckTimeout)
 }

@@ -137,19 +137,6 @@ func (b *Bridge) move(from *url.URL, at int, err error) bool {
 	return true
 }
 
-// overloaded says whether to come back soon would make things worse.
-func overloaded(err error) bool {
-	var said *reasonError
-	if !errors.As(err, &said) {
-		return false
-	}
-	switch said.code {
-	case wire.ServerBusy, wire.QuotaExceeded, wire.ConnectionRateExceeded, wire.MessageRateTooHigh, wire.SessionTakenOver, wire.Banned:
-		return true
-	}
-	return false
-}
-
 func (b *Bridge) connected(version wire.Version) {
 	b.mu.Lock()
 	b.stats.Connected, b.stats.Version, b.stats.Since = true, version, time.Now()

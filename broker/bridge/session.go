@@ -11,11 +11,6 @@ import (
 )
 
 const (
-	flightBytes = 1 << 20          // of messages in flight, beside the window; one message may exceed it
-	liveBytes   = 256 << 10        // that wait for a slow link; QoS 0 messages beyond are dropped
-	maxAliases  = 64               // topics that an upstream is told an alias for
-	maxTries    = 5                // of a message for which the upstream gives no reason that says more
-	turn        = 256              // messages that are sent before the upstream is listened to again
 	pingTimeout = 20 * time.Second // a slow link has to carry what is before the ping
 	drain       = 2 * time.Second  // for acknowledgements at the end
 	goodbye     = 250 * time.Millisecond
@@ -62,16 +57,6 @@ type session struct {
 	unreadable   bool      // the journal, at the last attempt
 	readAt       time.Time // the next attempt, BackoffMin later, if unreadable
 	counts       Stats     // not yet in the bridge's
-}
-
-// sent is a message in flight.
-type sent struct {
-	d    journal.Delivery
-	size int
-	end  uint64 // bytes that have to be written for it to be
-	id   uint16 // 0 at QoS 0
-	done bool
-	ack  ack
 }
 
 // run sends until the connection or ctx ends, and returns why.
@@ -171,6 +156,24 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 	}
 }
 
+// take deals with what has arrived.
+func (s *session) take(b *batch) {
+	s.acked(b.acks)
+	for _, p := range b.packets {
+		switch p := p.(type) {
+		case *wire.Ping:
+			s.pinged, s.proved = false, true
+			if s.b.in != nil {
+				s.prove(true)
+			}
+		case *wire.Publish:
+			s.receive(p)
+		case *wire.Suback:
+			s.subscribed(p)
+		}
+	}
+}
+
 // keepAlive pings where there is nothing else to say or to hear, and returns for how long nothing has
 // to be done about that; alive is false if the link is dead.
 func (s *session) keepAlive(now time.Time) (wait time.Duration, alive bool) {
@@ -202,70 +205,87 @@ func (s *session) ping() {
 	s.pinged, s.pingAt, s.pingEnd = true, time.Time{}, s.l.send(&wire.Ping{Type: wire.PINGREQ})
 }
 
-// overdue returns how long the oldest message in flight may still take. Time until it was written does
-// not count: the writer has its own deadline.
-func (s *session) overdue(now time.Time) time.Duration {
-	since := s.since
-	if wrote := time.Unix(0, s.l.wrote.Load()); s.l.written.Load() < s.flight[0].end && wrote.After(since) {
-		s.since, since = wrote, wrote
+// finish sends what Deliver has queued and waits for what is in flight.
+func (s *session) finish() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	for queued := true; queued; {
+		select {
+		case m := <-s.b.live:
+			s.sendLive(m)
+		default:
+			queued = false
+		}
 	}
-	return since.Add(s.b.opts.AckTimeout).Sub(now)
+	for {
+		s.settle()
+		if s.b.in != nil {
+			s.stored()
+		}
+		s.l.flush()
+		if len(s.flight) == 0 {
+			return nil
+		}
+		select {
+		case batch := <-s.l.arrived:
+			s.take(batch)
+			s.l.release(batch)
+		case <-s.l.drained:
+		case <-s.l.ended:
+			return s.l.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
-func (s *session) room() bool {
-	if s.alone {
-		if len(s.flight) == 0 && !s.proved && !s.pinged {
-			s.ping()
+// end closes the connection. Acknowledgements that came before it, in whatever order, are kept; the
+// rest waits on disk.
+func (s *session) end() {
+	end := s.l.send(&wire.Disconnect{})
+	s.l.flush()
+	late := time.After(goodbye)
+	for s.l.written.Load() < end {
+		select {
+		case <-s.l.drained:
+			continue
+		case <-s.l.ended:
+		case <-late:
 		}
-		return len(s.flight) == 0 && s.proved
+		break
 	}
-	return len(s.flight) < s.window() && s.bytes < flightBytes
+	s.l.discard(func(b *batch) { s.acked(b.acks) })
+	if len(s.flight) > 0 {
+		s.oldest = s.flight[0].d.Seq
+	}
+	for i := range s.flight {
+		if m := &s.flight[i]; m.done {
+			s.answered(m)
+		}
+	}
+	s.flight = nil
+	s.b.feed.detach()
+	s.report()
 }
 
-func (s *session) window() int { return s.b.window.now(s.l.limits.receive) }
-
-// fill sends as much as there is room for. more says that it has stopped before.
-func (s *session) fill() (more bool) {
-	for range turn {
-		if !s.room() {
-			s.full = true
-			return false
+// report adds what has happened to the bridge's figures.
+func (s *session) report() {
+	c := &s.counts
+	c.InFlight = len(s.flight)
+	s.b.count(func(st *Stats) {
+		st.Sent += c.Sent
+		st.Resent += c.Resent
+		st.Acknowledged += c.Acknowledged
+		st.QoS0Sent += c.QoS0Sent
+		st.QoS0Dropped += c.QoS0Dropped
+		st.Expired += c.Expired
+		st.Received += c.Received
+		st.Duplicates += c.Duplicates
+		st.Looped += c.Looped
+		st.InFlight = c.InFlight
+		if c.LastError != "" {
+			st.LastError = c.LastError
 		}
-		if s.l.waiting() >= unsent || !s.pause.IsZero() && s.pause.After(time.Now()) {
-			return false
-		}
-		d, ok := s.next()
-		if !ok {
-			return false
-		}
-		s.forward(d)
-	}
-	return true
-}
-
-// next returns the next message of the journal.
-func (s *session) next() (d journal.Delivery, ok bool) {
-	if len(s.again) > 0 {
-		if len(s.flight) > 0 {
-			return d, false // so that they keep their order
-		}
-		d, s.again = s.again[0], s.again[1:]
-		return d, true
-	}
-	if s.unreadable && time.Now().Before(s.readAt) {
-		return d, false
-	}
-	d, ok, err := s.b.feed.next(s.window(), flightBytes)
-	if err != nil {
-		if !s.unreadable {
-			s.b.log.Error("journal cannot be read; trying again", "every", s.b.opts.BackoffMin, "error", err)
-		}
-		s.unreadable, s.readAt = true, time.Now().Add(s.b.opts.BackoffMin)
-		return d, false
-	}
-	if s.unreadable {
-		s.b.log.Info("journal can be read again")
-		s.unreadable = false
-	}
-	return d, ok
+	})
+	*c = Stats{}
 }

@@ -1,11 +1,5 @@
 package bridge
 
-import (
-	"errors"
-
-	"holdfast/broker/wire"
-)
-
 const (
 	closings = 2 // connections that ended at the same message, after which it is sent alone
 	attempts = 5 // alone, after which it is refused
@@ -31,19 +25,6 @@ func (u *suspect) note(s *session, err error) {
 	default:
 		*u = suspect{s.oldest, 1}
 	}
-}
-
-// closed says whether the upstream has ended the connection.
-func closed(err error) bool {
-	var said *reasonError
-	if errors.As(err, &said) {
-		switch said.code {
-		case wire.ServerShuttingDown, wire.SessionTakenOver, wire.KeepAliveTimeout, wire.UseAnotherServer, wire.ServerMoved, wire.AdministrativeAction:
-			return false
-		}
-		return true
-	}
-	return errors.Is(err, errClosed)
 }
 
 // alone says whether messages are sent one by one, each after a ping that was answered.

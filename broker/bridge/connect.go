@@ -1,0 +1,185 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net"
+	"net/url"
+	"time"
+
+	"holdfast/broker/wire"
+)
+
+const (
+	connectTimeout = 30 * time.Second // from the first byte of MQTT to CONNACK
+
+	// versionMemory is how long an upstream that did not speak MQTT 5 is not asked again: it may be another
+	// one by then, or have been restarting.
+	versionMemory = time.Hour
+)
+
+// connect makes a connection to an upstream, with the newest version that both speak.
+func (b *Bridge) connect(ctx context.Context, u *url.URL) (*link, error) {
+	version := b.opts.Protocol
+	if version == 0 {
+		version = b.version(u)
+	}
+	l, err := b.attempt(ctx, u, version)
+	if b.opts.Protocol == 0 && version == wire.V5 && unsupported(err) && ctx.Err() == nil {
+		var second error
+		if l, second = b.attempt(ctx, u, wire.V311); second != nil {
+			return nil, err
+		}
+		b.remember(u)
+		b.log.Info("upstream does not speak MQTT 5", "upstream", u.String(), "reason", err)
+		err = nil
+	}
+	return l, err
+}
+
+// version is what to speak first to an upstream.
+func (b *Bridge) version(u *url.URL) wire.Version {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if until, ok := b.old[u.Host]; ok && time.Now().Before(until) {
+		return wire.V311
+	}
+	return wire.V5
+}
+
+// remember notes that an upstream speaks 3.1.1 and not 5.
+func (b *Bridge) remember(u *url.URL) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.old[u.Host] = time.Now().Add(versionMemory)
+}
+
+func (b *Bridge) attempt(ctx context.Context, u *url.URL, version wire.Version) (*link, error) {
+	connect := &wire.Connect{
+		Version: version, CleanStart: b.in == nil, ClientID: b.opts.ClientID,
+		KeepAlive: uint16(b.opts.KeepAlive / time.Second),
+	}
+	if b.opts.Credentials != nil {
+		name, password, err := b.opts.Credentials()
+		if err != nil {
+			return nil, err
+		}
+		connect.HasUsername, connect.Username = name != "" || password != "" && version != wire.V5, name
+		connect.HasPassword, connect.Password = password != "", []byte(password)
+	}
+	if version == wire.V5 {
+		limit := uint32(maxReceive)
+		connect.Properties.MaximumPacketSize = &limit
+		if b.in != nil {
+			most, expiry := uint16(inFlight), uint32(min(b.opts.SessionExpiry/time.Second, math.MaxUint32))
+			connect.Properties.ReceiveMaximum, connect.Properties.SessionExpiry = &most, &expiry
+		}
+	}
+	nc, err := b.opts.Dial(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	return handshake(ctx, nc, connect, b.opts.AckTimeout)
+}
+
+// handshake sends CONNECT over nc, which it owns, and waits for CONNACK.
+func handshake(ctx context.Context, nc net.Conn, connect *wire.Connect, timeout time.Duration) (*link, error) {
+	l := &link{
+		nc: nc, version: connect.Version, timeout: timeout,
+		arrived: make(chan *batch), free: make(chan *batch, 2), ended: make(chan struct{}), stop: make(chan struct{}),
+		wake: make(chan struct{}, 1), drained: make(chan struct{}, 1),
+		in: make([]byte, 0, readBuffer),
+	}
+	l.free <- &batch{}
+	l.free <- &batch{}
+	interrupted := context.AfterFunc(ctx, func() { nc.Close() })
+	ack, err := l.connack(connect)
+	if !interrupted() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	l.limits = limitsOf(ack, connect)
+	limitUnsent(nc)
+	now := time.Now().UnixNano()
+	l.heard.Store(now)
+	l.wrote.Store(now)
+	go l.read()
+	go l.write()
+	return l, nil
+}
+
+func (l *link) connack(connect *wire.Connect) (*wire.Connack, error) {
+	l.nc.SetDeadline(time.Now().Add(connectTimeout))
+	if _, err := l.nc.Write(wire.Append(nil, connect.Version, connect)); err != nil {
+		return nil, err
+	}
+	for {
+		raw, n, err := wire.Split(l.in, maxReceive)
+		if err != nil {
+			return nil, err
+		}
+		if n <= len(l.in) {
+			version := l.version
+			if len(raw.Body) == 2 { // 3.1.1, of an upstream that knows nothing else
+				version = wire.V311
+			}
+			p, err := raw.Packet(version)
+			if err != nil {
+				return nil, err
+			}
+			l.in = l.in[:copy(l.in, l.in[n:])]
+			ack, ok := p.(*wire.Connack)
+			switch {
+			case !ok:
+				return nil, fmt.Errorf("upstream sends %v, want CONNACK", raw.Type())
+			case ack.Code != wire.Success:
+				return nil, reasonOf(wire.CONNACK, ack.Code, &ack.Properties)
+			case version != l.version:
+				return nil, reasonOf(wire.CONNACK, wire.UnsupportedVersion, &ack.Properties)
+			}
+			return ack, l.nc.SetDeadline(time.Time{})
+		}
+		if err := l.more(n); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// limits are what the upstream has said of itself in CONNACK, or may be expected of one that has not.
+type limits struct {
+	receive   int // messages in flight
+	packet    int // bytes; 0 means no limit
+	aliases   int
+	qos       byte
+	retain    bool
+	keepAlive time.Duration
+	present   bool // the session of an earlier connection goes on
+}
+
+func limitsOf(ack *wire.Connack, connect *wire.Connect) limits {
+	p := &ack.Properties
+	l := limits{receive: 65535, qos: 2, retain: true, keepAlive: time.Duration(connect.KeepAlive) * time.Second, present: ack.SessionPresent}
+	if p.ReceiveMaximum != nil {
+		l.receive = int(*p.ReceiveMaximum)
+	}
+	if p.MaximumPacketSize != nil {
+		l.packet = int(*p.MaximumPacketSize)
+	}
+	if p.TopicAliasMaximum != nil {
+		l.aliases = int(*p.TopicAliasMaximum)
+	}
+	if p.MaximumQoS != nil {
+		l.qos = *p.MaximumQoS
+	}
+	if p.RetainAvailable != nil {
+		l.retain = *p.RetainAvailable != 0
+	}
+	if p.ServerKeepAlive != nil { // [MQTT-3.1.2-21]
+		l.keepAlive = time.Duration(*p.ServerKeepAlive) * time.Second
+	}
+	return l
+}

@@ -1,0 +1,179 @@
+package bridge
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+
+	"holdfast/broker"
+	"holdfast/broker/journal"
+	"holdfast/broker/wire"
+)
+
+const (
+	liveBytes  = 256 << 10 // that wait for a slow link; QoS 0 messages beyond are dropped
+	maxAliases = 64        // topics that an upstream is told an alias for
+
+	// waited is after how long a message counts as replayed: longer than anything takes that is sent as it
+	// comes.
+	waited = 5 * time.Second
+
+	replayedProperty = "holdfast-replayed"
+	takenProperty    = "holdfast-taken"
+)
+
+// forward sends a message of the journal, or settles it if it cannot be sent.
+func (s *session) forward(d journal.Delivery) {
+	b, m := s.b, d.Message
+	now := time.Now()
+	left, alive := remaining(&d, now)
+	if !alive {
+		s.counts.Expired++
+		s.drop(d, journal.ReasonExpired)
+		return
+	}
+	if b.suspect.guilty(d.Seq) {
+		s.refuse(d, fmt.Sprintf("the upstream has closed the connection %d times at this message", b.suspect.count))
+		b.suspect, s.alone = suspect{}, false
+		return
+	}
+	topic, qos, retain, err := b.name(m, d.Retain)
+	if err != nil {
+		s.refuse(d, err.Error())
+		return
+	}
+	p := wire.Publish{
+		Topic: topic, Payload: m.Payload, QoS: min(qos, d.QoS, m.QoS, s.l.limits.qos), Retain: retain && s.l.limits.retain,
+	}
+	if s.l.version == wire.V5 {
+		s.props = b.marker.append(s.props, m.Properties, d.Seq)
+		p.Forward, p.Expires, p.Expiry = s.props, m.Expires, left
+		s.replayed(&p, &d, now)
+	}
+	if reason := s.tooLarge(&p); reason != "" {
+		s.refuse(d, reason)
+		return
+	}
+	s.alias(&p)
+	out := sent{d: d, size: sizeOf(&d)}
+	if p.QoS > 0 {
+		p.ID = s.nextID()
+		out.id = p.ID
+	}
+	out.end = s.l.publish(&p)
+	if len(s.flight) == 0 {
+		s.since = now
+	}
+	if s.sample == 0 && p.QoS > 0 {
+		s.sample, s.sampleAt, s.full = p.ID, now, false
+	}
+	s.flight = append(s.flight, out)
+	s.bytes += out.size
+	s.proved = false
+	s.counts.Sent++
+	if d.Resend {
+		s.counts.Resent++
+	}
+}
+
+// remaining returns the seconds that are left of a message's lifetime, and whether there are any. For a
+// message from before the clock was right, time has stood still.
+func remaining(d *journal.Delivery, now time.Time) (left uint32, ok bool) {
+	m := d.Message
+	if !m.Expires {
+		return 0, true
+	}
+	if !d.Time.Synced {
+		return m.Expiry, true
+	}
+	waited := max(0, now.Sub(d.Time.Wall))
+	lifetime := time.Duration(m.Expiry) * time.Second
+	if waited > lifetime {
+		return 0, false
+	}
+	return uint32((lifetime - waited + time.Second - 1) / time.Second), true
+}
+
+// sendLive sends a QoS 0 message.
+func (s *session) sendLive(m *broker.Message) {
+	topic, _, retain, err := s.b.name(m, m.Retain)
+	if err != nil {
+		s.b.refused(m.Topic, err.Error())
+		return
+	}
+	p := wire.Publish{Topic: topic, Payload: m.Payload, Retain: retain && s.l.limits.retain}
+	if s.l.version == wire.V5 {
+		p.Forward, p.Expires, p.Expiry = m.Properties, m.Expires, m.Expiry
+	}
+	switch reason := s.tooLarge(&p); {
+	case reason != "":
+		s.b.refused(m.Topic, reason)
+	case s.l.waiting() >= liveBytes: // they would be old when they arrive
+		s.counts.QoS0Dropped++
+	default:
+		s.alias(&p)
+		s.l.publish(&p)
+		s.b.feed.rate.take(len(m.Topic) + len(m.Payload) + len(m.Properties))
+		s.counts.QoS0Sent++
+	}
+}
+
+// replayed has a message that waited, or passes others, say so, and when the gateway took it; not when, if
+// the clock was not known to be right. A message that would become too large by that goes without.
+func (s *session) replayed(p *wire.Publish, d *journal.Delivery, now time.Time) {
+	if !s.b.feed.isLate(d) && (!d.Time.Synced || now.Sub(d.Time.Wall) < waited) {
+		return
+	}
+	more := wire.Forwarded{User: []wire.UserProperty{{Name: replayedProperty, Value: "true"}}}
+	if d.Time.Synced {
+		more.User = append(more.User, wire.UserProperty{Name: takenProperty, Value: d.Time.Wall.UTC().Format(time.RFC3339)})
+	}
+	with := *p
+	with.Forward = more.Append(bytes.Clone(p.Forward))
+	if s.tooLarge(&with) == "" {
+		p.Forward = with.Forward
+	}
+}
+
+// tooLarge says so if the upstream does not take a packet of that size.
+func (s *session) tooLarge(p *wire.Publish) string {
+	size, most := p.Size(s.l.version), s.b.opts.MaxPacket
+	if s.l.limits.aliases > 0 {
+		size += 3
+	}
+	if n := s.l.limits.packet; n > 0 && (most == 0 || n < most) {
+		most = n
+	}
+	if most > 0 && size > most {
+		return fmt.Sprintf("packet too large: %d bytes, the upstream takes %d", size, most)
+	}
+	return ""
+}
+
+// alias puts a topic alias in the place of the topic if the upstream knows it, and tells it one if
+// there are any left.
+func (s *session) alias(p *wire.Publish) {
+	if s.l.limits.aliases == 0 {
+		return
+	}
+	if a, ok := s.aliases[p.Topic]; ok {
+		p.Topic, p.TopicAlias = "", a
+		return
+	}
+	if len(s.aliases) < min(s.l.limits.aliases, maxAliases) {
+		if s.aliases == nil {
+			s.aliases = make(map[string]uint16)
+		}
+		p.TopicAlias = uint16(len(s.aliases) + 1)
+		s.aliases[p.Topic] = p.TopicAlias
+	}
+}
+
+// nextID returns a packet identifier that is not in use: the window is smaller than what there are.
+// They go on over connections, so that an acknowledgement of an earlier one fits none of this one.
+func (s *session) nextID() uint16 {
+	if s.b.id++; s.b.id == 0 {
+		s.b.id = 1
+	}
+	return s.b.id
+}

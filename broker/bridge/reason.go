@@ -1,0 +1,78 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+
+	"holdfast/broker/wire"
+)
+
+// reasonError is what the upstream has said in a CONNACK or DISCONNECT.
+type reasonError struct {
+	packet    wire.Type
+	code      wire.Code
+	text      string
+	reference string // another server to use
+}
+
+func (e *reasonError) Error() string {
+	s := fmt.Sprintf("upstream says in %v: %v", e.packet, e.code)
+	if e.text != "" {
+		s += fmt.Sprintf(" (%.200q)", e.text)
+	}
+	if e.reference != "" {
+		s += fmt.Sprintf(", use %.200q", e.reference)
+	}
+	return s
+}
+
+func reasonOf(t wire.Type, code wire.Code, p *wire.Properties) error {
+	e := &reasonError{packet: t, code: code}
+	if p.ReasonString != nil {
+		e.text = *p.ReasonString
+	}
+	if p.ServerReference != nil {
+		e.reference = *p.ServerReference
+	}
+	return e
+}
+
+// errClosed is an upstream that ends the connection without a word.
+var errClosed = errors.New("upstream closed the connection")
+
+// unsupported says whether an upstream of 3.1.1 may have answered a CONNECT of 5 that way. Some just
+// close, or send what is no CONNACK.
+func unsupported(err error) bool {
+	var said *reasonError
+	var violation *wire.Error
+	if errors.As(err, &said) {
+		return said.code == wire.UnsupportedVersion || said.code == wire.ProtocolError || said.code == wire.MalformedPacket
+	}
+	return errors.Is(err, errClosed) || errors.As(err, &violation)
+}
+
+// overloaded says whether to come back soon would make things worse.
+func overloaded(err error) bool {
+	var said *reasonError
+	if !errors.As(err, &said) {
+		return false
+	}
+	switch said.code {
+	case wire.ServerBusy, wire.QuotaExceeded, wire.ConnectionRateExceeded, wire.MessageRateTooHigh, wire.SessionTakenOver, wire.Banned:
+		return true
+	}
+	return false
+}
+
+// closed says whether the upstream has ended the connection.
+func closed(err error) bool {
+	var said *reasonError
+	if errors.As(err, &said) {
+		switch said.code {
+		case wire.ServerShuttingDown, wire.SessionTakenOver, wire.KeepAliveTimeout, wire.UseAnotherServer, wire.ServerMoved, wire.AdministrativeAction:
+			return false
+		}
+		return true
+	}
+	return errors.Is(err, errClosed)
+}
