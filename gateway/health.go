@@ -12,11 +12,7 @@ import (
 
 // metricsHandler is for Prometheus.
 func (a *Agent) metricsHandler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", status.ContentType)
-		s := a.Status()
-		_ = status.WriteMetrics(w, &s) // an error is that of whoever asked and left
-	})
+	return status.MetricsHandler(a.Status, a.log)
 }
 
 // part is one of what has to be well, and what is wrong with it.

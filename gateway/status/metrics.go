@@ -1,37 +1,34 @@
 package status
 
 import (
-	"bufio"
-	"io"
-	"strconv"
-	"strings"
 	"time"
-)
 
-// ContentType is that of WriteMetrics: version 0.0.4 of Prometheus's text format.
-const ContentType = "text/plain; version=0.0.4; charset=utf-8"
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // kinds of metrics.
 const (
-	gauge   = "gauge"
-	counter = "counter"
+	gauge   = prometheus.GaugeValue
+	counter = prometheus.CounterValue
 )
 
 // family is one metric: its name and meaning, and how its samples are found in a Status. Samples that do not
 // exist, such as the time of a message where none waits, are left out.
 type family struct {
-	name, kind, help string
-	labels           []string
-	samples          func(s *Status, add func(value float64, labels ...string))
+	name    string
+	kind    prometheus.ValueType
+	help    string
+	labels  []string
+	samples func(s *Status, add func(value float64, labels ...string))
 }
 
 // one is a family with a single sample and no labels.
-func one(name, kind, help string, value func(s *Status) float64) family {
+func one(name string, kind prometheus.ValueType, help string, value func(s *Status) float64) family {
 	return family{name, kind, help, nil, func(s *Status, add func(float64, ...string)) { add(value(s)) }}
 }
 
 // perBridge, perSensor and perOutput are families with a sample for each.
-func perBridge(name, kind, help string, value func(b *Bridge) float64) family {
+func perBridge(name string, kind prometheus.ValueType, help string, value func(b *Bridge) float64) family {
 	return family{name, kind, help, []string{"bridge"}, func(s *Status, add func(float64, ...string)) {
 		for i := range s.Bridges {
 			add(value(&s.Bridges[i]), s.Bridges[i].Name)
@@ -39,7 +36,7 @@ func perBridge(name, kind, help string, value func(b *Bridge) float64) family {
 	}}
 }
 
-func perSensor(name, kind, help string, value func(x *Sensor) float64) family {
+func perSensor(name string, kind prometheus.ValueType, help string, value func(x *Sensor) float64) family {
 	return family{name, kind, help, []string{"sensor"}, func(s *Status, add func(float64, ...string)) {
 		for i := range s.Sensors {
 			add(value(&s.Sensors[i]), s.Sensors[i].Name)
@@ -47,12 +44,11 @@ func perSensor(name, kind, help string, value func(x *Sensor) float64) family {
 	}}
 }
 
-// families is everything on /metrics, in its order.
+// families is what /metrics says of the gateway.
 func families() []family {
 	return []family{
 		{"holdfast_info", gauge, "1, with the device and the version of the program.", []string{"device", "version"},
 			func(s *Status, add func(float64, ...string)) { add(1, s.Device, s.Version) }},
-		one("holdfast_start_time_seconds", gauge, "When the process was started, in Unix time.", func(s *Status) float64 { return seconds(s.Started) }),
 		one("holdfast_problems", gauge, "How many things are wrong at the moment.", func(s *Status) float64 { return float64(len(s.Problems)) }),
 
 		perSensor("holdfast_sensor_up", gauge, "Whether the last reading succeeded.", func(x *Sensor) float64 { return truth(x.State == "ok") }),
@@ -189,10 +185,6 @@ func families() []family {
 					add(truth(s.Power.Throttled))
 				}
 			}},
-		one("process_resident_memory_bytes", gauge, "Memory of the process.", func(s *Status) float64 { return float64(s.Process.RSS) }),
-		one("process_cpu_seconds_total", counter, "Processor time of the process.", func(s *Status) float64 { return s.Process.CPU.Seconds() }),
-		one("process_open_fds", gauge, "Open descriptors.", func(s *Status) float64 { return float64(s.Process.Descriptors) }),
-		one("go_goroutines", gauge, "Goroutines.", func(s *Status) float64 { return float64(s.Process.Goroutines) }),
 	}
 }
 
@@ -204,34 +196,3 @@ func truth(is bool) float64 {
 }
 
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }
-
-// WriteMetrics writes s for Prometheus.
-func WriteMetrics(to io.Writer, s *Status) error {
-	w := bufio.NewWriter(to)
-	for _, f := range families() {
-		w.WriteString("# HELP " + f.name + " " + escapeHelp.Replace(f.help) + "\n# TYPE " + f.name + " " + f.kind + "\n")
-		f.samples(s, func(value float64, labels ...string) {
-			w.WriteString(f.name)
-			for i, l := range labels {
-				w.WriteString(separator(i) + f.labels[i] + `="` + escapeLabel.Replace(strings.ToValidUTF8(l, "\uFFFD")) + `"`)
-			}
-			if len(labels) > 0 {
-				w.WriteByte('}')
-			}
-			w.WriteString(" " + strconv.FormatFloat(value, 'g', -1, 64) + "\n")
-		})
-	}
-	return w.Flush()
-}
-
-func separator(i int) string {
-	if i == 0 {
-		return "{"
-	}
-	return ","
-}
-
-var (
-	escapeHelp  = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
-	escapeLabel = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
-)
