@@ -33,6 +33,7 @@ type keeper struct {
 	most      int       // as many as max_size allows
 	least     int       // as many as there may be in any case, so that a loss can be written down
 	every     int       // segments between snapshots, and files that are made ready together
+	unsynced  bool      // a snapshot's name may not be durable
 	merges    bool      // not while the journal opens
 	noSpace   time.Time // when a file could not be made although there was said to be space; it is tried when it has to be
 	retired   []retired
@@ -60,7 +61,7 @@ func (k *keeper) run() {
 		case <-j.tidy:
 		case <-timer.C:
 		case <-j.stop:
-			j.closeErr = k.snapshot()
+			j.closeErr = errors.Join(k.snapshot(), k.syncNames())
 			for _, s := range j.spares {
 				s.file.Close()
 			}
@@ -72,7 +73,11 @@ func (k *keeper) run() {
 func (k *keeper) tidy() error {
 	j := k.j
 	j.mu.Lock()
-	due := j.snapshotDue(k.every)
+	every := k.every
+	if len(j.spares) > 0 {
+		every *= 2 // wait for the sync of the next files' names
+	}
+	due := j.snapshotDue(every)
 	j.mu.Unlock()
 	var err error
 	if due {
@@ -81,8 +86,11 @@ func (k *keeper) tidy() error {
 	k.expire()
 	k.trim()
 	k.reclaim()
-	err = errors.Join(err, k.prepare())
-	return errors.Join(err, k.giveBack())
+	err = errors.Join(err, k.prepare(), k.giveBack())
+	if k.unsynced {
+		err = errors.Join(err, k.syncNames())
+	}
+	return err
 }
 
 // giveBack removes files that are not needed soon, or at a limit not at all.
@@ -113,9 +121,24 @@ func (j *Journal) snapshotDue(segments int) bool {
 	return n >= segments && (len(j.snaps) == 0 || j.snaps[len(j.snaps)-1].segment < j.segments[n-segments].id)
 }
 
+// snapshot writes a snapshot. Its name is durable no later than that of any file which is free because of
+// it: names change on disk in the order of their renames. So one sync serves both.
 func (k *keeper) snapshot() error {
 	k.snapshots++
+	k.unsynced = true
 	return k.j.writeSnapshot(k.snapshots)
+}
+
+// syncNames makes all names durable.
+func (k *keeper) syncNames() error {
+	k.j.counters.syncs.Add(1)
+	err := k.j.fs.SyncDir()
+	if err != nil {
+		k.j.counters.failures.Add(1)
+		return fmt.Errorf("names of files: %w", err)
+	}
+	k.unsynced = false
+	return nil
 }
 
 // recoveryNeeds says whether the older snapshot ends before s does. Called with mu held.
@@ -186,7 +209,7 @@ func (k *keeper) prepare() error {
 	case len(k.free) > 0 && (starving || k.limit(1) == ""):
 		spares, err = k.recycle(k.every)
 	case k.limit(0) == "", starving && (k.limit(held) == "" || k.files < k.least):
-		spares, err = k.create()
+		spares, err = k.create(k.every)
 	case starving:
 		err = fmt.Errorf("%w: no space for another segment", ErrFull)
 	default:
@@ -257,14 +280,28 @@ func (k *keeper) recycle(n int) (spares []*spare, err error) {
 	return k.named(spares, err)
 }
 
-// create makes one new file.
-func (k *keeper) create() ([]*spare, error) {
+// create makes new files: one, and more as far as the limits leave room, at most n of them.
+func (k *keeper) create(n int) (spares []*spare, err error) {
+	for len(spares) == 0 || len(spares) < n && k.limit(0) == "" {
+		var s *spare
+		if s, err = k.createOne(); err != nil {
+			break
+		}
+		spares = append(spares, s)
+	}
+	if len(spares) > 0 {
+		err = nil // the next time tells whether there is space
+	}
+	return k.named(spares, err)
+}
+
+func (k *keeper) createOne() (*spare, error) {
 	k.lastID++
 	name := segmentName(k.lastID)
 	s, err := k.open(name, k.lastID)
 	if err == nil {
 		k.files++
-		return k.named([]*spare{s}, nil)
+		return s, nil
 	}
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) { // a quota, perhaps: a limit like others
 		k.noSpace = time.Now()
@@ -283,7 +320,7 @@ func (k *keeper) newFile() (*spare, error) {
 	if len(k.free) > 0 {
 		spares, err = k.recycle(1)
 	} else {
-		spares, err = k.create()
+		spares, err = k.create(1)
 	}
 	if err != nil {
 		return nil, err
@@ -308,8 +345,7 @@ func (k *keeper) open(name string, id uint64) (*spare, error) {
 // use yet.
 func (k *keeper) named(spares []*spare, err error) ([]*spare, error) {
 	if err == nil {
-		k.j.counters.syncs.Add(1)
-		err = k.j.fs.SyncDir()
+		err = k.syncNames()
 	}
 	if err == nil {
 		return spares, nil

@@ -25,8 +25,10 @@ var mutants = []struct{ name, file, old, new string }{
 			}
 		}
 		err = c.file.Datasync()`},
-	{"no directory fsync for a segment", "keep.go",
-		"err = k.j.fs.SyncDir()", "err = nil"},
+	{"no directory fsync", "keep.go",
+		"err := k.j.fs.SyncDir()", "var err error"},
+	{"a file is used before its name is durable", "keep.go",
+		"err = k.syncNames()\n\t}\n\tif err == nil {\n\t\treturn spares", "}\n\tif err == nil {\n\t\treturn spares"},
 	{"constant salt", "segment.go",
 		"return binary.LittleEndian.Uint32(b[:])\n}\n\n// bootID", "return 1\n}\n\n// bootID"},
 	{"reclaimed before the acknowledgement is on disk", "keep.go",

@@ -107,6 +107,9 @@ func settledJournal(d *DirFS) (*Journal, error) {
 	for n := uint64(1); err == nil && n <= 2; n++ {
 		err = j.writeSnapshot(r.lastSnapshot + n)
 	}
+	if err == nil {
+		err = d.SyncDir()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("journal: %s: %w", d.dir, err)
 	}

@@ -205,7 +205,8 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 	return at, p.end()
 }
 
-// writeSnapshot writes snapshot n. The file has its name only when it is whole and on disk.
+// writeSnapshot writes snapshot n. The file has its name only when it is whole and on disk. The name itself
+// is durable after the next SyncDir.
 func (j *Journal) writeSnapshot(n uint64) error {
 	j.mu.Lock()
 	b, segment := j.encodeSnapshot()
@@ -215,10 +216,6 @@ func (j *Journal) writeSnapshot(n uint64) error {
 	err := j.writeFile(name+tempSuffix, b)
 	if err == nil {
 		err = j.fs.Rename(name+tempSuffix, name)
-	}
-	if err == nil {
-		j.counters.syncs.Add(1)
-		err = j.fs.SyncDir()
 	}
 	if err != nil {
 		j.counters.failures.Add(1)
