@@ -24,7 +24,8 @@ type FS interface {
 	Remove(name string) error
 	// List returns the names and sizes of the regular files, in any order.
 	List() ([]FileInfo, error)
-	// SyncDir makes creations, renames and removals durable.
+	// SyncDir makes creations, renames and removals durable. Those that a power cut leaves without it are
+	// the first ones, in the order in which they were made.
 	SyncDir() error
 	// Free returns the bytes that the file system has left for this user.
 	Free() (int64, error)
