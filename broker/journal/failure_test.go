@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -314,7 +315,7 @@ func TestDirectoryRemoved(t *testing.T) {
 	}
 }
 
-// TestWrongPermissions opens a directory that belongs to somebody else, as a user who is not root.
+// TestWrongPermissions: a journal that this user may not open is left as it is, and the error says what to do.
 func TestWrongPermissions(t *testing.T) {
 	if dir := os.Getenv("HOLDFAST_TEST_DIR"); dir != "" {
 		fsys, err := journal.NewDirFS(dir)
@@ -324,31 +325,99 @@ func TestWrongPermissions(t *testing.T) {
 		fmt.Println(err)
 		os.Exit(0)
 	}
-	dir := filepath.Join(t.TempDir(), "journal")
-	if err := os.Mkdir(dir, 0o555); err != nil {
-		t.Fatal(err)
+	for _, test := range []struct {
+		name, want string
+		spoil      func(dir string) error
+		root       bool // only root can
+	}{
+		{"a directory", "lock: permission denied: make %s writable", func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, "lock")), os.Chmod(dir, 0o555))
+		}, false},
+		{"a segment", ".seg: permission denied: make it readable and writable", func(dir string) error { return restored(dir, ".seg") }, true},
+		{"a snapshot", ".snap: permission denied: make it readable and writable", func(dir string) error { return restored(dir, ".snap") }, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.root && os.Geteuid() != 0 {
+				t.Skip("needs root, who can give files away")
+			}
+			dir := filepath.Join(t.TempDir(), "journal")
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			program := filepath.Join(filepath.Dir(dir), "test")
+			b, err := os.ReadFile(os.Args[0])
+			if err == nil {
+				err = os.WriteFile(program, b, 0o755)
+			}
+			for d := filepath.Dir(dir); err == nil && d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+				err = os.Chmod(d, 0o755)
+			}
+			if os.Geteuid() == 0 && err == nil {
+				err = os.Chown(dir, nobody, nobody)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			fsys, err := journal.NewDirFS(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			j, r := openOn(t, fsys, nil)
+			if err := errors.Join(put(j, r, 100), j.Close()); err != nil {
+				t.Fatal(err)
+			}
+			before := owned(t, dir, os.Geteuid() == 0)
+			if err := test.spoil(dir); err != nil {
+				t.Fatal(err)
+			}
+			c := exec.Command(program, "-test.run=^TestWrongPermissions$")
+			c.Dir = "/"
+			c.Env = append(os.Environ(), "HOLDFAST_TEST_DIR="+dir)
+			if os.Geteuid() == 0 {
+				c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+			}
+			out, err := c.CombinedOutput()
+			if want := strings.ReplaceAll(test.want, "%s", dir); err != nil || !strings.Contains(string(out), want) {
+				t.Errorf("got %s (%v), want %s", out, err, want)
+			}
+			if after := owned(t, dir, false); !slices.Equal(after, before) {
+				t.Errorf("files: got %v, want %v", after, before)
+			}
+		})
 	}
-	program := filepath.Join(filepath.Dir(dir), "test")
-	b, err := os.ReadFile(os.Args[0])
-	if err == nil {
-		err = os.WriteFile(program, b, 0o755)
+}
+
+const nobody = 65534
+
+// restored gives the files of a kind to root, as somebody does who copies a backup back.
+func restored(dir, suffix string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*"+suffix))
+	for _, f := range files {
+		err = errors.Join(err, os.Chown(f, 0, 0), os.Chmod(f, 0o600))
 	}
-	for d := filepath.Dir(dir); err == nil && d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
-		err = os.Chmod(d, 0o755)
-	}
+	return err
+}
+
+// owned returns the names of the files in dir but the lock, which root must have given to nobody.
+func owned(t *testing.T, dir string, given bool) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command(program, "-test.run=^TestWrongPermissions$")
-	c.Dir = "/"
-	c.Env = append(os.Environ(), "HOLDFAST_TEST_DIR="+dir)
-	if os.Geteuid() == 0 {
-		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	for _, e := range entries {
+		if e.Name() != "lock" {
+			names = append(names, e.Name())
+		}
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if uid := info.Sys().(*syscall.Stat_t).Uid; given && uid != nobody {
+			t.Errorf("%s belongs to %d, want %d", e.Name(), uid, nobody)
+		}
 	}
-	out, err := c.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "permission denied: make "+dir+" writable") {
-		t.Errorf("got %s (%v), want what to do", out, err)
-	}
+	return names
 }
 
 // TestDropOnFailedDisk: while the disk takes nothing Drop neither waits for ever nor settles without end,

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -69,15 +70,22 @@ func NewDirFS(dir string) (*DirFS, error) {
 
 func (d *DirFS) Open(name string, write bool) (File, error) {
 	path := filepath.Join(d.dir, name)
+	flags := os.O_RDONLY
+	if write {
+		flags = os.O_RDWR | os.O_CREATE
+	}
+	f, err := os.OpenFile(path, flags, 0o640)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w: make it readable and writable for the user that holdfast runs as", err)
+	}
+	if err != nil {
+		return nil, err
+	}
 	if !write {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, err
-		}
 		return &osFile{File: f}, nil
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
-	if err != nil {
+	if err := d.giveAway(f); err != nil {
+		f.Close()
 		return nil, err
 	}
 	direct, err := os.OpenFile(path, os.O_WRONLY|unix.O_DIRECT, 0)
@@ -85,6 +93,26 @@ func (d *DirFS) Open(name string, write bool) (File, error) {
 		direct = nil
 	}
 	return &osFile{f, direct}, nil
+}
+
+// giveAway makes f, where root repairs the journal of a service, a file of the user whose directory it is in.
+func (d *DirFS) giveAway(f *os.File) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	dir, err := os.Stat(d.dir)
+	if err != nil {
+		return err
+	}
+	file, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	owner, is := dir.Sys().(*syscall.Stat_t), file.Sys().(*syscall.Stat_t)
+	if owner.Uid == is.Uid && owner.Gid == is.Gid {
+		return nil
+	}
+	return f.Chown(int(owner.Uid), int(owner.Gid))
 }
 
 func (d *DirFS) Rename(oldName, newName string) error {
@@ -134,6 +162,9 @@ func (d *DirFS) Free() (int64, error) {
 func (d *DirFS) Lock() (io.Closer, error) {
 	f, writable, err := d.openLock()
 	if err != nil {
+		if f != nil {
+			f.Close()
+		}
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
@@ -162,7 +193,7 @@ func (d *DirFS) openLock() (f *os.File, writable bool, err error) {
 	name := filepath.Join(d.dir, lockName)
 	f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
 	if err == nil {
-		return f, true, nil
+		return f, true, d.giveAway(f)
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, false, fmt.Errorf("%w: make %s writable for the user that holdfast runs as", err, d.dir)

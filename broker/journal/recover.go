@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // recovered is what recovery hands to the keeper.
@@ -129,12 +132,23 @@ func (j *Journal) loadSnapshot(snaps []uint64) (position, error) {
 				return at, nil
 			}
 		}
-		if errors.Is(err, errNewer) {
+		if errors.Is(err, errNewer) || !isDamage(err) {
 			return position{}, fmt.Errorf("%s: %w", name, err)
 		}
 		j.aside(name, err)
 	}
 	return position{}, nil
+}
+
+// isDamage says whether err is the fault of the file. That it may not be opened, as after a restore by another
+// user, or not now, is not: nothing in it is lost.
+func isDamage(err error) bool {
+	for _, other := range []error{fs.ErrPermission, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EINTR} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return true
 }
 
 // reach is the segment that snapshot n ends in, 0 if it cannot be read. The snapshot itself is not
@@ -191,6 +205,10 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 			continue
 		}
 		f, err := j.fs.Open(name, false)
+		if err != nil && !isDamage(err) {
+			closeAll(append(tail, merged...))
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
 		if err != nil {
 			j.aside(name, err)
 			continue
@@ -208,9 +226,7 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 			}
 			if errors.Is(err, errNewer) {
 				f.Close()
-				for _, t := range append(tail, merged...) {
-					t.file.Close()
-				}
+				closeAll(append(tail, merged...))
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 			if err != nil {
@@ -245,6 +261,12 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 		tail = t.insert(j, tail, r)
 	}
 	return tail, nil
+}
+
+func closeAll(tail []*tailSegment) {
+	for _, t := range tail {
+		t.file.Close()
+	}
 }
 
 // insert puts a merged segment where it belongs, if what it was made of is gone. Without a snapshot it
