@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -19,35 +18,23 @@ func access(b config.Broker) auth.Options {
 	return opts
 }
 
-// filesEvery is how often files of certificates, passwords and rules are looked at for a change.
-const filesEvery = 10 * time.Second
-
-// watchFiles takes files that have changed into use, until ctx ends.
-func (a *Agent) watchFiles(ctx context.Context) error {
-	tick := time.NewTicker(filesEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if !a.changing.TryLock() {
-			continue // everything is being read anyway, or about to end
-		}
-		for _, t := range a.certificates() {
-			changed, err := t.ReloadIfChanged()
-			a.reloaded(t.Name(), changed, err)
-			if changed && err == nil {
-				a.logCertificate(t)
-			}
-		}
-		changed, err := a.auth.ReloadIfChanged()
-		a.reloaded("users and rules", changed, err)
+// lookAtFiles takes certificates, passwords and rules into use whose files have changed.
+func (a *Agent) lookAtFiles() {
+	if !a.changing.TryLock() {
+		return // everything is being read anyway, or about to end
+	}
+	defer a.changing.Unlock()
+	for _, t := range a.certificates() {
+		changed, err := t.ReloadIfChanged()
+		a.reloaded(t.Name(), changed, err)
 		if changed && err == nil {
-			a.server.Reauthorize()
+			a.logCertificate(t)
 		}
-		a.changing.Unlock()
+	}
+	changed, err := a.auth.ReloadIfChanged()
+	a.reloaded("users and rules", changed, err)
+	if changed && err == nil {
+		a.server.Reauthorize()
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"holdfast/broker/journal"
 	"holdfast/broker/listen"
 	"holdfast/broker/server"
+	"holdfast/gateway/change"
 	"holdfast/gateway/config"
 	"holdfast/gateway/control"
 	"holdfast/gateway/status"
@@ -47,8 +48,8 @@ type Options struct {
 	Simulate bool
 	// Observe, if set, is told of every reading and of what became of it. It must not block.
 	Observe Observer
-	// Shown returns the configuration as text without secrets, and what is wrong with it, for the dashboard.
-	Shown func() (string, error)
+	// Source is what the configuration was loaded from; nil if it is in no file, so that it stays as it is.
+	Source *change.Source
 
 	openDisk func(dir string) (journal.FS, error) // nil means journal.NewDirFS
 }
@@ -78,6 +79,7 @@ type Agent struct {
 	web       *web.Server // nil if there is none
 	webTLS    *listen.TLS // of it; nil for none
 	control   *control.Server
+	changes   *change.Changes
 	latest    *latest
 	progress  *progress
 	close     []func() error // in the order of making
@@ -189,9 +191,10 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 		Host:     newHost(a.journal, a.server, a.log),
 		Progress: func(bus string) func(bool) { return a.progress.loop("sensors on " + bus) },
 	})
+	a.changes = change.New(change.Options{Source: opts.Source, Exchange: a.Reload, Config: a.config, Look: a.lookAtFiles, Log: a.log})
 	a.newControl()
 	if cfg.Web.On() {
-		if err := a.newWeb(opts.Shown); err != nil {
+		if err := a.newWeb(opts.Source); err != nil {
 			return nil, fmt.Errorf("web: %w", err)
 		}
 	}
@@ -260,7 +263,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		l.stop = a.start(l.now.Load().Run)
 	}
 	a.stops[stageServer] = a.start(a.server.Run)
-	a.stops[stageFiles] = a.start(a.watchFiles)
+	a.stops[stageFiles] = a.start(a.changes.Run)
 	if a.outputs != nil {
 		a.stops[stageOutputs] = a.start(a.outputs.run)
 	}
@@ -279,7 +282,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	a.phase.Store(status.Stopping)
 	a.tell(daemon.SdNotifyStopping)
-	a.stops[stageControl]() // it may be in a Reload
+	a.stops[stageControl]() // it may be in a Reload,
+	a.stops[stageFiles]()   // and so may this
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	for _, stop := range slices.Backward(a.stops[:]) {
@@ -352,6 +356,9 @@ func (a *Agent) Stats() Stats {
 	}
 	return s
 }
+
+// Changes are what has the gateway go by its files as they are now.
+func (a *Agent) Changes() *change.Changes { return a.changes }
 
 // Losses returns what the journal had to drop.
 func (a *Agent) Losses() []journal.Loss { return a.journal.Losses() }

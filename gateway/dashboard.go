@@ -15,6 +15,7 @@ import (
 	"holdfast/broker/journal"
 	"holdfast/broker/listen"
 	"holdfast/broker/server"
+	"holdfast/gateway/change"
 	"holdfast/gateway/config"
 	"holdfast/gateway/status"
 	"holdfast/gateway/web"
@@ -45,8 +46,12 @@ func (a *Agent) newDashboard() {
 }
 
 // newWeb makes the server, when everything that it shows has been built.
-func (a *Agent) newWeb(shown func() (string, error)) (err error) {
+func (a *Agent) newWeb(source *change.Source) (err error) {
 	w, b := a.cfg.Web, a.cfg.Broker
+	var shown func() (string, error)
+	if source != nil {
+		shown = source.Show
+	}
 	opts := web.Options{
 		Address: w.Address, Device: a.cfg.Device.ID, Auth: a.auth, View: w.View, Operate: w.Operate, Local: web.Operate,
 		Look: a.look, Opened: a.recall, Command: a.command, Config: shown, History: a.dash.history, Lines: a.dash.log, Log: a.log,

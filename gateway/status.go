@@ -21,7 +21,7 @@ func (a *Agent) Status() status.Status {
 		Time: time.Now(), Device: a.config().Device.ID, Version: a.version, Started: a.started,
 		State: a.phase.Load().(status.State), Problems: []string{},
 		Bridges: a.bridgeStatus(), Clients: a.clientStatus(), Journal: a.journalStatus(),
-		Clock: status.ReadClock(), Power: a.power(), Process: status.ReadProcess(),
+		Config: a.changes.Status(), Clock: status.ReadClock(), Power: a.power(), Process: status.ReadProcess(),
 	}
 	s.Sensors, s.Outputs = a.sensorStatus(), a.outputStatus(s.Bridges)
 	s.Problems = problems(&s)
@@ -226,6 +226,9 @@ func problems(s *status.Status) []string {
 	add(len(ill) > 0, "outputs: %s", strings.Join(ill, ", "))
 	for _, b := range s.Bridges {
 		add(!b.Connected, "bridge %s is not connected: %d waiting", b.Name, b.Depth)
+	}
+	if c := s.Config.Last; c != nil {
+		add(c.Error != "", "the configuration that was read last is not in use: %s", strings.ReplaceAll(c.Error, "\n", "; "))
 	}
 	add(!s.Clock.Synchronised, "the clock is not synchronised: times of readings may be wrong")
 	add(s.Power != nil && s.Power.UnderVoltage, "the supply voltage is too low: use a stronger supply or a shorter cable")

@@ -9,21 +9,25 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Stamp tells one state of a file from another. That of a file that is not there is zero.
+// Stamp tells one state of a file from another, also one that was put in its place with the same time and
+// size. That of a file that is not there is zero.
 type Stamp struct {
-	at   time.Time
-	size int64
+	device, inode uint64
+	changed       unix.Timespec
+	size          int64
 }
 
 // Stamps returns the states of files.
 func Stamps(names ...string) []Stamp {
 	stamps := make([]Stamp, len(names))
 	for i, name := range names {
-		if info, err := os.Stat(name); err == nil {
-			stamps[i] = Stamp{info.ModTime(), info.Size()}
+		var st unix.Stat_t
+		if unix.Stat(name, &st) == nil {
+			stamps[i] = Stamp{uint64(st.Dev), st.Ino, st.Ctim, st.Size}
 		}
 	}
 	return stamps

@@ -389,7 +389,7 @@ func TestReloadWhileConnected(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	s.terminate()
-	if log := s.log.String(); !strings.Contains(log, "the configuration has mistakes") || strings.Contains(log, "other changes") {
+	if log := s.log.String(); !strings.Contains(log, "nothing is changed: the configuration cannot be used") || strings.Contains(log, "other changes") {
 		t.Errorf("the log is\n%s", log)
 	}
 }

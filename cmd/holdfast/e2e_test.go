@@ -147,6 +147,23 @@ type process struct {
 
 func newProcess(t *testing.T, upstream string) *process {
 	g := &process{t: t, dir: t.TempDir(), addr: brokertest.FreeAddress(t), log: new(bytes.Buffer)}
+	g.writeBase(upstream)
+	g.sensors = g.write("sensors.yaml", `sensors:
+  - {name: air, driver: bme280, bus: simulated, every: 50ms}
+  - {name: tank, driver: ads1115, bus: simulated, every: 100ms}
+  - {name: board, driver: cpu, bus: simulated, every: 200ms}
+`)
+	t.Cleanup(func() {
+		g.kill()
+		if t.Failed() {
+			t.Logf("gateway:\n%s", g.log)
+		}
+	})
+	return g
+}
+
+// writeBase writes what all gateways of these tests have.
+func (g *process) writeBase(upstream string) {
 	g.base = g.write("base.yaml", fmt.Sprintf(`device:
   id: e2e
 data_dir: %s
@@ -165,18 +182,6 @@ bridges:
     out:
       - {filter: "#", prefix: "up/"}
 `, filepath.Join(g.dir, "data"), g.addr, upstream, window))
-	g.sensors = g.write("sensors.yaml", `sensors:
-  - {name: air, driver: bme280, bus: simulated, every: 50ms}
-  - {name: tank, driver: ads1115, bus: simulated, every: 100ms}
-  - {name: board, driver: cpu, bus: simulated, every: 200ms}
-`)
-	t.Cleanup(func() {
-		g.kill()
-		if t.Failed() {
-			t.Logf("gateway:\n%s", g.log)
-		}
-	})
-	return g
 }
 
 func (g *process) write(name, text string) string {

@@ -11,7 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/gateway"
+	"holdfast/gateway/change"
 	"holdfast/gateway/config"
+	"holdfast/gateway/status"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
 	"holdfast/sensors/simulated"
@@ -26,7 +28,8 @@ func runCommand() *cobra.Command {
 		Short: "Run the gateway until SIGTERM or Ctrl-C",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := load(files)
+			source := change.NewSource(files, loadOptions())
+			cfg, err := source.Load()
 			if err != nil {
 				return usageError{err}
 			}
@@ -35,10 +38,7 @@ func runCommand() *cobra.Command {
 				level = slog.LevelDebug
 			}
 			log := newLog(level)
-			opts := gateway.Options{
-				Log: log, Version: version(), Simulate: simulate,
-				Shown: func() (string, error) { return config.Show(files, loadOptions()) },
-			}
+			opts := gateway.Options{Log: log, Version: version(), Simulate: simulate, Source: source}
 			if lines != "" {
 				opts.Pi = simulated.New(simulated.Options{})
 				if err := opts.Pi.KeepLines(lines); err != nil {
@@ -50,19 +50,7 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			log.Info("running", "device", cfg.Device.ID, "sensors", len(cfg.Sensors), "bridges", len(cfg.Bridges))
-			defer onHangup(func() {
-				cfg, err := load(files)
-				if err != nil {
-					log.Error("nothing is read again: the configuration has mistakes", "error", err)
-					return
-				}
-				changes, err := a.Reload(cfg)
-				if err != nil {
-					log.Error("nothing is changed", "error", err)
-					return
-				}
-				log.Info("the configuration was read again", "changes", changes)
-			})()
+			defer onHangup(func() { _, _ = a.Changes().Reload(status.BySignal) })() // which logs what becomes of it
 			return a.Run(c.Context())
 		},
 	}

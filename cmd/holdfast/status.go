@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"holdfast/gateway/config"
 	"holdfast/gateway/control"
 	"holdfast/gateway/status"
 )
@@ -24,20 +25,20 @@ func (s *socket) flags(c *cobra.Command) {
 	c.Flags().StringVar(&s.path, "socket", "", "control socket `PATH` of the gateway, instead of -c")
 }
 
-// client does not need a configuration without mistakes: a gateway runs on although its file was spoilt, and
-// is then looked for where it usually is.
+// client does not need a configuration without mistakes: a gateway runs on although its files were spoilt, and
+// is then looked for where what can be read of them says.
 func (s *socket) client() (control.Client, error) {
 	if s.path != "" {
 		return control.Client{Paths: []string{s.path}}, nil
 	}
-	cfg, err := load(s.files)
+	_, err := load(s.files)
+	found := control.Find(config.Where(s.files, loadOptions()))
 	if err == nil {
-		return control.Find(cfg.Control, cfg.DataDir), nil
+		return found, nil
 	}
-	usual := control.Find("", "/var/lib/holdfast")
-	for _, path := range usual.Paths {
+	for _, path := range found.Paths {
 		if _, gone := os.Stat(path); gone == nil {
-			return usual, nil
+			return found, nil
 		}
 	}
 	return control.Client{}, usageError{err}

@@ -18,6 +18,13 @@ func (p *page) status(s *status.Status) {
 	}
 	p.row(span{s.Device, bold}, span{"  ", plain}, span{string(s.State), look},
 		span{fmt.Sprintf("  for %s, since %s  holdfast %s", age(s.Time.Sub(s.Started)), s.Started.Local().Format(time.DateTime), s.Version), plain})
+	if c := s.Config.Last; c != nil && c.Error == "" {
+		what := strings.Join(c.Changes, ", ")
+		if what == "" {
+			what = "nothing was different"
+		}
+		p.row(span{fmt.Sprintf("configuration read again %s ago (%s): %s", since(s.Time, c.Time), c.By, what), plain})
+	}
 	for _, text := range s.Problems {
 		p.row(span{"! " + text, odd})
 	}

@@ -28,6 +28,7 @@ type Config struct {
 	DataDir string // where everything durable lives; default /var/lib/holdfast
 	Broker  Broker
 	Control string // path of the control socket; empty for its default place
+	Watch   bool   // whether files that change are noticed; default true
 	Journal Journal
 	Bridges []Bridge         // in the order in which the files first name them; may be empty
 	Sensors []sensors.Config // likewise; Options is typed, checked and has its defaults
@@ -181,25 +182,51 @@ func (r Rule) Bridge() bridge.Rule {
 
 // Options are Load's dependencies. The zero value knows no driver.
 type Options struct {
-	Drivers  []sensors.Driver                 // the driver table, not changed
-	Outputs  []outputs.Driver                 // that of the outputs, not changed
-	Hostname func() (string, error)           // default for device.id; nil means os.Hostname
-	Getenv   func(name string) (string, bool) // for ${env:NAME}; nil means os.LookupEnv
+	Drivers  []sensors.Driver                              // the driver table, not changed
+	Outputs  []outputs.Driver                              // that of the outputs, not changed
+	Hostname func() (string, error)                        // default for device.id; nil means os.Hostname
+	Getenv   func(name string) (string, bool)              // for ${env:NAME}; nil means os.LookupEnv
+	ReadFile func(name string, most int64) ([]byte, error) // nil means ReadFile
 }
 
 // Load reads files in order, each over the result of those before it; without files it returns the
 // defaults. The error, if any, is an Errors and the configuration is nil.
 func Load(files []string, opts Options) (*Config, error) {
-	if opts.Hostname == nil {
-		opts.Hostname = os.Hostname
+	l := newLoader(opts.complete())
+	l.load(files)
+	l.finish()
+	if len(l.errs) > 0 {
+		return nil, l.errs.sorted(files)
 	}
-	if opts.Getenv == nil {
-		opts.Getenv = os.LookupEnv
+	return l.config, nil
+}
+
+// Where returns control and data_dir, as far as they can be told: also of files with mistakes elsewhere, so that
+// a gateway is found which runs on although somebody has spoilt its files.
+func Where(files []string, opts Options) (control, dataDir string) {
+	l := newLoader(opts.complete())
+	l.load(files)
+	return l.config.Control, l.config.DataDir
+}
+
+func (o Options) complete() Options {
+	if o.Hostname == nil {
+		o.Hostname = os.Hostname
 	}
-	l := newLoader(opts)
+	if o.Getenv == nil {
+		o.Getenv = os.LookupEnv
+	}
+	if o.ReadFile == nil {
+		o.ReadFile = ReadFile
+	}
+	return o
+}
+
+// load reads the files, without what only the sum of them tells.
+func (l *loader) load(files []string) {
 	var roots []field
 	for _, name := range files {
-		root, err := parse(name)
+		root, err := l.parse(name)
 		if err != nil {
 			l.errs = append(l.errs, *err)
 			continue
@@ -214,9 +241,4 @@ func Load(files []string, opts Options) (*Config, error) {
 	for _, root := range roots {
 		l.mapping(root, l.root)
 	}
-	l.finish()
-	if len(l.errs) > 0 {
-		return nil, l.errs.sorted(files)
-	}
-	return l.config, nil
 }

@@ -105,7 +105,7 @@ var tls12 = Reach{TLS: dial.TLS{MinVersion: tls.VersionTLS12}}
 func TestDefaults(t *testing.T) {
 	want := &Config{
 		Device:  Device{ID: "pi"},
-		DataDir: "/var/lib/holdfast",
+		DataDir: "/var/lib/holdfast", Watch: true,
 		Broker: Broker{
 			Limits: defaultLimits, TopicAliases: 32, SysInterval: 10 * time.Second,
 			Listeners: []Listener{{
@@ -138,7 +138,7 @@ func TestOverlay(t *testing.T) {
 	}
 	want := &Config{
 		Device:  Device{ID: "greenhouse-1"},
-		DataDir: "/srv/holdfast",
+		DataDir: "/srv/holdfast", Watch: true,
 		Broker: Broker{Limits: defaultLimits, TopicAliases: 32, SysInterval: 10 * time.Second, Listeners: []Listener{
 			{Endpoint: tcp("0.0.0.0:1883"), Scheme: "mqtt", Mode: 0o660, Anonymous: true},
 			{Endpoint: tcp("[::1]:1884"), Scheme: "mqtt", Mode: 0o660, Anonymous: true},
@@ -192,7 +192,7 @@ func TestOverlayReplacesScalarsAndReportsEveryFile(t *testing.T) {
 	_, err = load(t, "data_dir: 1\njournal: {max_age: 5}", "data_dir: /b\nnonsense: 1", "]")
 	want := `a.yaml:1: data_dir: got 1, want a path: put it in quotes
 a.yaml:2: journal.max_age: got 5, want a unit after the number: ms, s, m, h or d
-b.yaml:2: nonsense: unknown key, want device, data_dir, control, broker, journal, bridges, sensors, outputs or web
+b.yaml:2: nonsense: unknown key, want device, data_dir, control, watch, broker, journal, bridges, sensors, outputs or web
 c.yaml:1: not YAML, here or in what starts here: did not find expected node content`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)

@@ -44,6 +44,7 @@ func newLoader(opts Options) *loader {
 		key{"data_dir", "/var/lib/holdfast", "Directory for everything durable.", packed(&c.DataDir, "a path")},
 		key{"control", "", "Path of the unix socket for `holdfast status` and others. Default: `control.sock` in the unit's directory below `/run` under systemd, else in `data_dir`.",
 			socketPath(&c.Control)},
+		key{"watch", "true", "Take files of the configuration into use when they have changed; `false`: only after `holdfast reload` or SIGHUP.", boolean(&c.Watch)},
 		key{"broker", "", "The embedded broker.", l.section(l.broker)},
 		key{"journal", "", "The durable log of messages.", l.section(journal)},
 		key{"bridges", "", "Connections to upstream brokers.",

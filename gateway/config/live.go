@@ -11,7 +11,7 @@ import (
 var live = []string{
 	"broker.listeners", "broker.anonymous", // which the listeners have
 	"broker.users", "broker.password_file", "broker.groups", "broker.acl", "broker.acl_file",
-	"bridges", "sensors", "outputs",
+	"bridges", "sensors", "outputs", "watch",
 }
 
 // isLive says whether a running gateway takes over what a key, or what is below it, says.

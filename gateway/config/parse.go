@@ -22,8 +22,8 @@ const (
 )
 
 // parse reads one file as a single YAML document without looking at its keys.
-func parse(name string) (field, *Error) {
-	data, err := readFile(name, maxFile)
+func (l *loader) parse(name string) (field, *Error) {
+	data, err := l.opts.ReadFile(name, maxFile)
 	if err != nil {
 		return field{}, &Error{File: name, Text: err.Error()}
 	}
@@ -108,9 +108,9 @@ func checkText(data []byte) (line int, err error) {
 	return 0, nil
 }
 
-// readFile reads a regular file of at most limit bytes. It waits for no device or pipe. The errors
+// ReadFile reads a regular file of at most limit bytes. It waits for no device or pipe. The errors
 // name no path.
-func readFile(name string, limit int64) ([]byte, error) {
+func ReadFile(name string, limit int64) ([]byte, error) {
 	info, err := os.Stat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -72,7 +72,7 @@ func (l *loader) reference(f field, name string) (string, error) {
 		if !filepath.IsAbs(arg) {
 			arg = filepath.Join(filepath.Dir(f.file), arg)
 		}
-		data, err := readFile(arg, maxReference)
+		data, err := l.opts.ReadFile(arg, maxReference)
 		switch {
 		case err != nil:
 			return "", fmt.Errorf("${%s}: %w", short(name), err)

@@ -8,6 +8,7 @@ import (
 // Show returns the files as Redact leaves them, each below its name, for people to look at. The error is
 // that of Load, which does not keep the text from being shown.
 func Show(files []string, opts Options) (string, error) {
+	opts = opts.complete()
 	_, err := Load(files, opts)
 	var b strings.Builder
 	for _, name := range files {
@@ -15,7 +16,7 @@ func Show(files []string, opts Options) (string, error) {
 			b.WriteString("\n")
 		}
 		fmt.Fprintf(&b, "# %s\n", name)
-		text, cause := readFile(name, maxFile)
+		text, cause := opts.ReadFile(name, maxFile)
 		if cause == nil {
 			text, _, cause = Redact(text)
 		}

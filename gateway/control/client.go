@@ -1,6 +1,7 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,9 @@ func Find(configured, dataDir string) Client {
 		return Client{[]string{configured}}
 	}
 	paths := []string{filepath.Join(dataDir, name)}
+	if here := Path("", dataDir); here != paths[0] { // called by systemd, as ExecReload= is
+		paths = append([]string{here}, paths...)
+	}
 	if unit, ok := strings.CutPrefix(dataDir, "/var/lib/"); ok {
 		paths = append([]string{filepath.Join("/run", unit, name)}, paths...)
 	}
@@ -54,14 +58,39 @@ func (c Client) Do(ctx context.Context, method, path string, body io.Reader) (*h
 	if answer.StatusCode >= 300 {
 		defer answer.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
-		return nil, fmt.Errorf("%s %s: %s", method, path, strings.TrimSpace(string(text)))
+		if answer.StatusCode == http.StatusNotFound || answer.StatusCode == http.StatusMethodNotAllowed {
+			return nil, fmt.Errorf("the gateway that runs does not know %s %s: is it an older holdfast? Restart it", method, path)
+		}
+		return nil, errors.New(strings.TrimSpace(string(text)))
 	}
 	return answer, nil
+}
+
+// Changed is what the gateway answers to a request to change something.
+type Changed struct {
+	Changes []string `json:"changes"` // what is different, in words
 }
 
 // Get decodes the JSON that is at path.
 func (c Client) Get(ctx context.Context, path string, to any) error {
 	answer, err := c.Do(ctx, http.MethodGet, path, nil)
+	return decode(answer, err, path, to)
+}
+
+// Post sends v as JSON, or nothing if it is nil, and decodes the answer. What the gateway refuses is an error
+// with its reason.
+func (c Client) Post(ctx context.Context, path string, v, to any) error {
+	var body bytes.Buffer
+	if v != nil {
+		if err := json.NewEncoder(&body).Encode(v); err != nil {
+			return err
+		}
+	}
+	answer, err := c.Do(ctx, http.MethodPost, path, &body)
+	return decode(answer, err, path, to)
+}
+
+func decode(answer *http.Response, err error, path string, to any) error {
 	if err != nil {
 		return err
 	}

@@ -3,7 +3,9 @@ package control
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -37,6 +39,10 @@ func serve(t *testing.T, path string) (log lines, stop func()) {
 	s := New(path, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	s.Handle("GET /hello", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `"hi"`) }))
 	s.Handle("GET /never", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	s.Handle("POST /echo", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		_ = json.NewEncoder(w).Encode(string(body))
+	}))
 	s.Handle("POST /wrong", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not like this", http.StatusBadRequest) }))
 	ctx, cancel := context.WithCancel(context.Background())
 	var ended sync.WaitGroup
@@ -72,8 +78,14 @@ func TestControl(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode() != os.ModeSocket|0o660 {
 		t.Errorf("mode: got %v, %v", info.Mode(), err)
 	}
-	if _, err := c.Do(ctx, "POST", "/wrong", strings.NewReader("x")); err == nil || err.Error() != "POST /wrong: not like this" {
+	if _, err := c.Do(ctx, "POST", "/wrong", strings.NewReader("x")); err == nil || err.Error() != "not like this" {
 		t.Errorf("a refusal: %v", err)
+	}
+	if err := c.Post(ctx, "/echo", []string{"a"}, &text); err != nil || text != "[\"a\"]\n" {
+		t.Errorf("a request with a body: %q, %v", text, err)
+	}
+	if err := c.Post(ctx, "/new", nil, nil); err == nil || !strings.Contains(err.Error(), "does not know POST /new") {
+		t.Errorf("a request that an older gateway does not know: %v", err)
 	}
 	var number int
 	if err := c.Get(ctx, "/hello", &number); err == nil || !strings.Contains(err.Error(), "another version") {

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"holdfast/gateway"
+	"holdfast/gateway/change"
 	"holdfast/gateway/config"
 	"holdfast/gateway/standin"
 	"holdfast/sensors"
@@ -57,13 +58,17 @@ func Run(ctx context.Context, opts Options) error {
 	if err := up.Start(); err != nil {
 		return err
 	}
-	cfg, err := configure(dir, opts.Listen, up.Address)
+	source, err := configure(dir, opts.Listen, up.Address)
+	if err != nil {
+		return err
+	}
+	cfg, err := source.Load()
 	if err != nil {
 		return err
 	}
 	agent, err := gateway.New(cfg, gateway.Options{
 		Log: opts.Log, Pi: simulated.New(simulated.Options{Seed: 1}), Observe: account,
-		Shown: func() (string, error) { return config.Show([]string{filepath.Join(dir, demoFile)}, known()) },
+		Source: source,
 	})
 	if err != nil {
 		return err
@@ -163,7 +168,7 @@ func report(out io.Writer, t Totals) error {
 }
 
 // configure makes the demonstration's configuration the way a user does: as YAML.
-func configure(dir, listen, upstream string) (*config.Config, error) {
+func configure(dir, listen, upstream string) (*change.Source, error) {
 	text := fmt.Sprintf(`device:
   id: demo
 data_dir: %s
@@ -193,7 +198,7 @@ outputs:
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	return config.Load([]string{file}, known())
+	return change.NewSource([]string{file}, known()), nil
 }
 
 const demoFile = "demo.yaml"

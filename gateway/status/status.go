@@ -23,6 +23,7 @@ type Status struct {
 	Clients Clients  `json:"clients"`
 	Bridges []Bridge `json:"bridges"`
 	Journal Journal  `json:"journal"`
+	Config  Config   `json:"config"`
 	Clock   Clock    `json:"clock"`
 	Power   *Power   `json:"power,omitempty"` // absent where the machine does not tell
 	Process Process  `json:"process"`
@@ -208,6 +209,30 @@ type Reader struct {
 	Name  string `json:"name"`
 	Depth uint64 `json:"depth"`
 }
+
+// Config is where the configuration is from.
+type Config struct {
+	Files []string `json:"files"`
+	Last  *Change  `json:"last_change,omitempty"` // absent if there was none since the start
+}
+
+// Change is an attempt to go by another configuration.
+type Change struct {
+	Time    time.Time `json:"time"`
+	By      ChangedBy `json:"by"`
+	Changes []string  `json:"changes"`         // what is different, in words
+	Error   string    `json:"error,omitempty"` // why nothing was changed
+}
+
+// ChangedBy is what a change came from.
+type ChangedBy string
+
+// The causes of changes.
+const (
+	BySignal  ChangedBy = "signal"
+	ByCommand ChangedBy = "command"
+	ByWatch   ChangedBy = "file watch"
+)
 
 // Clock is the machine's.
 type Clock struct {

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/gateway/control"
+)
+
+func reloadCommand() *cobra.Command {
+	var s socket
+	c := &cobra.Command{
+		Use:   "reload",
+		Short: "Have the running gateway read its configuration again",
+		Long: "Reload has the gateway that runs read the files that it was started with, and take over what is\n" +
+			"different. It returns when that is done and prints what was changed. A file with mistakes changes\n" +
+			"nothing: they are printed, and the exit code is 1.",
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			gateway, err := s.client()
+			if err != nil {
+				return err
+			}
+			var done control.Changed
+			if err := gateway.Post(c.Context(), "/reload", nil, &done); err != nil {
+				return err
+			}
+			showChanges(c.OutOrStdout(), done.Changes)
+			return nil
+		},
+	}
+	s.flags(c)
+	return c
+}
+
+func showChanges(w io.Writer, changes []string) {
+	if len(changes) == 0 {
+		fmt.Fprintln(w, "nothing is different")
+	}
+	for _, line := range changes {
+		fmt.Fprintln(w, line)
+	}
+}

@@ -1,0 +1,101 @@
+// Package change has a gateway that runs go by its configuration as it is now. It is the one place that does,
+// whoever asks: a signal, `holdfast reload`, or a file that has changed.
+//
+// It promises that a configuration with mistakes changes nothing, and says why once; that a file is not taken
+// into use while it is being written, as far as that can be seen; and that what became of the last change is
+// known, to whoever asks for the status. How the parts of a gateway are exchanged is not its matter: see gateway/reload.go.
+package change
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"holdfast/gateway/config"
+	"holdfast/gateway/status"
+)
+
+// Options are what Changes need of the gateway.
+type Options struct {
+	Source   *Source
+	Exchange func(*config.Config) (changes []string, err error) // after an error nothing has changed
+	Config   func() *config.Config                              // that the gateway goes by
+	Look     func()                                             // called now and then, to look at files that are not the configuration's
+	Log      *slog.Logger
+}
+
+// Changes own what a gateway goes by. Methods are safe for concurrent use.
+type Changes struct {
+	opts Options
+	log  *slog.Logger
+
+	work    sync.Mutex // while anything is read or changed
+	seen    *reading   // the last one, good or not
+	running *reading   // of what the gateway goes by
+
+	mu   sync.Mutex
+	last *status.Change
+}
+
+// New returns Changes of a gateway that goes by what its source was loaded with.
+func New(opts Options) *Changes {
+	if opts.Source == nil {
+		opts.Source = NewSource(nil, config.Options{})
+	}
+	started := opts.Source.started
+	if started == nil {
+		_, started, _ = opts.Source.load(nil)
+	}
+	return &Changes{opts: opts, log: opts.Log, seen: started, running: started}
+}
+
+// Status is where the configuration is from, and what became of the last change.
+func (c *Changes) Status() status.Config {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return status.Config{Files: append([]string{}, c.opts.Source.names...), Last: c.last}
+}
+
+var errNoFiles = errors.New("the configuration of this gateway is in no file: there is nothing to read again")
+
+// Reload reads the files and has the gateway go by them. It returns what was exchanged, in words.
+func (c *Changes) Reload(by status.ChangedBy) (changes []string, err error) {
+	c.work.Lock()
+	defer c.work.Unlock()
+	if len(c.opts.Source.names) == 0 {
+		return nil, errNoFiles
+	}
+	cfg, r, err := c.opts.Source.load(nil)
+	return c.take(by, cfg, r, err)
+}
+
+// take has the gateway go by what was read.
+func (c *Changes) take(by status.ChangedBy, cfg *config.Config, r *reading, err error) (changes []string, _ error) {
+	c.seen = r
+	if err == nil {
+		changes, err = c.opts.Exchange(cfg)
+	}
+	if err == nil {
+		c.running = r
+	}
+	c.record(by, changes, err)
+	return changes, err
+}
+
+// record remembers what became of a change, and logs it.
+func (c *Changes) record(by status.ChangedBy, changes []string, err error) {
+	last := &status.Change{Time: time.Now(), By: by, Changes: append([]string{}, changes...)}
+	switch {
+	case err != nil:
+		last.Error = err.Error()
+		c.log.Error("nothing is changed: the configuration cannot be used", "by", by, "error", err)
+	case len(changes) == 0:
+		c.log.Info("the configuration was read again: nothing is different", "by", by)
+	default:
+		c.log.Info("the configuration was read again", "by", by, "changes", changes)
+	}
+	c.mu.Lock()
+	c.last = last
+	c.mu.Unlock()
+}
