@@ -59,6 +59,10 @@ type Options struct {
 	Share     int  // percent of the window and of Rate that what waited may take with LiveFirst, 1 to 99; 0 means 50
 	Rate      Rate
 
+	// Status is the topic upstream, of no rule, on which the bridge says whether the gateway is there: Online when a
+	// connection has begun, Offline as its will and before it ends in order, both retained. Empty for none.
+	Status string
+
 	Announce string // topic of messages of the gateway's own in Reader, sent as they are; empty for none
 
 	In            []Rule        // of upstream topics to local ones
@@ -195,6 +199,7 @@ type Bridge struct {
 	log       *slog.Logger
 	live      chan *broker.Message
 	feed      *feed
+	sign      sign
 
 	// Of Run.
 	in      *inbound // nil without in rules
@@ -204,12 +209,14 @@ type Bridge struct {
 	moved   *url.URL       // named by the upstream, to be tried next
 	id      uint16         // of the last message that was sent
 	tries   map[uint64]int // by sequence number, of messages that were not taken
+	unheard int            // connections one after the other that the upstream has ended before it acknowledged the status
 
 	mu          sync.Mutex
 	stats       Stats
 	connections uint64
 	refusals    map[string]bool      // reasons that were logged
 	old         map[string]time.Time // hosts that do not speak MQTT 5, and until when that is believed
+	mute        map[string]time.Time // hosts that take no status, likewise
 }
 
 // New returns a bridge that does nothing until Run.
@@ -223,7 +230,7 @@ func New(opts Options) (*Bridge, error) {
 	}
 	b := &Bridge{
 		opts: opts, log: opts.Log.With("bridge", opts.Name), live: make(chan *broker.Message, opts.MaxQueued),
-		refusals: make(map[string]bool), old: make(map[string]time.Time),
+		refusals: make(map[string]bool), old: make(map[string]time.Time), mute: make(map[string]time.Time),
 		window: newWindow(opts.Window), id: uint16(rand.Uint32()), tries: make(map[uint64]int),
 		feed: newFeed(&opts),
 	}
@@ -233,6 +240,10 @@ func New(opts Options) (*Bridge, error) {
 			return nil, fmt.Errorf("bridge: upstream: %w", err)
 		}
 		b.upstreams = append(b.upstreams, u)
+	}
+	var err error
+	if b.sign, err = newSign(&opts); err != nil {
+		return nil, fmt.Errorf("bridge: status: %w", err)
 	}
 	b.stats.Name = opts.Name
 	b.marker.init(&b.opts)

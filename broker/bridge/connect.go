@@ -14,9 +14,9 @@ import (
 const (
 	connectTimeout = 30 * time.Second // from the first byte of MQTT to CONNACK
 
-	// versionMemory is how long an upstream that did not speak MQTT 5 is not asked again: it may be another
-	// one by then, or have been restarting.
-	versionMemory = time.Hour
+	// memory is how long an upstream that did not speak MQTT 5, or takes no will, is not asked again: it may be
+	// another one by then, have been restarting, or have been told.
+	memory = time.Hour
 )
 
 // connect makes a connection to an upstream, with the newest version that both speak.
@@ -25,10 +25,19 @@ func (b *Bridge) connect(ctx context.Context, u *url.URL) (*link, error) {
 	if version == 0 {
 		version = b.version(u)
 	}
-	l, err := b.attempt(ctx, u, version)
+	will := b.will(u)
+	l, err := b.attempt(ctx, u, version, will)
+	if will != nil && refusesWill(err) && ctx.Err() == nil {
+		var second error
+		if l, second = b.attempt(ctx, u, version, nil); second != nil {
+			return nil, err
+		}
+		b.silence(u, err.Error())
+		return l, nil
+	}
 	if b.opts.Protocol == 0 && version == wire.V5 && unsupported(err) && ctx.Err() == nil {
 		var second error
-		if l, second = b.attempt(ctx, u, wire.V311); second != nil {
+		if l, second = b.attempt(ctx, u, wire.V311, will); second != nil {
 			return nil, err
 		}
 		b.remember(u)
@@ -52,13 +61,13 @@ func (b *Bridge) version(u *url.URL) wire.Version {
 func (b *Bridge) remember(u *url.URL) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.old[u.Host] = time.Now().Add(versionMemory)
+	b.old[u.Host] = time.Now().Add(memory)
 }
 
-func (b *Bridge) attempt(ctx context.Context, u *url.URL, version wire.Version) (*link, error) {
+func (b *Bridge) attempt(ctx context.Context, u *url.URL, version wire.Version, will *wire.Will) (*link, error) {
 	connect := &wire.Connect{
 		Version: version, CleanStart: b.in == nil, ClientID: b.opts.ClientID,
-		KeepAlive: uint16(b.opts.KeepAlive / time.Second),
+		KeepAlive: uint16(b.opts.KeepAlive / time.Second), Will: will,
 	}
 	if b.opts.Credentials != nil {
 		name, password, err := b.opts.Credentials()
@@ -86,7 +95,7 @@ func (b *Bridge) attempt(ctx context.Context, u *url.URL, version wire.Version) 
 // handshake sends CONNECT over nc, which it owns, and waits for CONNACK.
 func handshake(ctx context.Context, nc net.Conn, connect *wire.Connect, timeout time.Duration) (*link, error) {
 	l := &link{
-		nc: nc, version: connect.Version, timeout: timeout,
+		nc: nc, version: connect.Version, timeout: timeout, willed: connect.Will != nil,
 		arrived: make(chan *batch), free: make(chan *batch, 2), ended: make(chan struct{}), stop: make(chan struct{}),
 		wake: make(chan struct{}, 1), drained: make(chan struct{}, 1),
 		in: make([]byte, 0, readBuffer),

@@ -44,6 +44,9 @@ func (s *session) fill() (more bool) {
 }
 
 func (s *session) room() bool {
+	if s.presence.id != 0 {
+		return false
+	}
 	if s.alone {
 		if len(s.flight) == 0 && !s.proved && !s.pinged {
 			s.ping()
@@ -85,6 +88,10 @@ func (s *session) next() (d journal.Delivery, ok bool) {
 // acked notes PUBACKs.
 func (s *session) acked(acks []ack) {
 	for _, a := range acks {
+		if a.id == s.presence.id {
+			s.presence.heard(a)
+			continue
+		}
 		if a.id == s.sample {
 			s.b.window.sample(time.Since(s.sampleAt), s.full)
 			s.sample = 0
@@ -98,12 +105,11 @@ func (s *session) acked(acks []ack) {
 	}
 }
 
-// overdue returns how long the oldest message in flight may still take. Time until it was written does
-// not count: the writer has its own deadline.
-func (s *session) overdue(now time.Time) time.Duration {
-	since := s.since
-	if wrote := time.Unix(0, s.l.wrote.Load()); s.l.written.Load() < s.flight[0].end && wrote.After(since) {
-		s.since, since = wrote, wrote
+// overdue returns how long the acknowledgement of what was sent at since, and ends at end, may still take.
+// Time until it was written does not count: the writer has its own deadline.
+func (s *session) overdue(since *time.Time, end uint64, now time.Time) time.Duration {
+	if wrote := time.Unix(0, s.l.wrote.Load()); s.l.written.Load() < end && wrote.After(*since) {
+		*since = wrote
 	}
 	return since.Add(s.b.opts.AckTimeout).Sub(now)
 }

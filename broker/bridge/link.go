@@ -32,6 +32,7 @@ type link struct {
 	nc      net.Conn
 	version wire.Version
 	limits  limits
+	willed  bool          // the upstream has a will
 	timeout time.Duration // for each chunk
 
 	in      []byte      // read and not yet taken apart

@@ -49,6 +49,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 				moves = 0
 			}
 			b.suspect.note(s, err)
+			b.noteSign(s, upstream, err)
 			b.window.restart()
 		}
 		if ctx.Err() != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"holdfast/broker/journal"
@@ -14,6 +15,7 @@ const (
 	pingTimeout = 20 * time.Second // a slow link has to carry what is before the ping
 	drain       = 2 * time.Second  // for acknowledgements at the end
 	goodbye     = 250 * time.Millisecond
+	forever     = math.MaxInt64
 )
 
 // session is one connection. Everything happens in the goroutine of run.
@@ -38,6 +40,8 @@ type session struct {
 	oldest uint64 // in flight when the connection ended; 0 if nothing was
 	alone  bool   // one message at a time, because of a suspect
 	proved bool   // the upstream has answered a ping since the last one
+
+	presence presence
 
 	pinged  bool
 	pingEnd uint64    // bytes that have to be written for the ping to be
@@ -76,11 +80,15 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 		s.subscribe(host)
 		stored = in.ready
 	}
+	if s.l.willed {
+		s.greet(time.Now())
+	}
 	for {
 		s.settle()
 		if ctx.Err() != nil { // an acknowledgement may have come at the same time: it makes no room any more
 			return s.finish()
 		}
+		silent := s.repeat(time.Now())
 		more := s.fill()
 		if in != nil {
 			s.stored()
@@ -96,6 +104,7 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 		if !alive {
 			return errors.New("upstream does not answer pings")
 		}
+		wake = min(wake, silent)
 		switch {
 		case more:
 			ready = always
@@ -115,7 +124,7 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 			wake = min(wake, wait)
 		}
 		if len(s.flight) > 0 {
-			left := s.overdue(now)
+			left := s.overdue(&s.since, s.flight[0].end, now)
 			if left <= 0 {
 				return fmt.Errorf("no acknowledgement for %v", s.b.opts.AckTimeout)
 			}
@@ -123,6 +132,13 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 			if s.flight[0].id == 0 { // acknowledged by being written
 				drained = s.l.drained
 			}
+		}
+		if p := &s.presence; p.id != 0 {
+			left := s.overdue(&p.since, p.end, now)
+			if left <= 0 {
+				return fmt.Errorf("no acknowledgement for the status for %v", s.b.opts.AckTimeout)
+			}
+			wake = min(wake, left)
 		}
 		if s.failed {
 			left := redelivery - now.Sub(s.failedAt)
@@ -205,7 +221,7 @@ func (s *session) ping() {
 	s.pinged, s.pingAt, s.pingEnd = true, time.Time{}, s.l.send(&wire.Ping{Type: wire.PINGREQ})
 }
 
-// finish sends what Deliver has queued and waits for what is in flight.
+// finish sends what Deliver has queued, waits for what is in flight and takes leave.
 func (s *session) finish() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
@@ -223,7 +239,7 @@ func (s *session) finish() error {
 			s.stored()
 		}
 		s.l.flush()
-		if len(s.flight) == 0 {
+		if len(s.flight) == 0 && s.leave() {
 			return nil
 		}
 		select {
@@ -242,7 +258,10 @@ func (s *session) finish() error {
 // end closes the connection. Acknowledgements that came before it, in whatever order, are kept; the
 // rest waits on disk.
 func (s *session) end() {
-	end := s.l.send(&wire.Disconnect{})
+	end := s.l.put
+	if p := s.farewell(); p != nil {
+		end = s.l.send(p)
+	}
 	s.l.flush()
 	late := time.After(goodbye)
 	for s.l.written.Load() < end {
