@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -48,7 +49,11 @@ func (s *Server) command(w http.ResponseWriter, r *http.Request) {
 	default:
 		var is struct{ Result, Reason string }
 		_ = json.Unmarshal(result, &is) // what is missing is not logged
-		s.log.Info("dashboard: command", "output", name, "value", string(c.Value), "by", c.By, "result", is.Result, "reason", is.Reason)
+		attrs := []any{"output", name, "value", strings.Trim(string(c.Value), `"`), "by", c.By, "result", is.Result}
+		if is.Reason != "" {
+			attrs = append(attrs, "reason", is.Reason)
+		}
+		s.log.Info("dashboard: command", attrs...)
 		answer(w, http.StatusOK, result)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -32,7 +33,9 @@ type browser struct {
 }
 
 func newBrowser(ctx context.Context, pictures string) (*browser, error) {
-	opts := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox) // CI is root, and everything here is ours
+	opts := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.NoSandbox,        // CI is root, and everything here is ours
+		chromedp.IgnoreCertErrors) // people click that away, too
 	alloc, stopAlloc := chromedp.NewExecAllocator(ctx, opts...)
 	tab, stopTab := chromedp.NewContext(alloc)
 	b := &browser{ctx: tab, pictures: pictures, close: func() { stopTab(); stopAlloc() }}
@@ -73,6 +76,12 @@ func (b *browser) expect(part string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.expected = append(b.expected, part)
+}
+
+func (b *browser) complained(part string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.ContainsFunc(b.wrong, func(w string) bool { return strings.Contains(w, part) })
 }
 
 // verdict says what went out of the device, and what the browser complained of.

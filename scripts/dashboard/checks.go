@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -108,6 +109,9 @@ func (b *browser) refusal() error {
 	if err == nil && (!strings.HasPrefix(text, "Refused: ") || !strings.Contains(text, "pump")) {
 		err = fmt.Errorf("got %q", text)
 	}
+	if err == nil {
+		err = b.until("the pump to be shown on", card("pump")+`.querySelector(".toggle").getAttribute("aria-checked") === "true"`)
+	}
 	report("refusal", "%s", text)
 	b.picture("now")
 	return err
@@ -131,29 +135,68 @@ func (b *browser) chart() error {
 	return b.until("the chart to be closed", `!document.querySelector("#chart[open]")`)
 }
 
+// outage takes the upstream away for as long as it takes to fill the journal, and brings it back.
 func (b *browser) outage(s *site) error {
 	if err := b.view("delivery"); err != nil {
 		return err
 	}
-	cloud := card("cloud") + `.querySelector(".pill").textContent`
-	if err := b.until("a bridge that is not connected", cloud+`.startsWith("not connected")`); err != nil {
+	cloud := card("cloud")
+	pill := cloud + `.querySelector(".pill").textContent`
+	connected := pill + `.startsWith("connected") && ` + cloud + `.querySelector(".number").textContent.length <= 2`
+	if err := b.until("a bridge that is not connected", pill+`.startsWith("not connected")`); err != nil {
 		return err
 	}
 	if err := s.start("upstream", s.upstreamConfig()); err != nil {
 		return err
 	}
-	if err := b.until("the bridge to be connected and its backlog gone", cloud+`.startsWith("connected") && `+
-		card("cloud")+`.querySelector(".number").textContent.length <= 2`); err != nil {
+	if err := b.until("the bridge to be connected and its backlog gone", connected); err != nil {
 		return err
 	}
 	s.stop("upstream")
-	if err := b.until("the outage", cloud+`.startsWith("not connected") && `+card("cloud")+`.querySelectorAll(".outages li").length >= 2`); err != nil {
+	if err := b.until("the outage", pill+`.startsWith("not connected") && `+cloud+`.querySelectorAll(".outages li").length >= 2`); err != nil {
 		return err
 	}
-	text, err := eval[string](b, card("cloud")+`.querySelector(".outages li").textContent`)
+	if err := b.until("no loss", `document.getElementById("losses").textContent === "Nothing was lost."`); err != nil {
+		return err
+	}
+	if err := s.flood(); err != nil {
+		return err
+	}
+	row := `[...document.querySelectorAll("#losses tbody tr")].map((tr) => [...tr.cells].map((td) => td.textContent).join(" | ")).find((row) => row.includes("bridge/cloud"))`
+	if err := b.until("the loss, in the list and on the timeline", row+` && `+cloud+`.querySelector(".timeline .loss")`); err != nil {
+		return err
+	}
+	loss, err := eval[string](b, row)
+	if err == nil && !strings.Contains(loss, "the journal was full") {
+		err = fmt.Errorf("the loss is shown as %q", loss)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.start("upstream", s.upstreamConfig()); err != nil {
+		return err
+	}
+	if err := b.until("the end of the outage", connected); err != nil {
+		return err
+	}
+	text, err := eval[string](b, cloud+`.querySelector(".outages li").textContent`)
+	if err != nil {
+		return err
+	}
+	if strings.Contains(text, "now") {
+		return fmt.Errorf("an outage that is over is shown as %q", text)
+	}
+	drawn, err := eval[[]float64](b, `[...`+cloud+`.querySelectorAll(".timeline .down")].map((e) => e.getBoundingClientRect().width)`)
+	if err != nil {
+		return err
+	}
+	if len(drawn) < 2 || slices.Min(drawn) < 1 {
+		return fmt.Errorf("on the timeline are outages of %v pixels, want two that can be seen", drawn)
+	}
 	report("outage", "%s", text)
+	report("loss", "%s", loss)
 	b.picture("delivery")
-	return err
+	return nil
 }
 
 func (b *browser) otherViews() error {
@@ -266,74 +309,4 @@ func (b *browser) weight() error {
 		return fmt.Errorf("%.0f bytes, want at most 300,000", plain)
 	}
 	return nil
-}
-
-func (b *browser) login() error {
-	b.expect("401 (Unauthorized)")
-	if err := b.open("/"); err != nil {
-		return err
-	}
-	if err := b.until("the form", `!document.getElementById("login").hidden`); err != nil {
-		return err
-	}
-	b.picture("login")
-	if err := b.enter("anna", "wrong"); err != nil {
-		return err
-	}
-	if err := b.until("the refusal", `document.getElementById("login-error").textContent.includes("wrong name or password")`); err != nil {
-		return err
-	}
-	if err := b.enter("anna", "open sesame"); err != nil {
-		return err
-	}
-	if err := b.until("values", `document.getElementById("login").hidden && document.querySelectorAll(".value").length >= 6`); err != nil {
-		return err
-	}
-	cookie, err := eval[string](b, `document.cookie`)
-	if err == nil && cookie != "" {
-		err = fmt.Errorf("scripts can read the cookie: %s", cookie)
-	}
-	if err != nil {
-		return err
-	}
-	if err := b.until("a switch that can be used", `document.querySelector(".toggle:not(:disabled)")`); err != nil {
-		return err
-	}
-	report("login", "a wrong password is refused, the right one lets in; the cookie is out of reach of scripts")
-	return b.logout()
-}
-
-func (b *browser) enter(user, password string) error {
-	if err := b.until("the form", `!document.querySelector("#login button").disabled`); err != nil {
-		return err
-	}
-	for id, value := range map[string]string{"name": user, "password": ""} {
-		if _, err := eval[string](b, fmt.Sprintf("document.getElementById(%q).value = %q", id, value)); err != nil {
-			return err
-		}
-	}
-	return chromedp.Do(b.ctx, chromedp.SendKeys(chromedp.CSS("#password"), password+kb.Enter))
-}
-
-func (b *browser) logout() error {
-	if err := chromedp.Do(b.ctx, chromedp.Click(chromedp.CSS("#logout"))); err != nil {
-		return err
-	}
-	return b.until("the form", `!document.getElementById("login").hidden && document.querySelectorAll("section:not([hidden]), article").length === 0`)
-}
-
-func (b *browser) lookOnly() error {
-	if err := b.enter("ben", "open sesame"); err != nil {
-		return err
-	}
-	if err := b.until("switches that cannot be used", `document.getElementById("user").textContent.startsWith("ben") && document.querySelectorAll(".toggle").length === 2 && !document.querySelector(".toggle:not(:disabled)")`); err != nil {
-		return err
-	}
-	status, err := eval[float64](b, `fetch("/api/outputs/pump", {method: "POST", headers: {"Content-Type": "application/json"}, body: '{"value":"on","id":"x"}'}).then((r) => r.status)`)
-	b.expect("403 (Forbidden)")
-	if err == nil && status != 403 {
-		err = fmt.Errorf("the server answers %v", status)
-	}
-	report("who may only look", "sees switches that do nothing, and is refused by the server")
-	return err
 }

@@ -6,12 +6,16 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -75,15 +79,19 @@ func local(s *site, b *browser) error {
 	)
 }
 
-// opened is what somebody sees who has to log in.
+// opened is what somebody sees who has to log in, over https and with a certificate that nobody has signed.
 func opened(s *site, b *browser) error {
 	if err := s.start("gateway", s.gateway(true)); err != nil {
 		return err
 	}
 	defer s.stop()
-	b.base = "http://" + s.web
+	b.base = "https://" + s.web
 	return b.steps(
 		step{"login", b.login},
+		step{"cookie", b.cookie},
+		step{"content security policy", b.inline},
+		step{"another web page", b.otherPage},
+		step{"switch over https", b.remoteSwitch},
 		step{"who may look cannot switch", b.lookOnly},
 	)
 }
@@ -109,15 +117,39 @@ func (s *site) plan() (err error) {
 		return fmt.Errorf("holdfast passwd: %w", err)
 	}
 	s.hash = trim(out)
+	return s.certificate()
+}
+
+// certificate writes the one that Go's tests use, which is for 127.0.0.1 and signed by nobody.
+func (s *site) certificate() error {
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	cert := server.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(s.dir, "cert.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}), 0o600),
+		os.WriteFile(filepath.Join(s.dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}), 0o600))
+}
+
+// flood publishes more than the journal may keep.
+func (s *site) flood() error {
+	cmd := exec.Command(s.program, "pub", "--url", "mqtt://"+s.broker, "-t", "bulk", "-q", "1", "-f", "-", "--repeat", "400")
+	cmd.Stdin = reader(strings.Repeat("x", 100<<10))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("holdfast pub: %w: %s", err, out)
+	}
 	return nil
 }
 
 func (s *site) gateway(login bool) string {
 	text := fmt.Sprintf(`device: {id: greenhouse-1}
 data_dir: %s
-journal: {max_size: 64MiB, keep_free: 0B}
+journal: {max_size: 32MiB, keep_free: 0B}
 bridges:
-  - {name: cloud, upstream: ["mqtt://%s"], client_id: one, username: site, password: hunter22, out: [{filter: "sensors/#", prefix: "north/"}]}
+  - {name: cloud, upstream: ["mqtt://%s"], client_id: one, username: site, password: hunter22, out: [{filter: "sensors/#", prefix: "north/"}, {filter: "bulk"}]}
   - {name: office, upstream: ["mqtt://127.0.0.1:1"], client_id: two, out: [{filter: "status/#"}]}
 sensors:
   - {name: air, driver: bme280, bus: simulated, every: 1s}
@@ -141,10 +173,12 @@ outputs:
     - {name: ben, password_hash: "%[2]s"}
   acl: [{topic: "#", access: readwrite}]
 web:
-  url: http://%s
+  url: https://%s
+  cert: %s
+  key: %s
   operate: [anna]
   view: [ben]
-`, s.broker, s.hash, s.web)
+`, s.broker, s.hash, s.web, filepath.Join(s.dir, "cert.pem"), filepath.Join(s.dir, "key.pem"))
 }
 
 func (s *site) upstreamConfig() string {

@@ -50,7 +50,7 @@ function draw() {
   plot?.destroy();
   const place = $("chart-place");
   const axis = { stroke: colour("--muted"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line") }, font: "13px system-ui", labelFont: "13px system-ui" };
-  const values = (u, list) => list.map((t) => time(t * 1000, false).replace(/^(\S+ \d+) /, "$1\n"));
+  const values = (u, list) => list.map((t) => time(t * 1000, u.scales.x.max - u.scales.x.min < 600).replace(/^(\S+ \d+) /, "$1\n"));
   plot = new globalThis.uPlot({
     width: place.clientWidth, height: Math.max(220, Math.min(420, innerHeight - 260)),
     legend: { show: false }, cursor: { y: false, drag: { x: false } },
@@ -78,7 +78,8 @@ function shown() {
 
 function scale() {
   const end = now() / 1000;
-  plot.setScale("x", { min: end - shown() * 3600, max: end });
+  // What began later is not squeezed to the side.
+  plot.setScale("x", { min: Math.max(end - shown() * 3600, Math.min(data[0][0] ?? end, end - 60)), max: end });
   for (const b of $("spans").children) set(b, "aria-pressed", String(Number(b.dataset.hours) === shown()));
   note(null);
 }

@@ -15,7 +15,10 @@ export function update(keys) {
     if (keys.has("bridge/" + name) || keys.has("timeline/" + name)) card.update();
   }
   if (keys.has("journal")) journal(state.get("journal"));
-  if (keys.has("losses")) losses(state.get("losses") ?? []);
+  if (keys.has("losses")) {
+    losses(state.get("losses") ?? []);
+    redraw();
+  }
 }
 
 export function redraw() {
@@ -45,36 +48,44 @@ function bridge(name) {
         ["Reconnected", b.reconnects ? count(b.reconnects) : ""], ["Refused", b.refused ? count(b.refused) : ""], ["Expired", b.expired ? count(b.expired) : ""],
         ["Last error", b.last_error],
       ]);
-      timeline(bar, list, periods);
+      timeline(bar, list, periods, lost(name));
     },
   };
 }
 
-// timeline draws the last day, and names the outages in it.
-function timeline(bar, list, periods) {
-  const end = now(), begin = end - day, width = 1000;
-  const x = (ms) => Math.max(0, Math.min(width, (ms - begin) / day * width));
+// lost is what a bridge had to drop. Its readers are bridge/NAME, and bridge/NAME/… where it has several.
+function lost(name) {
+  return (state.get("losses") ?? []).filter((l) => (l.reader + "/").startsWith(`bridge/${name}/`));
+}
+
+// timeline draws the last day, or what is known of it, and names the outages in it.
+function timeline(bar, list, periods, losses) {
+  const end = now(), width = 1000;
+  const known = Math.min(day, Math.max(end - (at(periods[0]?.since) || end), 1000));
+  const begin = end - known;
+  const x = (ms) => Math.max(0, Math.min(width, (ms - begin) / known * width));
   const svg = el("svg", { viewBox: `0 0 ${width} 24`, preserveAspectRatio: "none", "aria-hidden": "true" });
   const outages = [];
-  let away = 0, known = 0;
+  let away = 0;
   periods.forEach((p, i) => {
     const from = at(p.since), to = i + 1 < periods.length ? at(periods[i + 1].since) : end;
     if (to <= begin) return;
-    const length = to - Math.max(from, begin);
-    known += length;
     if (!p.connected) {
-      away += length;
+      away += to - Math.max(from, begin);
       outages.push({ from, to, reason: p.reason, open: i + 1 === periods.length });
     }
     const w = Math.max(3, x(to) - x(from));
     svg.append(el("rect", { x: Math.min(x(from), width - w), width: w, y: p.connected ? 6 : 0, height: p.connected ? 12 : 24, class: p.connected ? "up" : "down" }));
   });
-  for (const l of state.get("losses") ?? []) {
-    if (at(l.time) > begin) svg.append(el("line", { x1: x(at(l.time)), x2: x(at(l.time)), y1: 0, y2: 24, class: "loss" }));
+  let gone = 0;
+  for (const l of losses) {
+    if (at(l.time) < begin) continue;
+    gone += l.count;
+    svg.append(el("line", { x1: x(at(l.time)), x2: x(at(l.time)), y1: 0, y2: 24, class: "loss" }));
   }
-  let share = known > 0 ? `${(100 * (1 - away / known)).toFixed(away > 0 && away < known * 0.001 ? 2 : 1)} % connected` : "";
-  if (known < day * 0.99) share += ` since the start, ${span(known / 1000)} ago`;
-  bar.replaceChildren(svg, el("div", { class: "axis" }, el("span", {}, "24 h ago"), el("span", {}, share), el("span", {}, "now")));
+  const share = `${(100 * (1 - away / known)).toFixed(away > 0 && away < known * 0.001 ? 2 : 1)} % connected`;
+  bar.replaceChildren(svg, el("div", { class: "axis" }, el("span", {}, `${span(known / 1000)} ago`), el("span", {}, share), el("span", {}, "now")));
+  if (gone > 0) bar.append(el("p", { class: "bad" }, `${count(gone)} messages lost in this time, at the dark lines: see Losses`));
   const shown = outages.reverse().slice(0, 5).map((o) => el("li", {},
     el("strong", {}, `${time(o.from)} – ${o.open ? "now" : time(o.to)}`), ` not connected for ${span((o.to - o.from) / 1000)}`,
     o.reason ? el("span", { class: "muted" }, ` · ${o.reason}`) : null));

@@ -59,5 +59,5 @@ export function pill(e, words, kind) {
 // facts fills a list of names and values.
 export function facts(dl, pairs) {
   dl.replaceChildren(...pairs.filter(([, value]) => value !== "" && value !== null && value !== undefined)
-    .map(([name, value]) => el("div", { class: String(value).length > 32 ? "long" : null }, el("dt", {}, name), el("dd", {}, value))));
+    .map(([name, value]) => el("div", { class: String(value).length > 22 ? "long" : null }, el("dt", {}, name), el("dd", {}, value))));
 }
