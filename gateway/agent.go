@@ -191,7 +191,14 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 		Host:     newHost(a.journal, a.server, a.log),
 		Progress: func(bus string) func(bool) { return a.progress.loop("sensors on " + bus) },
 	})
-	a.changes = change.New(change.Options{Source: opts.Source, Exchange: a.Reload, Config: a.config, Look: a.lookAtFiles, Log: a.log})
+	changes := change.Options{
+		Source: opts.Source, Exchange: a.Reload, Check: Check, Config: a.config, Status: a.Status, Dir: cfg.DataDir,
+		Look: a.lookAtFiles, Log: a.log,
+	}
+	if a.simulated {
+		changes.Dir = ""
+	}
+	a.changes = change.New(changes)
 	a.newControl()
 	if cfg.Web.On() {
 		if err := a.newWeb(opts.Source); err != nil {

@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 
+	"holdfast/gateway/change"
 	"holdfast/gateway/control"
 	"holdfast/gateway/status"
 )
@@ -13,6 +15,9 @@ func (a *Agent) newControl() {
 	a.control = control.New(control.Path(a.cfg.Control, a.cfg.DataDir), a.log)
 	a.control.Handle("GET /status", a.statusHandler())
 	a.control.Handle("POST /reload", a.reloadHandler())
+	a.control.Handle("POST /config/apply", a.applyHandler())
+	a.control.Handle("POST /config/confirm", a.confirmHandler())
+	a.control.Handle("POST /config/rollback", a.rollbackHandler())
 	a.control.Handle("GET /metrics", a.metricsHandler())
 	a.control.Handle("GET /healthz", a.healthHandler())
 	a.control.Handle("GET /readyz", a.readyHandler())
@@ -35,6 +40,34 @@ func (a *Agent) reloadHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		changes, err := a.changes.Reload(status.ByCommand)
 		reply(w, control.Changed{Changes: append([]string{}, changes...)}, err)
+	})
+}
+
+// maxApplication bounds a configuration as JSON has it.
+const maxApplication = 4 << 20
+
+func (a *Agent) applyHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var what change.Application
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxApplication)).Decode(&what); err != nil {
+			reply(w, nil, fmt.Errorf("the request cannot be read: %w", err))
+			return
+		}
+		done, err := a.changes.Apply(what)
+		reply(w, done, err)
+	})
+}
+
+func (a *Agent) confirmHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, struct{}{}, a.changes.Confirm())
+	})
+}
+
+func (a *Agent) rollbackHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		done, err := a.changes.Rollback()
+		reply(w, done, err)
 	})
 }
 

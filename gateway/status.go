@@ -230,6 +230,9 @@ func problems(s *status.Status) []string {
 	if c := s.Config.Last; c != nil {
 		add(c.Error != "", "the configuration that was read last is not in use: %s", strings.ReplaceAll(c.Error, "\n", "; "))
 	}
+	if t := s.Config.Trial; t != nil {
+		add(t.Unwritten, "%s still holds a configuration that was rolled back: put the earlier one in place with `sudo holdfast config rollback`", t.File)
+	}
 	add(!s.Clock.Synchronised, "the clock is not synchronised: times of readings may be wrong")
 	add(s.Power != nil && s.Power.UnderVoltage, "the supply voltage is too low: use a stronger supply or a shorter cable")
 	add(s.Power != nil && s.Power.Throttled, "the processor is slowed down, for its temperature or supply")

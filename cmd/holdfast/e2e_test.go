@@ -141,6 +141,7 @@ type process struct {
 	dir, addr     string
 	base, sensors string
 	options       []string // of the command line
+	user          uint32   // that it runs as; 0 for the test's own
 	cmd           *exec.Cmd
 	log           *bytes.Buffer
 }
@@ -201,6 +202,9 @@ func (g *process) start(configs ...string) {
 	}
 	g.cmd = exec.Command(program, args...)
 	g.cmd.Stderr = g.log
+	if g.user != 0 {
+		g.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: g.user, Gid: g.user}}
+	}
 	if err := g.cmd.Start(); err != nil {
 		g.t.Fatal(err)
 	}

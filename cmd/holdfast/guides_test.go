@@ -134,6 +134,7 @@ func newGuide(t *testing.T) *guide {
 		"-h raspberrypi.local -p 1884", "-h 127.0.0.1 -p "+open,
 		"broker.example:1883", "127.0.0.1:"+upstream,
 		"-h broker.example", "-h 127.0.0.1 -p "+upstream,
+		"--confirm-within 5m", "--confirm-within 2s",
 		"listener 1883", "listener "+upstream+" 127.0.0.1",
 		"a1b2c3d4e5f6g7-ats.iot.eu-central-1.amazonaws.com", "127.0.0.1",
 	)}
@@ -232,7 +233,7 @@ func (g *guide) follow(blocks [][]string) {
 	t := g.t
 	var others []string
 	for _, b := range blocks {
-		if strings.Contains(b[2], "systemctl stop holdfast") { // so it has been running
+		if strings.Contains(b[2], "systemctl stop holdfast") || strings.Contains(b[2], "holdfast config apply") { // so it has been running
 			g.run("start", "systemctl start holdfast")
 			break
 		}

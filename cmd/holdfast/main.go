@@ -51,7 +51,7 @@ func rootCommand() *cobra.Command {
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		runCommand(), reloadCommand(), statusCommand(), topCommand(), initCommand(), checkCommand(), schemaCommand(), demoCommand(), tortureCommand(),
+		runCommand(), reloadCommand(), configCommand(), statusCommand(), topCommand(), initCommand(), checkCommand(), schemaCommand(), demoCommand(), tortureCommand(),
 		sensorsCommand(), scanCommand(), readCommand(),
 		doctorCommand(), journalCommand(), bridgeCommand(), passwdCommand(), pubCommand(), subCommand(), verifyStreamCommand(),
 	)

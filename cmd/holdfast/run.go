@@ -28,16 +28,20 @@ func runCommand() *cobra.Command {
 		Short: "Run the gateway until SIGTERM or Ctrl-C",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			source := change.NewSource(files, loadOptions())
-			cfg, err := source.Load()
-			if err != nil {
-				return usageError{err}
-			}
 			level := slog.LevelInfo
 			if verbose {
 				level = slog.LevelDebug
 			}
 			log := newLog(level)
+			source := change.NewSource(files, loadOptions())
+			start := source.Start
+			if simulate { // nothing of the device's is changed
+				start = func(*slog.Logger) (*config.Config, error) { return source.Load() }
+			}
+			cfg, err := start(log)
+			if err != nil {
+				return usageError{err}
+			}
 			opts := gateway.Options{Log: log, Version: version(), Simulate: simulate, Source: source}
 			if lines != "" {
 				opts.Pi = simulated.New(simulated.Options{})

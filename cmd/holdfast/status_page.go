@@ -18,6 +18,14 @@ func (p *page) status(s *status.Status) {
 	}
 	p.row(span{s.Device, bold}, span{"  ", plain}, span{string(s.State), look},
 		span{fmt.Sprintf("  for %s, since %s  holdfast %s", age(s.Time.Sub(s.Started)), s.Started.Local().Format(time.DateTime), s.Version), plain})
+	if t := s.Config.Trial; t != nil {
+		switch {
+		case t.Outcome == status.RolledBack:
+			p.row(span{fmt.Sprintf("a configuration was rolled back: %s", t.Reason), odd})
+		case t.Outcome == "":
+			p.row(span{fmt.Sprintf("a configuration is on trial for another %s: %s", age(t.Ends.Sub(s.Time)), strings.Join(append(t.Missing, "holdfast config confirm keeps it"), "; ")), odd})
+		}
+	}
 	if c := s.Config.Last; c != nil && c.Error == "" {
 		what := strings.Join(c.Changes, ", ")
 		if what == "" {

@@ -1,9 +1,11 @@
 // Package change has a gateway that runs go by its configuration as it is now. It is the one place that does,
-// whoever asks: a signal, `holdfast reload`, or a file that has changed.
+// whoever asks: a signal, `holdfast reload`, a file that has changed, or `holdfast config apply`.
 //
 // It promises that a configuration with mistakes changes nothing, and says why once; that a file is not taken
 // into use while it is being written, as far as that can be seen; and that what became of the last change is
-// known, to whoever asks for the status. How the parts of a gateway are exchanged is not its matter: see gateway/reload.go.
+// known, to whoever asks for the status. A configuration on trial is rolled back unless it proves itself or a
+// person confirms it, whatever becomes of the process meanwhile: each start goes by a configuration that was good
+// before, or that was confirmed. How the parts of a gateway are exchanged is not its matter: see gateway/reload.go.
 package change
 
 import (
@@ -21,6 +23,9 @@ type Options struct {
 	Source   *Source
 	Exchange func(*config.Config) (changes []string, err error) // after an error nothing has changed
 	Config   func() *config.Config                              // that the gateway goes by
+	Check    func(*config.Config) error                         // whether the files that it names are good
+	Status   func() status.Status                               // how the gateway is doing
+	Dir      string                                             // data_dir, where a trial is noted; empty if nothing is kept
 	Look     func()                                             // called now and then, to look at files that are not the configuration's
 	Log      *slog.Logger
 }
@@ -30,12 +35,15 @@ type Changes struct {
 	opts Options
 	log  *slog.Logger
 
-	work    sync.Mutex // while anything is read or changed
-	seen    *reading   // the last one, good or not
-	running *reading   // of what the gateway goes by
+	work    sync.Mutex    // while anything is read or changed
+	seen    *reading      // the last one, good or not
+	running *reading      // of what the gateway goes by
+	trial   *trial        // nil for none
+	tried   chan struct{} // one has begun
 
 	mu   sync.Mutex
 	last *status.Change
+	told *status.Trial // the last one, in the end with its outcome
 }
 
 // New returns Changes of a gateway that goes by what its source was loaded with.
@@ -47,14 +55,22 @@ func New(opts Options) *Changes {
 	if started == nil {
 		_, started, _ = opts.Source.load(nil)
 	}
-	return &Changes{opts: opts, log: opts.Log, seen: started, running: started}
+	return &Changes{
+		opts: opts, log: opts.Log, seen: started, running: started, tried: make(chan struct{}, 1), told: opts.Source.ended,
+	}
 }
 
 // Status is where the configuration is from, and what became of the last change.
 func (c *Changes) Status() status.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return status.Config{Files: append([]string{}, c.opts.Source.names...), Last: c.last}
+	s := status.Config{Files: append([]string{}, c.opts.Source.names...), Last: c.last, Trial: c.told}
+	if s.Trial != nil && s.Trial.Unwritten && c.opts.Source.rolledBack() == nil { // somebody has, since
+		t := *s.Trial
+		t.Unwritten = false
+		s.Trial = &t
+	}
+	return s
 }
 
 var errNoFiles = errors.New("the configuration of this gateway is in no file: there is nothing to read again")
@@ -65,6 +81,9 @@ func (c *Changes) Reload(by status.ChangedBy) (changes []string, err error) {
 	defer c.work.Unlock()
 	if len(c.opts.Source.names) == 0 {
 		return nil, errNoFiles
+	}
+	if c.trial != nil {
+		return nil, errOnTrial
 	}
 	cfg, r, err := c.opts.Source.load(nil)
 	return c.take(by, cfg, r, err)

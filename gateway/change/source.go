@@ -3,11 +3,14 @@ package change
 import (
 	"crypto/sha256"
 	"fmt"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"holdfast/broker/listen"
 	"holdfast/gateway/config"
+	"holdfast/gateway/status"
 )
 
 // Source is the files of a configuration. Methods are safe for concurrent use.
@@ -15,8 +18,11 @@ type Source struct {
 	names []string
 	opts  config.Options
 
-	mu      sync.Mutex
-	started *reading // that of Load
+	started *reading      // that of Load
+	ended   *status.Trial // that Start has rolled back
+
+	mu     sync.Mutex
+	marker *marker // what was rolled back and is still in its file; nil for nothing
 }
 
 // NewSource returns the source that config.Load takes these for.
@@ -40,8 +46,6 @@ func (r *reading) now() bool {
 // Load reads the configuration that a gateway starts with.
 func (s *Source) Load() (*config.Config, error) {
 	cfg, r, err := s.load(nil)
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.started = r
 	return cfg, err
 }
@@ -76,7 +80,47 @@ func (s *Source) text(name string, most int64, texts map[string][]byte) ([]byte,
 	if text, ok := texts[name]; ok {
 		return text, nil
 	}
-	return config.ReadFile(name, most)
+	text, err := config.ReadFile(name, most)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m := s.marker; err == nil && m != nil && m.File == absolute(name) {
+		if m.holds(text) {
+			return m.Earlier, nil
+		}
+		s.marker = nil // something else has been put there
+		_ = m.remove() // if not, the next start does it
+	}
+	return text, err
+}
+
+// rolledBack is what was rolled back and whose file could not be replaced; nil for nothing.
+func (s *Source) rolledBack() *marker {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.marker
+}
+
+// find returns the name of a file as the configuration has it. Empty means the last one.
+func (s *Source) find(name string) (string, error) {
+	if len(s.names) == 0 {
+		return "", errNoFiles
+	}
+	if name == "" {
+		return s.names[len(s.names)-1], nil
+	}
+	i := slices.IndexFunc(s.names, func(n string) bool { return absolute(n) == absolute(name) })
+	if i < 0 {
+		return "", fmt.Errorf("%s is no file of this gateway's configuration, want %s", name, strings.Join(s.names, " or "))
+	}
+	return s.names[i], nil
+}
+
+// absolute is where a file is, also for who is in another directory.
+func absolute(name string) string {
+	if abs, err := filepath.Abs(name); err == nil {
+		return abs
+	}
+	return name
 }
 
 // Show returns the text of the configuration without its secrets, and what is wrong with it.

@@ -37,6 +37,7 @@ func (c *Changes) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
+		case <-c.tried:
 		}
 		if time.Since(others) >= lookEvery {
 			c.opts.Look()
@@ -45,6 +46,9 @@ func (c *Changes) Run(ctx context.Context) error {
 		next := lookEvery
 		if f = c.look(f); f.reading != nil {
 			next = lookAgain
+		}
+		if c.judge() {
+			next = judgeEvery
 		}
 		timer.Reset(next)
 	}
@@ -55,7 +59,7 @@ func (c *Changes) Run(ctx context.Context) error {
 func (c *Changes) look(f fresh) fresh {
 	c.work.Lock()
 	defer c.work.Unlock()
-	if c.seen.now() || len(c.opts.Source.names) == 0 || !c.opts.Config().Watch {
+	if c.trial != nil || c.seen.now() || len(c.opts.Source.names) == 0 || !c.opts.Config().Watch {
 		return fresh{}
 	}
 	if !f.now() {

@@ -28,10 +28,14 @@ type bench struct {
 	went    []string // the broker's response information of each configuration
 	refuse  error
 	log     bytes.Buffer
+	dir     string                          // data_dir; empty if nothing is kept
+	state   func(word string) status.Status // how the gateway is with a configuration
 }
 
-func newBench(t *testing.T, file, text string) *bench {
-	b := &bench{t: t, file: file}
+func newBench(t *testing.T, file, text string) *bench { return newBenchIn(new(bench), t, file, text) }
+
+func newBenchIn(b *bench, t *testing.T, file, text string) *bench {
+	b.t, b.file = t, file
 	b.write(text)
 	b.source = NewSource([]string{file}, config.Options{Drivers: sensors.Drivers()})
 	var err error
@@ -44,7 +48,9 @@ func newBench(t *testing.T, file, text string) *bench {
 
 func (b *bench) options() Options {
 	return Options{
-		Source: b.source, Log: slog.New(slog.NewTextHandler(&b.log, nil)), Look: func() {},
+		Source: b.source, Dir: b.dir, Check: func(*config.Config) error { return nil },
+		Status: func() status.Status { return b.state(b.now.Broker.ResponseInformation) },
+		Log:    slog.New(slog.NewTextHandler(&b.log, nil)), Look: func() {},
 		Config: func() *config.Config { return b.now },
 		Exchange: func(cfg *config.Config) ([]string, error) {
 			if b.refuse != nil {

@@ -95,6 +95,9 @@ func decode(answer *http.Response, err error, path string, to any) error {
 		return err
 	}
 	defer answer.Body.Close()
+	if to == nil {
+		return nil
+	}
 	if err := json.NewDecoder(answer.Body).Decode(to); err != nil {
 		return fmt.Errorf("the answer of %s cannot be read: is it another version of holdfast that runs? %w", path, err)
 	}

@@ -214,7 +214,29 @@ type Reader struct {
 type Config struct {
 	Files []string `json:"files"`
 	Last  *Change  `json:"last_change,omitempty"` // absent if there was none since the start
+	Trial *Trial   `json:"trial,omitempty"`       // the last one; absent if there was none
 }
+
+// Trial is a configuration that has to prove itself, or had to.
+type Trial struct {
+	File    string    `json:"file"`
+	Begun   time.Time `json:"begun"`
+	Ends    time.Time `json:"ends,omitzero"`     // when it is rolled back
+	Missing []string  `json:"missing,omitempty"` // what does not work yet, in words
+	Outcome Outcome   `json:"outcome,omitempty"` // empty while it is on trial
+	Reason  string    `json:"reason,omitempty"`  // for the outcome
+	// Unwritten says that the file still holds what was rolled back, because the gateway may not write there.
+	Unwritten bool `json:"unwritten,omitempty"`
+}
+
+// Outcome is what became of a configuration on trial.
+type Outcome string
+
+// The outcomes.
+const (
+	Confirmed  Outcome = "confirmed"
+	RolledBack Outcome = "rolled back"
+)
 
 // Change is an attempt to go by another configuration.
 type Change struct {
@@ -229,9 +251,11 @@ type ChangedBy string
 
 // The causes of changes.
 const (
-	BySignal  ChangedBy = "signal"
-	ByCommand ChangedBy = "command"
-	ByWatch   ChangedBy = "file watch"
+	BySignal   ChangedBy = "signal"
+	ByCommand  ChangedBy = "command"
+	ByWatch    ChangedBy = "file watch"
+	ByApply    ChangedBy = "apply"
+	ByRollback ChangedBy = "roll-back"
 )
 
 // Clock is the machine's.

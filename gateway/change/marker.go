@@ -1,0 +1,142 @@
+package change
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"holdfast/gateway/config"
+	"holdfast/gateway/status"
+)
+
+// marker is what data_dir has of a trial, from before the gateway goes by the new configuration until that is
+// confirmed. Whatever ends the process in between, the next start finds it and goes by the earlier one. It stays
+// where the earlier text cannot be put in place: a unit that is not allowed to write to /etc goes by the marker then.
+type marker struct {
+	Version int       `json:"version"` // markerVersion
+	File    string    `json:"file"`    // of the configuration, absolute
+	Digest  string    `json:"sha256"`  // of the text that is on trial
+	Earlier []byte    `json:"earlier"` // the text that was there before
+	Begun   time.Time `json:"begun"`
+	Why     string    `json:"rolled_back,omitempty"` // why it was; empty while it is on trial
+
+	path string
+}
+
+const (
+	markerName    = "configuration-on-trial.json"
+	markerVersion = 1
+)
+
+func digest(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// holds says whether text is the one that is or was on trial.
+func (m *marker) holds(text []byte) bool { return digest(text) == m.Digest }
+
+func (m *marker) write() error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return write(m.path, text, nil)
+}
+
+func (m *marker) remove() error {
+	if err := os.Remove(m.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(m.path))
+}
+
+// readMarker returns nil if there is none.
+func readMarker(dir string) (*marker, error) {
+	m := &marker{path: filepath.Join(dir, markerName)}
+	text, err := os.ReadFile(m.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(text, m); err != nil {
+		return nil, fmt.Errorf("%s: %w", m.path, err)
+	}
+	if m.Version != markerVersion {
+		return nil, fmt.Errorf("%s: got version %d, want %d: it is a newer holdfast's", m.path, m.Version, markerVersion)
+	}
+	return m, nil
+}
+
+// Start is Load for a gateway that starts. A configuration that was on trial when the gateway ended is rolled back
+// first. That it may be what ended it, again and again, is one reason; the other is that nobody has to know how
+// long the machine was off, with a clock that may have stood still.
+func (s *Source) Start(log *slog.Logger) (*config.Config, error) {
+	if err := s.recover(log); err != nil {
+		log.Error("what is known of a configuration that was on trial cannot be used: look at the configuration, and delete this file", "error", err)
+	}
+	return s.Load()
+}
+
+func (s *Source) recover(log *slog.Logger) error {
+	_, dir := config.Where(s.names, s.opts)
+	m, err := readMarker(dir)
+	if m == nil {
+		return err
+	}
+	name, err := s.find(m.File)
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.path, err)
+	}
+	text, err := config.ReadFile(name, maxFile)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if !m.holds(text) { // it was not put in place, or something else was since
+		return m.remove()
+	}
+	why := m.Why
+	if why == "" {
+		why = "holdfast was started again before it was confirmed"
+	}
+	s.ended = &status.Trial{File: m.File, Begun: m.Begun, Outcome: status.RolledBack, Reason: why}
+	s.ended.Unwritten = s.restore(m, why, log)
+	return nil
+}
+
+const maxFile = 1 << 20 // bytes; config takes no larger ones
+
+// restore puts the earlier text in place, unless something else than what was on trial is there. If that cannot be
+// done, the source has the earlier text all the same, now and after the next start.
+func (s *Source) restore(m *marker, why string, log *slog.Logger) (unwritten bool) {
+	text, err := config.ReadFile(m.File, maxFile)
+	if err == nil && m.holds(text) {
+		err = Replace(m.File, m.Earlier, false)
+	}
+	if err == nil {
+		if err := m.remove(); err != nil {
+			log.Error("the mark of a configuration that was on trial stays, and does no harm", "error", err)
+		}
+		log.Warn("a configuration was rolled back", "file", m.File, "reason", why)
+		return false
+	}
+	log.Warn("a configuration was rolled back, and its file cannot be replaced: the gateway goes by the earlier one that it has kept; "+
+		"put that in place with `sudo holdfast config rollback`", "file", m.File, "reason", why, "error", err)
+	m.Why = why
+	if err := m.write(); err != nil { // it is still there as it was, and is found again at the next start
+		log.Error("that it was rolled back cannot be noted", "error", err)
+	}
+	s.mu.Lock()
+	s.marker = m
+	s.mu.Unlock()
+	return true
+}

@@ -1,0 +1,365 @@
+package change
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/gateway/config"
+	"holdfast/gateway/status"
+)
+
+// Application is a configuration that a gateway is asked to go by.
+type Application struct {
+	File string `json:"file"` // of the configuration, in whose place it is; empty for the last one
+	Text []byte `json:"text"`
+	Name string `json:"name"` // of the text, for messages
+	// Within is the time in which it has to prove itself or be confirmed; 0 confirms it at once.
+	Within time.Duration `json:"within_ns"`
+}
+
+// Applied is what became of it.
+type Applied struct {
+	File    string   `json:"file"` // that is to be replaced, absolute
+	Changes []string `json:"changes"`
+}
+
+// Undone is what became of a roll-back.
+type Undone struct {
+	File    string   `json:"file"`
+	Changes []string `json:"changes"`
+	// Earlier is the SHA-256 of the text that is to be put in place by who may, because the gateway may not; empty
+	// if none is. Who may does not take the text itself from who may not: it is in FILE.old.
+	Earlier string `json:"earlier_sha256,omitempty"`
+}
+
+const (
+	judgeEvery   = time.Second
+	longestTrial = 24 * time.Hour
+	// longestHold is how long what is wanted has to go well without a break, at most.
+	longestHold = time.Minute
+)
+
+// trial is a configuration that the gateway goes by and that is not confirmed.
+type trial struct {
+	*marker
+	name   string // of the file, as the source has it
+	within time.Duration
+	begun  time.Time // with the monotonic clock: the machine's may be wrong
+	want   wanted
+	well   time.Time // since when everything is; zero if it is not
+
+	why   string        // it is given up; empty if not
+	wait  time.Duration // between attempts to go back
+	again time.Time     // when the next one is
+}
+
+// Apply has the gateway go by a configuration that is not in its place yet: whoever asks may write there and puts
+// it there next. With Within it is on trial then. After an error nothing has changed.
+func (c *Changes) Apply(a Application) (Applied, error) {
+	c.work.Lock()
+	defer c.work.Unlock()
+	s := c.opts.Source
+	name, err := s.find(a.File)
+	switch {
+	case err != nil:
+		return Applied{}, err
+	case c.trial != nil:
+		return Applied{}, errOnTrial
+	case s.rolledBack() != nil:
+		return Applied{}, errors.New("the file of a configuration that was rolled back is still in its place: first `sudo holdfast config rollback`")
+	case a.Within != 0 && (a.Within < time.Second || a.Within > longestTrial):
+		return Applied{}, fmt.Errorf("got %v for the confirmation, want 1s to 24h", a.Within)
+	case a.Within != 0 && c.opts.Dir == "":
+		return Applied{}, errors.New("a gateway with --simulate keeps nothing, and cannot try a configuration: leave out the time for its confirmation")
+	}
+	_, now, err := s.load(nil)
+	if err != nil || now.sum != c.running.sum {
+		return Applied{}, errors.New("the gateway does not go by what is in its files now: call `holdfast reload`, or mend them, first")
+	}
+	earlier, err := s.text(name, maxFile, nil)
+	if err != nil {
+		return Applied{}, err
+	}
+	switch {
+	case bytes.Equal(a.Text, earlier):
+		return Applied{}, fmt.Errorf("the gateway goes by that already: %s says the same", absolute(name))
+	case len(a.Text) > maxFile:
+		return Applied{}, fmt.Errorf("%s is larger than %d KiB", a.Name, maxFile>>10)
+	}
+	cfg, r, err := s.load(map[string][]byte{name: a.Text})
+	if err == nil {
+		err = c.opts.Check(cfg)
+	}
+	if err != nil {
+		return Applied{}, called(err, name, a.Name)
+	}
+	t := &trial{
+		marker: &marker{
+			Version: markerVersion, File: absolute(name), Digest: digest(a.Text), Earlier: earlier, Begun: time.Now(),
+			path: filepath.Join(c.opts.Dir, markerName),
+		},
+		name: name, within: a.Within, begun: time.Now(), want: want(c.opts.Status(), cfg),
+	}
+	if a.Within > 0 {
+		if err := t.write(); err != nil {
+			return Applied{}, fmt.Errorf("the trial cannot be noted in data_dir: %w", err)
+		}
+	}
+	changes, err := c.opts.Exchange(cfg)
+	if err != nil {
+		if a.Within > 0 {
+			err = errors.Join(err, t.remove())
+		}
+		return Applied{}, err
+	}
+	c.goBy(r)
+	c.record(status.ByApply, changes, nil)
+	if a.Within > 0 {
+		c.trial = t
+		c.tell(&status.Trial{File: t.File, Begun: t.Begun, Ends: t.Begun.Add(a.Within)})
+		c.log.Warn("a configuration is on trial", "file", t.File, "within", a.Within)
+		select {
+		case c.tried <- struct{}{}:
+		default:
+		}
+	}
+	return Applied{File: absolute(name), Changes: append([]string{}, changes...)}, nil
+}
+
+var errOnTrial = errors.New("a configuration is on trial: first `holdfast config confirm` or `holdfast config rollback`")
+
+// called gives mistakes in a file the name that its text has for who wrote it.
+func called(err error, file, name string) error {
+	var all config.Errors
+	if name == "" || !errors.As(err, &all) {
+		return err
+	}
+	all = slices.Clone(all)
+	for i := range all {
+		if all[i].File == file {
+			all[i].File = name
+		}
+	}
+	return all
+}
+
+// goBy notes what the gateway goes by. Whether that is what the files hold is looked at next.
+func (c *Changes) goBy(r *reading) {
+	unseen := *r
+	unseen.stamps = nil
+	c.running, c.seen = r, &unseen
+}
+
+// Confirm ends a trial: the configuration stays.
+func (c *Changes) Confirm() error {
+	c.work.Lock()
+	defer c.work.Unlock()
+	if c.trial == nil {
+		return errNoTrial
+	}
+	return c.confirm("holdfast config confirm")
+}
+
+var errNoTrial = errors.New("no configuration is on trial")
+
+func (c *Changes) confirm(reason string) error {
+	t := c.trial
+	if t.why != "" {
+		return fmt.Errorf("it is being rolled back: %s", t.why)
+	}
+	text, err := config.ReadFile(t.name, maxFile)
+	if err != nil || !t.holds(text) {
+		return fmt.Errorf("%s does not hold the configuration that is on trial: put it there", t.File)
+	}
+	if err := t.remove(); err != nil {
+		return fmt.Errorf("that it is confirmed cannot be noted: %w", err)
+	}
+	c.trial = nil
+	c.tell(&status.Trial{File: t.File, Begun: t.Begun, Outcome: status.Confirmed, Reason: reason})
+	c.log.Info("the configuration is confirmed", "file", t.File, "by", reason)
+	return nil
+}
+
+// Rollback ends a trial: the gateway goes by the earlier configuration.
+func (c *Changes) Rollback() (Undone, error) {
+	c.work.Lock()
+	defer c.work.Unlock()
+	if c.trial != nil {
+		file, changes, err := c.trial.File, []string(nil), error(nil)
+		if changes, err = c.rollback("holdfast config rollback"); err != nil {
+			return Undone{}, err
+		}
+		undone := Undone{File: file, Changes: append([]string{}, changes...)}
+		if m := c.opts.Source.rolledBack(); m != nil {
+			undone.Earlier = digest(m.Earlier)
+		}
+		return undone, nil
+	}
+	if m := c.opts.Source.rolledBack(); m != nil {
+		return Undone{File: m.File, Changes: []string{}, Earlier: digest(m.Earlier)}, nil
+	}
+	return Undone{}, fmt.Errorf("%w; what a file held before the last `holdfast config apply` is beside it, with .old behind its name: apply that", errNoTrial)
+}
+
+// rollback goes back. After an error it is tried again: at the latest the next start goes by the earlier one.
+func (c *Changes) rollback(why string) (changes []string, err error) {
+	t := c.trial
+	unwritten := c.opts.Source.rolledBack() != nil
+	if t.why == "" {
+		t.why = why
+		unwritten = c.opts.Source.restore(t.marker, why, c.log)
+	}
+	cfg, r, err := c.opts.Source.load(map[string][]byte{t.name: t.Earlier})
+	if err == nil {
+		changes, err = c.opts.Exchange(cfg)
+	}
+	if err != nil {
+		t.wait = min(max(2*t.wait, judgeEvery), time.Minute)
+		t.again = time.Now().Add(t.wait/2 + rand.N(t.wait))
+		c.tell(&status.Trial{File: t.File, Begun: t.Begun, Ends: t.Begun.Add(t.within), Missing: []string{"going back: " + err.Error()}})
+		c.log.Error("the gateway cannot go back to its earlier configuration; trying again, and a restart does as well", "error", err)
+		return nil, err
+	}
+	c.trial = nil
+	c.goBy(r)
+	c.record(status.ByRollback, changes, nil)
+	c.tell(&status.Trial{File: t.File, Begun: t.Begun, Outcome: status.RolledBack, Reason: t.why, Unwritten: unwritten})
+	return changes, nil
+}
+
+// judge looks how a trial goes, and ends it if it is time. It returns whether there is one still.
+func (c *Changes) judge() bool {
+	c.work.Lock()
+	defer c.work.Unlock()
+	if c.trial != nil {
+		c.weigh()
+	}
+	return c.trial != nil
+}
+
+func (c *Changes) weigh() {
+	t := c.trial
+	now := time.Now()
+	if t.why != "" {
+		if !now.Before(t.again) {
+			_, _ = c.rollback(t.why) // which logs
+		}
+		return
+	}
+	st := c.opts.Status()
+	missing := t.want.missing(&st)
+	if len(missing) > 0 {
+		t.well = time.Time{}
+	} else if t.well.IsZero() {
+		t.well = now
+	}
+	hold := min(t.within/2, longestHold)
+	if len(missing) == 0 && t.want.byHand != "" {
+		missing = []string{t.want.byHand}
+	} else if len(missing) == 0 && now.Sub(t.well) >= hold {
+		err := c.confirm("what worked before has worked for " + hold.String())
+		if err == nil {
+			return
+		}
+		missing = []string{err.Error()}
+	}
+	if now.Sub(t.begun) >= t.within {
+		why := fmt.Sprintf("not confirmed within %v", t.within)
+		if len(missing) > 0 {
+			why += ": " + strings.Join(missing, "; ")
+		}
+		_, _ = c.rollback(why)
+		return
+	}
+	c.tell(&status.Trial{File: t.File, Begun: t.Begun, Ends: t.Begun.Add(t.within), Missing: missing})
+}
+
+// tell has the status say how the trial goes.
+func (c *Changes) tell(t *status.Trial) {
+	c.mu.Lock()
+	c.told = t
+	c.mu.Unlock()
+}
+
+// wanted is what has to work for a configuration to be confirmed without a person: everything that it has and
+// that worked before; and every bridge that is new, because it may be the former one under another name. What did
+// not work before is not its fault.
+type wanted struct {
+	bridges, sensors, outputs []string
+	byHand                    string // why only a person can tell; empty if not
+}
+
+func want(before status.Status, cfg *config.Config) (w wanted) {
+	connected := map[string]bool{}
+	any := false
+	for _, b := range before.Bridges {
+		connected[b.Name] = b.Connected
+		any = any || b.Connected
+	}
+	for _, b := range cfg.Bridges {
+		was, known := connected[b.Name]
+		if !known {
+			was, known = connected[b.Was]
+		}
+		if was || !known {
+			w.bridges = append(w.bridges, b.Name)
+		}
+	}
+	if any && len(cfg.Bridges) == 0 {
+		w.byHand = "it has no bridge any more, so a person has to confirm it: `holdfast config confirm`"
+	}
+	ok := map[string]bool{}
+	for _, x := range before.Sensors {
+		ok[x.Name] = x.State == "ok"
+	}
+	for _, x := range cfg.Sensors {
+		if ok[x.Name] {
+			w.sensors = append(w.sensors, x.Name)
+		}
+	}
+	clear(ok)
+	for _, x := range before.Outputs {
+		ok[x.Name] = x.State == "ok"
+	}
+	for _, x := range cfg.Outputs {
+		if ok[x.Name] {
+			w.outputs = append(w.outputs, x.Name)
+		}
+	}
+	return w
+}
+
+// missing says what does not work, in words.
+func (w wanted) missing(st *status.Status) (list []string) {
+	for _, b := range st.Bridges {
+		switch {
+		case !slices.Contains(w.bridges, b.Name):
+		case !b.Connected:
+			list = append(list, strings.TrimSuffix("bridge "+b.Name+" is not connected: "+b.LastError, ": "))
+		case b.Acked == 0 && b.Sent+b.Refused > 0:
+			list = append(list, fmt.Sprintf("bridge %s: the upstream has taken none of %d messages", b.Name, b.Sent+b.Refused))
+		}
+	}
+	health := func(kind, name string, h status.Health) {
+		if h.State != "ok" {
+			list = append(list, strings.TrimSuffix(kind+" "+name+" is "+h.State+": "+h.Reason, ": "))
+		}
+	}
+	for _, x := range st.Sensors {
+		if slices.Contains(w.sensors, x.Name) {
+			health("sensor", x.Name, x.Health)
+		}
+	}
+	for _, x := range st.Outputs {
+		if slices.Contains(w.outputs, x.Name) {
+			health("output", x.Name, x.Health)
+		}
+	}
+	return list
+}
