@@ -37,12 +37,18 @@ func (a *Agent) newDashboard() {
 	if !a.cfg.Web.On() {
 		return
 	}
-	var secrets []string
-	for _, b := range a.cfg.Bridges {
-		secrets = append(secrets, string(b.Password))
-	}
-	a.dash = &dashboard{history: web.NewHistory(), log: web.NewLog(secrets...), timelines: map[string]*web.Timeline{}}
+	a.dash = &dashboard{history: web.NewHistory(), log: web.NewLog(secrets(a.cfg)...), timelines: map[string]*web.Timeline{}}
 	a.log = slog.New(a.dash.log.Handler(a.log.Handler()))
+}
+
+// secrets are texts of configurations that no page shows.
+func secrets(all ...*config.Config) (list []string) {
+	for _, cfg := range all {
+		for _, b := range cfg.Bridges {
+			list = append(list, string(b.Password), string(b.Proxy.Password))
+		}
+	}
+	return list
 }
 
 // newWeb makes the server, when everything that it shows has been built.
@@ -53,11 +59,8 @@ func (a *Agent) newWeb(source *change.Source) (err error) {
 		shown = source.Show
 	}
 	opts := web.Options{
-		Address: w.Address, Device: a.cfg.Device.ID, Auth: a.auth, View: w.View, Operate: w.Operate, Local: web.Operate,
+		Address: w.Address, Device: a.cfg.Device.ID, Auth: a.auth, View: w.View, Operate: w.Operate, Local: localRole(b),
 		Look: a.look, Opened: a.recall, Command: a.command, Config: shown, History: a.dash.history, Lines: a.dash.log, Log: a.log,
-	}
-	if len(b.Users) > 0 || b.PasswordFile != "" || len(b.ACL) > 0 || b.ACLFile != "" {
-		opts.Local = web.View // who is on this device may not publish a command without a rule either
 	}
 	if w.TLS() {
 		if opts.TLS, err = webTLS(w); err != nil {
@@ -73,6 +76,14 @@ func (a *Agent) newWeb(source *change.Source) (err error) {
 	a.web.Handle("GET /healthz", web.Anybody, a.healthHandler())
 	a.web.Handle("GET /readyz", web.Anybody, a.readyHandler())
 	return nil
+}
+
+// localRole is what everybody on this device may do where nobody has to log in.
+func localRole(b config.Broker) web.Role {
+	if len(b.Users) > 0 || b.PasswordFile != "" || len(b.ACL) > 0 || b.ACLFile != "" {
+		return web.View // they may not publish a command without a rule either
+	}
+	return web.Operate
 }
 
 func webTLS(w config.Web) (*listen.TLS, error) {

@@ -3,11 +3,13 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"holdfast/broker"
+	"holdfast/broker/brokertest"
 	"holdfast/gateway/web"
 )
 
@@ -96,4 +98,44 @@ sensors:
 	if text, err := json.Marshal(all); err != nil || strings.Contains(string(text), "hunter") {
 		t.Errorf("got %v, %s", err, text)
 	}
+}
+
+// get asks the page once it is there.
+func (s *site) get(url string) (answer *http.Response) {
+	s.t.Helper()
+	if !s.eventually(func() (ok bool) {
+		var err error
+		answer, err = http.Get(url)
+		return err == nil
+	}) {
+		s.t.Fatalf("nobody answers at %s", url)
+	}
+	return answer
+}
+
+// TestDashboardAfterReload: with rules that a reload brings, the page does not let anybody do more than they.
+func TestDashboardAfterReload(t *testing.T) {
+	s := planSite(t, "")
+	page := "http://" + brokertest.FreeAddress(t)
+	s.config = strings.Replace(s.config, "web: {url: off}", "web: {url: \""+page+"\"}", 1)
+	s.start()
+	role := func(want string) {
+		t.Helper()
+		answer := s.get(page + "/api/session")
+		defer answer.Body.Close()
+		var is struct{ Role string }
+		if err := json.NewDecoder(answer.Body).Decode(&is); err != nil || is.Role != want {
+			t.Errorf("got %q, %v, want %s", is.Role, err, want)
+		}
+	}
+	role("operate")
+	rules := strings.Replace(s.config, "broker: {", "broker: {acl: [{topic: \"#\", access: readwrite, anonymous: true}], ", 1)
+	if changes, err := s.reload(rules, ""); err != nil || strings.Join(changes, "; ") != "users and rules: changed" {
+		t.Fatal(changes, err)
+	}
+	role("view")
+	if _, err := s.reload(s.config, ""); err != nil {
+		t.Fatal(err)
+	}
+	role("operate")
 }

@@ -39,6 +39,9 @@ func (a *Agent) Reload(cfg *config.Config) (changes []string, err error) {
 	if keys := config.NeedRestart(a.cfg, cfg); len(keys) > 0 {
 		return nil, fmt.Errorf("these need a restart: %s: restart holdfast, or leave them as they are", strings.Join(keys, ", "))
 	}
+	if a.dash != nil { // those of before too: what they were used for may fail still
+		a.dash.log.Hide(secrets(a.cfg, cfg)...)
+	}
 	// First what may fail.
 	var undo []func()
 	defer func() {
@@ -334,6 +337,9 @@ func (x *exchange) access() error {
 		return errors.Join(err, x.server.SetListeners(context.Background(), opened(x.entrances)))
 	}
 	x.server.Reauthorize()
+	if x.web != nil {
+		x.web.SetLocal(localRole(x.cfg.Broker))
+	}
 	x.mu.Lock()
 	x.entrances = next
 	x.mu.Unlock()

@@ -16,9 +16,8 @@ const (
 
 // Log remembers the last lines of a log. Methods are safe for concurrent use.
 type Log struct {
-	hide *strings.Replacer
-
 	mu    sync.Mutex
+	hide  *strings.Replacer
 	lines ring[line]
 	last  uint64 // number of the newest
 }
@@ -33,13 +32,22 @@ type line struct {
 // NewLog returns a log that shows asterisks in place of secrets. It is not where secrets are kept out
 // of the log, which is at its source: it is for those that come back in an error of somebody else's.
 func NewLog(secrets ...string) *Log {
+	l := new(Log)
+	l.Hide(secrets...)
+	return l
+}
+
+// Hide has other secrets hidden from now on.
+func (l *Log) Hide(secrets ...string) {
 	var pairs []string
 	for _, s := range secrets {
 		if len(s) >= 4 { // a shorter one would blot out half of the log, and tell by that what it is
 			pairs = append(pairs, s, "********")
 		}
 	}
-	return &Log{hide: strings.NewReplacer(pairs...)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.hide = strings.NewReplacer(pairs...)
 }
 
 // Handler passes records on to next, and remembers those of info and above.
@@ -94,15 +102,15 @@ func (h *handler) and(f func(slog.Handler) slog.Handler) slog.Handler {
 }
 
 func (l *Log) add(r slog.Record, text string) {
-	if text = l.hide.Replace(text); len(text) > maxLine {
-		text = strings.ToValidUTF8(text[:maxLine-3], "") + "..."
-	}
 	at := r.Time
 	if at.IsZero() {
 		at = time.Now()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if text = l.hide.Replace(text); len(text) > maxLine {
+		text = strings.ToValidUTF8(text[:maxLine-3], "") + "..."
+	}
 	l.last++
 	l.lines.add(line{l.last, at.UTC(), strings.ToLower(r.Level.String()), text}, maxLines)
 }

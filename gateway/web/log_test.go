@@ -31,10 +31,15 @@ func TestLog(t *testing.T) {
 	if got := l.after(2 * maxLines); len(got) != 1 {
 		t.Errorf("got %d new lines, want 1", len(got))
 	}
+	l.Hide("other22")
+	log.Warn("of hunter22 and other22")
+	if got := l.after(2*maxLines + 1); got[0].Text != "of hunter22 and ********" {
+		t.Errorf("got %+v", got)
+	}
 	// What the log below does not want is remembered all the same, and not passed on.
 	quiet := slog.New(l.Handler(slog.DiscardHandler))
 	quiet.Info("still here")
-	if got := l.after(2*maxLines + 1); len(got) != 1 || got[0].Text != "still here" {
+	if got := l.after(2*maxLines + 2); len(got) != 1 || got[0].Text != "still here" {
 		t.Errorf("got %+v", got)
 	}
 }

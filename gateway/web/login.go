@@ -41,7 +41,7 @@ func (s *Server) wantsLogin() bool { return len(s.opts.View)+len(s.opts.Operate)
 // visitor says who sends a request, which may be nobody in particular.
 func (s *Server) visitor(r *http.Request) (visitor, error) {
 	if !s.wantsLogin() {
-		return visitor{role: s.opts.Local}, nil
+		return visitor{role: Role(s.local.Load())}, nil
 	}
 	if c, err := r.Cookie(s.cookie()); err == nil {
 		if g := s.sessions.use(c.Value, time.Now()); g != nil {

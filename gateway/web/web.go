@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -87,6 +88,7 @@ type Server struct {
 	sessions sessions
 	assets   *assets
 	view     view
+	local    atomic.Int32 // Role of everybody where nobody has to log in
 
 	eventTime time.Duration
 	opened    sync.Once
@@ -96,9 +98,13 @@ type Server struct {
 	addr      net.Addr // nil while it does not listen
 }
 
+// SetLocal changes Options.Local while the server runs.
+func (s *Server) SetLocal(r Role) { s.local.Store(int32(r)) }
+
 // New builds the server. It listens when Run is called.
 func New(opts Options) *Server {
 	s := &Server{opts: opts, log: opts.Log, mux: http.NewServeMux(), assets: newAssets(), view: view{look: opts.Look}, eventTime: eventTime}
+	s.SetLocal(opts.Local)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
