@@ -313,7 +313,8 @@ outputs:
 	if got := s.driven(1); !slices.Equal(got, []bool{true, false}) {
 		t.Errorf("a relay that did not change was driven %v, want high and then low", got)
 	}
-	s.agent.StopSensors()
+	s.agent.stops[stageSensors]()
+	publish() // which does not wait for a commit to be shared, as readings do
 	var lostSteady, lostOther, lostReadings, twice, readings int
 	if !s.eventually(func() bool {
 		readings = s.readings()
