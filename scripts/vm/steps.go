@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -42,7 +43,7 @@ sensors:
   - {name: board, driver: cpu, bus: simulated}
 `, t.upstream.port)
 	for i := range 3 {
-		fmt.Fprintf(&b, "  - {name: soil-%d, driver: ds18b20, bus: simulated, id: 28-00000000000%d}\n", i+1, i+1)
+		fmt.Fprintf(&b, "  - {name: soil-%d, driver: ds18b20, bus: simulated}\n", i+1)
 	}
 	for i := range 3 {
 		fmt.Fprintf(&b, "  - {name: door-%d, driver: gpio-input, bus: simulated, line: %d}\n", i+1, 17+i)
@@ -152,31 +153,55 @@ func (t *test) watchIdle(ctx context.Context) (string, error) {
 	if err := t.configure(ctx); err != nil {
 		return "", err
 	}
-	figures := func() (rss, switches, sectors int, err error) {
+	// Of the process: memory, voluntary context switches of all threads, bytes that it has handed to the
+	// block layer, ticks of the processor; of the whole system: sectors written.
+	figures := func() (f [5]int, err error) {
 		out, err := t.console.sh(ctx, "pid=$(systemctl show -p MainPID --value holdfast); sync; awk '/^VmRSS/ {print $2}' /proc/$pid/status; "+
-			"cat /proc/$pid/task/*/status | awk '/^voluntary_ctxt/ {n+=$2} END {print n}'; awk '{print $7}' /sys/block/vda/stat")
+			"cat /proc/$pid/task/*/status | awk '/^voluntary_ctxt/ {n+=$2} END {print n}'; awk '/^write_bytes/ {print $2}' /proc/$pid/io; "+
+			"awk '{print $14+$15}' /proc/$pid/stat; awk '{print $7}' /sys/block/vda/stat")
 		if err == nil {
-			_, err = fmt.Sscan(out, &rss, &switches, &sectors)
+			_, err = fmt.Sscan(out, &f[0], &f[1], &f[2], &f[3], &f[4])
 		}
-		return rss, switches, sectors, err
+		return f, err
 	}
 	// The start itself, and what systemd writes after a boot, is no idling.
 	if err := sleep(ctx, time.Minute); err != nil {
 		return "", err
 	}
 	began := time.Now()
-	_, switches, sectors, err := figures()
+	before, err := figures()
 	if err != nil {
 		return "", err
 	}
 	if err := sleep(ctx, t.idle); err != nil {
 		return "", err
 	}
-	rss, switches2, sectors2, err := figures()
-	took := time.Since(began)
-	return fmt.Sprintf("RSS %.1f MB, %.1f wake-ups/s (voluntary context switches of all threads), %.1f MB/h written to the disk by the whole system (%d kB in %.0f s, extrapolated)",
-		float64(rss)/1000, float64(switches2-switches)/took.Seconds(),
-		float64(sectors2-sectors)*512/1e6*3600/took.Seconds(), (sectors2-sectors)*512/1000, took.Seconds()), err
+	after, err := figures()
+	if err != nil {
+		return "", err
+	}
+	var status struct {
+		Sensors []struct{ Name, State string }
+	}
+	out, err := t.console.sh(ctx, "holdfast status --json")
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &status)
+	}
+	if err != nil {
+		return "", err
+	}
+	for _, s := range status.Sensors {
+		if s.State != "ok" {
+			return "", fmt.Errorf("sensor %s is %s: idle figures are those of ten that are read", s.Name, s.State)
+		}
+	}
+	if len(status.Sensors) != 10 {
+		return "", fmt.Errorf("got %d sensors, want 10", len(status.Sensors))
+	}
+	took := time.Since(began).Seconds()
+	rate := func(i int) float64 { return float64(after[i]-before[i]) / took }
+	return fmt.Sprintf("the gateway: RSS %.1f MB, %.1f voluntary context switches/s, %.2f %% of the processor, %.2f MB/h written; the whole system: %.1f MB/h written (in %.0f s, extrapolated)",
+		float64(after[0])/1000, rate(1), rate(3), rate(2)*3600/1e6, rate(4)*512*3600/1e6, took), nil
 }
 
 // upgrade installs a newer version while messages come in and the upstream is away.
