@@ -30,6 +30,7 @@ type patient struct {
 	chip     string           // what cannot be read twice at the same time
 	pipes    map[string]*pipe // by quantity
 	device   Sensor           // nil while it is not open
+	raster   time.Time        // where the gateway's moments for first readings begin
 	first    time.Time        // of the grid of readings
 	due      time.Time        // of the next reading
 	failures int              // in a row
@@ -205,9 +206,12 @@ func (p *patient) reading(m Measurement, value float64, at time.Time) Reading {
 	return r
 }
 
-// plan begins the grid of readings.
+// plan begins the grid of readings at the next moment of the raster. Those of sensors that are planned
+// together so fall together, and the processor wakes up once for all of them.
 func (p *patient) plan() {
-	p.first = time.Now().Add(rand.N(min(maxJitter, p.config.Every/10) + 1))
+	step := max(1, min(maxJitter, p.config.Every/10))
+	now := time.Now()
+	p.first = now.Add(step - now.Sub(p.raster)%step)
 	p.due = p.first
 }
 

@@ -12,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -36,7 +37,8 @@ type SupervisorOptions struct {
 // concurrent use.
 type Supervisor struct {
 	opts   SupervisorOptions
-	counts sync.Map // of *counts, by sensor
+	raster time.Time // by which first readings are planned
+	counts sync.Map  // of *counts, by sensor
 
 	mu      sync.Mutex
 	workers map[string]*worker // by lane
@@ -60,7 +62,8 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 	if opts.Progress == nil {
 		opts.Progress = func(string) func(bool) { return func(bool) {} }
 	}
-	s := &Supervisor{opts: opts, workers: map[string]*worker{}, lanes: map[string]string{}}
+	raster := time.Now().Add(-rand.N(maxJitter))
+	s := &Supervisor{opts: opts, raster: raster, workers: map[string]*worker{}, lanes: map[string]string{}}
 	s.Change(nil, configs)
 	return s
 }
@@ -105,7 +108,7 @@ func (s *Supervisor) Change(stop []string, begin []Config) {
 }
 
 func (s *Supervisor) patient(c Config) *patient {
-	p := &patient{config: c, pipes: map[string]*pipe{}, counts: &counts{}, opts: &s.opts, log: s.opts.Log.With("sensor", c.Name)}
+	p := &patient{config: c, pipes: map[string]*pipe{}, counts: &counts{}, raster: s.raster, opts: &s.opts, log: s.opts.Log.With("sensor", c.Name)}
 	s.counts.Store(c.Name, p.counts)
 	for i := range s.opts.Drivers {
 		if s.opts.Drivers[i].Name == c.Driver {

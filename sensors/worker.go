@@ -10,7 +10,7 @@ import (
 const (
 	// grace is how long a driver whose time is over may take to notice.
 	grace     = 100 * time.Millisecond
-	maxJitter = 100 * time.Millisecond // of the first reading
+	maxJitter = 100 * time.Millisecond // of the first reading: other gateways have another raster
 	// patience is how long one chip may keep the others of its bus waiting, where they do not need the
 	// same wires at the same time: a chip that measures for long, or does not become ready, only keeps
 	// itself waiting.
