@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"holdfast/broker/brokertest"
 	"holdfast/gateway/status"
@@ -62,6 +63,7 @@ func (g *process) apply(args ...string) (said *strings.Builder, wait func() int)
 // TestApply is a device that is far away: a good configuration is confirmed by itself; one with a wrong address of
 // the upstream is rolled back by itself, also if the gateway is killed meanwhile; and nothing is lost by all of it.
 func TestApply(t *testing.T) {
+	t.Parallel() // they wait most of the time
 	upstream := brokertest.StartMosquitto(t, brokertest.MosquittoOptions{})
 	seen := newArrivals()
 	watch(t, upstream.Addr(), seen)
@@ -157,6 +159,62 @@ func TestApply(t *testing.T) {
 	t.Logf("%d readings arrived, and what %d publishers sent: %v", lastReading, publishers, acknowledged)
 }
 
+// TestApplyAndKill: the gateway is killed as soon as the disk has come to each of the states that a trial goes
+// through. The next start goes by the earlier configuration, or by one that was confirmed.
+func TestApplyAndKill(t *testing.T) {
+	t.Parallel()
+	g := newProcess(t, "127.0.0.1:1")
+	marker := filepath.Join(g.dir, "data", "configuration-on-trial.json")
+	noted := func() bool { _, err := os.Stat(marker); return err == nil }
+	first := g.read(g.base)
+	next := g.changed("next.yaml", "window: 20", "window: 30")
+	second := g.read(next)
+	placed := func() bool { return g.read(g.base) == second }
+	for at, c := range map[string]struct {
+		then  string // command, once the new one is in place
+		state func() bool
+		want  string
+	}{
+		"noted":       {"", noted, first},
+		"in place":    {"", placed, first},
+		"confirmed":   {"confirm", func() bool { return !noted() }, second},
+		"put back":    {"rollback", func() bool { return !placed() }, first},
+		"rolled back": {"rollback", func() bool { return !noted() }, first},
+	} {
+		g.write("base.yaml", first)
+		g.start(g.base, g.sensors)
+		_, wait := g.apply(next, "--confirm-within", "1h")
+		end := time.Now().Add(patience)
+		reach := func(state func() bool) {
+			for !state() {
+				if time.Now().After(end) {
+					t.Fatalf("%s: never", at)
+				}
+			}
+		}
+		then := exec.Command(program, "config", c.then, "-c", g.base)
+		if c.then != "" {
+			reach(placed)
+			if err := then.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reach(c.state)
+		g.kill()
+		if c.then != "" {
+			_ = then.Wait() // it may have been told, or not
+		}
+		g.start(g.base, g.sensors)
+		if code := wait(); code == 0 && at != "confirmed" { // which the command may have heard of, or not
+			t.Errorf("%s: the command ends with %d", at, code)
+		}
+		if st := g.status(); g.read(g.base) != c.want || noted() || st.Config.Trial != nil && st.Config.Trial.Outcome != status.RolledBack {
+			t.Errorf("%s: %+v, noted %v\n%s", at, st.Config.Trial, noted(), g.read(g.base))
+		}
+		g.terminate()
+	}
+}
+
 // TestApplyIsRefused: what cannot be applied changes nothing, and the exit code says so.
 func TestApplyIsRefused(t *testing.T) {
 	g := newProcess(t, "127.0.0.1:1")
@@ -217,6 +275,7 @@ func TestApplyIsRefused(t *testing.T) {
 // TestApplyWithoutPermission is a gateway as the unit has it: it may read its configuration and not write it. It
 // goes back all the same, also after it was killed, and root puts the earlier file in place later.
 func TestApplyWithoutPermission(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("only root can run a gateway as somebody else; TestTrialWithoutPermission of gateway/change has the same without")
 	}

@@ -46,6 +46,7 @@ func (g *process) until(what string, ok func(st status.Status) bool) (st status.
 // TestReload: the gateway that runs reads its files again when `holdfast reload` or SIGHUP tell it to or when one
 // has changed, and says what became of it.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	g := newProcess(t, "127.0.0.1:1")
 	reload := func() (string, string, int) { return run("reload", "-c", g.base) }
 	if _, errs, code := reload(); code != 1 || !strings.Contains(errs, "holdfast does not run: nobody answers at ") {

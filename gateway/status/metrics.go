@@ -171,6 +171,21 @@ func families() []family {
 			}},
 		one("holdfast_journal_flash_bytes_per_day", gauge, "What the journal writes a day, over its life; 0 while that is too young to tell.", func(s *Status) float64 { return float64(s.Journal.PerDay) }),
 
+		{"holdfast_config_last_change_successful", gauge, "Whether the gateway goes by the configuration that was read last; left out where it was not read again.", nil,
+			func(s *Status, add func(float64, ...string)) {
+				if s.Config.Last != nil {
+					add(truth(s.Config.Last.Error == ""))
+				}
+			}},
+		{"holdfast_config_last_change_timestamp_seconds", gauge, "When that was, in Unix time.", nil,
+			func(s *Status, add func(float64, ...string)) {
+				if s.Config.Last != nil {
+					add(seconds(s.Config.Last.Time))
+				}
+			}},
+		one("holdfast_config_on_trial", gauge, "Whether a configuration waits for its confirmation.", func(s *Status) float64 {
+			return truth(s.Config.Trial != nil && s.Config.Trial.Outcome == "")
+		}),
 		one("holdfast_clock_synchronised", gauge, "Whether the machine's clock is synchronised.", func(s *Status) float64 { return truth(s.Clock.Synchronised) }),
 		one("holdfast_clock_offset_seconds", gauge, "What the kernel still corrects; 0 if the clock is not synchronised.", func(s *Status) float64 { return s.Clock.Offset.Seconds() }),
 		{"holdfast_under_voltage", gauge, "Whether the supply voltage is too low; only where the machine tells.", nil,
