@@ -266,6 +266,7 @@ func (a *Agent) closeAll() error {
 // once.
 func (a *Agent) Run(ctx context.Context) error {
 	a.changing.Lock()
+	a.say(bridge.Online)
 	for _, l := range a.links {
 		l.stop = a.start(l.now.Load().Run)
 	}
@@ -293,7 +294,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.stops[stageFiles]()   // and so may this
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	for _, stop := range slices.Backward(a.stops[:]) {
+	for stage, stop := range slices.Backward(a.stops[:]) {
+		if stage == stageServer {
+			a.say(bridge.Offline)
+		}
 		if stop != nil {
 			stop()
 		}

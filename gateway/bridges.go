@@ -76,13 +76,18 @@ func (a *Agent) build(l *link, c config.Bridge) error {
 }
 
 func (a *Agent) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*bridge.Lane, live func() *journal.Reader, key *journal.Reader) (*bridge.Bridge, *announced, error) {
+	own := a.statusTopic()
 	opts := bridge.Options{
 		Name: c.Name, ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),
 		KeepAlive: c.KeepAlive, Window: c.Window, Lanes: lanes, Changed: a.dash.changed(c.Name), Log: a.log,
 		Progress:  a.progress.loop("bridge " + c.Name),
-		LiveFirst: c.Drain == config.DrainLiveFirst, Share: c.DrainShare, Rate: bridge.Rate(c.Rate), Announce: c.Losses,
+		LiveFirst: c.Drain == config.DrainLiveFirst, Share: c.DrainShare, Rate: bridge.Rate(c.Rate), Announce: c.Losses, Status: c.Status,
 		SessionExpiry: c.SessionExpiry, FailBack: c.FailBack, Journal: a.journal, Origin: a.cfg.Device.ID,
 		Publish: func(m *broker.Message, changes []journal.Change, done func(error)) {
+			if m.Topic == own { // what an upstream says of this gateway is not for here
+				done(nil)
+				return
+			}
 			// done is told of the journal's errors, and the bridge has looked at the topic.
 			_ = a.server.Publish(m, server.PublishOptions{From: key, Changes: changes, Done: done})
 		},

@@ -110,7 +110,7 @@ func (s *site) start() {
 	}
 	s.client = brokertest.Dial(s.t, s.agent.server.Addrs()[0].String(), wire.V5)
 	s.client.Connect(wire.Connect{ClientID: "watch", CleanStart: true})
-	s.client.Send(&wire.Subscribe{ID: 1, Subscriptions: []wire.Subscription{{Filter: "outputs/#"}, {Filter: "status/#"}, {Filter: "sensors/#"}}})
+	s.client.Send(&wire.Subscribe{ID: 1, Subscriptions: []wire.Subscription{{Filter: "outputs/#"}, {Filter: "status/+/+"}, {Filter: "sensors/#"}}})
 	brokertest.Receive[*wire.Suback](s.client)
 }
 

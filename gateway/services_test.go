@@ -41,6 +41,7 @@ type service struct {
 	kept    int                                // most bytes of a retained message; 0 for any
 	prefix  string                             // of the example's rules
 	name    func(topic string) (string, error) // under which a consumer finds the message; nil for the topic itself
+	noWill  bool                               // a policy has to allow it first
 	in      string                             // the only filter that it takes; empty for none
 	refused []refusal                          // what never gets there
 }
@@ -66,7 +67,7 @@ func deep(front string, levels int) string {
 var services = map[string]service{
 	"aws-iot-core": {
 		host: "abcdefghijklmn-ats.iot.eu-west-1.amazonaws.com:443", alpn: "x-amzn-mqtt-ca", mutual: true, version: wire.V5,
-		least: 30, most: 1200, login: nameless, payload: 128 << 10, topic: 256, slashes: 7, retain: true,
+		least: 30, most: 1200, login: nameless, payload: 128 << 10, topic: 256, slashes: 7, retain: true, noWill: true,
 		refused: []refusal{
 			{"sensors/large", 128<<10 + 1, false, "aws-iot-core takes messages of at most 131072 bytes, and this has 131073"},
 			{deep("sensors", 9), 1, false, "aws-iot-core takes topics of at most 8 levels, and this has 9"},
@@ -251,7 +252,24 @@ func (s *stand) connect(state *tls.ConnectionState, c *wire.Connect) error {
 	case c.KeepAlive < s.least || c.KeepAlive > s.most:
 		return fmt.Errorf("keep alive %d, want %d to %d", c.KeepAlive, s.least, s.most)
 	}
+	if err := s.will(c.Will); err != nil {
+		return fmt.Errorf("will %+v: %w", c.Will, err)
+	}
 	return s.login(s, c)
+}
+
+func (s *stand) will(w *wire.Will) error {
+	if w == nil || s.noWill {
+		if (w == nil) != s.noWill {
+			return fmt.Errorf("allowed: %v", !s.noWill)
+		}
+		return nil
+	}
+	a, err := s.publish(&wire.Publish{Topic: w.Topic, Payload: w.Payload, QoS: w.QoS, Retain: w.Retain})
+	if want := s.prefix + "status/" + device; err == nil && (a.topic != want || string(w.Payload) != "offline" || w.Retain != s.retain) {
+		err = fmt.Errorf("want offline on %s, retained: %v", want, s.retain)
+	}
+	return err
 }
 
 func (s *stand) publish(p *wire.Publish) (a arrival, err error) {

@@ -50,6 +50,12 @@ func remap(rules []Rule, topic string) (name string, qos byte, err error) {
 	return "", 0, errNoRule
 }
 
+// Upstream returns the name that out rules give a topic, and none if no rule does, or no possible one.
+func Upstream(rules []Rule, topic string) string {
+	name, _, _ := remap(rules, topic)
+	return name
+}
+
 // name returns the topic to send m under, the most QoS for it, and whether RETAIN is passed on.
 func (b *Bridge) name(m *broker.Message, retain bool) (topic string, qos byte, passOn bool, err error) {
 	topic, qos, err = remap(b.opts.Out, m.Topic)

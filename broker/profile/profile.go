@@ -35,6 +35,7 @@ type Profile struct {
 	payload     int           // most bytes of a message; 0 for no limit of its own
 	retained    int           // most bytes of a retained one, if that is less
 	noRetain    bool          // RETAIN is not passed on
+	asksForWill bool          // a will is allowed to those only whom somebody has given the right to one
 	topic       int           // most bytes; 0 for no limit of its own
 	levels      int           // most levels of a topic; 0 for no limit of its own
 	only311     string        // why MQTT 5 is not spoken; empty if it is
@@ -68,6 +69,7 @@ type Settings struct {
 	KeepAlive          time.Duration
 	Out                []Rule
 	In                 []string // filters upstream
+	Status             string   // topic of the will; empty for none
 }
 
 // Rule is what is sent, under which topic.
@@ -113,6 +115,9 @@ func (p *Profile) Fill(s *Settings, given func(key string) bool) {
 	if !given("protocol") && p.only311 != "" {
 		s.Protocol = "3.1.1"
 	}
+	if !given("status") && p.asksForWill {
+		s.Status = ""
+	}
 	if p.fill != nil {
 		p.fill(s)
 	}
@@ -157,6 +162,11 @@ func (p *Profile) Check(s Settings) []Problem {
 			if err := p.checkTopic(shortest); err != nil {
 				add(fmt.Sprintf("out[%d]", i), "%v: shorten prefix, or strip more", err)
 			}
+		}
+	}
+	if p.remap == nil && s.Status != "" {
+		if err := p.checkTopic(s.Status); err != nil {
+			add("status", "%v: name a shorter one", err)
 		}
 	}
 	if p.check != nil {

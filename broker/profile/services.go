@@ -16,11 +16,12 @@ var profiles = []Profile{
 	// messages each way, payload 128 KB, topic 256 bytes with at most 7 slashes, the front "$aws/rules/NAME/"
 	// not counted. AWS IoT Core Developer Guide, "Device communication protocols", section "Protocols, port
 	// mappings, and authentication": ports 8883 and 443, where ALPN has to say x-amzn-mqtt-ca; WebSocket
-	// requests are signed. Section "MQTT": QoS 0 and 1, retained messages.
+	// requests are signed. Section "MQTT": QoS 0 and 1, retained messages. "Retained message policy examples": a
+	// will needs a condition of its own in the policy, LastWill among iot:ConnectAttributes.
 	{
 		Name: "aws-iot-core", schemes: []string{"mqtts"}, alpn443: "x-amzn-mqtt-ca",
 		credentials: []credential{certificate, password, token}, clientID: 128, fixed: true, window: 100,
-		keepAlive: 1200 * time.Second, leastAlive: 30 * time.Second, payload: 128 << 10, topic: 256, levels: 8,
+		keepAlive: 1200 * time.Second, leastAlive: 30 * time.Second, payload: 128 << 10, topic: 256, levels: 8, asksForWill: true,
 		check: checkAWS,
 		fill: func(s *Settings) {
 			// A custom authorizer has another protocol on port 443.
@@ -32,7 +33,7 @@ var profiles = []Profile{
 	// Azure IoT Hub documentation, "Communicate with an IoT hub using the MQTT protocol", section "Using the
 	// MQTT protocol directly (as a device)": client identifier, user name and SAS token; section "Default
 	// keep-alive timeout": 1,177 s; section "Sending device-to-cloud messages": topic, property bag, no
-	// QoS 2, no RETAIN. "Compare MQTT support in IoT Hub and Event Grid": 256 KB. "IoT Hub MQTT 5 support
+	// QoS 2, no RETAIN, a will under the same topics. "Compare MQTT support in IoT Hub and Event Grid": 256 KB. "IoT Hub MQTT 5 support
 	// (deprecated)", section "Level of support and limitations": 16 messages in flight, which is a start here.
 	{
 		Name: "azure-iot-hub", schemes: []string{"mqtts", "wss"},

@@ -17,6 +17,7 @@ type PublishOptions struct {
 	Changes []journal.Change // become durable with the message, if anybody durable needs it
 	Done    func(error)      // told when the message is settled; must not block
 	From    *journal.Reader  // the route of this reader does not get it: it came from there
+	Here    bool             // no route gets it
 }
 
 // Publish publishes a message of this process, which must not be changed any more. It takes the path
@@ -26,7 +27,7 @@ func (s *Server) Publish(m *broker.Message, opts PublishOptions) error {
 		return err
 	}
 	p := newPublication(s, m, time.Now())
-	p.done, p.lazy, p.changes, p.from = opts.Done, opts.Lazy, opts.Changes, opts.From
+	p.done, p.lazy, p.changes, p.from, p.here = opts.Done, opts.Lazy, opts.Changes, opts.From, opts.Here
 	return s.publish(p, s.named(m.Topic), nil)
 }
 
@@ -45,6 +46,7 @@ type publication struct {
 	at      time.Time
 	done    func(error)
 	from    *journal.Reader
+	here    bool
 	frames  frames
 
 	// Of a client: whom to acknowledge what.
@@ -158,10 +160,10 @@ func (p *publication) addLate(matches []match) {
 	}
 }
 
-// skips says whether the publisher has asked not to hear itself [MQTT-3.8.3-3], or m is the route that the
-// message came by.
+// skips says whether the publisher has asked not to hear itself [MQTT-3.8.3-3], or m is a route that the
+// message is not for.
 func (p *publication) skips(m *match) bool {
-	if p.from != nil && m.reader == p.from {
+	if p.from != nil && m.reader == p.from || p.here && m.reader != nil && m.session == nil {
 		return true
 	}
 	return m.noLocal && p.conn != nil && m.session == p.conn.session

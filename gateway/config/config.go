@@ -136,6 +136,7 @@ type Bridge struct {
 	DrainShare int   // most percent of the window and of Rate for the backlog with DrainLiveFirst, 1 to 99; default 50
 	Rate       Rate
 	Losses     string // topic upstream on which losses are announced; empty for none; default holdfast/<device>/losses
+	Status     string // topic upstream with whether the gateway is there; empty for none; default that of status/<device>, by Out
 }
 
 // Drain says what goes first when a connection comes back.

@@ -369,3 +369,31 @@ func TestDurations(t *testing.T) {
 		}
 	}
 }
+
+// TestStatus: a bridge says whether the gateway is there under the name that its rules give that topic, if they do,
+// or another one; to AWS only if somebody asks for it.
+func TestStatus(t *testing.T) {
+	for text, want := range map[string]string{
+		`out: [{filter: "sensors/#"}]`: "",
+		`out: [{filter: "sensors/#"}, {filter: "status/#", strip: "status/", prefix: "fleet/"}]`:          "fleet/pi",
+		`out: [{filter: "#", prefix: "north/"}, {filter: "status/#"}]`:                                    "north/status/pi",
+		`out: [{filter: "status/+/air"}]`:                                                                 "",
+		`out: [{filter: "#"}], status: off`:                                                               "",
+		`out: [{filter: "sensors/#"}], status: "fleet/${device.id}"`:                                      "fleet/pi",
+		`out: [{filter: "#"}], profile: mosquitto`:                                                        "status/pi",
+		`out: [{filter: "#"}], profile: aws-iot-core, tls: {cert: a, key: b}`:                             "",
+		`out: [{filter: "#"}], profile: aws-iot-core, tls: {cert: a, key: b}, status: "x/${device.id}"`:   "x/pi",
+		`in: [{filter: "status/#"}], protocol: 5, client_id: b, drain: fifo, keep_alive: 30s, window: 10`: "",
+	} {
+		c, err := load(t, "device: {id: pi}\nbridges: [{name: up, upstream: [\"mqtts://broker.example\"], "+text+"}]\n")
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		} else if got := c.Bridges[0].Status; got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+	_, err := load(t, "device: {id: pi}\nbridges: [{name: up, profile: aws-iot-core, tls: {cert: a, key: b}, upstream: [\"mqtts://broker.example\"], out: [{filter: a}], status: a/b/c/d/e/f/g/h/i}]\n")
+	if err == nil || !strings.Contains(err.Error(), "bridges[up].status: aws-iot-core takes topics of at most 8 levels") {
+		t.Errorf("got %v", err)
+	}
+}

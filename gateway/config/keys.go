@@ -90,6 +90,7 @@ func (l *loader) bridgeKeys(b *Bridge) *table {
 			key{"bytes", "0B", "Bytes of topics and payloads per second, such as `50kB`; `0B` for no limit.", size(&b.Rate.Bytes, 0, "0B")},
 		))},
 		key{"losses", "holdfast/${device.id}/losses", "Topic upstream on which this bridge announces what it had to drop; `off` for none.", announcements(&b.Losses)},
+		key{"status", "", "Topic upstream that has, retained, `online` or `offline`: whether the gateway is connected there. Default: what the first of the `out` rules for `status/${device.id}` makes of that, if there is one; `off` for none.", announcements(&b.Status)},
 	)
 	t.keys = append(t.keys, l.upstreamKeys(b)...)
 	return t
@@ -206,6 +207,13 @@ func (l *loader) finish() {
 	l.finishOutputs()
 }
 
+func rules(list []Rule) (rules []bridge.Rule) {
+	for _, r := range list {
+		rules = append(rules, r.Bridge())
+	}
+	return rules
+}
+
 func (l *loader) finishBridges() {
 	type client struct{ id, address string }
 	owner := make(map[client]field)
@@ -215,6 +223,9 @@ func (l *loader) finishBridges() {
 	}
 	for _, e := range l.bridges {
 		l.require(e.at, e.table)
+		if _, given := e.given["status"]; !given {
+			e.value.Status = bridge.Upstream(rules(e.value.Out), "status/"+l.deviceID)
+		}
 		l.finishUpstream(e)
 		b := e.value
 		at, given := e.given["password"]
@@ -231,12 +242,6 @@ func (l *loader) finishBridges() {
 		_, out := e.given["out"]
 		if _, in := e.given["in"]; !out && !in {
 			l.errorf(e.at, "needs the key out or in, or both")
-		}
-		rules := func(list []Rule) (rules []bridge.Rule) {
-			for _, r := range list {
-				rules = append(rules, r.Bridge())
-			}
-			return rules
 		}
 		if at, given := e.given["in"]; given {
 			if err := bridge.CheckRules(rules(b.Out), rules(b.In), b.Protocol == V5); err != nil {

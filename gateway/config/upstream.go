@@ -200,6 +200,7 @@ func (l *loader) applyProfile(b *Bridge, given func(string) bool, at func(string
 	s := profile.Settings{
 		ClientID: b.ClientID, Username: b.Username, Password: b.Password != "", TokenFile: b.TokenFile != "", SASKey: b.SASKey != "",
 		Certificate: b.TLS.Cert != "", ALPN: b.TLS.ALPN, Window: b.Window, KeepAlive: b.KeepAlive, Protocol: string(b.Protocol),
+		Status: b.Status,
 	}
 	for _, e := range b.Upstream {
 		u, err := url.Parse(e.URL)
@@ -215,7 +216,7 @@ func (l *loader) applyProfile(b *Bridge, given func(string) bool, at func(string
 		s.In = append(s.In, r.Filter)
 	}
 	b.Profile.Fill(&s, given)
-	b.Username, b.TLS.ALPN, b.Window, b.Protocol = s.Username, s.ALPN, s.Window, Protocol(s.Protocol)
+	b.Username, b.TLS.ALPN, b.Window, b.Protocol, b.Status = s.Username, s.ALPN, s.Window, Protocol(s.Protocol), s.Status
 	for i, u := range s.Upstreams {
 		b.Upstream[i].URL = fmt.Sprintf("%s://%s%s", u.Scheme, b.Upstream[i].Address, u.EscapedPath())
 	}

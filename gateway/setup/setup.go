@@ -173,7 +173,7 @@ func compose(a Answers, password string) string {
 	line("%s      - filter: \"sensors/#\"", off)
 	line("%s        qos: 1                  # kept until the upstream has acknowledged it", off)
 	line("%s        prefix: \"\"              # put in front of the topic there, such as sites/north/", off)
-	line("%s      - filter: \"status/#\"       # how the sensors are", off)
+	line("%s      - filter: \"status/#\"       # how the sensors are, and whether this device is there", off)
 	line("")
 	if a.Simulate {
 		b.WriteString(simulated)
