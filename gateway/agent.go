@@ -28,6 +28,7 @@ import (
 	"holdfast/gateway/change"
 	"holdfast/gateway/config"
 	"holdfast/gateway/control"
+	"holdfast/gateway/logs"
 	"holdfast/gateway/status"
 	"holdfast/gateway/web"
 	"holdfast/sensors"
@@ -146,6 +147,9 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 		cfg = a.cfg
 	}
 	a.newDashboard()
+	limit := logs.NewLimit(a.log.Handler()) // over the dashboard's log, which holds little
+	a.log = slog.New(limit)
+	a.close = append(a.close, limit.Close)
 	if err := a.newBuses(); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/gateway/demo"
+	"holdfast/gateway/logs"
 )
 
 func demoCommand() *cobra.Command {
@@ -22,9 +23,9 @@ func demoCommand() *cobra.Command {
 			if info, err := os.Stdout.Stat(); err == nil {
 				opts.Screen = info.Mode()&os.ModeCharDevice != 0
 			}
-			opts.Log = newLog(slog.LevelError)
+			opts.Log = slog.New(logs.Handler(slog.LevelError))
 			if verbose {
-				opts.Log, opts.Screen = newLog(slog.LevelInfo), false
+				opts.Log, opts.Screen = slog.New(logs.Handler(slog.LevelInfo)), false
 			}
 			return demo.Run(c.Context(), opts)
 		},

@@ -8,13 +8,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"holdfast/gateway/logs"
 )
 
 // usageError is a mistake of the person who called: exit code 2.
@@ -27,7 +28,7 @@ func main() {
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, err)
+	fmt.Fprintln(os.Stderr, logs.Failure(err))
 	var usage usageError
 	if errors.As(err, &usage) {
 		os.Exit(2)
@@ -78,18 +79,4 @@ func version() string {
 		}
 	}
 	return v
-}
-
-// newLog returns a log for people and journald: no time stamps of its own under systemd.
-func newLog(level slog.Level) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: level}
-	if os.Getenv("JOURNAL_STREAM") != "" {
-		opts.ReplaceAttr = func(groups []string, a slog.Attr) slog.Attr {
-			if len(groups) == 0 && a.Key == slog.TimeKey {
-				return slog.Attr{}
-			}
-			return a
-		}
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, opts))
 }

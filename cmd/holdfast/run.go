@@ -13,6 +13,7 @@ import (
 	"holdfast/gateway"
 	"holdfast/gateway/change"
 	"holdfast/gateway/config"
+	"holdfast/gateway/logs"
 	"holdfast/gateway/status"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
@@ -32,7 +33,7 @@ func runCommand() *cobra.Command {
 			if verbose {
 				level = slog.LevelDebug
 			}
-			log := newLog(level)
+			log := slog.New(logs.Handler(level))
 			source := change.NewSource(files, loadOptions())
 			start := source.Start
 			if simulate { // nothing of the device's is changed
