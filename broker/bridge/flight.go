@@ -159,6 +159,9 @@ func (s *session) answered(m *sent) {
 		return
 	case wire.QuotaExceeded: // the message is as good as any other
 	default:
+		if len(s.b.tries) > s.b.opts.Window { // some that the journal has dropped, and will not hand out again
+			clear(s.b.tries)
+		}
 		if s.b.tries[m.d.Seq]++; s.b.tries[m.d.Seq] >= maxTries {
 			s.refuse(m.d, reason)
 			return
@@ -173,7 +176,6 @@ func (s *session) answered(m *sent) {
 // refuse settles a message that the upstream will never take, once whoever keeps such messages has it.
 func (s *session) refuse(d journal.Delivery, reason string) {
 	b := s.b
-	delete(b.tries, d.Seq)
 	if b.opts.Refused != nil {
 		if err := b.opts.Refused(&d, reason); err != nil {
 			b.log.Error("a message that the upstream refuses cannot be set aside; it is tried again at the next connection", "topic", d.Message.Topic, "reason", reason, "error", err)
@@ -187,6 +189,7 @@ func (s *session) refuse(d journal.Delivery, reason string) {
 
 // drop gives up a message, which the journal's ledger names.
 func (s *session) drop(d journal.Delivery, reason string) {
+	delete(s.b.tries, d.Seq)
 	d.Reader.Drop(&d, reason)
 	s.b.feed.leave(&d)
 }

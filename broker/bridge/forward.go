@@ -103,7 +103,8 @@ func (s *session) sendLive(m *broker.Message) {
 	}
 	p := wire.Publish{Topic: topic, Payload: m.Payload, Retain: retain && s.l.limits.retain}
 	if s.l.version == wire.V5 {
-		p.Forward, p.Expires, p.Expiry = m.Properties, m.Expires, m.Expiry
+		s.props = s.b.marker.append(s.props, m.Properties, 0)
+		p.Forward, p.Expires, p.Expiry = s.props, m.Expires, m.Expiry
 	}
 	switch reason := s.tooLarge(&p); {
 	case reason != "":

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -49,8 +50,9 @@ type receipt struct {
 }
 
 type result struct {
-	a   *arrival
-	err error
+	a     *arrival
+	topic string // upstream
+	err   error
 }
 
 func newInbound(b *Bridge) *inbound {
@@ -75,78 +77,26 @@ func newInbound(b *Bridge) *inbound {
 	return in
 }
 
+// forget has what comes by these identifiers be something new.
+func (in *inbound) forget(ids []uint16) {
+	if len(ids) == 0 {
+		return
+	}
+	var changes []journal.Change
+	for _, id := range ids {
+		delete(in.doubt, id)
+		changes = append(changes, journal.Change{Key: in.doubtKey(id)})
+	}
+	in.save(changes...)
+}
+
 func (in *inbound) doubtKey(id uint16) string { return fmt.Sprintf("%sdoubt/%04x", in.key, id) }
-
-// subscribe asks for what the rules name, and no more for what those of an earlier configuration did.
-func (s *session) subscribe(host string) {
-	in, opts := s.b.in, &s.b.opts
-	var old []string
-	current := make(map[string]bool)
-	for _, r := range opts.In {
-		current[r.Filter] = true
-	}
-	for _, f := range in.filters {
-		if !current[f] {
-			old = append(old, f)
-		}
-	}
-	if len(old) > 0 && s.l.limits.present {
-		s.l.send(&wire.Unsubscribe{ID: s.nextID(), Filters: old})
-	}
-	if s.l.version != wire.V5 && s.l.limits.present && in.fresh[host] {
-		return // again would bring the retained messages again, which 5 can be asked not to send
-	}
-	p := &wire.Subscribe{ID: s.nextID()}
-	for _, r := range opts.In {
-		p.Subscriptions = append(p.Subscriptions, wire.Subscription{
-			Filter: r.Filter, QoS: min(r.QoS, s.l.limits.qos), NoLocal: true, RetainAsPublished: true, RetainHandling: 1,
-		})
-	}
-	s.l.send(p)
-	s.subID, s.host = p.ID, host
-	if all := in.remember(opts.In); !slices.Equal(all, in.filters) {
-		in.filters = all
-		in.save(journal.Change{Key: in.key + "filters", Value: []byte(strings.Join(all, "\x00"))})
-	}
-}
-
-// maxFilters is how many filters of earlier configurations are remembered, for upstreams that were away
-// when they changed.
-const maxFilters = 64
-
-func (in *inbound) remember(rules []Rule) []string {
-	all := slices.Clone(in.filters)
-	for _, r := range rules {
-		if !slices.Contains(all, r.Filter) {
-			all = append(all, r.Filter)
-		}
-	}
-	return all[max(0, len(all)-len(rules)-maxFilters):]
-}
 
 // save writes state that need not be on disk at once.
 func (in *inbound) save(changes ...journal.Change) {
 	if err := in.b.opts.Journal.Append(journal.Entry{Changes: changes, Lazy: true}); err != nil {
 		in.b.log.Debug("journal does not take the bridge's state", "error", err)
 	}
-}
-
-// subscribed looks at the answer. The connection goes on in any case: it carries the other direction.
-func (s *session) subscribed(p *wire.Suback) {
-	if p.Type != wire.SUBACK || p.ID != s.subID {
-		return
-	}
-	good := true
-	for i, code := range p.Codes {
-		if code < wire.Unspecified || i >= len(s.b.opts.In) {
-			continue
-		}
-		good = false
-		text := fmt.Sprintf("upstream refuses a subscription to %q: %v", s.b.opts.In[i].Filter, code)
-		s.counts.LastError = text
-		s.b.log.Error("nothing comes in by a rule", "filter", s.b.opts.In[i].Filter, "reason", code.String())
-	}
-	s.b.in.fresh[s.host] = good
 }
 
 var errDollar = errors.New("a topic that begins with $ is the broker's own")
@@ -167,6 +117,9 @@ func (s *session) receive(p *wire.Publish) {
 	}
 	if s.failed && p.QoS > 0 {
 		return // it comes again, after the one that could not be stored
+	}
+	if !s.asked.IsZero() {
+		s.asked = time.Now()
 	}
 	a := &arrival{hash: hash(p)}
 	if p.QoS > 0 {
@@ -210,7 +163,7 @@ func (s *session) receive(p *wire.Publish) {
 	s.counts.Received++
 	b.opts.Publish(m, changes, func(err error) {
 		in.mu.Lock()
-		in.done = append(in.done, result{a, err})
+		in.done = append(in.done, result{a, p.Topic, err})
 		in.mu.Unlock()
 		signal(in.ready)
 	})
@@ -240,30 +193,45 @@ func (s *session) stored() {
 	in.done = nil
 	in.mu.Unlock()
 	for _, r := range done {
-		if r.err != nil {
-			s.lose(r.a, r.err)
-			continue
+		switch {
+		case r.err == nil:
+			r.a.kept = true
+			s.settled(r.a)
+		case errors.Is(r.err, journal.ErrTooLarge): // for good: it must not block what follows
+			in.unknow(r.a)
+			s.counts.Received--
+			s.b.refused(r.topic, "from the upstream: "+r.err.Error())
+			s.settled(r.a)
+		default:
+			in.unknow(r.a)
+			s.counts.Received--
+			s.lose(r.err)
 		}
-		r.a.kept = true
-		for _, o := range r.a.owing {
-			if o.l == s.l {
-				s.acknowledge(o.id)
-			}
-		}
-		r.a.owing = nil
 	}
 }
 
-// lose has the upstream send a message again that the journal does not take.
-func (s *session) lose(a *arrival, err error) {
-	in := s.b.in
+// settled acknowledges a message as often as it has come by this connection.
+func (s *session) settled(a *arrival) {
+	for _, o := range a.owing {
+		if o.l == s.l {
+			s.acknowledge(o.id)
+		}
+	}
+	a.owing = nil
+}
+
+// unknow makes a message one that never came.
+func (in *inbound) unknow(a *arrival) {
 	for id, d := range in.doubt {
 		if d == a {
 			delete(in.doubt, id)
 		}
 	}
 	in.seen.forget(a)
-	s.counts.Received--
+}
+
+// lose has the upstream send again what the journal does not take.
+func (s *session) lose(err error) {
 	if !s.failed {
 		s.failed, s.failedAt, s.failure = true, time.Now(), err
 		s.b.log.Error("a message from the upstream cannot be stored; it is asked for again", "in", redelivery, "error", err)
@@ -272,19 +240,17 @@ func (s *session) lose(a *arrival, err error) {
 
 // prove forgets what the upstream has certainly got the acknowledgement of: it has answered a ping that
 // came after. Until then it may send the message again, and nothing but the identifier tells that it is
-// one we have.
+// one we have. What was acknowledged by an earlier connection comes again soon or not at all.
 func (s *session) prove(answered bool) {
 	in := s.b.in
-	if answered && len(s.proving) > 0 {
-		var changes []journal.Change
-		for _, id := range s.proving {
-			if d := in.doubt[id]; d != nil && d.kept {
-				delete(in.doubt, id)
-				changes = append(changes, journal.Change{Key: in.doubtKey(id)})
-			}
-		}
-		if s.proving = s.proving[:0]; len(changes) > 0 {
-			in.save(changes...)
+	if answered {
+		in.forget(slices.DeleteFunc(s.proving, func(id uint16) bool { a := in.doubt[id]; return a == nil || !a.kept }))
+		s.proving = s.proving[:0]
+		if !s.resent && time.Since(s.began) >= stable {
+			s.resent = true
+			in.forget(slices.DeleteFunc(slices.Collect(maps.Keys(in.doubt)), func(id uint16) bool {
+				return !in.doubt[id].kept || slices.Contains(s.unproven, id)
+			}))
 		}
 	}
 	if len(s.unproven) > 0 && !s.pinged {

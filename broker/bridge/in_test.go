@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
@@ -215,6 +217,96 @@ func TestInIsNotLost(t *testing.T) {
 	l.nothing()
 }
 
+// TestInTooLarge: what the journal never takes is refused, and what follows comes.
+func TestInTooLarge(t *testing.T) {
+	s, u := newStore(t), newUpstream(t)
+	l := newLocal(s)
+	b := run(t, s, []string{u.url()}, l.in(wire.V311, "site/#"))
+	p, _, _ := u.commands(false)
+	l.set(false, fmt.Errorf("journal: %w", journal.ErrTooLarge))
+	p.send(command(1, 1, false))
+	l.expect(1)
+	p.acked(true, 1)
+	l.set(false, nil)
+	p.send(command(2, 2, false))
+	l.expect(2)
+	p.acked(true, 2)
+	b.stop()
+	if st := b.Stats(); st.Refused != 1 || st.Received != 1 || !strings.Contains(b.logs.String(), "topic=site/cmd") {
+		t.Errorf("got %+v, and in the log\n%s", st, b.logs)
+	}
+}
+
+// TestInOfAnotherSession: an upstream that has lost the session begins its identifiers again, so that the same
+// identifier with the same words is another message, although it is the second attempt to send it.
+func TestInOfAnotherSession(t *testing.T) {
+	s, u := newStore(t), newUpstream(t)
+	l := newLocal(s)
+	b := run(t, s, []string{u.url()}, l.in(wire.V311, "site/#"))
+	p, _, _ := u.commands(false)
+	p.send(command(1, 1, false))
+	l.expect(1)
+	p.acked(false, 1)
+	p.Close()
+	p, _, _ = u.commands(false)
+	p.Close() // what it sent did not arrive
+	p, _, _ = u.commands(true)
+	p.send(command(1, 1, true))
+	l.expect(1)
+	p.acked(false, 1)
+	b.stop()
+	l.nothing()
+
+	// The same with restarts here.
+	b = run(t, s, []string{u.url()}, l.in(wire.V311, "site/#"))
+	u.commands(false)
+	s.numbers(0, 1) // durable after what the bridge has noted
+	b.stop()
+	b = run(t, s, []string{u.url()}, l.in(wire.V311, "site/#"))
+	p, _ = u.accept()
+	p.send(&wire.Connack{SessionPresent: true})
+	sub := p.read().(*wire.Subscribe)
+	p.send(&wire.Suback{Type: wire.SUBACK, ID: sub.ID, Codes: []wire.Code{1}})
+	p.send(command(1, 1, true))
+	l.expect(1)
+	p.acked(true, 1)
+	b.stop()
+	l.nothing()
+}
+
+// TestInIsForgotten: a minute after the connection has begun, the upstream does not send again any more what an
+// earlier one has acknowledged.
+func TestInIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, pipe := newStore(t), make(pipes, 1)
+		u := &upstream{t, pipe}
+		l := newLocal(s)
+		b := run(t, s, []string{u.url()}, func(o *Options) {
+			l.in(wire.V311, "site/#")(o)
+			o.Dial = pipe.dial
+		})
+		p, _, _ := u.commands(false)
+		p.send(command(1, 1, false))
+		l.expect(1)
+		p.acked(false, 1)
+		p.Close()
+		p, _, _ = u.commands(true)
+		for began := time.Now(); time.Since(began) < time.Minute; {
+			p.acked(true) // a ping
+		}
+		p.send(command(2, 2, false)) // so that the answer has been seen
+		l.expect(2)
+		p.acked(true, 2)
+		p.Close()
+		p, _, _ = u.commands(true)
+		p.send(command(1, 1, true))
+		l.expect(1)
+		p.acked(true, 1)
+		b.stop()
+		l.nothing()
+	})
+}
+
 func TestMarks(t *testing.T) {
 	s, u := newStore(t), newUpstream(t)
 	l := newLocal(s)
@@ -222,13 +314,19 @@ func TestMarks(t *testing.T) {
 		l.in(wire.V5, "site/#")(o)
 		o.Out = []Rule{{Filter: "#", QoS: 1}}
 	}
-	s.add(&broker.Message{Topic: "t", QoS: 1})
-	run(t, s, []string{u.url()}, change)
+	b := run(t, s, []string{u.url()}, change)
 	p, _, _ := u.commands(false)
+	b.logs.wait("upstream connected")
+	b.Deliver(&broker.Message{Topic: "live"})
+	live := p.publish()
+	s.add(&broker.Message{Topic: "t", QoS: 1})
 	sent := p.publish()
-	f, err := wire.ParseForward(sent.Forward)
-	if err != nil || len(f.User) != 1 || f.User[0].Name != markName || !strings.HasPrefix(f.User[0].Value, "here/test/") {
-		t.Fatalf("got %+v %v", f, err)
+	for m, numbered := range map[*wire.Publish]bool{live: false, sent: true} {
+		f, err := wire.ParseForward(m.Forward)
+		if err != nil || len(f.User) != 1 || f.User[0].Name != markName || !strings.HasPrefix(f.User[0].Value, "here/test/") ||
+			strings.HasSuffix(f.User[0].Value, "/0") == numbered {
+			t.Fatalf("%s: got %+v %v", m.Topic, f, err)
+		}
 	}
 	p.ack(sent.ID)
 	from := func(id uint16, values ...string) *wire.Publish {
@@ -244,8 +342,11 @@ func TestMarks(t *testing.T) {
 	p.send(from(4, "there/x/1/2"))                          // another
 	p.send(from(5, "a", "b", "c", "d", "e", "f", "g", "h")) // runs in circles
 	p.send(from(6, "hereabouts/x/1/1"))
-	l.expect(1, 4, 6)
-	for n := 0; n < 6; {
+	p.send(from(7, "there/x/1/0")) // of QoS 0, there: all of them look the same
+	p.send(from(8, "there/x/1/0"))
+	p.send(from(10, "there/x/1/0", "here/test/1/0"))
+	l.expect(1, 4, 6, 7, 8)
+	for n := 0; n < 9; {
 		if a, ok := p.read().(*wire.Ack); ok && a.Type == wire.PUBACK {
 			n++
 		}
@@ -259,31 +360,6 @@ func TestMarks(t *testing.T) {
 		}
 	}
 	l.nothing()
-}
-
-func TestFormerFiltersAreGivenUp(t *testing.T) {
-	s, u := newStore(t), newUpstream(t)
-	l := newLocal(s)
-	b := run(t, s, []string{u.url()}, l.in(wire.V311, "site/a", "site/b"))
-	u.commands(false)
-	s.numbers(0, 1) // durable after what the bridge has noted
-	b.stop()
-	b = run(t, s, []string{u.url()}, l.in(wire.V311, "site/b", "site/c"))
-	p, _ := u.accept()
-	p.send(&wire.Connack{SessionPresent: true})
-	if gone, ok := p.read().(*wire.Unsubscribe); !ok || len(gone.Filters) != 1 || gone.Filters[0] != "site/a" {
-		t.Fatalf("got %+v", gone)
-	}
-	sub, ok := p.read().(*wire.Subscribe)
-	if !ok || len(sub.Subscriptions) != 2 {
-		t.Fatalf("got %+v", sub)
-	}
-	p.send(&wire.Suback{Type: wire.SUBACK, ID: sub.ID, Codes: []wire.Code{1, 0x80}})
-	b.logs.wait("nothing comes in by a rule")
-	b.stop()
-	if st := b.Stats(); !strings.Contains(st.LastError, `"site/c"`) {
-		t.Errorf("got %+v", st)
-	}
 }
 
 func TestCheckRules(t *testing.T) {

@@ -188,7 +188,12 @@ func (l *link) add(b *batch, raw wire.Raw) error {
 		}
 		b.packets = append(b.packets, p)
 		return nil
-	case *wire.Suback, *wire.Ping:
+	case *wire.Ping:
+		if p.Type == wire.PINGRESP {
+			b.packets = append(b.packets, p)
+			return nil
+		}
+	case *wire.Suback:
 		b.packets = append(b.packets, p)
 		return nil
 	case *wire.Disconnect:

@@ -14,7 +14,8 @@ import (
 )
 
 // markName is the user property by which gateways know each other's messages, over MQTT 5: a value
-// DEVICE/BRIDGE/EPOCH/SEQUENCE for each bridge that the message went up by, in that order.
+// DEVICE/BRIDGE/EPOCH/SEQUENCE for each bridge that the message went up by, in that order. At QoS 0 a message
+// has no number, and SEQUENCE is 0, which the journal gives to none.
 const markName = "holdfast"
 
 // maxHops is the most bridges that a message has come by.
@@ -55,8 +56,8 @@ func (m *marker) append(b []byte, properties []byte, seq uint64) []byte {
 	return wire.AppendUser(append(b[:0], properties...), markName, v)
 }
 
-// marked returns a number for the marks of a message, 0 if it has none, and whether it has been at
-// origin or at too many gateways.
+// marked returns a number for the marks of a message, 0 if it is none that can be known again, and whether it
+// has been at origin or at too many gateways.
 func marked(properties []byte, origin string) (mark uint64, looped bool) {
 	if !bytes.Contains(properties, []byte(markName)) {
 		return 0, false
@@ -66,7 +67,7 @@ func marked(properties []byte, origin string) (mark uint64, looped bool) {
 		return 0, false
 	}
 	h := fnv.New64a()
-	hops := 0
+	hops, numbered := 0, false
 	for _, u := range f.User {
 		if u.Name != markName {
 			continue
@@ -75,12 +76,13 @@ func marked(properties []byte, origin string) (mark uint64, looped bool) {
 		if device, _, _ := strings.Cut(u.Value, "/"); device == origin && origin != "" {
 			looped = true
 		}
+		numbered = !strings.HasSuffix(u.Value, "/0")
 		h.Write([]byte(u.Value + "\n"))
 	}
-	if hops == 0 {
-		return 0, false
+	if looped = looped || hops >= maxHops; !numbered {
+		return 0, looped
 	}
-	return max(1, h.Sum64()), looped || hops >= maxHops
+	return max(1, h.Sum64()), looped
 }
 
 // seenMarks is how many marks are remembered: more than all gateways together send again at a cut.

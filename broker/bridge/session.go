@@ -49,10 +49,12 @@ type session struct {
 
 	// Of what comes in.
 	host     string
-	subID    uint16   // of SUBSCRIBE
-	unproven []uint16 // acknowledged; the upstream may not know
-	proving  []uint16 // of them, those before the ping that is not answered yet
-	failed   bool     // a message could not be stored
+	subID    uint16    // of SUBSCRIBE
+	asked    time.Time // when it was sent, or something came after that; zero if it is answered
+	unproven []uint16  // acknowledged; the upstream may not know
+	proving  []uint16  // of them, those before the ping that is not answered yet
+	resent   bool      // what earlier connections have acknowledged would have come again by now
+	failed   bool      // a message could not be stored
 	failedAt time.Time
 	failure  error
 
@@ -137,6 +139,13 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 			left := s.overdue(&p.since, p.end, now)
 			if left <= 0 {
 				return fmt.Errorf("no acknowledgement for the status for %v", s.b.opts.AckTimeout)
+			}
+			wake = min(wake, left)
+		}
+		if !s.asked.IsZero() {
+			left, err := s.unanswered(now)
+			if err != nil {
+				return err
 			}
 			wake = min(wake, left)
 		}
@@ -225,13 +234,8 @@ func (s *session) ping() {
 func (s *session) finish() error {
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
-	for queued := true; queued; {
-		select {
-		case m := <-s.b.live:
-			s.sendLive(m)
-		default:
-			queued = false
-		}
+	for range len(s.b.live) { // and no more, however fast others come
+		s.sendLive(<-s.b.live)
 	}
 	for {
 		s.settle()

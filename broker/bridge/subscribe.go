@@ -1,0 +1,93 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/broker/journal"
+	"holdfast/broker/wire"
+)
+
+// subackTimeout is how long an upstream may take to answer a subscription, and to send nothing of it either.
+const subackTimeout = 2 * time.Minute
+
+// subscribe asks for what the rules name, and no more for what those of an earlier configuration did.
+func (s *session) subscribe(host string) {
+	in, opts := s.b.in, &s.b.opts
+	if !s.l.limits.present { // nothing of what it has sent comes again
+		in.forget(slices.Collect(maps.Keys(in.doubt)))
+	}
+	var old []string
+	current := make(map[string]bool)
+	for _, r := range opts.In {
+		current[r.Filter] = true
+	}
+	for _, f := range in.filters {
+		if !current[f] {
+			old = append(old, f)
+		}
+	}
+	if len(old) > 0 && s.l.limits.present {
+		s.l.send(&wire.Unsubscribe{ID: s.nextID(), Filters: old})
+	}
+	if s.l.version != wire.V5 && s.l.limits.present && in.fresh[host] {
+		return // again would bring the retained messages again, which 5 can be asked not to send
+	}
+	p := &wire.Subscribe{ID: s.nextID()}
+	for _, r := range opts.In {
+		p.Subscriptions = append(p.Subscriptions, wire.Subscription{
+			Filter: r.Filter, QoS: min(r.QoS, s.l.limits.qos), NoLocal: true, RetainAsPublished: true, RetainHandling: 1,
+		})
+	}
+	s.l.send(p)
+	s.subID, s.host, s.asked = p.ID, host, time.Now()
+	if all := in.remember(opts.In); !slices.Equal(all, in.filters) {
+		in.filters = all
+		in.save(journal.Change{Key: in.key + "filters", Value: []byte(strings.Join(all, "\x00"))})
+	}
+}
+
+// maxFilters is how many filters of earlier configurations are remembered, for upstreams that were away
+// when they changed.
+const maxFilters = 64
+
+func (in *inbound) remember(rules []Rule) []string {
+	all := slices.Clone(in.filters)
+	for _, r := range rules {
+		if !slices.Contains(all, r.Filter) {
+			all = append(all, r.Filter)
+		}
+	}
+	return all[max(0, len(all)-len(rules)-maxFilters):]
+}
+
+// subscribed looks at the answer. The connection goes on in any case: it carries the other direction.
+func (s *session) subscribed(p *wire.Suback) {
+	if p.Type != wire.SUBACK || p.ID != s.subID {
+		return
+	}
+	s.asked = time.Time{}
+	good := true
+	for i, code := range p.Codes {
+		if code < wire.Unspecified || i >= len(s.b.opts.In) {
+			continue
+		}
+		good = false
+		text := fmt.Sprintf("upstream refuses a subscription to %q: %v", s.b.opts.In[i].Filter, code)
+		s.counts.LastError = text
+		s.b.log.Error("nothing comes in by a rule", "filter", s.b.opts.In[i].Filter, "reason", code.String())
+	}
+	s.b.in.fresh[s.host] = good
+}
+
+// unanswered returns how long the upstream may still take to answer the subscription.
+func (s *session) unanswered(now time.Time) (left time.Duration, err error) {
+	if left = subackTimeout - now.Sub(s.asked); left <= 0 {
+		err = errors.New("upstream does not answer a subscription")
+	}
+	return left, err
+}
