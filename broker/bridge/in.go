@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -49,6 +48,13 @@ type receipt struct {
 	id uint16
 }
 
+// proof is a PUBACK that was sent. An upstream that has it may use the identifier for another message before we
+// know that.
+type proof struct {
+	a  *arrival
+	id uint16
+}
+
 type result struct {
 	a     *arrival
 	topic string // upstream
@@ -77,23 +83,19 @@ func newInbound(b *Bridge) *inbound {
 	return in
 }
 
-// forget has what comes by these identifiers be something new.
-func (in *inbound) forget(ids []uint16) {
-	if len(ids) == 0 {
-		return
-	}
-	var changes []journal.Change
-	for _, id := range ids {
-		delete(in.doubt, id)
-		changes = append(changes, journal.Change{Key: in.doubtKey(id)})
-	}
-	in.save(changes...)
+// forget has what comes by an identifier be a new message, and returns what is to be saved.
+func (in *inbound) forget(id uint16) journal.Change {
+	delete(in.doubt, id)
+	return journal.Change{Key: in.doubtKey(id)}
 }
 
 func (in *inbound) doubtKey(id uint16) string { return fmt.Sprintf("%sdoubt/%04x", in.key, id) }
 
 // save writes state that need not be on disk at once.
-func (in *inbound) save(changes ...journal.Change) {
+func (in *inbound) save(changes []journal.Change) {
+	if len(changes) == 0 {
+		return
+	}
 	if err := in.b.opts.Journal.Append(journal.Entry{Changes: changes, Lazy: true}); err != nil {
 		in.b.log.Debug("journal does not take the bridge's state", "error", err)
 	}
@@ -174,15 +176,15 @@ func (s *session) confirm(a *arrival, id uint16) {
 	switch {
 	case id == 0: // QoS 0
 	case a.kept:
-		s.acknowledge(id)
+		s.acknowledge(a, id)
 	default:
 		a.owing = append(a.owing, receipt{s.l, id})
 	}
 }
 
-func (s *session) acknowledge(id uint16) {
+func (s *session) acknowledge(a *arrival, id uint16) {
 	s.l.send(&wire.Ack{Type: wire.PUBACK, ID: id})
-	s.unproven = append(s.unproven, id)
+	s.unproven = append(s.unproven, proof{a, id})
 }
 
 // stored acknowledges what has become durable.
@@ -214,7 +216,7 @@ func (s *session) stored() {
 func (s *session) settled(a *arrival) {
 	for _, o := range a.owing {
 		if o.l == s.l {
-			s.acknowledge(o.id)
+			s.acknowledge(a, o.id)
 		}
 	}
 	a.owing = nil
@@ -244,14 +246,22 @@ func (s *session) lose(err error) {
 func (s *session) prove(answered bool) {
 	in := s.b.in
 	if answered {
-		in.forget(slices.DeleteFunc(s.proving, func(id uint16) bool { a := in.doubt[id]; return a == nil || !a.kept }))
+		var changes []journal.Change
+		for _, p := range s.proving {
+			if in.doubt[p.id] == p.a {
+				changes = append(changes, in.forget(p.id))
+			}
+		}
 		s.proving = s.proving[:0]
 		if !s.resent && time.Since(s.began) >= stable {
 			s.resent = true
-			in.forget(slices.DeleteFunc(slices.Collect(maps.Keys(in.doubt)), func(id uint16) bool {
-				return !in.doubt[id].kept || slices.Contains(s.unproven, id)
-			}))
+			for id, a := range in.doubt {
+				if a.kept && !slices.Contains(s.unproven, proof{a, id}) {
+					changes = append(changes, in.forget(id))
+				}
+			}
 		}
+		in.save(changes)
 	}
 	if len(s.unproven) > 0 && !s.pinged {
 		s.proving, s.unproven = s.unproven, s.proving[:0]

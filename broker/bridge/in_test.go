@@ -195,6 +195,31 @@ func TestInOnceEach(t *testing.T) {
 	})
 }
 
+// TestInIdentifierUsedAgain: an upstream that has an acknowledgement uses the identifier again before the ping
+// that followed it is answered. What comes by it then is still in doubt.
+func TestInIdentifierUsedAgain(t *testing.T) {
+	s, u := newStore(t), newUpstream(t)
+	l := newLocal(s)
+	b := run(t, s, []string{u.url()}, l.in(wire.V311, "site/#"))
+	p, _, _ := u.commands(false)
+	p.send(command(1, 1, false))
+	l.expect(1)
+	p.acked(false, 1)
+	p.send(command(1, 2, false))
+	l.expect(2)
+	p.send(&wire.Ping{Type: wire.PINGRESP})
+	p.acked(false, 1)
+	p.Close()
+	p, _, _ = u.commands(true)
+	p.send(command(1, 2, true))
+	p.acked(true, 1)
+	b.stop()
+	l.nothing()
+	if st := b.Stats(); st.Received != 2 || st.Duplicates != 1 {
+		t.Errorf("got %+v", st)
+	}
+}
+
 // TestInIsNotLost: without a place to keep it nothing is acknowledged, nor what follows.
 func TestInIsNotLost(t *testing.T) {
 	s, u := newStore(t), newUpstream(t)

@@ -51,8 +51,8 @@ type session struct {
 	host     string
 	subID    uint16    // of SUBSCRIBE
 	asked    time.Time // when it was sent, or something came after that; zero if it is answered
-	unproven []uint16  // acknowledged; the upstream may not know
-	proving  []uint16  // of them, those before the ping that is not answered yet
+	unproven []proof   // acknowledged; the upstream may not know
+	proving  []proof   // of them, those before the ping that is not answered yet
 	resent   bool      // what earlier connections have acknowledged would have come again by now
 	failed   bool      // a message could not be stored
 	failedAt time.Time

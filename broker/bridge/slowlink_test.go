@@ -28,43 +28,19 @@ func (c thin) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// answering is an upstream at the other end of pipes that takes everything, and keeps what it got.
-type answering struct {
-	t     *testing.T
+// slow is a link of so many bits per second to a broker.
+type slow struct {
+	*memoryBroker
 	bits  int
 	dead  atomic.Bool
 	dials atomic.Int32
-	got   chan *wire.Publish
 }
 
-func (a *answering) dial(context.Context, *url.URL) (net.Conn, error) {
+func (s *slow) dial(context.Context, *url.URL) (net.Conn, error) {
 	near, far := net.Pipe()
-	a.dials.Add(1)
-	go func() {
-		r := wire.NewReader(far, wire.MaxSize)
-		for {
-			p, err := r.ReadPacket()
-			if err != nil {
-				return
-			}
-			var answer wire.Packet
-			switch p := p.(type) {
-			case *wire.Connect:
-				answer = &wire.Connack{}
-			case *wire.Publish:
-				a.got <- p
-				answer = &wire.Ack{Type: wire.PUBACK, ID: p.ID}
-			case *wire.Ping:
-				answer = &wire.Ping{Type: wire.PINGRESP}
-			default:
-				continue
-			}
-			if _, err := far.Write(wire.Append(nil, wire.V311, answer)); err != nil {
-				return
-			}
-		}
-	}()
-	return thin{near, a.bits, &a.dead}, nil
+	s.dials.Add(1)
+	go s.serve(far)
+	return thin{near, s.bits, &s.dead}, nil
 }
 
 // TestASlowLink: 50 kbit/s carry a backlog and a message that takes minutes, on one connection, with no more
@@ -79,17 +55,18 @@ func TestASlowLink(t *testing.T) {
 			s.add(m)
 		}
 		s.add(&broker.Message{Topic: "large", QoS: 1, Payload: make([]byte, 900<<10)})
-		up := &answering{t: t, bits: 50_000, got: make(chan *wire.Publish, messages+1)}
+		got := make(chan *wire.Publish, messages+1)
+		up := &slow{memoryBroker: &memoryBroker{got: func(p *wire.Publish) { got <- p }}, bits: 50_000}
 		b := run(t, s, []string{"mqtt://slow"}, func(o *Options) { o.Dial = up.dial })
 		for n := range messages {
-			if m := <-up.got; number(m.Payload) != n {
+			if m := <-got; number(m.Payload) != n {
 				t.Fatalf("got %d, want %d", number(m.Payload), n)
 			}
 		}
 		if st := b.Stats(); st.InFlight > 60 {
 			t.Errorf("%d in flight", st.InFlight)
 		}
-		if m := <-up.got; m.Topic != "large" {
+		if m := <-got; m.Topic != "large" {
 			t.Errorf("got %+v", m.Topic)
 		}
 		synctest.Wait()
@@ -106,7 +83,7 @@ func TestAHalfOpenLink(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newStore(t)
-				up := &answering{t: t, bits: 1e9, got: make(chan *wire.Publish, 1000)}
+				up := &slow{memoryBroker: &memoryBroker{got: func(*wire.Publish) {}}, bits: 1e9}
 				began := time.Now()
 				b := run(t, s, []string{"mqtt://dead"}, func(o *Options) { o.Dial = up.dial })
 				b.logs.wait("upstream connected")

@@ -3,7 +3,6 @@ package bridge
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -19,7 +18,11 @@ const subackTimeout = 2 * time.Minute
 func (s *session) subscribe(host string) {
 	in, opts := s.b.in, &s.b.opts
 	if !s.l.limits.present { // nothing of what it has sent comes again
-		in.forget(slices.Collect(maps.Keys(in.doubt)))
+		var changes []journal.Change
+		for id := range in.doubt {
+			changes = append(changes, in.forget(id))
+		}
+		in.save(changes)
 	}
 	var old []string
 	current := make(map[string]bool)
@@ -47,7 +50,7 @@ func (s *session) subscribe(host string) {
 	s.subID, s.host, s.asked = p.ID, host, time.Now()
 	if all := in.remember(opts.In); !slices.Equal(all, in.filters) {
 		in.filters = all
-		in.save(journal.Change{Key: in.key + "filters", Value: []byte(strings.Join(all, "\x00"))})
+		in.save([]journal.Change{{Key: in.key + "filters", Value: []byte(strings.Join(all, "\x00"))}})
 	}
 }
 
