@@ -143,9 +143,9 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 			wake = min(wake, left)
 		}
 		if !s.asked.IsZero() {
-			left, err := s.unanswered(now)
-			if err != nil {
-				return err
+			left := subackTimeout - now.Sub(s.asked)
+			if left <= 0 {
+				return errors.New("upstream does not answer a subscription")
 			}
 			wake = min(wake, left)
 		}

@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -85,12 +84,4 @@ func (s *session) subscribed(p *wire.Suback) {
 		s.b.log.Error("nothing comes in by a rule", "filter", s.b.opts.In[i].Filter, "reason", code.String())
 	}
 	s.b.in.fresh[s.host] = good
-}
-
-// unanswered returns how long the upstream may still take to answer the subscription.
-func (s *session) unanswered(now time.Time) (left time.Duration, err error) {
-	if left = subackTimeout - now.Sub(s.asked); left <= 0 {
-		err = errors.New("upstream does not answer a subscription")
-	}
-	return left, err
 }
