@@ -24,23 +24,37 @@ type sent struct {
 	ack  ack
 }
 
-// fill sends as much as there is room for. more says that it has stopped before.
-func (s *session) fill() (more bool) {
+// stop is why nothing more is sent now, and so what has to happen first.
+type stop int
+
+const (
+	itsTurnIsOver stop = iota
+	windowIsFull       // an acknowledgement, or the answer to a ping
+	linkIsFull         // the link takes what waits
+	nothingWaits       // a message comes, or a time that is known
+)
+
+// fill sends as much as there is room for. Why it stops is seen once: whoever looked again might see no reason,
+// and would wait for nothing. at is when to try again though nothing comes; zero if that is of no use.
+func (s *session) fill() (why stop, at time.Time) {
 	for range turn {
 		if !s.room() {
 			s.full = true
-			return false
+			return windowIsFull, at
 		}
-		if s.l.waiting() >= unsent || !s.pause.IsZero() && s.pause.After(time.Now()) {
-			return false
+		if s.l.waiting() >= unsent {
+			return linkIsFull, at
 		}
-		d, ok := s.next()
+		if s.pause.After(time.Now()) {
+			return nothingWaits, s.pause
+		}
+		d, ok, at := s.next()
 		if !ok {
-			return false
+			return nothingWaits, at
 		}
 		s.forward(d)
 	}
-	return true
+	return itsTurnIsOver, at
 }
 
 func (s *session) room() bool {
@@ -58,31 +72,34 @@ func (s *session) room() bool {
 
 func (s *session) window() int { return s.b.window.now(s.l.limits.receive) }
 
-// next returns the next message of the journal.
-func (s *session) next() (d journal.Delivery, ok bool) {
+// next returns the next message of the journal, or when there may be one.
+func (s *session) next() (d journal.Delivery, ok bool, at time.Time) {
 	if len(s.again) > 0 {
 		if len(s.flight) > 0 {
-			return d, false // so that they keep their order
+			return d, false, at // so that they keep their order
 		}
 		d, s.again = s.again[0], s.again[1:]
-		return d, true
+		return d, true, at
 	}
 	if s.unreadable && time.Now().Before(s.readAt) {
-		return d, false
+		return d, false, s.readAt
 	}
-	d, ok, err := s.b.feed.next(s.window(), flightBytes)
+	d, ok, wait, err := s.b.feed.next(s.window(), flightBytes)
 	if err != nil {
 		if !s.unreadable {
 			s.b.log.Error("journal cannot be read; trying again", "every", s.b.opts.BackoffMin, "error", err)
 		}
 		s.unreadable, s.readAt = true, time.Now().Add(s.b.opts.BackoffMin)
-		return d, false
+		return d, false, s.readAt
 	}
 	if s.unreadable {
 		s.b.log.Info("journal can be read again")
 		s.unreadable = false
 	}
-	return d, ok
+	if wait > 0 {
+		at = time.Now().Add(wait)
+	}
+	return d, ok, at
 }
 
 // acked notes PUBACKs.

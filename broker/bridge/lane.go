@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"holdfast/broker/journal"
 )
@@ -139,38 +140,41 @@ func (f *feed) detach() {
 	}
 }
 
-// next returns the next message, if there is one and it may go now. window and bytes are what may be in
-// flight, of which the backlog takes its share.
-func (f *feed) next(window, bytes int) (d journal.Delivery, ok bool, err error) {
-	if f.rate.wait() > 0 {
-		return d, false, nil
+// next returns the next message, if there is one and it may go now, or how long a rate keeps it back. window and
+// bytes are what may be in flight, of which the backlog takes its share.
+func (f *feed) next(window, bytes int) (d journal.Delivery, ok bool, wait time.Duration, err error) {
+	if wait = f.rate.wait(); wait > 0 {
+		return d, false, wait, nil
 	}
 	if !f.liveFirst {
 		for _, readers := range f.turns {
 			for _, r := range readers {
 				if d, ok, err = r.TryNext(); ok || err != nil {
-					return f.take(d, false), ok, err
+					return f.take(d, false), ok, 0, err
 				}
 			}
 		}
-		return d, false, nil
+		return d, false, 0, nil
 	}
 	for _, readers := range f.turns {
 		if d, ok, err = readers[len(readers)-1].TryNext(); ok || err != nil {
-			return f.take(d, false), ok, err
+			return f.take(d, false), ok, 0, err
 		}
 	}
-	if f.late >= max(1, window*f.share/100) || f.late > 0 && f.bytes >= bytes*f.share/100 || f.lateRate.wait() > 0 {
-		return d, false, nil
+	if f.late >= max(1, window*f.share/100) || f.late > 0 && f.bytes >= bytes*f.share/100 {
+		return d, false, 0, nil
+	}
+	if wait = f.lateRate.wait(); wait > 0 {
+		return d, false, wait, nil
 	}
 	for _, readers := range f.turns {
 		for _, r := range readers[:len(readers)-1] {
 			if d, ok, err = r.TryNext(); ok || err != nil {
-				return f.take(d, true), ok, err
+				return f.take(d, true), ok, 0, err
 			}
 		}
 	}
-	return d, false, nil
+	return d, false, 0, nil
 }
 
 // take counts what is handed out.

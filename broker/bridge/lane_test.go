@@ -141,7 +141,7 @@ func TestReadersTakeTurns(t *testing.T) {
 	read := func(n int) (got []int) {
 		t.Helper()
 		for range n {
-			d, ok, err := f.next(100, 1<<20)
+			d, ok, _, err := f.next(100, 1<<20)
 			if !ok || err != nil {
 				t.Fatal(ok, err)
 			}
@@ -184,7 +184,7 @@ func TestReadersTakeTurns(t *testing.T) {
 	s.putNumbers(l, 60, 62)
 	is(read(2), sequence(60, 62))
 	is(read(25), append(sequence(15, 30), sequence(50, 60)...))
-	if d, ok, err := f.next(100, 1<<20); ok || err != nil || f.late != 0 || f.bytes != 0 {
+	if d, ok, _, err := f.next(100, 1<<20); ok || err != nil || f.late != 0 || f.bytes != 0 {
 		t.Errorf("got %+v, %v, %v, %d and %d out", d, ok, err, f.late, f.bytes)
 	}
 	f.detach()

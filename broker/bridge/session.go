@@ -91,7 +91,7 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 			return s.finish()
 		}
 		silent := s.repeat(time.Now())
-		more := s.fill()
+		why, at := s.fill()
 		if in != nil {
 			s.stored()
 			s.prove(false)
@@ -107,23 +107,19 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 			return errors.New("upstream does not answer pings")
 		}
 		wake = min(wake, silent)
-		switch {
-		case more:
+		switch why {
+		case itsTurnIsOver:
 			ready = always
-		case s.l.waiting() >= unsent:
+		case linkIsFull:
 			drained = s.l.drained
-		case !s.room():
-		case s.pause.After(now):
-			wake = min(wake, s.pause.Sub(now))
-		case s.unreadable:
-			wake = min(wake, s.readAt.Sub(now))
-		default:
+		case nothingWaits:
 			ready = feed.ready
+		}
+		if !at.IsZero() {
+			wake = min(wake, at.Sub(now))
 		}
 		if wait := feed.rate.wait(); wait > 0 {
 			wake, live = min(wake, wait), nil
-		} else if wait := feed.lateRate.wait(); wait > 0 {
-			wake = min(wake, wait)
 		}
 		if len(s.flight) > 0 {
 			left := s.overdue(&s.since, s.flight[0].end, now)
@@ -156,7 +152,7 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 			}
 			wake = min(wake, left)
 		}
-		if !more {
+		if why != itsTurnIsOver {
 			timer.Reset(wake)
 			s.b.opts.Progress(false)
 		}
