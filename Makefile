@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint arm64 fuzz crash powercut reload soak cross package reproducible vm bench bench-broker bench-bridge bench-journal fleet dashboard clean setup
+.PHONY: help build run test race states lint arm64 fuzz crash powercut reload soak cross package reproducible vm bench bench-broker bench-bridge bench-journal loss cluster fleet dashboard clean setup
 
 export CGO_ENABLED = 0
 
@@ -30,7 +30,7 @@ build: ## Build bin/holdfast for this machine
 run: build ## Build and run the demo; ARGS="--for 60s" and others are passed on
 	./bin/holdfast demo $(ARGS)
 
-test: setup lint race states arm64 cross ## Everything: set-up, lint, race, states, arm64, cross
+test: setup lint race states cluster arm64 cross ## Everything: set-up, lint, race, states, cluster, arm64, cross
 
 race: ## All tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
@@ -85,9 +85,15 @@ bench-broker: setup ## Broker, Mosquitto and nats-server side by side; ARGS=-qui
 bench-bridge: setup build ## Holdfast and Mosquitto as gateways to an upstream; ARGS=-quick for two minutes
 	go run ./scripts/bench-bridge $(ARGS)
 
+loss: setup build ## Holdfast and Mosquitto over an interface that loses 30 % of all packets; needs namespaces, TUN
+	go run ./scripts/bench-bridge -only loss $(ARGS)
+
 bench-journal: ## The journal beside other durable logs; ARGS="-h" lists the options
 	cd scripts/bench-journal && go build -o ../../bin/bench-journal .
 	bin/bench-journal -dir bin -json bin/bench-journal.json -svg bin/bench-journal.svg $(ARGS)
+
+cluster: ## Three NATS nodes and 5 gateways: a node is killed in the middle of a drain; what make fleet does, in a minute
+	cd deploy/fleet && go vet . && go run . -gateways 5 -backlog 400 -outage 0
 
 fleet: ## Three NATS nodes and 20 gateways: a node is killed in the middle of a drain, then all of them
 	cd deploy/fleet && go run . $(ARGS)

@@ -38,8 +38,11 @@ func main() {
 func run(ctx context.Context) error {
 	gateways := flag.Int("gateways", 20, "gateways of the fleet")
 	backlog := flag.Int("backlog", 2000, "messages that wait in each of them")
-	outage := flag.Duration("outage", 90*time.Second, "how long all nodes are away")
+	outage := flag.Duration("outage", 90*time.Second, "how long all nodes are away; 0 for not at all")
 	flag.Parse()
+	if *gateways < 1 || *backlog < 10 || *outage < 0 {
+		return errors.New("want a gateway, 10 messages and no negative outage at least")
+	}
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "fleet")
@@ -94,32 +97,12 @@ func run(ctx context.Context) error {
 	}
 	log.Printf("drained in %v", time.Since(begun).Round(100*time.Millisecond))
 
-	log.Printf("taking all nodes away for %v, while %d messages come in", *outage, *gateways**backlog/10)
-	c.attempts.reset()
-	for _, n := range c.nodes {
-		n.kill()
-	}
-	cut := time.Now()
-	if err := f.fill(*backlog / 10); err != nil {
-		return err
-	}
-	select {
-	case <-time.After(*outage):
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	for _, n := range c.nodes {
-		if err := n.start(); err != nil {
+	storm := storm{ok: true}
+	if *outage > 0 {
+		if storm, err = takeAllAway(ctx, c, f, *backlog/10, *outage); err != nil {
 			return err
 		}
 	}
-	back := time.Now()
-	log.Print("all nodes are back")
-	if err := f.waitDepth(ctx, 0); err != nil {
-		return err
-	}
-	log.Printf("drained %v after their return", time.Since(back).Round(100*time.Millisecond))
-	storm := c.attempts.judge(cut, *gateways)
 	f.close()
 
 	count, err := s.count(ctx, *gateways, f.sent)
@@ -127,9 +110,42 @@ func run(ctx context.Context) error {
 		return err
 	}
 	fmt.Println(count)
-	fmt.Println(storm)
+	if *outage > 0 {
+		fmt.Println(storm)
+	}
 	if count.lost > 0 || count.disorder > 0 || !storm.ok {
 		return errors.New("the fleet does not keep its promise")
 	}
 	return nil
+}
+
+// takeAllAway ends all nodes while more comes in, starts them again, and says how the gateways took it.
+func takeAllAway(ctx context.Context, c *cluster, f *fleet, more int, outage time.Duration) (storm, error) {
+	gateways := len(f.gateways)
+	log.Printf("taking all nodes away for %v, while %d messages come in", outage, gateways*more)
+	c.attempts.reset()
+	for _, n := range c.nodes {
+		n.kill()
+	}
+	cut := time.Now()
+	if err := f.fill(more); err != nil {
+		return storm{}, err
+	}
+	select {
+	case <-time.After(outage):
+	case <-ctx.Done():
+		return storm{}, ctx.Err()
+	}
+	for _, n := range c.nodes {
+		if err := n.start(); err != nil {
+			return storm{}, err
+		}
+	}
+	back := time.Now()
+	log.Print("all nodes are back")
+	if err := f.waitDepth(ctx, 0); err != nil {
+		return storm{}, err
+	}
+	log.Printf("drained %v after their return", time.Since(back).Round(100*time.Millisecond))
+	return c.attempts.judge(cut, gateways), nil
 }
