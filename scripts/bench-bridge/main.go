@@ -6,8 +6,10 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -23,6 +25,10 @@ type options struct {
 	backlog int
 	deep    int // of ours alone
 	only    string
+	lossy   int // messages over a link that loses packets
+
+	isolated bool // in a network namespace of its own
+	listen   func() (net.Listener, error)
 }
 
 func main() {
@@ -32,12 +38,15 @@ func main() {
 	flag.DurationVar(&o.length, "t", 5*time.Second, "how long each measurement takes")
 	flag.IntVar(&o.backlog, "backlog", 1_000_000, "messages to pile up and drain")
 	flag.IntVar(&o.deep, "deep", 0, "messages of a second, deeper backlog of holdfast alone, such as 10000000")
-	flag.StringVar(&o.only, "only", "", "measurements, with commas between them: throughput, latency, backlog, flaps, kills")
+	flag.StringVar(&o.only, "only", "", "measurements, with commas between them: throughput, latency, backlog, flaps, kills, loss")
+	flag.IntVar(&o.lossy, "lossy", 500, "messages over a link that loses 30 % of all packets")
+	flag.BoolVar(&o.isolated, "isolated", false, "in a network namespace of its own: it calls itself with that")
 	quick := flag.Bool("quick", false, "a rough look: -t 1s -backlog 20000")
 	flag.Parse()
 	if *quick {
-		o.length, o.backlog = time.Second, 20_000
+		o.length, o.backlog, o.lossy = time.Second, 20_000, 100
 	}
+	o.listen = func() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
 	if err := run(&o); err != nil {
 		fmt.Fprintln(os.Stderr, "bench-bridge:", err)
 		os.Exit(1)
@@ -53,24 +62,29 @@ func run(o *options) error {
 		return fmt.Errorf("%s: %w: run `make build`", o.program, err)
 	}
 	r := &report{w: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)}
-	fmt.Printf("%d-byte messages, QoS 1, at most %d without PUBACK and %d under way; CPU is the gateway's\n\n", payloadSize, window, underWay)
+	if !o.isolated {
+		fmt.Printf("%d-byte messages, QoS 1, at most %d without PUBACK and %d under way; CPU is the gateway's\n\n", payloadSize, window, underWay)
+	}
 	steps := []struct {
 		name string
 		f    func(*options, *report) error
-	}{{"throughput", compareThroughput}, {"latency", compareLatency}, {"backlog", compareBacklogs}, {"flaps", compareFlaps}, {"kills", compareKills}}
+	}{{"throughput", compareThroughput}, {"latency", compareLatency}, {"backlog", compareBacklogs}, {"flaps", compareFlaps}, {"kills", compareKills}, {"loss", compareLoss}}
+	var failed []error
 	for _, s := range steps {
 		if !o.wants(s.name) {
 			continue
 		}
 		if err := s.f(o, r); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			failed = append(failed, fmt.Errorf("%s: %w", s.name, err))
 		}
 		r.w.Flush()
 		fmt.Println()
 	}
-	fmt.Println("Targets:")
+	if len(r.verdicts) > 0 {
+		fmt.Println("Targets:")
+	}
 	for _, v := range r.verdicts {
 		fmt.Println(" ", v)
 	}
-	return nil
+	return errors.Join(append(failed, r.broken...)...)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -11,6 +12,7 @@ var kinds = []string{ours, autosave, safest}
 type report struct {
 	w        *tabwriter.Writer
 	verdicts []string
+	broken   []error // what holdfast promises and has not kept
 }
 
 func (r *report) row(format string, args ...any) {
@@ -27,17 +29,22 @@ func (r *report) least(what string, got, want float64, unit string) {
 	r.verdict(got >= want, "%s: %.2f %s, target at least %g", what, got, unit, want)
 }
 
+// kept notes whether nothing of ours was lost or out of order, and no more came twice than was in flight at a cut.
+func (r *report) kept(what string, a account, cuts int) {
+	before := len(r.verdicts)
+	met := a.lost == 0 && a.disorder == 0 && a.acknowledged > 0 && a.duplicates <= uint64(cuts*window)
+	r.verdict(met, "%s: %d acknowledged, %d lost, %d disordered, targets 0; %d twice, target at most %d", what, a.acknowledged, a.lost, a.disorder, a.duplicates, cuts*window)
+	if !met {
+		r.broken = append(r.broken, errors.New(r.verdicts[before]))
+	}
+}
+
 func (r *report) verdict(met bool, format string, args ...any) {
 	word := "MISSED  "
 	if met {
 		word = "met     "
 	}
 	r.verdicts = append(r.verdicts, word+fmt.Sprintf(format, args...))
-}
-
-// kept notes that nothing of ours was lost or out of order.
-func (r *report) kept(what string, a account) {
-	r.verdict(a.lost == 0 && a.disorder == 0 && a.acknowledged > 0, "%s: %d acknowledged, %d lost, %d disordered, targets 0", what, a.acknowledged, a.lost, a.disorder)
 }
 
 func compareThroughput(o *options, r *report) error {
@@ -52,7 +59,7 @@ func compareThroughput(o *options, r *report) error {
 			rates[kind], costs[kind] = rate, float64(cpu)/1000
 			r.row("%d\t%s\t%.0f\t%.1f\t%d\t%d\t%d", publishers, kind, rate, costs[kind], a.lost, a.disorder, a.duplicates)
 			if kind == ours {
-				r.kept(fmt.Sprintf("%d publishers", publishers), a)
+				r.kept(fmt.Sprintf("%d publishers", publishers), a, 0)
 			}
 		}
 		what := fmt.Sprintf("%d publishers, throughput to Mosquitto's", publishers)
@@ -109,7 +116,7 @@ func compareBacklogs(o *options, r *report) error {
 		what := fmt.Sprintf("with %d messages waiting, ", n)
 		r.most(what+"RSS", max(b.rss, b.again), 32, "MiB")
 		r.most(what+"restart", b.restart.Seconds(), 0.5, "s")
-		r.kept(what+"drained", b.account)
+		r.kept(what+"drained", b.account, 0)
 	}
 	return nil
 }
@@ -131,8 +138,7 @@ func compareAccounts(o *options, r *report, what string, cuts int, measure func(
 		}
 		r.row("\t%s\t%d\t%d\t%d\t%d", kind, a.acknowledged, a.lost, a.disorder, a.duplicates)
 		if kind == ours {
-			r.kept(what, a)
-			r.most(what+", duplicates of a cut", float64(a.duplicates)/float64(cuts), window, "")
+			r.kept(what, a, cuts)
 		}
 	}
 	return nil

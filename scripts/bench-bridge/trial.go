@@ -30,7 +30,7 @@ func newTrial(o *options, kind string, publishers int) (_ *trial, err error) {
 	if t.dir, err = os.MkdirTemp(o.dir, "bench-bridge"); err != nil {
 		return nil, err
 	}
-	if t.upstream, err = newUpstream(t.sink); err != nil {
+	if t.upstream, err = newUpstream(t.sink, o.listen); err != nil {
 		return nil, err
 	}
 	if t.gateway, err = newGateway(kind, o.program, t.dir, t.upstream.Addr().String()); err != nil {

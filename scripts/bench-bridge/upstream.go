@@ -111,15 +111,16 @@ func (s *sink) percentiles() (p50, p99 time.Duration) {
 // machine than it must. It can be cut off.
 type upstream struct {
 	net.Listener
-	sink *sink
+	sink     *sink
+	accepted atomic.Int64 // connections that were let in
 
 	mu    sync.Mutex
 	up    bool
 	conns map[net.Conn]bool
 }
 
-func newUpstream(s *sink) (*upstream, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func newUpstream(s *sink, listen func() (net.Listener, error)) (*upstream, error) {
+	l, err := listen()
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +144,7 @@ func (u *upstream) serve(c net.Conn) {
 	up := u.up
 	if up {
 		u.conns[c] = true
+		u.accepted.Add(1)
 	}
 	u.mu.Unlock()
 	if !up {
