@@ -55,7 +55,7 @@ func (r *release) files(t target) ([]file, error) {
 	if err != nil {
 		return nil, err
 	}
-	licence, err := os.ReadFile(filepath.Join(r.root, "LICENSE"))
+	licences, err := r.licences(list[0].from)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,8 @@ func (r *release) files(t target) ([]file, error) {
 	}
 	for _, made := range []struct{ to, content string }{
 		{"/usr/lib/systemd/system/holdfast@.service", instance},
-		{"/usr/share/doc/holdfast/copyright", string(licence)},
+		{"/usr/share/doc/holdfast/copyright", copyright},
+		{"/usr/share/doc/holdfast/licences.txt", licences},
 		{"/usr/share/bash-completion/completions/holdfast", string(bash)},
 	} {
 		from := filepath.Join(r.stage, filepath.Base(filepath.Dir(made.to))+"-"+filepath.Base(made.to))
@@ -107,9 +108,9 @@ func (r *release) deb(t target, list []file) (string, error) {
 		Name: "holdfast", Arch: t.deb, Platform: "linux", Version: r.version, VersionSchema: "none",
 		Section: "net", Priority: "optional", Maintainer: "The Holdfast authors <holdfast@localhost>", License: "Apache-2.0",
 		Description: "sensor gateway that does not lose data\n" +
-			"Reads sensors, runs an MQTT broker for the other devices on the site, keeps what\n" +
-			"they say in a journal on disk, and hands it on to an upstream broker whenever that\n" +
-			"can be reached.",
+			"Reads sensors, runs an MQTT broker for the other devices on the site, keeps\n" +
+			"what they say in a journal on disk, and hands it on to an upstream broker\n" +
+			"whenever that can be reached.",
 		MTime: r.time, DisableGlobbing: true,
 		Overridables: nfpm.Overridables{
 			Depends:    []string{"systemd (>= 247)"},
