@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -10,9 +11,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/broker/brokertest"
 	"holdfast/broker/wire"
+	"holdfast/gateway/change"
+	"holdfast/gateway/config"
+	"holdfast/gateway/status"
+	"holdfast/sensors"
 	"holdfast/sensors/outputs"
 )
 
@@ -271,4 +277,66 @@ func TestHiddenAfterReload(t *testing.T) {
 		}
 	}
 	t.Error("the page does not show the line")
+}
+
+// TestRollBackOfRenamedBridge: what waits for a bridge that has another name on trial goes back with it, while the
+// gateway runs and at a start.
+func TestRollBackOfRenamedBridge(t *testing.T) {
+	bridge := func(name, more string) string {
+		return "bridges: [{name: " + name + ", client_id: x, upstream: [\"mqtt://127.0.0.1:1\"], out: [{filter: x/+}]" + more + "}]\n"
+	}
+	s := planSite(t, "")
+	head, file := s.config, filepath.Join(s.dir, "gateway.yaml")
+	first, second := head+bridge("a", ""), head+bridge("b", ", was: a")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	is := func(want string) {
+		t.Helper()
+		if got := s.readers(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	source := func() *change.Source {
+		return change.NewSource([]string{file}, config.Options{Drivers: sensors.Drivers(), Outputs: outputs.Drivers()})
+	}
+	try := func() {
+		t.Helper()
+		if _, err := s.agent.Changes().Apply(change.Application{Text: []byte(second), Within: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+		write(second)
+	}
+	s.config = first
+	write(first)
+	s.opts.Source = source()
+	s.start()
+	s.put("x/1", 3)
+	try()
+	is("bridge/b 3 waiting, priority 1")
+	s.put("x/1", 1)
+	if undone, err := s.agent.Changes().Rollback(); err != nil || !slices.Equal(undone.Changes, []string{"bridge a: added", "bridge b: removed"}) {
+		t.Fatal(undone, err)
+	}
+	is("bridge/a 4 waiting, priority 1")
+	if changes, err := s.agent.Changes().Reload(status.ByCommand); err != nil || len(changes) > 0 {
+		t.Errorf("after the roll-back a reload finds %v, %v", changes, err)
+	}
+	try()
+	s.stop()
+	next := source()
+	cfg, err := next.Start(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.agent, err = New(cfg, Options{Source: next}); err != nil {
+		t.Fatal(err)
+	}
+	is("bridge/a 4 waiting, priority 1")
+	if err := s.agent.closeAll(); err != nil {
+		t.Error(err)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"holdfast/broker/auth"
+	"holdfast/gateway/change"
 	"holdfast/gateway/config"
 	"holdfast/gateway/status"
 	"holdfast/sensors"
@@ -27,10 +28,10 @@ func (a *Agent) Reload(cfg *config.Config) (changes []string, err error) {
 	select {
 	case <-a.server.Ready():
 	default:
-		return nil, errors.New("the gateway is starting: try again when it runs")
+		return nil, fmt.Errorf("the gateway is starting: %w", change.ErrNotNow)
 	}
 	if a.phase.Load() == status.Stopping {
-		return nil, errors.New("the gateway is stopping")
+		return nil, fmt.Errorf("the gateway is stopping: %w", change.ErrNotNow)
 	}
 	defer a.reloading()()
 	if a.simulated {
@@ -54,7 +55,7 @@ func (a *Agent) Reload(cfg *config.Config) (changes []string, err error) {
 	next := exchange{Agent: a, cfg: cfg, undo: &undo}
 	next.sensors = compare(a.cfg.Sensors, cfg.Sensors, func(c sensors.Config) string { return c.Name }, sensors.Config.Equal)
 	next.outputs = compare(a.cfg.Outputs, cfg.Outputs, func(c outputs.Config) string { return c.Name }, equal)
-	next.bridges = compare(a.cfg.Bridges, cfg.Bridges, func(c config.Bridge) string { return c.Name }, equal)
+	next.bridges = compare(a.cfg.Bridges, cfg.Bridges, func(c config.Bridge) string { return c.Name }, sameBridge)
 	if err := a.populate(next.sensors.begin, next.outputs.begin); err != nil {
 		return nil, err
 	}
@@ -98,6 +99,14 @@ func (x *exchange) text() []string {
 }
 
 func equal[T any](a, b T) bool { return reflect.DeepEqual(a, b) }
+
+// sameBridge says whether a bridge may go on. That it has taken over what was under a former name is done.
+func sameBridge(old, now config.Bridge) bool {
+	if now.Was == "" {
+		old.Was = ""
+	}
+	return equal(old, now)
+}
 
 // delta is the difference of two lists of named entries.
 type delta[T any] struct {

@@ -212,16 +212,16 @@ func (a applying) wait(ctx context.Context, within time.Duration) error {
 		case t == nil:
 			return errors.New("the gateway was started again and knows of no trial: look at holdfast status")
 		case t.Outcome == status.Confirmed:
-			_, err := fmt.Fprintln(a.out, "confirmed:", t.Reason)
+			_, err := fmt.Fprintln(a.out, "confirmed:", strings.Map(printable, t.Reason))
 			return err
 		case t.Outcome == status.RolledBack:
-			err := errors.New("rolled back: " + t.Reason)
+			err := errors.New("rolled back: " + strings.Map(printable, t.Reason)) // an upstream may have a say in it
 			if t.Unwritten {
 				err = errors.Join(err, a.rollback(ctx))
 			}
 			return err
 		case len(t.Missing) > 0:
-			now = "waiting: " + strings.Join(t.Missing, "; ")
+			now = "waiting: " + strings.Map(printable, strings.Join(t.Missing, "; "))
 		}
 		if now != said {
 			fmt.Fprintln(a.out, now)

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -40,6 +41,6 @@ func showChanges(w io.Writer, changes []string) {
 		fmt.Fprintln(w, "nothing is different")
 	}
 	for _, line := range changes {
-		fmt.Fprintln(w, line)
+		fmt.Fprintln(w, strings.Map(printable, line))
 	}
 }

@@ -73,6 +73,9 @@ func (c *Changes) Status() status.Config {
 	return s
 }
 
+// ErrNotNow is what Exchange returns before and after the time in which something can be exchanged.
+var ErrNotNow = errors.New("try again when it runs")
+
 var errNoFiles = errors.New("the configuration of this gateway is in no file: there is nothing to read again")
 
 // Reload reads the files and has the gateway go by them. It returns what was exchanged, in words.
@@ -83,6 +86,7 @@ func (c *Changes) Reload(by status.ChangedBy) (changes []string, err error) {
 		return nil, errNoFiles
 	}
 	if c.trial != nil {
+		c.log.Warn("the configuration is not read again", "by", by, "error", errOnTrial)
 		return nil, errOnTrial
 	}
 	cfg, r, err := c.opts.Source.load(nil)
@@ -91,10 +95,14 @@ func (c *Changes) Reload(by status.ChangedBy) (changes []string, err error) {
 
 // take has the gateway go by what was read.
 func (c *Changes) take(by status.ChangedBy, cfg *config.Config, r *reading, err error) (changes []string, _ error) {
-	c.seen = r
 	if err == nil {
 		changes, err = c.opts.Exchange(cfg)
 	}
+	if errors.Is(err, ErrNotNow) {
+		c.log.Warn("the configuration is not read again", "by", by, "error", err)
+		return nil, err
+	}
+	c.seen = r
 	if err == nil {
 		c.running = r
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"holdfast/gateway/config"
@@ -25,7 +26,10 @@ type marker struct {
 	Digest  string    `json:"sha256"`  // of the text that is on trial
 	Earlier []byte    `json:"earlier"` // the text that was there before
 	Begun   time.Time `json:"begun"`
-	Why     string    `json:"rolled_back,omitempty"` // why it was; empty while it is on trial
+	// Renamed are bridges by their earlier names, and what the text on trial calls them: what waits for them goes
+	// back with them.
+	Renamed map[string]string `json:"renamed,omitempty"`
+	Why     string            `json:"rolled_back,omitempty"` // why it was; empty while it is on trial
 
 	path string
 }
@@ -84,7 +88,33 @@ func (s *Source) Start(log *slog.Logger) (*config.Config, error) {
 	if err := s.recover(log); err != nil {
 		log.Error("what is known of a configuration that was on trial cannot be used: look at the configuration, and delete this file", "error", err)
 	}
-	return s.Load()
+	cfg, err := s.Load()
+	if err == nil {
+		s.back.rename(cfg)
+	}
+	return cfg, err
+}
+
+// rename has the bridges of an earlier configuration take over what waits under the names of the one on trial.
+func (m *marker) rename(cfg *config.Config) {
+	if m == nil {
+		return
+	}
+	for i := range cfg.Bridges {
+		if b := &cfg.Bridges[i]; b.Was == "" {
+			b.Was = m.Renamed[b.Name]
+		}
+	}
+}
+
+func renamed(old, now *config.Config) map[string]string {
+	names := map[string]string{}
+	for _, b := range now.Bridges {
+		if slices.ContainsFunc(old.Bridges, func(o config.Bridge) bool { return o.Name == b.Was }) {
+			names[b.Was] = b.Name
+		}
+	}
+	return names
 }
 
 func (s *Source) recover(log *slog.Logger) error {
@@ -108,6 +138,7 @@ func (s *Source) recover(log *slog.Logger) error {
 	if why == "" {
 		why = "holdfast was started again before it was confirmed"
 	}
+	s.back = m
 	s.ended = &status.Trial{File: m.File, Begun: m.Begun, Outcome: status.RolledBack, Reason: why}
 	s.ended.Unwritten = s.restore(m, why, log)
 	return nil

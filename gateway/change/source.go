@@ -19,7 +19,8 @@ type Source struct {
 	opts  config.Options
 
 	started *reading      // that of Load
-	ended   *status.Trial // that Start has rolled back
+	back    *marker       // what Start has rolled back; nil for nothing
+	ended   *status.Trial // the same, for people
 
 	mu     sync.Mutex
 	marker *marker // what was rolled back and is still in its file; nil for nothing

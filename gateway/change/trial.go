@@ -102,7 +102,8 @@ func (c *Changes) Apply(a Application) (Applied, error) {
 	t := &trial{
 		marker: &marker{
 			Version: markerVersion, File: absolute(name), Digest: digest(a.Text), Earlier: earlier, Begun: time.Now(),
-			path: filepath.Join(c.opts.Dir, markerName),
+			Renamed: renamed(c.opts.Config(), cfg),
+			path:    filepath.Join(c.opts.Dir, markerName),
 		},
 		name: name, within: a.Within, begun: time.Now(), want: want(c.opts.Status(), cfg),
 	}
@@ -217,6 +218,7 @@ func (c *Changes) rollback(why string) (changes []string, err error) {
 	}
 	cfg, r, err := c.opts.Source.load(map[string][]byte{t.name: t.Earlier})
 	if err == nil {
+		t.rename(cfg)
 		changes, err = c.opts.Exchange(cfg)
 	}
 	if err != nil {

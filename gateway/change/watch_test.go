@@ -274,3 +274,24 @@ func TestWrongFile(t *testing.T) {
 		})
 	})
 }
+
+// TestNotNow: what a gateway that is starting cannot take over is no mistake, and is taken over later.
+func TestNotNow(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, filepath.Join(dir, "a.yaml"), says("a"))
+		went := b.run(func() {
+			b.refuses(fmt.Errorf("the gateway is starting: %w", ErrNotNow))
+			b.write(says("b"))
+			time.Sleep(enough)
+			if _, err := b.changes.Reload(status.BySignal); !errors.Is(err, ErrNotNow) || b.changes.Status().Last != nil {
+				t.Errorf("got %v, %+v", err, b.changes.Status().Last)
+			}
+			b.refuses(nil)
+			time.Sleep(enough)
+		})
+		if went != "b" {
+			t.Errorf("went by %s", went)
+		}
+	})
+}
