@@ -196,6 +196,7 @@ func TestEveryKeyOfABridgeIsTakenOver(t *testing.T) {
 		"rate.messages":   {base, base + `, rate: {messages: 6}`},
 		"rate.bytes":      {base, base + `, rate: {bytes: 50kB}`},
 		"losses":          {base, base + `, losses: off`},
+		"status":          {base, base + `, status: gateways/x`},
 		"profile":         {base, base + `, profile: mosquitto`},
 		"tls":             {tls, tls + `, tls: {server_name: a}`},
 		"tls.ca":          {tls, tls + `, tls: {ca: ` + cert + `}`},
