@@ -35,16 +35,17 @@ func configShowCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show -c FILE",
 		Short: "Print the configuration with its secrets hidden",
-		Args:  noArgs,
+		Long: "Show prints every key that is given, with the value that counts; of several files as one, with the place\n" +
+			"that each value is from. Keys that are not given have the defaults of the table in gateway/config.\n" +
+			"References such as ${file:PATH} stay as they are.",
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			text, err := config.Show(files, loadOptions())
-			if _, failed := io.WriteString(c.OutOrStdout(), text); failed != nil {
-				return failed
-			}
+			text, err := config.Merge(files, loadOptions())
 			if err != nil {
 				return usageError{err}
 			}
-			return nil
+			_, err = io.WriteString(c.OutOrStdout(), text)
+			return err
 		},
 	}
 	filesFlag(c, &files)

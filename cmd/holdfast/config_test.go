@@ -263,7 +263,7 @@ func TestApplyIsRefused(t *testing.T) {
 		}
 	}
 	out, errs, code := run("config", "show", "-c", g.base, "-c", g.write("secret.yaml", "bridges: [{name: up, username: me, password: hunter2}]\n"))
-	if code != 0 || strings.Contains(out, "hunter2") || !strings.Contains(out, "username: me") || !strings.Contains(out, "max_size: 64MiB") {
+	if code != 0 || strings.Contains(out, "hunter2") || !strings.Contains(out, "username: me # "+filepath.Join(g.dir, "secret.yaml")+":1\n") || !strings.Contains(out, "max_size: 64MiB") {
 		t.Errorf("show: code %d, %s\n%s", code, errs, out)
 	}
 	if _, errs, code := run("config", "show", "-c", g.write("wrong.yaml", "brigdes: []\n")); code != 2 || !strings.Contains(errs, "unknown key") {

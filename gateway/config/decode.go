@@ -104,6 +104,14 @@ type kind struct {
 	list   *list  // nil if it is none
 	fields *table // table, also where the documentation does not repeat it
 	named  bool   // a mapping of names to what table has
+	// entries are what all files together have of an overlaid list, or below names; nil if it is neither.
+	entries func() []entry
+}
+
+// entry is one of a list whose entries are changed by later files, or what is below a name.
+type entry struct {
+	name string // empty in a list
+	*table
 }
 
 // list is what there is to say of a list beside its items' table.

@@ -82,6 +82,12 @@ func overlaid[T any](l *loader, want, id string, to *[]*element[T], same func(st
 		},
 		table: keys(new(T)),
 		list:  &list{id: id},
+		entries: func() (all []entry) {
+			for _, e := range *to {
+				all = append(all, entry{table: e.table})
+			}
+			return all
+		},
 	}
 }
 

@@ -86,7 +86,13 @@ func (l *loader) quantityKeys(to *map[string]*processing) kind {
 		}, l.processingKeys(p)...)...)
 		return p
 	}
-	return kind{want: want, table: make1().table, named: true, decode: func(f field) {
+	entries := func() (all []entry) {
+		for _, name := range slices.Sorted(maps.Keys(*to)) {
+			all = append(all, entry{name, (*to)[name].table})
+		}
+		return all
+	}
+	return kind{want: want, table: make1().table, named: true, entries: entries, decode: func(f field) {
 		t := newTable()
 		t.rest = make(map[string]field)
 		if !l.is(f, yaml.MappingNode, want) || !l.mapping(f, t) {

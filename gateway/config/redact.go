@@ -22,6 +22,13 @@ func Redact(text []byte) (redactedText []byte, found bool, err error) {
 	if err != nil || len(root.Content) == 0 {
 		return nil, false, errors.New("is not YAML, and is left out: who could tell what is secret in it?")
 	}
+	found = redact(root)
+	out, err := yaml.Marshal(root)
+	return out, found, err
+}
+
+// redact takes secrets and comments out of a document.
+func redact(root *yaml.Node) (found bool) {
 	names := map[string]bool{}
 	newLoader(Options{}).root.secrets(names)
 	var walk func(n *yaml.Node, secret bool)
@@ -41,8 +48,7 @@ func Redact(text []byte) (redactedText []byte, found bool, err error) {
 		}
 	}
 	walk(root, false)
-	out, err := yaml.Marshal(root)
-	return out, found, err
+	return found
 }
 
 // isSecret says whether a key is one of names, but for two mistakes in it.
