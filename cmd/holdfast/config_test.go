@@ -183,9 +183,10 @@ func TestApplyAndKill(t *testing.T) {
 	} {
 		g.write("base.yaml", first)
 		g.start(g.base, g.sensors)
+		g.status()
 		_, wait := g.apply(next, "--confirm-within", "1h")
 		end := time.Now().Add(patience)
-		reach := func(state func() bool) {
+		reach := func(state func() bool) { // at once: the next moment is another state
 			for !state() {
 				if time.Now().After(end) {
 					t.Fatalf("%s: never", at)
@@ -225,6 +226,7 @@ func TestApplyIsRefused(t *testing.T) {
 		}
 	}
 	g.start(g.base, g.sensors)
+	g.status()
 	before := g.read(g.base)
 	for _, c := range []struct {
 		args []string

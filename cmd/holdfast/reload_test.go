@@ -1,13 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"holdfast/gateway/control"
 	"holdfast/gateway/status"
 )
 
@@ -20,20 +21,28 @@ func run(args ...string) (out, errs string, code int) {
 	return o.String(), e.String(), c.ProcessState.ExitCode()
 }
 
-// status is what the gateway says of itself.
+// status is what the gateway says of itself, once its control socket is open.
 func (g *process) status() (st status.Status) {
 	g.t.Helper()
-	out, errs, code := run("status", "--json", "-c", g.base)
-	if err := json.Unmarshal([]byte(out), &st); err != nil || code != 0 {
-		g.t.Fatalf("status: code %d, %v, %s", code, err, errs)
+	try := time.NewTicker(10 * time.Millisecond)
+	defer try.Stop()
+	for end := time.Now().Add(patience); ; <-try.C {
+		err := control.Find("", filepath.Join(g.dir, "data")).Get(g.t.Context(), "/status", &st)
+		if err == nil {
+			return st
+		}
+		if time.Now().After(end) {
+			g.t.Fatal(err)
+		}
 	}
-	return st
 }
 
 // until waits for a state of the gateway.
 func (g *process) until(what string, ok func(st status.Status) bool) (st status.Status) {
 	g.t.Helper()
-	for end := time.Now().Add(patience); ; {
+	try := time.NewTicker(10 * time.Millisecond)
+	defer try.Stop()
+	for end := time.Now().Add(patience); ; <-try.C {
 		if st = g.status(); ok(st) {
 			return st
 		}
@@ -53,6 +62,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("without a gateway: code %d, %s", code, errs)
 	}
 	g.start(g.base, g.sensors)
+	g.status()
 	if out, errs, code := reload(); code != 0 || out != "nothing is different\n" {
 		t.Errorf("nothing to do: code %d, %s%s", code, out, errs)
 	}
