@@ -112,7 +112,7 @@ func handshake(ctx context.Context, nc net.Conn, connect *wire.Connect, timeout 
 		return nil, err
 	}
 	l.limits = limitsOf(ack, connect)
-	limitUnsent(nc)
+	l.tune()
 	now := time.Now().UnixNano()
 	l.heard.Store(now)
 	l.wrote.Store(now)

@@ -110,7 +110,7 @@ func (s *session) acked(acks []ack) {
 			continue
 		}
 		if a.id == s.sample {
-			s.b.window.sample(time.Since(s.sampleAt), s.full)
+			s.b.window.sample(time.Since(s.sampleAt), s.full, s.l.lossy)
 			s.sample = 0
 		}
 		for i := range s.flight { // nearly always the first that is not done

@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -10,8 +9,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"holdfast/broker"
 	"holdfast/broker/wire"
@@ -50,6 +47,10 @@ type link struct {
 	written atomic.Uint64 // bytes, of those that were put
 	put     uint64
 
+	tcp    syscall.RawConn // nil if it is none
+	segs   uint32          // that TCP had sent, when it was asked last
+	resegs uint32          // of them, again
+
 	mu       sync.Mutex
 	pending  []byte
 	writeErr error // nothing follows a packet that was cut short
@@ -66,26 +67,6 @@ type ack struct {
 	id   uint16
 	code wire.Code
 	text string
-}
-
-// limitUnsent has the kernel refuse more than it can send soon: otherwise seconds of a slow link wait
-// in its buffer, and nobody knows how much of it has left.
-func limitUnsent(nc net.Conn) {
-	for {
-		switch c := nc.(type) {
-		case *tls.Conn:
-			nc = c.NetConn()
-			continue
-		case interface{ NetConn() net.Conn }:
-			nc = c.NetConn()
-			continue
-		case syscall.Conn:
-			if raw, err := c.SyscallConn(); err == nil {
-				raw.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent) })
-			}
-		}
-		return
-	}
 }
 
 // more reads once, towards a packet that ends at n bytes of in.

@@ -192,27 +192,27 @@ func TestPings(t *testing.T) {
 }
 
 func TestWindow(t *testing.T) {
-	w := newWindow(100)
+	w, clean, lossy := newWindow(100), func() bool { return false }, func() bool { return true }
 	for range 3 {
-		w.sample(time.Millisecond, false)
+		w.sample(time.Millisecond, false, clean)
 	}
 	if n := w.now(65535); n != startWindow {
 		t.Errorf("%d without need", n)
 	}
 	for range 10 {
-		w.sample(10*time.Millisecond, true)
+		w.sample(10*time.Millisecond, true, clean)
 	}
 	if n := w.now(65535); n != 100 || w.now(20) != 20 {
 		t.Errorf("%d on a good link, want all", n)
 	}
 	for range 100 { // a link on which each message takes 100 ms
-		w.sample(time.Duration(w.now(65535))*100*time.Millisecond, true)
+		w.sample(time.Duration(w.now(65535))*100*time.Millisecond, true, clean)
 	}
 	if n := w.now(65535); n < 5 || n > 12 {
 		t.Errorf("%d on a slow link, want what takes about a second", n)
 	}
 	for range 100 {
-		w.sample(time.Minute, true)
+		w.sample(time.Minute, true, clean)
 	}
 	if n := w.now(65535); n != 1 {
 		t.Errorf("%d on a dead link", n)
@@ -220,5 +220,11 @@ func TestWindow(t *testing.T) {
 	w.restart()
 	if n := w.now(65535); n != lowWindow {
 		t.Errorf("%d at the next one", n)
+	}
+	for range 100 {
+		w.sample(10*time.Second, true, lossy)
+	}
+	if n := w.now(65535); n != 100 {
+		t.Errorf("%d on a link that loses packets, want all", n)
 	}
 }

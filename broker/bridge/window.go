@@ -12,7 +12,8 @@ const (
 
 // window is how many messages may be in flight. It doubles with each round trip at first, then grows
 // slowly; it shrinks when acknowledgements come late, so that a link never holds more than it can
-// carry soon. It outlives connections: a bad link is known from the beginning.
+// carry soon. If they do because packets are lost it does not shrink: the link is not full, and with less in flight
+// TCP takes longer to notice what is lost. It outlives connections: a bad link is known from the beginning.
 type window struct {
 	size   float64
 	max    int
@@ -25,13 +26,14 @@ func newWindow(most int) window { return window{size: min(startWindow, float64(m
 // now is at least 1.
 func (w *window) now(receive int) int { return min(int(w.size), w.max, receive) }
 
-// sample notes a round trip. full says whether the window was what kept more from being sent.
-func (w *window) sample(latency time.Duration, full bool) {
+// sample notes a round trip. full says whether the window was what kept more from being sent, and lossy whether
+// the link loses many packets, which is asked if it matters.
+func (w *window) sample(latency time.Duration, full bool, lossy func() bool) {
 	if w.best == 0 || latency < w.best {
 		w.best = latency
 	}
 	switch {
-	case latency > max(tolerable, 3*w.best):
+	case latency > max(tolerable, 3*w.best) && !lossy():
 		w.shrink(0.7)
 	case !full:
 	case w.steady:

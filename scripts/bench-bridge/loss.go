@@ -16,7 +16,7 @@ const (
 // lossy is what gets through a link that loses packets.
 type lossy struct {
 	account
-	took          time.Duration
+	rate          float64 // messages a second
 	connections   int64
 	packets, lost int64
 }
@@ -33,7 +33,7 @@ func compareLoss(o *options, r *report) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", kind, err)
 		}
-		r.row("\t%s\t%d\t%.1f\t%d\t%d\t%d\t%d\t%d, %.1f %% lost", kind, l.acknowledged, float64(l.acknowledged-l.account.lost)/l.took.Seconds(),
+		r.row("\t%s\t%d\t%.1f\t%d\t%d\t%d\t%d\t%d, %.1f %% lost", kind, l.acknowledged, l.rate,
 			l.account.lost, l.disorder, l.duplicates, l.connections, l.packets, 100*float64(l.lost)/float64(l.packets))
 		if kind == ours {
 			r.kept("packets lost", l.account, int(l.connections-1))
@@ -59,13 +59,17 @@ func measureLoss(o *options, kind string) (l lossy, err error) {
 	if err = t.load.run(nil, uint64(o.lossy), 0, 0); err != nil {
 		return l, err
 	}
-	begun := time.Now()
+	begun, first := time.Now(), uint64(0)
 	for last, quiet := uint64(0), time.Now(); t.sink.lost(t.load) > 0 && time.Since(quiet) < lossQuiet; time.Sleep(20 * time.Millisecond) {
-		if n := t.sink.received.Load(); n != last {
+		n := t.sink.received.Load()
+		if n != last && first == 0 { // connecting is a matter of luck
+			begun, first = time.Now(), n
+		}
+		if n != last {
 			last, quiet = n, time.Now()
 		}
 	}
-	l.took = time.Since(begun)
+	l.rate = float64(t.sink.received.Load()-first) / time.Since(begun).Seconds()
 	l.account = t.sink.settle(t.load)
 	l.connections, l.packets, l.lost = t.upstream.accepted.Load(), tunnel.packets.Load(), tunnel.lost.Load()
 	if l.packets == 0 {
