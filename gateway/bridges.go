@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -204,11 +205,34 @@ func (a *Agent) takeOver(c config.Bridge) error {
 			return fmt.Errorf("was %s: %w", c.Was, err)
 		}
 	}
-	if err := a.moveTold(c.Was, c.Name); err != nil {
+	if err := errors.Join(a.moveTold(c.Was, c.Name), a.moveState(c.Was, c.Name)); err != nil {
 		return fmt.Errorf("was %s: %w", c.Was, err)
 	}
 	a.log.Info("a bridge has taken over what waited under its former name", "bridge", c.Name, "was", c.Was, "waiting", waiting)
 	return nil
+}
+
+// moveState gives a bridge what one of another name knew of messages that had come in, and been refused. It
+// returns when that is on disk, where the bridge will look.
+func (a *Agent) moveState(was, now string) error {
+	var changes []journal.Change
+	a.journal.Range(bridgeReader, func(key string, value []byte) bool {
+		switch name, rest, _ := strings.Cut(key[len(bridgeReader):], "/"); name {
+		case was:
+			changes = append(changes, journal.Change{Key: key}, journal.Change{Key: bridgeReader + now + "/" + rest, Value: value})
+		case now: // of a bridge that has come and gone
+			changes = slices.Insert(changes, 0, journal.Change{Key: key})
+		}
+		return true
+	})
+	if len(changes) == 0 {
+		return nil
+	}
+	done := make(settled, 1)
+	if err := a.journal.Append(journal.Entry{Changes: changes, Done: done}); err != nil {
+		return err
+	}
+	return <-done
 }
 
 // formerBridges tells of messages that wait for bridges which are not configured any more. They stay

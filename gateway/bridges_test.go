@@ -43,6 +43,15 @@ func (s *site) readers() string {
 	return strings.Join(text, "; ")
 }
 
+// epoch is what the marks of a bridge's messages begin with; empty if the journal has none.
+func (s *site) epoch(bridge string) (epoch string) {
+	s.agent.journal.Range("bridge/"+bridge+"/epoch", func(_ string, value []byte) bool {
+		epoch = string(value)
+		return false
+	})
+	return epoch
+}
+
 // TestBridgesComeAndGo: what waits for a bridge has its priority, is taken over by the bridge that was
 // of that name, and stays, with a warning, if there is none.
 func TestBridgesComeAndGo(t *testing.T) {
@@ -63,12 +72,16 @@ func TestBridgesComeAndGo(t *testing.T) {
 		}
 	}
 	is("bridge/a 2 waiting, priority 1; bridge/b 3 waiting, priority 3; bridge/idle 0 waiting, priority 0")
+	epoch := s.epoch("a")
 
 	logged := s.withBridges(&log, "bridges:\n"+bridge("c", ", was: a"))
 	if strings.Contains(logged, "does not have") {
 		t.Errorf("warned of bridges that there are: %s", logged)
 	}
 	is("bridge/b 3 waiting, priority 3; bridge/c 2 waiting, priority 1")
+	if got := s.epoch("c"); got != epoch || !strings.HasPrefix(got, "a/") || s.epoch("a") != "" {
+		t.Errorf("marks begin with %q, want %q as before; %q is left", got, epoch, s.epoch("a"))
+	}
 
 	// Renamed without a word, and put right later.
 	logged = s.withBridges(&log, "bridges:\n"+bridge("d", ""))

@@ -2,11 +2,14 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"holdfast/broker"
@@ -25,10 +28,18 @@ type deadLetters struct {
 	journal *journal.Journal
 	limit   int64 // bytes; 0 keeps none
 	log     *slog.Logger
+
+	look   sync.Once
+	before map[string]uint64 // the last message that an earlier process has kept, by bridge
 }
 
+// lastLetter, behind a bridge's name, is the key of the number of the message that was kept last, written with
+// the letter. That the bridge has given the message up goes to the disk with what follows: if the process ends
+// before, the message is sent and refused once more, and is here already.
+const lastLetter = "/dead"
+
 func (a *Agent) openDeadLetters() error {
-	a.dead = &deadLetters{a.journal, a.cfg.Journal.DeadLetters, a.log}
+	a.dead = &deadLetters{journal: a.journal, limit: a.cfg.Journal.DeadLetters, log: a.log}
 	if slices.ContainsFunc(a.journal.Readers(), func(r journal.ReaderInfo) bool { return r.Name == DeadReader }) {
 		_, err := a.dead.open()
 		return err
@@ -51,6 +62,9 @@ func (l *deadLetters) keep(bridge string, d *journal.Delivery, reason string) er
 	if l.limit == 0 {
 		return nil
 	}
+	if l.kept(bridge) == d.Seq {
+		return nil
+	}
 	reader, err := l.open()
 	if err != nil {
 		return err
@@ -59,6 +73,7 @@ func (l *deadLetters) keep(bridge string, d *journal.Delivery, reason string) er
 	letter := DeadLetter{Bridge: bridge, Reason: reason, Time: time.Now(), Seq: d.Seq, Message: d.Message}
 	err = l.journal.Append(journal.Entry{
 		Message: letter.encode(), Owed: []journal.Owed{{Reader: reader, QoS: 1, Retain: d.Retain}}, Done: done,
+		Changes: []journal.Change{{Key: bridgeReader + bridge + lastLetter, Value: binary.BigEndian.AppendUint64(nil, d.Seq)}},
 	})
 	if err == nil {
 		err = <-done
@@ -68,6 +83,20 @@ func (l *deadLetters) keep(bridge string, d *journal.Delivery, reason string) er
 		return nil
 	}
 	return err
+}
+
+// kept is the message that an earlier process has kept last for a bridge; 0 if it has kept none.
+func (l *deadLetters) kept(bridge string) uint64 {
+	l.look.Do(func() {
+		l.before = map[string]uint64{}
+		l.journal.Range(bridgeReader, func(key string, value []byte) bool {
+			if name, ok := strings.CutSuffix(key[len(bridgeReader):], lastLetter); ok && len(value) == 8 {
+				l.before[name] = binary.BigEndian.Uint64(value)
+			}
+			return true
+		})
+	})
+	return l.before[bridge]
 }
 
 // settled waits for one entry.

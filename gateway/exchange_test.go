@@ -98,6 +98,7 @@ func TestReloadOfBridges(t *testing.T) {
 			t.Fatalf("got  %s, %v\nwant %s", got, err, want)
 		}
 	}
+	epoch := s.epoch("a")
 	reload(bridge("b", nobody, ", was: a, priority: 2"), "bridge a: removed; bridge b: added")
 	is("bridge/b 3 waiting, priority 2")
 	s.put("x/1", 1)
@@ -111,6 +112,9 @@ func TestReloadOfBridges(t *testing.T) {
 	}
 	if _, err := s.reload(plain, taken+bridge("d", nobody, "")); err == nil {
 		t.Error("taken")
+	}
+	if got := s.epoch("b"); got == "" || got != epoch || s.epoch("a")+s.epoch("c") != "" {
+		t.Errorf("marks begin with %q, want %q as before", got, epoch)
 	}
 	is("bridge/b 4 waiting, priority 2")
 	s.put("x/1", 1)

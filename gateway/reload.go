@@ -214,10 +214,14 @@ func (x *exchange) prepareLink(c config.Bridge) (*link, error) {
 	had, former := x.readers(c.Name), x.readers(c.Was)
 	x.undoing(func() {
 		var err error
+		var back bool
 		for _, name := range former {
 			now := bridgeReader + c.Name + strings.TrimPrefix(name, bridgeReader+c.Was)
-			_, failed := x.journal.RenameReader(now, name) // none of that name if it was not taken over
-			err = errors.Join(err, failed)
+			renamed, failed := x.journal.RenameReader(now, name) // none of that name if it was not taken over
+			err, back = errors.Join(err, failed), back || renamed
+		}
+		if back {
+			err = errors.Join(err, x.moveTold(c.Name, c.Was), x.moveState(c.Name, c.Was))
 		}
 		for _, name := range x.readers(c.Name) {
 			if !slices.Contains(had, name) {

@@ -22,7 +22,7 @@ const markName = "holdfast"
 const maxHops = 8
 
 // marker makes the values of this bridge. The epoch changes with the journal, which the sequence
-// numbers are of.
+// numbers are of. A bridge that has got another name keeps its values: the name is stored with the epoch.
 type marker struct{ prefix []byte }
 
 func (m *marker) init(o *Options) {
@@ -38,12 +38,12 @@ func (m *marker) init(o *Options) {
 		return true
 	})
 	if epoch == "" {
-		epoch = fmt.Sprintf("%08x", rand.Uint32())
+		epoch = fmt.Sprintf("%s/%08x", o.Name, rand.Uint32())
 		// Should this not become durable, there is another one next time: what is sent twice then is not
 		// known to be.
 		_ = o.Journal.Append(journal.Entry{Changes: []journal.Change{{Key: key, Value: []byte(epoch)}}, Lazy: true})
 	}
-	m.prefix = []byte(o.Origin + "/" + o.Name + "/" + epoch + "/")
+	m.prefix = []byte(o.Origin + "/" + epoch + "/")
 }
 
 // append puts the mark of a message behind its properties, in b's memory.
