@@ -52,7 +52,9 @@ type trial struct {
 	within time.Duration
 	begun  time.Time // with the monotonic clock: the machine's may be wrong
 	want   wanted
-	well   time.Time // since when everything is; zero if it is not
+	before *config.Config // that the gateway went by: going back depends on no file
+	was    *reading       // of it
+	well   time.Time      // since when everything is; zero if it is not
 
 	why   string        // it is given up; empty if not
 	wait  time.Duration // between attempts to go back
@@ -105,7 +107,7 @@ func (c *Changes) Apply(a Application) (Applied, error) {
 			Renamed: renamed(c.opts.Config(), cfg),
 			path:    filepath.Join(c.opts.Dir, markerName),
 		},
-		name: name, within: a.Within, begun: time.Now(), want: want(c.opts.Status(), cfg),
+		name: name, within: a.Within, begun: time.Now(), want: want(c.opts.Status(), cfg), before: c.opts.Config(), was: c.running,
 	}
 	if a.Within > 0 {
 		if err := t.write(); err != nil {
@@ -216,12 +218,10 @@ func (c *Changes) rollback(why string) (changes []string, err error) {
 		t.why = why
 		unwritten = c.opts.Source.restore(t.marker, why, c.log)
 	}
-	cfg, r, err := c.opts.Source.load(map[string][]byte{t.name: t.Earlier})
-	if err == nil {
-		t.rename(cfg)
-		changes, err = c.opts.Exchange(cfg)
-	}
-	if err != nil {
+	cfg := *t.before
+	cfg.Bridges = slices.Clone(cfg.Bridges)
+	t.rename(&cfg)
+	if changes, err = c.opts.Exchange(&cfg); err != nil {
 		t.wait = min(max(2*t.wait, judgeEvery), time.Minute)
 		t.again = time.Now().Add(t.wait/2 + rand.N(t.wait))
 		c.tell(&status.Trial{File: t.File, Begun: t.Begun, Ends: t.Begun.Add(t.within), Missing: []string{"going back: " + err.Error()}})
@@ -229,7 +229,7 @@ func (c *Changes) rollback(why string) (changes []string, err error) {
 		return nil, err
 	}
 	c.trial = nil
-	c.goBy(r)
+	c.goBy(t.was)
 	c.record(status.ByRollback, changes, nil)
 	c.tell(&status.Trial{File: t.File, Begun: t.Begun, Outcome: status.RolledBack, Reason: t.why, Unwritten: unwritten})
 	return changes, nil
@@ -287,81 +287,4 @@ func (c *Changes) tell(t *status.Trial) {
 	c.mu.Lock()
 	c.told = t
 	c.mu.Unlock()
-}
-
-// wanted is what has to work for a configuration to be confirmed without a person: everything that it has and
-// that worked before; and every bridge that is new, because it may be the former one under another name. What did
-// not work before is not its fault.
-type wanted struct {
-	bridges, sensors, outputs []string
-	byHand                    string // why only a person can tell; empty if not
-}
-
-func want(before status.Status, cfg *config.Config) (w wanted) {
-	connected := map[string]bool{}
-	any := false
-	for _, b := range before.Bridges {
-		connected[b.Name] = b.Connected
-		any = any || b.Connected
-	}
-	for _, b := range cfg.Bridges {
-		was, known := connected[b.Name]
-		if !known {
-			was, known = connected[b.Was]
-		}
-		if was || !known {
-			w.bridges = append(w.bridges, b.Name)
-		}
-	}
-	if any && len(cfg.Bridges) == 0 {
-		w.byHand = "it has no bridge any more, so a person has to confirm it: `holdfast config confirm`"
-	}
-	ok := map[string]bool{}
-	for _, x := range before.Sensors {
-		ok[x.Name] = x.State == "ok"
-	}
-	for _, x := range cfg.Sensors {
-		if ok[x.Name] {
-			w.sensors = append(w.sensors, x.Name)
-		}
-	}
-	clear(ok)
-	for _, x := range before.Outputs {
-		ok[x.Name] = x.State == "ok"
-	}
-	for _, x := range cfg.Outputs {
-		if ok[x.Name] {
-			w.outputs = append(w.outputs, x.Name)
-		}
-	}
-	return w
-}
-
-// missing says what does not work, in words.
-func (w wanted) missing(st *status.Status) (list []string) {
-	for _, b := range st.Bridges {
-		switch {
-		case !slices.Contains(w.bridges, b.Name):
-		case !b.Connected:
-			list = append(list, strings.TrimSuffix("bridge "+b.Name+" is not connected: "+b.LastError, ": "))
-		case b.Acked == 0 && b.Sent+b.Refused > 0:
-			list = append(list, fmt.Sprintf("bridge %s: the upstream has taken none of %d messages", b.Name, b.Sent+b.Refused))
-		}
-	}
-	health := func(kind, name string, h status.Health) {
-		if h.State != "ok" {
-			list = append(list, strings.TrimSuffix(kind+" "+name+" is "+h.State+": "+h.Reason, ": "))
-		}
-	}
-	for _, x := range st.Sensors {
-		if slices.Contains(w.sensors, x.Name) {
-			health("sensor", x.Name, x.Health)
-		}
-	}
-	for _, x := range st.Outputs {
-		if slices.Contains(w.outputs, x.Name) {
-			health("output", x.Name, x.Health)
-		}
-	}
-	return list
 }

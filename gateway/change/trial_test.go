@@ -418,3 +418,40 @@ func TestReplace(t *testing.T) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }
+
+// TestTrialAndAnotherFile: going back does not depend on what else has become of the files, nor is that forgotten.
+func TestTrialAndAnotherFile(t *testing.T) {
+	dir := t.TempDir()
+	other := filepath.Join(dir, "b.yaml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(other, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("journal: {}\n")
+	synctest.Test(t, func(t *testing.T) {
+		b := newTried(t, dir)
+		b.source = NewSource([]string{b.file, other}, config.Options{Drivers: sensors.Drivers()})
+		if _, err := b.source.Load(); err != nil {
+			t.Fatal(err)
+		}
+		b.changes = New(b.options())
+		went := b.run(func() {
+			if _, err := b.changes.Apply(Application{File: b.file, Text: []byte(b.text("bad")), Within: within}); err != nil {
+				t.Fatal(err)
+			}
+			b.write(b.text("bad"))
+			write("jurnal: {}\n")
+			time.Sleep(within + 2*judgeEvery)
+			b.holds("good")
+			time.Sleep(enough)
+			if last := b.changes.Status().Last; last.By != status.ByWatch || !strings.Contains(last.Error, "b.yaml:1: jurnal: unknown key") {
+				t.Errorf("%+v", last)
+			}
+		})
+		if went != "bad good" {
+			t.Errorf("went by %s\n%s", went, b.lines())
+		}
+	})
+}
