@@ -51,12 +51,15 @@ sensors:
 	return b.String()
 }
 
-// configure writes the site's configuration and sees a reading of it arrive.
+// configure writes the site's configuration, has the service take it over while it runs, and sees a
+// reading of it arrive.
 func (t *test) configure(ctx context.Context) error {
-	if err := t.console.write(ctx, "/etc/holdfast/holdfast.yaml", t.site()); err != nil {
+	c := t.console
+	if err := c.write(ctx, "/etc/holdfast/holdfast.yaml", t.site()); err != nil {
 		return err
 	}
-	if err := t.console.all(ctx, "holdfast check -c /etc/holdfast/holdfast.yaml", "systemctl restart holdfast"); err != nil {
+	if err := c.all(ctx, "holdfast check -c /etc/holdfast/holdfast.yaml", "systemctl show -p MainPID --value holdfast >/run/before",
+		"systemctl reload holdfast", "systemctl is-active holdfast", "systemctl show -p MainPID --value holdfast | cmp - /run/before"); err != nil {
 		return err
 	}
 	_, err := t.upstream.reading(5 * time.Minute)
@@ -64,6 +67,9 @@ func (t *test) configure(ctx context.Context) error {
 }
 
 func (t *test) security(ctx context.Context) (string, error) {
+	if out, err := t.console.sh(ctx, "systemd-analyze verify holdfast.service holdfast@second.service"); err != nil || out != "" {
+		return "", fmt.Errorf("systemd-analyze verify: got %q: %w", out, err)
+	}
 	out, err := t.console.sh(ctx, "systemd-analyze --no-pager security holdfast.service | tail -n 1")
 	if err != nil {
 		return "", err

@@ -36,7 +36,7 @@ bridges:
       - filter: "sensors/#"
 END`,
 		"holdfast check",
-		"systemctl restart holdfast",
+		"holdfast reload",
 	} {
 		if i == 2 { // faster than a person, and the machine is slower
 			if _, err := t.console.eventually(ctx, "holdfast sub -t 'sensors/#' -C 1 -W 30"); err != nil {
