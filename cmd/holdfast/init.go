@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -19,7 +20,10 @@ import (
 	"holdfast/sensors/scan"
 )
 
-const defaultConfig = "/etc/holdfast/holdfast.yaml"
+const (
+	defaultConfig = "/etc/holdfast/holdfast.yaml"
+	shippedConfig = "/usr/share/holdfast/holdfast.yaml" // what the package puts there
+)
 
 func initCommand() *cobra.Command {
 	var a setup.Answers
@@ -53,7 +57,8 @@ password for --user is the first line of stdin.`,
 				fmt.Fprintln(w, strings.TrimSuffix(a.Found.Table(), "\n"))
 			}
 			var cfg *config.Config
-			written, err := setup.Write(out, a, force, func(file string) (err error) {
+			// What the package has put there and nobody has changed is kept as .old, too, but needs no --force.
+			written, err := setup.Write(out, a, force || sameContent(out, shippedConfig), func(file string) (err error) {
 				if cfg, err = check([]string{file}); err != nil {
 					return usageError{errors.New(strings.ReplaceAll(err.Error(), filepath.Dir(file)+"/", ""))}
 				}
@@ -80,6 +85,13 @@ password for --user is the first line of stdin.`,
 	f.BoolVarP(&yes, "yes", "y", false, "ask nothing")
 	f.BoolVar(&force, "force", false, "replace a file that is there, and keep it as FILE.old")
 	return c
+}
+
+// sameContent says whether both files are there and hold the same.
+func sameContent(one, other string) bool {
+	a, err := os.ReadFile(one)
+	b, err2 := os.ReadFile(other)
+	return err == nil && err2 == nil && bytes.Equal(a, b)
 }
 
 // answer completes what the flags have not said. x is nil if nobody can be asked.
@@ -133,7 +145,7 @@ func nextSteps(w io.Writer, file string, cfg *config.Config) {
 	fmt.Fprintln(w, "Then start it:")
 	_, systemd := os.Stat("/run/systemd/system")
 	if abs, err := filepath.Abs(file); err == nil && abs == defaultConfig && systemd == nil {
-		fmt.Fprintln(w, "  sudo systemctl enable --now holdfast")
+		fmt.Fprintln(w, "  sudo systemctl enable holdfast && sudo systemctl restart holdfast")
 		return
 	}
 	fmt.Fprintf(w, "  holdfast run -c %s\n", file)
