@@ -23,6 +23,7 @@ func FuzzUpstream(f *testing.F) {
 			all = append(all, one...)
 		}
 		f.Add(version == wire.V5, all)
+		f.Add(version == wire.V5, append([]byte{0x32, 0xff, 0xff, 0xff, 0x7f, 0, 1, 't', 0, 1}, all...))
 	}
 	f.Fuzz(func(t *testing.T, five bool, b []byte) {
 		l := &link{version: wire.V311, in: b, free: make(chan *batch, 1), stop: make(chan struct{})}
@@ -42,7 +43,7 @@ func FuzzUpstream(f *testing.F) {
 					if p.Topic == "" || p.QoS > 1 || p.QoS == 1 && p.ID == 0 {
 						t.Fatalf("takes %+v", p)
 					}
-				case *wire.Suback, *wire.Ping:
+				case *wire.Suback, *wire.Ping, oversized:
 				default:
 					t.Fatalf("takes %+v", p)
 				}

@@ -242,7 +242,7 @@ func TestInIsNotLost(t *testing.T) {
 	l.nothing()
 }
 
-// TestInTooLarge: what the journal never takes is refused, and what follows comes.
+// TestInTooLarge: what the journal never takes is refused, and so is what is too long to be read; what follows comes.
 func TestInTooLarge(t *testing.T) {
 	s, u := newStore(t), newUpstream(t)
 	l := newLocal(s)
@@ -256,8 +256,14 @@ func TestInTooLarge(t *testing.T) {
 	p.send(command(2, 2, false))
 	l.expect(2)
 	p.acked(true, 2)
+	large := command(3, 3, false)
+	large.Payload = make([]byte, maxReceive)
+	p.send(large)
+	p.send(command(4, 4, false))
+	l.expect(4)
+	p.acked(true, 3, 4)
 	b.stop()
-	if st := b.Stats(); st.Refused != 1 || st.Received != 1 || !strings.Contains(b.logs.String(), "topic=site/cmd") {
+	if st := b.Stats(); st.Refused != 2 || st.Reconnects != 0 || st.Received != 2 || !strings.Contains(b.logs.String(), "topic=site/cmd") {
 		t.Errorf("got %+v, and in the log\n%s", st, b.logs)
 	}
 }

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,7 @@ type link struct {
 	timeout time.Duration // for each chunk
 
 	in      []byte      // read and not yet taken apart
+	skip    int         // bytes of an oversized packet that are to come before anything else
 	arrived chan *batch // what has; it is given back with release
 	free    chan *batch
 	heard   atomic.Int64 // when the last bytes came, in ns
@@ -119,11 +121,17 @@ func (l *link) read() {
 // take returns the whole packets of in, nil if there are none, and the error that ends the connection
 // after them.
 func (l *link) take() (b *batch, err error) {
-	at := 0
-	for {
+	at := min(l.skip, len(l.in))
+	l.skip -= at
+	for l.skip == 0 {
 		var raw wire.Raw
-		var n int
-		if raw, n, err = wire.Split(l.in[at:], maxReceive); err != nil || n > len(l.in)-at {
+		var n, size int
+		if raw, n, err = wire.Split(l.in[at:], maxReceive); err != nil {
+			if raw, n, size = l.head(l.in[at:]); size > 0 {
+				err = nil
+			}
+		}
+		if err != nil || n > len(l.in)-at {
 			break
 		}
 		at += n
@@ -134,8 +142,12 @@ func (l *link) take() (b *batch, err error) {
 				return nil, net.ErrClosed
 			}
 		}
-		if err = l.add(b, raw); err != nil {
+		if err = l.add(b, raw, size); err != nil {
 			break
+		}
+		if size > 0 {
+			k := min(size-n, len(l.in)-at)
+			at, l.skip = at+k, size-n-k
 		}
 	}
 	l.in = l.in[:copy(l.in, l.in[at:])]
@@ -145,7 +157,38 @@ func (l *link) take() (b *batch, err error) {
 	return b, err
 }
 
-func (l *link) add(b *batch, raw wire.Raw) error {
+// oversized is a PUBLISH that was too long to be read, without its payload.
+type oversized struct{ *wire.Publish }
+
+// head takes what comes before the payload off a PUBLISH that is too long to be read, of n bytes so far and size in
+// all. An upstream of 3.1.1 cannot be told what is too long, and would send it by each connection again. size is 0
+// if it is something else.
+func (l *link) head(b []byte) (raw wire.Raw, n, size int) {
+	if l.version != wire.V311 || wire.Type(b[0]>>4) != wire.PUBLISH {
+		return raw, 0, 0
+	}
+	_, size, err := wire.Split(b, 0)
+	if err != nil || size <= maxReceive {
+		return raw, 0, 0
+	}
+	topic := 2
+	for b[topic-1] >= 0x80 { // the length, which is whole
+		topic++
+	}
+	if n = topic + 2; n <= len(b) {
+		n += int(binary.BigEndian.Uint16(b[topic:]))
+		if b[0]&0x06 != 0 { // has an identifier
+			n += 2
+		}
+	}
+	if n <= len(b) {
+		raw = wire.Raw{First: b[0], Body: b[topic:n:n]}
+	}
+	return raw, n, size
+}
+
+// add puts a packet into a batch. size is that of one of which raw is only the head, else 0.
+func (l *link) add(b *batch, raw wire.Raw, size int) error {
 	if raw.Type() == wire.PUBACK {
 		var a wire.Ack
 		if err := raw.Ack(l.version, &a); err != nil {
@@ -167,7 +210,11 @@ func (l *link) add(b *batch, raw wire.Raw) error {
 		if err := broker.CheckTopic(p.Topic); err != nil || p.QoS > 1 || p.TopicAlias != 0 { // none of which was asked for
 			return fmt.Errorf("upstream sends a PUBLISH that it may not: topic %.100q, QoS %d, alias %d", p.Topic, p.QoS, p.TopicAlias)
 		}
-		b.packets = append(b.packets, p)
+		if size > 0 {
+			b.packets = append(b.packets, oversized{p})
+		} else {
+			b.packets = append(b.packets, p)
+		}
 		return nil
 	case *wire.Ping:
 		if p.Type == wire.PINGRESP {

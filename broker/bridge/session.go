@@ -189,6 +189,11 @@ func (s *session) take(b *batch) {
 			}
 		case *wire.Publish:
 			s.receive(p)
+		case oversized:
+			s.b.refused(p.Topic, fmt.Sprintf("from the upstream: packet too large: more than %d bytes", maxReceive))
+			if s.b.in != nil {
+				s.confirm(&arrival{kept: true}, p.ID)
+			}
 		case *wire.Suback:
 			s.subscribed(p)
 		}
