@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -27,11 +28,11 @@ func Find(configured, dataDir string) Client {
 		return Client{[]string{configured}}
 	}
 	paths := []string{filepath.Join(dataDir, name)}
-	if here := Path("", dataDir); here != paths[0] { // called by systemd, as ExecReload= is
-		paths = append([]string{here}, paths...)
-	}
 	if unit, ok := strings.CutPrefix(dataDir, "/var/lib/"); ok {
 		paths = append([]string{filepath.Join("/run", unit, name)}, paths...)
+	}
+	if here := Path("", dataDir); !slices.Contains(paths, here) { // called by systemd, as ExecReload= is
+		paths = append([]string{here}, paths...)
 	}
 	return Client{paths}
 }

@@ -125,6 +125,9 @@ func TestFind(t *testing.T) {
 	if got := Path("", "/d"); got != "/run/holdfast/control.sock" {
 		t.Errorf("got %s", got)
 	}
+	if got := strings.Join(Find("", "/d").Paths, " "); got != "/run/holdfast/control.sock /d/control.sock" { // in ExecReload= of the unit
+		t.Errorf("got %s", got)
+	}
 	if got := Path("/c", "/d"); got != "/c" {
 		t.Errorf("got %s", got)
 	}
