@@ -69,7 +69,11 @@ func (w wanted) missing(st *status.Status) (list []string) {
 		}
 	}
 	health := func(kind, name string, h status.Health) {
-		if h.State != "ok" {
+		switch h.State {
+		case "ok":
+		case status.Waiting:
+			list = append(list, kind+" "+name+" has not answered yet")
+		default:
 			list = append(list, strings.TrimSuffix(kind+" "+name+" is "+h.State+": "+h.Reason, ": "))
 		}
 	}
