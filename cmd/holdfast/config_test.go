@@ -75,8 +75,8 @@ func TestApply(t *testing.T) {
 
 	// Good.
 	next := g.changed("next.yaml", "window: 20", "window: 30")
-	said, wait := g.apply(next, "--confirm-within", "4s")
-	if code := wait(); code != 0 || !strings.Contains(said.String(), "bridge up: changed\n") || !strings.Contains(said.String(), "\nconfirmed: what worked before has worked for 2s\n") {
+	said, wait := g.apply(next, "--confirm-within", "8s")
+	if code := wait(); code != 0 || !strings.Contains(said.String(), "bridge up: changed\n") || !strings.Contains(said.String(), "\nconfirmed: what worked before has worked for 4s\n") {
 		t.Fatalf("a good one: code %d\n%s", code, said)
 	}
 	second := g.read(g.base)
@@ -299,7 +299,7 @@ func TestApplyWithoutPermission(t *testing.T) {
 	wrong := g.changed("wrong.yaml", upstream.Addr(), brokertest.FreeAddress(t))
 	lost := func() { // the trial, by a command that is gone as soon as the new configuration is in place
 		t.Helper()
-		c := exec.Command(program, "config", "apply", wrong, "-c", g.base, "--target", g.base, "--confirm-within", "2s")
+		c := exec.Command(program, "config", "apply", wrong, "-c", g.base, "--target", g.base, "--confirm-within", "5s")
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
