@@ -45,8 +45,9 @@ type execSensor struct {
 	path   string
 }
 
-// killDelay is how long a command that was killed may keep its output open.
-const killDelay = 50 * time.Millisecond
+// outputDelay is how long after a command has ended its output may be open: what it has left behind may hold it, or
+// the machine may be too busy to read it. Who is killed holds it no longer, unless it has left its process group.
+const outputDelay = time.Second
 
 func (s *execSensor) Sense(ctx context.Context) ([]Measurement, error) {
 	if err := context.Cause(ctx); err != nil {
@@ -59,7 +60,7 @@ func (s *execSensor) Sense(ctx context.Context) ([]Measurement, error) {
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "LANG=C.UTF-8"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = killDelay
+	cmd.WaitDelay = outputDelay
 	out := &bounded{limit: maxText, full: func() { cancel(fmt.Errorf("the command says more than %d KiB", maxText>>10)) }}
 	complaint := &bounded{limit: 512, full: func() {}}
 	cmd.Stdout, cmd.Stderr = out, complaint
