@@ -12,10 +12,9 @@ import (
 )
 
 const (
-	pingTimeout = 20 * time.Second // a slow link has to carry what is before the ping
-	drain       = 2 * time.Second  // for acknowledgements at the end
-	goodbye     = 250 * time.Millisecond
-	forever     = math.MaxInt64
+	drain   = 2 * time.Second // for acknowledgements at the end
+	goodbye = 250 * time.Millisecond
+	forever = math.MaxInt64
 )
 
 // session is one connection. Everything happens in the goroutine of run.
@@ -198,37 +197,6 @@ func (s *session) take(b *batch) {
 			s.subscribed(p)
 		}
 	}
-}
-
-// keepAlive pings where there is nothing else to say or to hear, and returns for how long nothing has
-// to be done about that; alive is false if the link is dead.
-func (s *session) keepAlive(now time.Time) (wait time.Duration, alive bool) {
-	heard := time.Unix(0, s.l.heard.Load())
-	if s.pinged {
-		if s.l.written.Load() < s.pingEnd { // the writer has a deadline of its own
-			return pingTimeout, true
-		}
-		if s.pingAt.IsZero() {
-			s.pingAt = time.Unix(0, s.l.wrote.Load())
-		}
-		wait = pingTimeout - min(now.Sub(s.pingAt), now.Sub(heard))
-		return wait, wait > 0
-	}
-	every := s.l.limits.keepAlive
-	if every == 0 {
-		every = s.b.opts.KeepAlive // the upstream asks for none; the link may be dead all the same
-	}
-	quiet := max(now.Sub(heard), now.Sub(time.Unix(0, s.l.wrote.Load())))
-	if quiet < every {
-		return every - quiet, true
-	}
-	s.ping()
-	s.l.flush()
-	return pingTimeout, true
-}
-
-func (s *session) ping() {
-	s.pinged, s.pingAt, s.pingEnd = true, time.Time{}, s.l.send(&wire.Ping{Type: wire.PINGREQ})
 }
 
 // finish sends what Deliver has queued, waits for what is in flight and takes leave.
