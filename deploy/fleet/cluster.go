@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"os"
 	"os/exec"
@@ -26,13 +27,15 @@ type node struct {
 	log *os.File
 	cmd *exec.Cmd // nil while it is not running
 
-	clients, mqtt string // addresses
+	ended         chan struct{} // of the last start
+	clients, mqtt string        // addresses
 }
 
 type cluster struct {
 	nodes    []*node
 	fronts   []*front // what gateways connect to, one before each node
 	attempts *attempts
+	sent     *sent
 }
 
 // serveNode is the process of a node, as `nats-server -c nats.conf` is elsewhere.
@@ -54,16 +57,19 @@ func serveNode(ctx context.Context) error {
 	return nil
 }
 
-func newCluster(ctx context.Context, dir string) (*cluster, error) {
-	c := &cluster{attempts: &attempts{}}
+func newCluster(dir string) (*cluster, error) {
+	c := &cluster{attempts: &attempts{}, sent: &sent{}}
 	var routes, addresses []string
+	var free []net.Listener
 	for range 9 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close() // all at once, so that all differ
+		free = append(free, l)
 		addresses = append(addresses, l.Addr().String())
+	}
+	for _, l := range free { // all at once, so that all differ
 		l.Close()
 	}
 	for i := range 3 {
@@ -84,7 +90,7 @@ func newCluster(ctx context.Context, dir string) (*cluster, error) {
 		if err := n.start(); err != nil {
 			return nil, err
 		}
-		f, err := newFront(n.mqtt, c.attempts)
+		f, err := newFront(n.mqtt, c.attempts, c.sent)
 		if err != nil {
 			return nil, err
 		}
@@ -101,15 +107,63 @@ func (n *node) start() error {
 	n.cmd = exec.Command(self, "node")
 	n.cmd.Env, n.cmd.Stdout, n.cmd.Stderr = n.env, n.log, n.log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return n.cmd.Start()
+	if err := n.cmd.Start(); err != nil {
+		return err
+	}
+	n.ended = make(chan struct{})
+	go func() {
+		defer close(n.ended)
+		_ = n.cmd.Wait()
+	}()
+	return nil
 }
 
 func (n *node) kill() {
 	if n.cmd != nil {
 		_ = n.cmd.Process.Kill()
-		_ = n.cmd.Wait()
+		<-n.ended
 		n.cmd = nil
 	}
+}
+
+// form starts nodes and makes the stream. Addresses that were free may be somebody's by the time a node wants them;
+// then it is tried again with others.
+func form(ctx context.Context, dir string) (*cluster, *replicated, error) {
+	for try := 1; ; try++ {
+		dir := filepath.Join(dir, fmt.Sprint("cluster-", try))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return nil, nil, err
+		}
+		c, err := newCluster(dir)
+		if err != nil {
+			return nil, nil, err
+		}
+		s, err := c.stream(ctx)
+		if err == nil {
+			return c, s, nil
+		}
+		c.close()
+		if s != nil && s.conn != nil {
+			s.close()
+		}
+		if ctx.Err() != nil || try == 3 {
+			return nil, nil, err
+		}
+		log.Printf("the nodes do not become a cluster; again with other addresses: %v", err)
+	}
+}
+
+// ends says which node has ended by itself, and what it said last.
+func (c *cluster) ends() error {
+	for i, n := range c.nodes {
+		select {
+		case <-n.ended:
+			said, _ := os.ReadFile(n.log.Name())
+			return fmt.Errorf("node %d has ended: %s", i+1, said[max(0, len(said)-500):])
+		default:
+		}
+	}
+	return nil
 }
 
 func (c *cluster) close() {
@@ -144,15 +198,20 @@ func (c *cluster) stream(ctx context.Context) (*replicated, error) {
 		return nil, fmt.Errorf("stream.json: %w", err)
 	}
 	s := &replicated{name: config.Name}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	for {
 		err := s.create(ctx, strings.Join(urls, ","), config)
 		if err == nil || ctx.Err() != nil {
 			return s, err
 		}
+		if err := c.ends(); err != nil {
+			return s, err
+		}
 		select { // the nodes are still electing a leader
 		case <-time.After(500 * time.Millisecond):
 		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), err)
+			return s, errors.Join(ctx.Err(), err)
 		}
 	}
 }

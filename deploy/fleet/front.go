@@ -75,7 +75,7 @@ type front struct {
 	work     sync.WaitGroup
 }
 
-func newFront(target string, a *attempts) (*front, error) {
+func newFront(target string, a *attempts, s *sent) (*front, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -93,13 +93,19 @@ func newFront(target string, a *attempts) (*front, error) {
 				near.Close()
 				continue
 			}
-			for _, pair := range [][2]net.Conn{{near, far}, {far, near}} {
-				f.work.Go(func() {
-					io.Copy(pair[1], pair[0])
-					near.Close()
-					far.Close()
-				})
-			}
+			seen, see := io.Pipe()
+			f.work.Go(func() { s.watch(seen) })
+			f.work.Go(func() {
+				io.Copy(io.MultiWriter(see, far), near)
+				see.Close()
+				near.Close()
+				far.Close()
+			})
+			f.work.Go(func() {
+				io.Copy(near, far)
+				near.Close()
+				far.Close()
+			})
 		}
 	})
 	return f, nil

@@ -51,15 +51,11 @@ func run(ctx context.Context) error {
 	}
 	defer os.RemoveAll(dir)
 
-	c, err := newCluster(ctx, dir)
+	c, s, err := form(ctx, dir)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	s, err := c.stream(ctx)
-	if err != nil {
-		return err
-	}
 	defer s.close()
 	log.Printf("three nodes, and the stream %s with three replicas", s.name)
 
@@ -110,10 +106,12 @@ func run(ctx context.Context) error {
 		return err
 	}
 	fmt.Println(count)
+	disorder := c.sent.disorder()
+	fmt.Printf("gateways sent %d out of order\n", disorder)
 	if *outage > 0 {
 		fmt.Println(storm)
 	}
-	if count.lost > 0 || count.disorder > 0 || !storm.ok {
+	if count.lost > 0 || disorder > 0 || !storm.ok {
 		return errors.New("the fleet does not keep its promise")
 	}
 	return nil
