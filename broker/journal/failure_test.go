@@ -304,8 +304,7 @@ func TestDirectoryRemoved(t *testing.T) {
 	if err := put(j, r, 100); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
+	for os.RemoveAll(dir) != nil { // the keeper has made another file meanwhile
 	}
 	if err := put(j, r, 100); !errors.Is(err, journal.ErrFailed) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want ErrFailed and that the file does not exist", err)
