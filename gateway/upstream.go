@@ -18,9 +18,12 @@ import (
 )
 
 // dialer is how a bridge's upstreams are reached.
-func dialer(c config.Bridge, log *slog.Logger) *dial.Dialer {
+func dialer(c config.Bridge, log *slog.Logger) *dial.Dialer { return dialerWithin(0, c, log) }
+
+// dialerWithin is that with a time of its own for a connection.
+func dialerWithin(timeout time.Duration, c config.Bridge, log *slog.Logger) *dial.Dialer {
 	return dial.New(dial.Options{
-		TLS: c.TLS, Clock: journal.Now, Log: log.With("bridge", c.Name),
+		TLS: c.TLS, Clock: journal.Now, Log: log.With("bridge", c.Name), Timeout: timeout,
 		Proxy: dial.Proxy{URL: c.Proxy.URL, Username: c.Proxy.Username, Password: string(c.Proxy.Password), CA: c.Proxy.CA},
 	})
 }
@@ -47,6 +50,9 @@ func checkUpstream(c config.Bridge) error {
 type TryOptions struct {
 	ClientID string // instead of one made of the bridge's
 	Timeout  time.Duration
+	// Aside goes no further than to where MQTT begins where a service takes no client but the one that a running
+	// gateway is: it would be pushed out.
+	Aside bool
 }
 
 // TryBridge goes the way to each upstream of a bridge, and returns whether all of them work.
@@ -66,14 +72,14 @@ func TryBridge(ctx context.Context, cfg *config.Config, name string, opts TryOpt
 
 func tryBridge(ctx context.Context, c config.Bridge, opts TryOptions, address func(string), report func(probe.Step)) (bool, error) {
 	p := probe.Options{
-		Dialer: dialer(c, slog.New(slog.DiscardHandler)), Credentials: credentials(c).Get, Timeout: opts.Timeout, Clock: journal.Now,
+		Dialer: dialerWithin(opts.Timeout, c, slog.New(slog.DiscardHandler)), Credentials: credentials(c).Get, Timeout: opts.Timeout, Clock: journal.Now,
 		// Another client of the same name would push the running gateway out, and take its session.
 		ClientID: c.ClientID + "-test", V311: c.Protocol == config.V311, Read: len(c.In) > 0,
 	}
 	if c.Profile != nil {
 		p.Deaf = c.Profile.Deaf()
 		if c.Profile.FixedClient() {
-			p.ClientID, p.Keep = c.ClientID, true
+			p.ClientID, p.Keep, p.Reach = c.ClientID, true, opts.Aside
 		}
 	}
 	if opts.ClientID != "" {

@@ -25,13 +25,14 @@ import (
 	"holdfast/broker/wire"
 )
 
-// Options say what to try. All but V311, Keep, Read and Deaf have to be set.
+// Options say what to try. All but V311, Keep, Reach, Read and Deaf have to be set.
 type Options struct {
 	URL         *url.URL // of dial.ParseURL
 	Dialer      *dial.Dialer
 	Credentials func() (username, password string, err error)
 	ClientID    string
 	Keep        bool     // go on with the session that ClientID may have
+	Reach       bool     // go no further than to where MQTT begins
 	V311        bool     // do not try MQTT 5
 	Topics      []string // to publish to
 	Read        bool     // whether reading from the upstream is needed
@@ -82,7 +83,10 @@ type run struct {
 func Run(ctx context.Context, opts Options, report func(Step)) bool {
 	r := &run{Options: opts, report: report}
 	nc := r.reach(ctx)
-	if nc != nil {
+	switch {
+	case nc != nil && r.Reach:
+		nc.Close()
+	case nc != nil:
 		r.mqtt(ctx, nc)
 	}
 	for _, name := range Names[slices.Index(Names, r.told)+1:] {

@@ -28,8 +28,9 @@ func doctorCommand() *cobra.Command {
 		Short: "Look for what keeps this device from working, and say what to do about it",
 		Long: `Doctor checks configuration, service, buses and permissions, what is wired against what is configured, power,
 clock, space, wear and speed of the card, ports, certificates and upstreams. Run it as the user of the
-service: sudo -u holdfast holdfast doctor. It changes nothing. The exit code is 1 if something fails, 0 if all
-is well or there are only warnings.
+service: sudo -u holdfast holdfast doctor. It changes nothing; to each upstream it goes the way of holdfast bridge
+test, beside a gateway that runs. The exit code is 1 if something fails, 0 if all is well or there are only
+warnings.
 
 --bundle also writes an archive for somebody who helps from afar: what doctor says, the configuration without
 its secrets, the state of the journal without its messages, versions and logs. Look through it before you

@@ -2,7 +2,8 @@
 // the other, and what to do about it.
 //
 // It promises that each check ends, whatever is broken, that it changes nothing but a file of a few KiB in
-// data_dir, which it removes again, and that no secret of the configuration is in what it says or packs.
+// data_dir, which it removes again, and that no secret of the configuration is in what it says or packs. At an
+// upstream it does what `holdfast bridge test` does, but never in the place of a gateway that is connected.
 // It reads I2C buses as `holdfast scan` does. It cannot know what it may not look at: run it as the
 // user of the service.
 package doctor
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/broker/probe"
 	"holdfast/gateway/config"
 	"holdfast/sensors"
 	"holdfast/sensors/scan"
@@ -52,7 +54,7 @@ type Machine struct {
 	Disk   func(path string) (size, free int64, err error)
 	Sync   func(dir string) (median, worst time.Duration, err error) // what a small commit takes there
 	Listen func(network, address string) error
-	Dial   func(ctx context.Context, address string) error
+	Try    func(ctx context.Context, cfg *config.Config, bridge string, address func(url string), report func(probe.Step)) error
 	Run    func(ctx context.Context, name string, args ...string) (string, error)
 	Scan   func(ctx context.Context) (*scan.Result, error)
 }
@@ -101,13 +103,17 @@ func Examine(ctx context.Context, s Subject, m Machine) []Finding {
 		{"commit", e.commit, false},
 		{"ports", e.ports, false},
 		{"certificates", e.certificates, false},
-		{"upstream", e.upstream, false},
+		{"upstream", e.upstream, false}, // has a time for each address
 		{"watchdog", e.watchdog, true},
 	} {
 		if e.check = c.name; s.Config == nil && !c.any {
 			continue
 		}
-		ctx, cancel := context.WithTimeout(ctx, patience)
+		limit := patience
+		if c.name == "upstream" {
+			limit *= 2 * e.addresses()
+		}
+		ctx, cancel := context.WithTimeout(ctx, limit)
 		c.look(ctx)
 		cancel()
 	}

@@ -17,7 +17,6 @@ import (
 	"io/fs"
 	"maps"
 	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +26,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"holdfast/broker/probe"
 	"holdfast/gateway/config"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
@@ -68,7 +68,8 @@ type pi struct {
 	scan    scan.Result
 	dir     string // of the configuration
 	systemd map[string]string
-	dial    error
+	steps   []probe.Step
+	tried   error
 	listen  map[string]error
 	denied  map[string]error
 }
@@ -100,6 +101,11 @@ func newPi(t *testing.T) *pi {
 		{Bus: "i2c-1", Address: 0x70},
 		{Chip: "ds18b20", Drivers: []string{"ds18b20", "w1"}, Sure: true},
 	}
+	p.steps = []probe.Step{
+		{Name: "name", Outcome: probe.OK, Answer: "broker.example: 192.0.2.7"}, {Name: "tcp", Outcome: probe.OK, Answer: "192.0.2.7:1883, in 20ms"},
+		{Name: "connect", Outcome: probe.OK, Answer: "accepted, MQTT 5, client pi-test, user pi"},
+		{Name: "clock", Outcome: probe.Warning, Answer: "offset unknown: the upstream does not tell the time"},
+	}
 	p.systemd = map[string]string{
 		"LoadState": "loaded", "UnitFileState": "enabled", "ActiveState": "active", "SubState": "running", "Result": "success",
 		"NRestarts": "0", "WatchdogUSec": "30s", "RuntimeWatchdogUSec": "15s",
@@ -117,8 +123,14 @@ func newPi(t *testing.T) *pi {
 			return 4 * time.Millisecond, 9 * time.Millisecond, nil
 		},
 		Listen: func(_, address string) error { return p.listen[address] },
-		Dial:   func(context.Context, string) error { return p.dial },
-		Scan:   func(context.Context) (*scan.Result, error) { return &p.scan, nil },
+		Try: func(_ context.Context, _ *config.Config, _ string, address func(string), report func(probe.Step)) error {
+			address("mqtt://broker.example:1883")
+			for _, s := range p.steps {
+				report(s)
+			}
+			return p.tried
+		},
+		Scan: func(context.Context) (*scan.Result, error) { return &p.scan, nil },
 		Run: func(_ context.Context, name string, args ...string) (string, error) {
 			if name != "systemctl" {
 				return "log of the gateway with s3cret in it\n", nil
@@ -301,10 +313,19 @@ var ills = []struct {
 		p.certificate(t, today, today.AddDate(1, 0, 0))
 		p.write(t, "server.crt", string(cert))
 	}, Fail, "certificates", "private key does not match"},
-	{"no such name", func(t *testing.T, p *pi) { p.dial = &net.DNSError{Err: "no such host", Name: "broker.example"} }, Fail, "upstream", "resolvectl"},
-	{"no broker", func(t *testing.T, p *pi) { p.dial = syscall.ECONNREFUSED }, Fail, "upstream", "nothing listens there"},
-	{"firewall", func(t *testing.T, p *pi) { p.dial = context.DeadlineExceeded }, Fail, "upstream", "firewalls"},
-	{"no network", func(t *testing.T, p *pi) { p.dial = syscall.ENETUNREACH }, Fail, "upstream", "ip route"},
+	{"no such name", func(t *testing.T, p *pi) {
+		p.steps = []probe.Step{{Name: "name", Outcome: probe.Failed, Answer: "broker.example: no such host", Remedy: "correct the host"}, {Name: "tcp", Outcome: probe.Skipped, Answer: "not tried"}}
+	}, Fail, "upstream", "bridge cloud: mqtt://broker.example:1883: name: broker.example: no such host"},
+	{"not readable", func(t *testing.T, p *pi) {
+		p.steps = append(p.steps, probe.Step{Name: "subscribe", Outcome: probe.Warning, Answer: "refused", Remedy: "it can do without"})
+	}, Warn, "upstream", "it can do without"},
+	{"a wrong clock there", func(t *testing.T, p *pi) {
+		p.steps = append(p.steps, probe.Step{Name: "clock", Outcome: probe.Warning, Answer: "1h0m0s ahead of that of the proxy", Remedy: "one of the two is wrong"})
+	}, Warn, "upstream", "1h0m0s ahead"},
+	{"a broker that repeats a secret", func(t *testing.T, p *pi) {
+		p.steps = []probe.Step{{Name: "connect", Outcome: probe.Failed, Answer: "bad password s3cret"}}
+	}, Fail, "upstream", "bad password ******** holdfast bridge test cloud"},
+	{"no rule that can be tried", func(t *testing.T, p *pi) { p.tried = errors.New("odd") }, Fail, "upstream", "bridge cloud: odd"},
 	{"to itself", func(t *testing.T, p *pi) {
 		p.write(t, "pi.yaml", strings.Replace(device, "broker.example", "localhost", 1))
 	}, Fail, "upstream", "own listener"},

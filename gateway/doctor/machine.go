@@ -16,6 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/broker/probe"
+	"holdfast/gateway"
+	"holdfast/gateway/config"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
 	"holdfast/sensors/scan"
@@ -29,7 +32,7 @@ func Here() Machine {
 		Access: func(path string) error {
 			return unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK|unix.W_OK, unix.AT_EACCESS)
 		},
-		Group: groupOf, Synced: synced, Disk: disk, Sync: probe,
+		Group: groupOf, Synced: synced, Disk: disk, Sync: commits,
 		Listen: func(network, address string) error {
 			l, err := net.Listen(network, address)
 			if err == nil {
@@ -37,11 +40,8 @@ func Here() Machine {
 			}
 			return err
 		},
-		Dial: func(ctx context.Context, address string) error {
-			c, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
-			if err == nil {
-				err = c.Close()
-			}
+		Try: func(ctx context.Context, cfg *config.Config, bridge string, address func(string), report func(probe.Step)) error {
+			_, err := gateway.TryBridge(ctx, cfg, bridge, gateway.TryOptions{Timeout: patience / 3, Aside: true}, address, report)
 			return err
 		},
 		Run: run,
@@ -98,8 +98,8 @@ func disk(path string) (size, free int64, err error) {
 	return int64(st.Blocks) * int64(st.Bsize), int64(st.Bavail) * int64(st.Bsize), err
 }
 
-// probe writes 20 small blocks, each made durable as the journal does, and stops after two seconds.
-func probe(dir string) (median, worst time.Duration, err error) {
+// commits writes 20 small blocks, each made durable as the journal does, and stops after two seconds.
+func commits(dir string) (median, worst time.Duration, err error) {
 	f, err := os.CreateTemp(dir, ".doctor-*")
 	if err != nil {
 		return 0, 0, err

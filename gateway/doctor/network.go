@@ -17,6 +17,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"holdfast/broker/probe"
+	"holdfast/gateway/config"
 )
 
 // ports: can the listeners be opened, or who has them?
@@ -139,33 +142,61 @@ func (e *examination) certificates(context.Context) {
 	}
 }
 
-// upstream: does anybody answer where the bridges connect to?
+// addresses is how many there are of upstreams, at least one.
+func (e *examination) addresses() time.Duration {
+	n := 0
+	for _, b := range e.Config.Bridges {
+		n += len(b.Upstream)
+	}
+	return time.Duration(max(1, n))
+}
+
+// upstream goes the way of each bridge, step by step.
 func (e *examination) upstream(ctx context.Context) {
 	if len(e.Config.Bridges) == 0 {
 		e.ok("no bridge is configured: readings stay here, and are not kept")
 	}
 	for _, b := range e.Config.Bridges {
+		circles := false
 		for _, u := range b.Upstream {
-			dialed, cancel := context.WithTimeout(ctx, patience/3)
-			err := e.m.Dial(dialed, u.Address)
-			cancel()
-			var dns *net.DNSError
-			switch {
-			case err == nil:
-				e.ok("bridge %s: %s takes connections", b.Name, u.URL)
-			case errors.As(err, &dns):
-				e.add(Fail, "correct the name; resolvectl query NAME shows whether names are found at all", "bridge %s: %s: the name is not found: %v", b.Name, u.URL, dns)
-			case errors.Is(err, syscall.ECONNREFUSED):
-				e.add(Fail, "is the broker running, and is it this port?", "bridge %s: %s: the host answers, and nothing listens there", b.Name, u.URL)
-			case errors.Is(err, context.DeadlineExceeded):
-				e.add(Fail, "ping the host; look at firewalls on the way", "bridge %s: %s: no answer within %v", b.Name, u.URL, patience/3)
-			default:
-				e.add(Fail, "ip route shows the way out, ping whether it works", "bridge %s: %s: %v", b.Name, u.URL, err)
-			}
 			if host, _, err := net.SplitHostPort(u.Address); err == nil && e.own(u.Address, host) {
+				circles = true
 				e.add(Fail, "give the bridge the address of another broker", "bridge %s: %s is this gateway's own listener: everything would come back", b.Name, u.URL)
 			}
 		}
+		if circles {
+			continue
+		}
+		e.way(ctx, b)
+	}
+}
+
+// way has a finding for each step that was tried.
+func (e *examination) way(ctx context.Context, b config.Bridge) {
+	var hide []string
+	for _, s := range secretsOf(e.Config) { // a broker or a proxy may have repeated it
+		hide = append(hide, s, "********")
+	}
+	secret := strings.NewReplacer(hide...)
+	test := "holdfast bridge test " + b.Name
+	at, well, asked := "", true, false
+	err := e.m.Try(ctx, e.Config, b.Name, func(url string) { at = url }, func(s probe.Step) {
+		well = well && s.Outcome != probe.Failed
+		asked = asked || s.Name == "connect" && s.Outcome != probe.Skipped
+		level := map[probe.Outcome]Level{probe.OK: OK, probe.Warning: Warn, probe.Failed: Fail}[s.Outcome]
+		switch {
+		case level == "", s.Name == "clock" && (level == OK || strings.HasPrefix(s.Answer, "offset unknown")): // the clock has a check of its own
+			return
+		case level != OK && s.Remedy == "":
+			s.Remedy = test + " shows it again"
+		}
+		e.add(level, secret.Replace(s.Remedy), "bridge %s: %s: %s: %s", b.Name, at, s.Name, secret.Replace(s.Answer))
+	})
+	switch {
+	case err != nil:
+		e.add(Fail, test+" shows it again", "bridge %s: %s", b.Name, secret.Replace(err.Error()))
+	case well && !asked:
+		e.add(OK, test+" does; it takes the place of a running gateway for a moment", "bridge %s: nobody has logged in: the service takes the device's own identifier only", b.Name)
 	}
 }
 
