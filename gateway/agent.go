@@ -180,7 +180,7 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	if err := a.formerBridges(); err != nil {
 		return nil, err
 	}
-	if a.readings, err = newPublisher(a.cfg, a.journal, a.server, opts.Observe, a.latest, a.log); err != nil {
+	if a.readings, err = newPublisher(a.cfg, a.journal, a.broken == nil, a.server, opts.Observe, a.latest, a.log); err != nil {
 		return nil, err
 	}
 	if err := a.connectOutputs(); err != nil {

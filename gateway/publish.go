@@ -21,13 +21,14 @@ const seqKey = "gateway/seq"
 
 // publisher turns readings and statuses into messages. Readings are numbered, by device, without a
 // gap: the number is stored with the reading, in one record, so one that was lost before it was
-// durable leaves none.
+// durable leaves none. Nor does one that the journal refuses: its number goes to the next.
 type publisher struct {
 	device  string
 	server  *server.Server
 	observe Observer
 	latest  *latest
 	lazy    bool
+	kept    bool // there is a journal
 	log     *slog.Logger
 
 	mu   sync.Mutex
@@ -35,8 +36,8 @@ type publisher struct {
 	last error // of the last publish, so that a failure is logged once
 }
 
-func newPublisher(cfg *config.Config, j *journal.Journal, s *server.Server, observe Observer, l *latest, log *slog.Logger) (*publisher, error) {
-	p := &publisher{device: cfg.Device.ID, server: s, observe: observe, latest: l, lazy: cfg.Journal.CommitEvery > 0, log: log}
+func newPublisher(cfg *config.Config, j *journal.Journal, kept bool, s *server.Server, observe Observer, l *latest, log *slog.Logger) (*publisher, error) {
+	p := &publisher{device: cfg.Device.ID, kept: kept, server: s, observe: observe, latest: l, lazy: cfg.Journal.CommitEvery > 0, log: log}
 	j.Range(seqKey, func(_ string, value []byte) bool {
 		p.seq, _ = binary.Uvarint(value)
 		return false
@@ -93,7 +94,11 @@ func (p *publisher) reading(r sensors.Reading) {
 	if p.observe != nil {
 		opts.Done = func(err error) { p.observe.Settled(seq, err) }
 	}
-	p.report(p.server.Publish(m, opts))
+	err = p.server.Publish(m, opts)
+	if err != nil && p.kept {
+		p.seq-- // a hole would be a loss that nobody is told of
+	}
+	p.report(err)
 }
 
 type statusPayload struct {

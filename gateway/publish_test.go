@@ -2,11 +2,18 @@ package gateway
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"holdfast/broker"
+	"holdfast/broker/brokertest"
+	"holdfast/broker/journal"
+	"holdfast/broker/server"
 	"holdfast/gateway/config"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
@@ -48,3 +55,64 @@ func TestShippedExamplesAreValid(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedReadingsLeaveNoHole: a journal that is full and refuses what is new takes no numbers away: who reads the
+// stream upstream finds one reading after the other.
+func TestRefusedReadingsLeaveNoHole(t *testing.T) {
+	up := newFar(t)
+	link := brokertest.NewLink(t, up.addr)
+	s := planSite(t, fmt.Sprintf("bridges: [{name: cloud, upstream: [\"mqtt://%s\"], out: [{filter: \"#\", prefix: up/}]}]\n", link.Addr()))
+	s.config = strings.Replace(s.config, "keep_free: 0B", "keep_free: 0B, commit_every: 0s, when_full: refuse-new", 1)
+	errs := make(chan error, 1)
+	s.opts.Observe = observed(func(err error) { errs <- err })
+	s.start()
+	read := func() error {
+		s.agent.readings.reading(sensors.Reading{Sensor: "air", Quantity: "temperature", Value: 1, Unit: "°C", Time: time.Now()})
+		return <-errs
+	}
+	accepted := 0
+	for range 2 {
+		if err := read(); err != nil {
+			t.Fatal(err)
+		}
+		accepted++
+	}
+	for size := 1 << 20; size > 64; { // down to less than a reading takes
+		if err := s.agent.server.Publish(&broker.Message{Topic: "large", Payload: make([]byte, size), QoS: 1}, server.PublishOptions{}); err != nil {
+			size /= 4
+		}
+	}
+	refused := 0
+	for refused < 3 {
+		switch err := read(); {
+		case errors.Is(err, journal.ErrFull):
+			refused++
+		case err != nil:
+			t.Fatal(err)
+		default: // there was room for one
+			if accepted++; accepted > 1000 {
+				t.Fatal("the journal is not full")
+			}
+		}
+	}
+	if got := s.readings(); got != accepted {
+		t.Errorf("number %d after %d readings, %d more refused", got, accepted, refused)
+	}
+	s.stop() // so that the bridge connects at once
+	link.Join()
+	s.start()
+	if !s.eventually(func() bool { return read() == nil }) {
+		t.Fatal("no room when all has been delivered")
+	}
+	accepted++
+	if !s.eventually(func() bool { missing, _ := up.missing("up", accepted); return missing == 0 }) {
+		missing, twice := up.missing("up", accepted)
+		t.Errorf("of %d readings %d are missing, %d came twice", accepted, missing, twice)
+	}
+}
+
+// observed is an Observer of the end.
+type observed func(error)
+
+func (observed) Taken(sensors.Reading, uint64) {}
+func (s observed) Settled(_ uint64, err error) { s(err) }
