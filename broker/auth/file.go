@@ -70,8 +70,9 @@ func readPasswords(name string, users map[string]hash) error {
 }
 
 // SetPassword puts a user with a hash into a password file, which it makes if there is none, or in
-// place of the one with that name. Everything else in the file stays as it is. A reader sees the old
-// file or the new one.
+// place of the one with that name. Everything else in the file stays as it is, and so do its owner, group and
+// mode. A new one is its owner's alone; of root's, the group of the directory may read it, as /etc/holdfast has
+// the service's. A reader sees the old file or the new one.
 func SetPassword(file, user, hash string) (existed bool, err error) {
 	return editPasswords(file, user, user+":"+hash)
 }
@@ -98,6 +99,9 @@ func editPasswords(file, user, line string) (existed bool, err error) {
 	old, err := os.ReadFile(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
+		if of := groupOf(filepath.Dir(file)); os.Geteuid() == 0 && of > 0 {
+			mode, uid, gid = 0o640, 0, of
+		}
 	case err != nil:
 		return false, err
 	default:
@@ -131,6 +135,17 @@ func editPasswords(file, user, line string) (existed bool, err error) {
 		return false, nil
 	}
 	return existed, replace(file, b.Bytes(), mode, uid, gid)
+}
+
+// groupOf is the group of a directory; -1 if it cannot be known.
+func groupOf(dir string) int {
+	info, err := os.Stat(dir)
+	if err == nil {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			return int(st.Gid)
+		}
+	}
+	return -1
 }
 
 // replace writes a file so that a crash leaves the old one or the new one.

@@ -19,7 +19,8 @@ func passwdCommand() *cobra.Command {
 		Use:   "passwd [-f FILE] [USER]",
 		Short: "Hash a password, for a password file or for broker.users",
 		Long: `Passwd asks for a password and hashes it with argon2id. With a file it makes or changes the user's line in
-it; a running gateway takes it up within seconds. Without a file it prints the hash, for password_hash in
+it; a running gateway takes it up within seconds. The file stays whose it is; a new one that root makes can be
+read by the group of its directory, which is the service's in /etc/holdfast. Without a file it prints the hash, for password_hash in
 the configuration. If stdin is no terminal the password is its first line.`,
 		Example: `  holdfast passwd -f /etc/holdfast/passwords anna
   holdfast passwd > anna.hash            # password_hash: ${file:anna.hash}

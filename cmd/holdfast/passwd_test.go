@@ -127,3 +127,46 @@ func (x *session) end() int {
 	x.cmd.Wait()
 	return x.cmd.ProcessState.ExitCode()
 }
+
+// TestPasswdFileOfTheService: a file stays whose it is, and a new one of root's can be read by the group of the
+// directory it is in.
+func TestPasswdFileOfTheService(t *testing.T) {
+	dir := t.TempDir()
+	owner := func(name string) (uid, gid int, mode os.FileMode) {
+		t.Helper()
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		return int(st.Uid), int(st.Gid), info.Mode().Perm()
+	}
+	add := func(name string) {
+		t.Helper()
+		if r := holdfast(t, "secret\n", "passwd", "-f", filepath.Join(dir, name), "anna"); r.code != 0 {
+			t.Fatalf("%+v", r)
+		}
+	}
+	add("own")
+	if uid, gid, mode := owner("own"); uid != os.Geteuid() || gid != os.Getegid() || mode != 0o600 {
+		t.Errorf("own: %d:%d %o", uid, gid, mode)
+	}
+	if os.Geteuid() != 0 {
+		return // only root can give a file away
+	}
+	const service, group = 64123, 64124
+	if err := os.Chown(dir, 0, group); err != nil {
+		t.Fatal(err)
+	}
+	add("new")
+	if uid, gid, mode := owner("new"); uid != 0 || gid != group || mode != 0o640 {
+		t.Errorf("new: %d:%d %o", uid, gid, mode)
+	}
+	if err := os.Chown(filepath.Join(dir, "own"), service, service); err != nil {
+		t.Fatal(err)
+	}
+	add("own")
+	if uid, gid, mode := owner("own"); uid != service || gid != service || mode != 0o600 {
+		t.Errorf("somebody else's: %d:%d %o", uid, gid, mode)
+	}
+}
