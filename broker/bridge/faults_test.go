@@ -39,7 +39,7 @@ var loads = []load{
 // over them.
 func TestFaultsAtEveryPacket(t *testing.T) {
 	const all = 1000
-	runs := 60
+	runs := 20
 	if n := os.Getenv("HOLDFAST_FAULT_RUNS"); n != "" {
 		var err error
 		if runs, err = strconv.Atoi(n); err != nil || runs < 1 || runs > all {
