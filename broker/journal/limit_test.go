@@ -42,3 +42,23 @@ func TestLimit(t *testing.T) {
 		t.Error("more than was left")
 	}
 }
+
+// TestCloseBeyondLimit: a journal ends although a reader is far beyond its limit, and gives nothing up then.
+func TestCloseBeyondLimit(t *testing.T) {
+	j := open(t, t.TempDir(), func(o *Options) {
+		o.MaxSize, o.SegmentSize = 32<<20, smallestPart
+		withoutSync(o)
+	})
+	r := reader(t, j, "limited")
+	publish(t, j, 0, 20_000, r)
+	j.mu.Lock()
+	j.closing = true // what Close does first, and the keeper comes to the limit next
+	j.mu.Unlock()
+	r.SetLimit(smallestPart)
+	j.poke()
+	j.ended.Wait()
+	j.lock.Close()
+	if lost := j.Losses(); len(lost) > 0 {
+		t.Errorf("lost %+v", lost)
+	}
+}
