@@ -441,7 +441,7 @@ func (k *keeper) drop(s *segment, whose func(*Reader) bool, reason string) bool 
 	for _, d := range debts {
 		j.loseSegment(d.reader, s, d.now(reason))
 	}
-	return !j.closing // while it closes, nothing is given up
+	return true
 }
 
 // expire drops segments whose newest message is older than max_age. While the clock is not

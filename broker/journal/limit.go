@@ -48,7 +48,7 @@ func (j *Journal) beyond(r *Reader) (oldest *segment) {
 			}
 		}
 	}
-	if bytes <= limit || oldest == nil || j.recoveryNeeds(oldest) {
+	if j.closing || bytes <= limit || oldest == nil || j.recoveryNeeds(oldest) { // while it closes, nothing is given up
 		return nil
 	}
 	return oldest
