@@ -183,10 +183,9 @@ func (d *diskScan) account(r *Reader, g gap) {
 	d.missing -= count
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if count == 0 || d.seg.gone || !r.waitsIn(g) {
-		return
+	if !d.seg.gone {
+		j.lose(r, d.seg, g.first, g.last, count, Loss{Reason: ReasonDamage})
 	}
-	j.lose(r, g.first, g.last, Loss{First: g.first, Last: g.last, Count: count, Reason: ReasonDamage})
 }
 
 // survey counts what can be read of the segment and is owed to reader id.

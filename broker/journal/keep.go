@@ -95,11 +95,7 @@ func (k *keeper) tidy() error {
 
 // giveBack removes files that are not needed soon, or at a limit not at all.
 func (k *keeper) giveBack() error {
-	keep := 2 * k.every
-	if k.limit(0) != "" {
-		keep = 0
-	}
-	for len(k.free) > keep {
+	for len(k.free) > 2*k.every || len(k.free) > 0 && k.limit(0) != "" {
 		if err := k.j.fs.Remove(k.free[len(k.free)-1]); err != nil {
 			return err
 		}
@@ -233,7 +229,7 @@ func (k *keeper) makeRoom() error {
 	out := limit != "" && len(j.spares) == 0 && len(k.free) == 0
 	j.full = out && j.opts.WhenFull == RefuseNew
 	j.mu.Unlock()
-	if !out && k.limit(1) == "" {
+	if !out && (k.limit(1) == "" || k.limitWithout(len(k.free), 0) == "") { // what is free is given back
 		return nil
 	}
 	err := k.makeWay(limit)
@@ -243,12 +239,18 @@ func (k *keeper) makeRoom() error {
 
 // limit is the limit that keeps another file from being made if use of the files that are held back may
 // be used; empty if none does.
-func (k *keeper) limit(use int) string {
-	if k.files >= k.most-held+use {
+func (k *keeper) limit(use int) string { return k.limitWithout(0, use) }
+
+// limitWithout is what limit will be when so many files have been given back.
+func (k *keeper) limitWithout(files, use int) string {
+	if k.files-files >= k.most-held+use {
 		return ReasonSize
 	}
 	free, err := k.j.fs.Free()
-	if err == nil && free < k.j.opts.KeepFree+int64(1+held-use)*k.j.opts.SegmentSize || use < held && time.Since(k.noSpace) < keepInterval {
+	if err == nil && free < k.j.opts.KeepFree+int64(1+held-use-files)*k.j.opts.SegmentSize {
+		return ReasonFree
+	}
+	if files == 0 && use < held && time.Since(k.noSpace) < keepInterval {
 		return ReasonFree
 	}
 	return ""
@@ -429,17 +431,12 @@ func (k *keeper) drop(s *segment, whose func(*Reader) bool, reason string) bool 
 		return false
 	}
 	if err := j.count(s, debts); err != nil {
-		j.log.Error("journal: a dropped segment cannot be read, its losses are estimated", "segment", s.name(), "error", err)
-		j.mu.Lock()
-		for _, d := range debts {
-			d.count, d.numbers = j.waiting(d.reader, s), Numbers{}
-		}
-		j.mu.Unlock()
+		j.log.Error("journal: a dropped segment cannot be read, the numbers of what is lost are not known", "segment", s.name(), "error", err)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, d := range debts {
-		j.loseSegment(d.reader, s, d.now(reason))
+		j.loseSegment(d.reader, s, Loss{Reason: reason, Numbers: d.numbers})
 	}
 	return true
 }

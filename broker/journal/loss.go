@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -15,16 +16,20 @@ type readerLoss struct {
 	ackState // where the reader stands behind it
 }
 
-// lose settles what r was owed from first to last, which nobody can deliver any more, and names the
-// loss in the log, in one record with where r stands behind it: the one is never on disk without the
-// other. All that r is owed before first is settled, or from is 0. While the journal closes nothing is
-// given up: the next process will find it again. Called with mu held.
-func (j *Journal) lose(r *Reader, from, last uint64, l Loss) {
+// lose settles what r waits for from first to last, all of it in s, which nobody can deliver any more (see
+// settle), and names the loss in the log, in one record with where r stands behind it: the one is never on
+// disk without the other. While the journal closes nothing is given up: the next process will find it again.
+// Called with mu held.
+func (j *Journal) lose(r *Reader, s *segment, first, last, most uint64, l Loss) {
 	if j.closing {
 		return
 	}
-	r.settle(from, last, l.Count)
-	l.Reader, l.Time = r.name, time.Now()
+	from, count := r.settle(first, last, most, j.owedBehind(r, s))
+	if count == 0 {
+		return
+	}
+	l.Reader, l.First, l.Last, l.Count, l.Time = r.name, max(from, s.base), last, count, time.Now()
+	l.Numbers.Count = min(l.Numbers.Count, count)
 	j.log.Error("journal: messages lost", "reader", r.name, "first", l.First, "last", l.Last, "count", l.Count, "reason", l.Reason)
 	j.unlogged, j.hasty = append(j.unlogged, readerLoss{r, l, r.ackState()}), true
 	j.markDirty(r)
@@ -136,42 +141,31 @@ func (j *Journal) renameLosses(oldName, newName string) {
 func (j *Journal) vanished(r *Reader, s *segment) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.loseSegment(r, s, Loss{Count: j.waiting(r, s), Reason: ReasonDamage})
+	j.loseSegment(r, s, Loss{Reason: ReasonDamage})
 }
 
-// waiting is how many messages of s r is still owed, given that it reads in order: everything before
-// s is settled or handed out. Called with mu held.
-func (j *Journal) waiting(r *Reader, s *segment) uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	rest := r.owed - r.settled
+// owedBehind is how many messages r is owed in the segments after s. Called with mu held.
+func (j *Journal) owedBehind(r *Reader, s *segment) (n uint64) {
 	for _, other := range j.segments {
 		if other.base > s.base {
-			rest -= min(rest, other.owed[r.id].count)
+			n += other.owed[r.id].count
 		}
 	}
-	return min(rest, s.owed[r.id].count)
+	return n
 }
 
 // loseSegment settles everything up to the end of s for r. Called with mu held.
 func (j *Journal) loseSegment(r *Reader, s *segment, l Loss) {
-	in, ok := s.owed[r.id]
-	if !ok {
-		return
+	if in, ok := s.owed[r.id]; ok {
+		j.lose(r, s, 0, in.last, math.MaxUint64, l)
 	}
-	l.First, l.Last = max(r.firstWaiting(), s.base), in.last
-	if l.First > in.last || l.Count == 0 {
-		return
-	}
-	j.lose(r, 0, in.last, l)
 }
 
-// debt is what a reader was owed when it was looked at, to count what of it stands in one segment.
+// debt is what a reader waited for when it was looked at, to count what of it stands in one segment.
 type debt struct {
 	reader  *Reader
 	handed  uint64
 	unacked []uint64
-	settled uint64
 	count   uint64
 	numbers Numbers
 }
@@ -180,16 +174,7 @@ type debt struct {
 func (r *Reader) debt() *debt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return &debt{reader: r, handed: r.handed, unacked: slices.Clone(r.unacked), settled: r.settled}
-}
-
-// now is the loss of what was counted less what was acknowledged since.
-func (d *debt) now(reason string) Loss {
-	d.reader.mu.Lock()
-	defer d.reader.mu.Unlock()
-	l := Loss{Count: d.count - min(d.count, d.reader.settled-d.settled), Reason: reason, Numbers: d.numbers}
-	l.Numbers.Count = min(l.Numbers.Count, l.Count)
-	return l
+	return &debt{reader: r, handed: r.handed, unacked: slices.Clone(r.unacked)}
 }
 
 // count reads s and counts what each reader in debts waits for.

@@ -287,15 +287,17 @@ func (r *Reader) Next(ctx context.Context) (Delivery, error) {
 }
 
 // Ack notes that the consumer needs the message no more. It may be called in any order, and again.
-// It does not wait: the acknowledgement is on disk with the next commit, or within a second.
-func (r *Reader) Ack(seq uint64) {
+// It does not wait: the acknowledgement is on disk with the next commit, or within a second. It is false for
+// what is settled already, be it that a limit gave it up while the consumer had it: then it is in Losses.
+func (r *Reader) Ack(seq uint64) bool {
 	if !r.settleOne(seq) {
-		return
+		return false
 	}
 	j := r.j
 	j.mu.Lock()
 	j.noteAck(r)
 	j.mu.Unlock()
+	return true
 }
 
 // settleOne is false if the message is settled already.
@@ -374,30 +376,33 @@ func (r *Reader) restore(a ackState) {
 	r.next = r.cursor()
 }
 
-// settle marks count messages between first and last, which nobody can deliver any more, as done.
-// All that is owed below first must be settled or handed out. Called with Journal.mu held.
-func (r *Reader) settle(first, last, count uint64) {
+// settle marks as done what the reader waits for from first to last, which nobody can deliver any more, and
+// says where that begins and how many messages it is: those that were handed out, and of the others at most
+// so many as most, which are also no more than what it is owed without those behind. It is one step, so that
+// what is acknowledged meanwhile is not counted. All that is owed before first is settled or handed out, or
+// first is 0. Called with Journal.mu held.
+func (r *Reader) settle(first, last, most, behind uint64) (from, count uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	from = max(first, r.cursor())
+	waiting := r.owed - r.settled - uint64(len(r.unacked)) // and not handed out
+	if last >= r.handed {
+		count = min(most, last+1-max(first, r.handed), waiting-min(waiting, behind))
+	}
+	count += uint64(len(r.unacked))
 	r.unacked = slices.DeleteFunc(r.unacked, func(seq uint64) bool { return first <= seq && seq <= last })
+	count -= uint64(len(r.unacked))
 	r.settled += count
 	r.newest = 0
 	r.next, r.handed, r.top = max(r.next, last+1), max(r.handed, last+1), max(r.top, last+1)
 	for r.queue.n > 0 && r.queue.buf[r.queue.head].Seq <= last {
 		r.dequeue()
 	}
+	return from, count
 }
 
 // size is what a message in a queue counts, in bytes.
 func size(m *broker.Message) int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
-
-// waitsIn says whether anything of g may be unsettled. Called with Journal.mu held.
-func (r *Reader) waitsIn(g gap) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	i, _ := slices.BinarySearch(r.unacked, g.first)
-	return i < len(r.unacked) && r.unacked[i] <= g.last || g.last >= r.handed
-}
 
 // firstWaiting is the lowest sequence number that may be unsettled. Called with Journal.mu held.
 func (r *Reader) firstWaiting() uint64 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -65,11 +66,11 @@ func (j *Journal) recover() (*recovered, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.files = len(r.free) + len(j.segments)
 	for _, t := range tail {
 		t.replay(j)
 	}
 	j.missingFiles(segs)
+	r.files = len(r.free) + len(j.segments)
 	if len(j.snaps) == 0 {
 		j.withoutSnapshot()
 	}
@@ -486,14 +487,14 @@ func (j *Journal) missingFiles(segs []uint64) {
 			continue
 		}
 		for id, in := range s.owed {
-			if r, ok := j.byID[id]; ok && r.firstWaiting() <= in.last {
-				if count := j.waiting(r, s); count > 0 {
-					first := max(r.firstWaiting(), s.base)
-					r.settle(0, in.last, count)
-					r.durable, j.resnap = r.ackState(), true // on disk with the next snapshot
-					j.addLoss(r, Loss{Reader: r.name, First: first, Last: in.last, Count: count, Reason: ReasonDamage, Time: time.Now()})
-					j.recovery.Aside = append(j.recovery.Aside, fmt.Sprintf("%s (vanished)", s.name()))
-				}
+			r, ok := j.byID[id]
+			if !ok || !r.waitsBefore(in.last) {
+				continue
+			}
+			if first, count := r.settle(0, in.last, math.MaxUint64, j.owedBehind(r, s)); count > 0 {
+				r.durable, j.resnap = r.ackState(), true // on disk with the next snapshot
+				j.addLoss(r, Loss{Reader: r.name, First: max(first, s.base), Last: in.last, Count: count, Reason: ReasonDamage, Time: time.Now()})
+				j.recovery.Aside = append(j.recovery.Aside, fmt.Sprintf("%s (vanished)", s.name()))
 			}
 		}
 		j.segments = slices.DeleteFunc(j.segments, func(o *segment) bool { return o == s })
