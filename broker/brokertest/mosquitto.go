@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"holdfast/broker/link"
 )
 
 // startTimeout is far beyond what a start takes on a loaded machine.
@@ -71,15 +73,14 @@ func StartMosquitto(t testing.TB, opts MosquittoOptions) *Mosquitto {
 	return m
 }
 
-// FreeAddress returns a loopback address that nobody listens on.
+// FreeAddress is link.FreeAddress.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := link.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 // lookMosquitto also looks where Debian puts daemons, which is not in every user's PATH.

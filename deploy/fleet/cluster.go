@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"holdfast/broker/link"
 )
 
 const secret = "a-password-of-this-check"
@@ -60,17 +61,12 @@ func serveNode(ctx context.Context) error {
 func newCluster(dir string) (*cluster, error) {
 	c := &cluster{attempts: &attempts{}, sent: &sent{}}
 	var routes, addresses []string
-	var free []net.Listener
 	for range 9 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		address, err := link.FreeAddress()
 		if err != nil {
 			return nil, err
 		}
-		free = append(free, l)
-		addresses = append(addresses, l.Addr().String())
-	}
-	for _, l := range free { // all at once, so that all differ
-		l.Close()
+		addresses = append(addresses, address)
 	}
 	for i := range 3 {
 		routes = append(routes, `"nats-route://`+addresses[3*i+1]+`"`)

@@ -7,10 +7,10 @@ package standin
 
 import (
 	"context"
-	"net"
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/link"
 	"holdfast/broker/server"
 )
 
@@ -27,7 +27,7 @@ type Upstream struct {
 // NewUpstream returns one that is away. It tells take of every message that matches filter; dir is for what
 // a broker has to have on disk.
 func NewUpstream(dir, filter string, take func(*broker.Message)) (*Upstream, error) {
-	address, err := FreeAddress()
+	address, err := link.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -40,15 +40,6 @@ func NewUpstream(dir, filter string, take func(*broker.Message)) (*Upstream, err
 		return nil, err
 	}
 	return &Upstream{Address: address, journal: j, filter: filter, take: take}, nil
-}
-
-// FreeAddress is a loopback address that nobody listens on at the moment.
-func FreeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // Running says whether it is there.

@@ -117,12 +117,12 @@ func (b *bench) prepare() error {
 	if b.up, err = standin.NewUpstream(filepath.Join(b.dir, "upstream"), "up/#", b.take); err != nil {
 		return err
 	}
-	address, err := standin.FreeAddress()
+	address, err := link.FreeAddress()
 	if err != nil {
 		return err
 	}
 	b.link = link.New(address, b.up.Address)
-	if b.gateway.address, err = standin.FreeAddress(); err != nil {
+	if b.gateway.address, err = link.FreeAddress(); err != nil {
 		return err
 	}
 	b.gateway.program = b.opts.Program

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"holdfast/broker/link"
 )
 
 // The gateways that are compared: ours, and Mosquitto as a careful user sets it up.
@@ -33,7 +35,7 @@ type process struct {
 
 // newGateway prepares a gateway that hands on bench/# to upstream.
 func newGateway(kind, program, dir, upstream string) (*process, error) {
-	addr, err := freeAddress()
+	addr, err := link.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -71,15 +73,6 @@ bridges:
 	text = "listener " + port + " 127.0.0.1\nallow_anonymous true\nlog_type error\nuser " + me.Username + "\n" +
 		"max_queued_messages 0\nmax_inflight_messages 100\n" + text
 	return &process{kind: kind, args: []string{path, "-c", file}, addr: addr}, os.WriteFile(file, []byte(text), 0o600)
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // start returns when a client has been let in, and how long that took.

@@ -20,6 +20,7 @@ import (
 	nats "github.com/nats-io/nats-server/v2/server"
 
 	"holdfast/broker/journal"
+	"holdfast/broker/link"
 	"holdfast/broker/server"
 )
 
@@ -34,12 +35,10 @@ type process struct {
 
 // start starts a broker on a free port, without anything of an earlier run.
 func start(kind, profile string) (*process, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := link.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	addr := l.Addr().String()
-	l.Close()
 	dir, err := os.MkdirTemp("", "bench-broker")
 	if err != nil {
 		return nil, err

@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"holdfast/broker/link"
 	"holdfast/scripts/guest"
 )
 
@@ -102,12 +102,10 @@ type running struct {
 
 // start switches the guest on.
 func (g *machine) start() (*running, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := link.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	addr := l.Addr().String()
-	l.Close()
 	m, err := guest.Start(guest.Options{
 		Kernel: g.kernel, Initrd: g.initrd, Append: "rdinit=/init", Disks: []string{g.image}, Console: g.console,
 		Network: fmt.Sprintf(",restrict=on,hostfwd=tcp:%s-10.0.2.15:%d", addr, guestPort),

@@ -6,12 +6,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"holdfast/broker/link"
 	"holdfast/scripts/guest"
 )
 
@@ -87,12 +87,11 @@ func (c *console) until(ctx context.Context, budget time.Duration, mark string) 
 
 // switchOn boots the guest and waits for its shell.
 func (t *test) switchOn(ctx context.Context) (*console, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := link.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	c := &console{broker: l.Addr().String(), more: make(chan struct{}, 1)}
-	l.Close()
+	c := &console{broker: address, more: make(chan struct{}, 1)}
 	c.machine, err = guest.Start(guest.Options{
 		Kernel: t.assets + "/vmlinuz", Initrd: t.path("initrd"), Disks: []string{t.path("disk"), t.path("usb")},
 		Append:  fmt.Sprintf("rdinit=/init loglevel=1 net.ifnames=0 systemd.show_status=0 now=%d", time.Now().Unix()),
