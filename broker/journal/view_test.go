@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -100,6 +101,24 @@ func flipMessages(t testing.TB, dir string, numbers ...int) {
 	for name, offsets := range at {
 		flip(t, filepath.Join(dir, name), offsets...)
 	}
+}
+
+// neighbours returns a message that has the next one right behind it: they came in one batch.
+func neighbours(t testing.TB, dir string) (n int) {
+	t.Helper()
+	end := int64(-1)
+	err := inspected(t, dir).Records(Select{}, func(r *Record) error {
+		if r.Kind == "message" && r.Offset == end && number(r.Message) > 1 {
+			n = number(r.Message) - 1
+			return errStop
+		}
+		end = r.Offset + int64(align(r.Size))
+		return nil
+	})
+	if n == 0 || err != nil && !errors.Is(err, errStop) {
+		t.Fatal("no two messages came in one batch", err)
+	}
+	return n
 }
 
 func segmentFiles(t testing.TB, dir string) []string {
@@ -266,8 +285,10 @@ func TestVerifyAndRepair(t *testing.T) {
 		what    string
 	}{
 		"none": {func(*testing.T, string) {}, 0, 0, ""},
-		"records": {func(t *testing.T, dir string) { flipMessages(t, dir, 7, 8, 100, 3333) },
-			3, 4, "checksum"},
+		"records": {func(t *testing.T, dir string) {
+			n := neighbours(t, dir)
+			flipMessages(t, dir, n, n+1, 100, 3333)
+		}, 3, 4, "checksum"},
 		"names of readers": {func(t *testing.T, dir string) { flip(t, segmentFiles(t, dir)[1], headerSize+3) }, 1, 0, "checksum"},
 		"one header":       {func(t *testing.T, dir string) { flip(t, segmentFiles(t, dir)[0], 20) }, 1, 0, "header"},
 		"both headers":     {func(t *testing.T, dir string) { flip(t, segmentFiles(t, dir)[0], 20, headerCopy+20) }, 2, 0, "header"},
