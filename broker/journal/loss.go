@@ -114,18 +114,22 @@ func (j *Journal) addLoss(r *Reader, l Loss) {
 	j.losses = append(j.losses, l)
 }
 
-// coarsen makes room in the list: the oldest range becomes one with the next of the same reader and
-// reason, so that counts stay true where places cannot be told any more. Called with mu held.
+// coarsen makes room in the list: the oldest range that has a later one of the same reader and reason becomes
+// one with that, so that counts stay true where places cannot be told any more. Called with mu held.
 func (j *Journal) coarsen() {
-	old := &j.losses[0]
-	i := slices.IndexFunc(j.losses[1:], func(l Loss) bool { return l.Reader == old.Reader && l.Reason == old.Reason })
-	if i >= 0 {
-		next := &j.losses[i+1]
-		old.First = min(old.First, next.First)
-		old.extend(next)
-		*next = *old
+	for k := range j.losses {
+		old := j.losses[k]
+		i := slices.IndexFunc(j.losses[k+1:], func(l Loss) bool { return l.Reader == old.Reader && l.Reason == old.Reason })
+		if i >= 0 {
+			next := &j.losses[k+1+i]
+			old.First = min(old.First, next.First)
+			old.extend(next)
+			*next = old
+			j.losses = slices.Delete(j.losses, k, k+1)
+			return
+		}
 	}
-	j.losses = slices.Delete(j.losses, 0, 1)
+	j.losses = slices.Delete(j.losses, 0, 1) // more readers than ranges
 }
 
 // renameLosses has what a reader has lost under its new name. Called with mu held.
@@ -179,28 +183,15 @@ func (r *Reader) debt() *debt {
 
 // count reads s and counts what each reader in debts waits for.
 func (j *Journal) count(s *segment, debts map[uint64]*debt) error {
-	f, err := j.fs.Open(s.name(), false)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	sc := newScanner(f, &s.header, headerSize, s.end, nil)
-	for {
-		fr, ok := sc.next()
-		if !ok {
-			return nil
-		}
-		if fr.kind != kindMessage {
-			continue
-		}
-		p := parser{b: fr.body}
-		var waits []*debt
+	var waits []*debt
+	return j.messages(s, func(f frame, p *parser) {
+		waits = waits[:0]
 		flags := p.owed(func(o owedTo) {
 			d, ok := debts[o.reader]
 			if !ok {
 				return
 			}
-			if _, unacked := slices.BinarySearch(d.unacked, fr.seq); unacked || fr.seq >= d.handed {
+			if _, unacked := slices.BinarySearch(d.unacked, f.seq); unacked || f.seq >= d.handed {
 				waits = append(waits, d)
 			}
 		})
@@ -214,6 +205,26 @@ func (j *Journal) count(s *segment, debts map[uint64]*debt) error {
 		for _, d := range waits {
 			d.count++
 			d.numbers.add(n)
+		}
+	})
+}
+
+// messages calls do for each message of s that can be read, with a parser of its body.
+func (j *Journal) messages(s *segment, do func(f frame, p *parser)) error {
+	f, err := j.fs.Open(s.name(), false)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var p parser
+	for sc := newScanner(f, &s.header, headerSize, s.end, nil); ; {
+		fr, ok := sc.next()
+		if !ok {
+			return nil
+		}
+		if fr.kind == kindMessage {
+			p = parser{b: fr.body}
+			do(fr, &p)
 		}
 	}
 }

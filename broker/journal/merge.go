@@ -110,11 +110,13 @@ func (k *keeper) makeWay(reason string) error {
 		if err := errors.Join(k.snapshot(), k.snapshot()); err != nil {
 			return err
 		}
+		w, early, ok = find()
+	}
+	if (!ok && !early || w.below >= 0) && k.measure() {
 		w, _, ok = find()
 	}
 	if !ok {
-		j.writeAcks()
-		return nil
+		return k.writeAcks()
 	}
 	lost := false
 	for _, s := range w.older {
@@ -127,13 +129,66 @@ func (k *keeper) makeWay(reason string) error {
 	logged := j.logged(w.segment) && j.logged(w.second)
 	j.mu.Unlock()
 	if !logged {
-		j.writeAcks()
-		return nil
+		return k.writeAcks()
 	}
 	if !k.merges || k.files > k.most { // one more than max_size allows, if it has to be
 		return nil
 	}
 	return k.merge(w)
+}
+
+// measure finds out, before anything is dropped, how much of the segments that may give way is still waited for:
+// those who do not acknowledge in order may wait for little of what they were owed there, so that it can be
+// merged. It says whether that is less than was known.
+func (k *keeper) measure() (less bool) {
+	k.j.mu.Lock()
+	segments := slices.Clone(k.j.segments)
+	k.j.mu.Unlock()
+	for _, s := range segments {
+		less = k.measureSegment(s) || less
+	}
+	return less
+}
+
+// measureSegment reads s if an eighth of its messages or more may have been settled since the last time.
+func (k *keeper) measureSegment(s *segment) (less bool) {
+	j := k.j
+	waiting := map[uint64]ackState{}
+	var settled, count uint64
+	j.mu.Lock()
+	if !j.recoveryNeeds(s) {
+		for id, in := range s.owed {
+			if r, ok := j.byID[id]; ok && r.waitsBefore(in.last) && r.durable.top > s.base {
+				waiting[id] = r.durable // as merge does
+				settled, count = settled+r.durable.settled, count+in.count
+			}
+		}
+	}
+	j.mu.Unlock()
+	if len(waiting) == 0 || settled-s.measured < count/8 {
+		return false
+	}
+	s.measured = settled
+	bytes := map[uint64]uint64{}
+	if err := j.messages(s, func(f frame, p *parser) {
+		p.owed(func(o owedTo) {
+			if a, ok := waiting[o.reader]; ok && a.waits(f.seq) {
+				bytes[o.reader] += uint64(align(frameHeader + len(f.body)))
+			}
+		})
+	}); err != nil {
+		return false // whoever reads it accounts for that
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for id := range waiting {
+		in := s.owed[id]
+		if n := max(1, bytes[id]); n < in.bytes { // it waits for something, although it may be damaged
+			in.bytes, less = n, true
+			s.owed[id] = in
+		}
+	}
+	return less
 }
 
 // logged says whether the log says of every reader that is done with s that it is. Called with mu held.
@@ -146,14 +201,23 @@ func (j *Journal) logged(s *segment) bool {
 	return true
 }
 
-// writeAcks has acknowledgements written without delay: space depends on them.
-func (j *Journal) writeAcks() {
+// writeAcks has acknowledgements written without delay: space depends on them. They need space themselves, so
+// segments that hold nothing else, and that recovery could do without, leave the log.
+func (k *keeper) writeAcks() error {
+	j := k.j
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	if len(j.dirty) > 0 {
 		j.acked, j.dirtyAt = ackMany, time.Time{}
 		j.poke()
 	}
+	idle := slices.ContainsFunc(j.segments[:max(0, len(j.segments)-1)], func(s *segment) bool {
+		return j.recoveryNeeds(s) && !j.waitsFor(s)
+	})
+	j.mu.Unlock()
+	if !idle || !k.merges {
+		return nil
+	}
+	return errors.Join(k.snapshot(), k.snapshot())
 }
 
 // merge writes what the log says readers wait for in both segments to a new one.

@@ -129,7 +129,7 @@ func decodeHeader(b []byte) (header, error) {
 type owedIn struct {
 	count uint64
 	last  uint64 // sequence number
-	bytes uint64 // of their frames
+	bytes uint64 // of their frames; less if some were settled (keeper.measure)
 }
 
 // segment is one file of the log. Its header does not change once the first batch is in; the rest is
@@ -142,7 +142,8 @@ type segment struct {
 	owed map[uint64]owedIn // by reader id
 	gone bool              // taken out of the log: the file may hold something else by now
 
-	rotten bool // part of it cannot be read; the keeper's
+	rotten   bool   // part of it cannot be read; the keeper's
+	measured uint64 // what its readers had settled when bytes was counted again; the keeper's
 }
 
 func segmentName(id uint64) string { return fmt.Sprintf("%016x", id) + segSuffix }
