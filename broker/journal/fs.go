@@ -271,3 +271,14 @@ func (f *osFile) retry(op string, call func(fd int) error) error {
 		}
 	}
 }
+
+// isDamage says whether err is the fault of the file. That it may not be opened, as after a restore by another
+// user, or not now, is not: nothing in it is lost.
+func isDamage(err error) bool {
+	for _, other := range []error{fs.ErrPermission, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EINTR} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	return true
+}

@@ -132,16 +132,20 @@ func TestDropsShareRecords(t *testing.T) {
 func TestLedgerAtItsLimit(t *testing.T) {
 	j := newView(nil)
 	r := newReader(j, "a", 1, 1)
+	j.addLoss(nil, Loss{Reader: "b", First: 1, Last: 7, Count: 7, Reason: ReasonSize, Numbers: Numbers{1, 7, 7}}) // the only one of its kind
 	const n = 5000
 	for i := range uint64(n) {
 		reason := []string{ReasonExpired, ReasonRefused, ReasonExpired, ReasonExpired}[i%4]
 		j.addLoss(r, Loss{Reader: "a", First: 10 * i, Last: 10*i + 2, Count: 2, Reason: reason, Numbers: Numbers{i, i, 1}})
 	}
+	if first := j.Losses()[0]; first.Reader != "b" || first.Count != 7 {
+		t.Errorf("got %+v, want what b has lost", first)
+	}
 	var count, numbers, news uint64
-	for _, l := range j.Losses() {
+	for _, l := range j.Losses()[1:] {
 		count, numbers, news = count+l.Count, numbers+l.Numbers.Count, max(news, l.News)
 	}
-	if len(j.Losses()) > maxLosses || count != 2*n || numbers != n || news != n {
+	if len(j.Losses()) > maxLosses || count != 2*n || numbers != n || news != n+1 {
 		t.Errorf("%d ranges, %d lost, %d numbers, newest %d", len(j.Losses()), count, numbers, news)
 	}
 	if r.lost[ReasonExpired]+r.lost[ReasonRefused] != 2*n {

@@ -6,13 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // recovered is what recovery hands to the keeper.
@@ -139,17 +136,6 @@ func (j *Journal) loadSnapshot(snaps []uint64) (position, error) {
 		j.aside(name, err)
 	}
 	return position{}, nil
-}
-
-// isDamage says whether err is the fault of the file. That it may not be opened, as after a restore by another
-// user, or not now, is not: nothing in it is lost.
-func isDamage(err error) bool {
-	for _, other := range []error{fs.ErrPermission, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EINTR} {
-		if errors.Is(err, other) {
-			return false
-		}
-	}
-	return true
 }
 
 // reach is the segment that snapshot n ends in, 0 if it cannot be read. The snapshot itself is not
