@@ -137,11 +137,10 @@ func answer(ctx context.Context, c *cobra.Command, x *terminal, a *setup.Answers
 
 // nextSteps says what to do with a new configuration.
 func nextSteps(w io.Writer, file string, cfg *config.Config) {
-	if len(cfg.Sensors) == 0 {
-		fmt.Fprintln(w, "No sensor was recognised: holdfast doctor says which buses are switched on, holdfast sensors how to wire.")
-	} else {
-		fmt.Fprintf(w, "Look at it, and take a reading:\n  holdfast read %s -c %s\n", cfg.Sensors[0].Name, file)
+	if len(cfg.Sensors) == 1 {
+		fmt.Fprintln(w, "No chip was recognised: holdfast doctor says which buses are switched on, holdfast sensors how to wire.")
 	}
+	fmt.Fprintf(w, "Look at it, and take a reading:\n  holdfast read %s -c %s\n", cfg.Sensors[0].Name, file)
 	fmt.Fprintln(w, "Then start it:")
 	_, systemd := os.Stat("/run/systemd/system")
 	if abs, err := filepath.Abs(file); err == nil && abs == defaultConfig && systemd == nil {

@@ -101,6 +101,12 @@ func TestInitAsks(t *testing.T) {
 	if err != nil || cfg.Device.ID != "cellar" || string(cfg.Bridges[0].Password) != "hunter2" {
 		t.Errorf("%v, %+v", err, cfg)
 	}
+	if n := len(cfg.Sensors); n == 0 || cfg.Sensors[n-1].Driver != "system" { // what needs no wiring
+		t.Errorf("got %+v", cfg.Sensors)
+	}
+	if r := holdfast(t, "", "read", "machine", "-c", file); r.code != 0 || !strings.Contains(r.out, "load") {
+		t.Errorf("%+v", r)
+	}
 
 	file = filepath.Join(t.TempDir(), "pi.yaml")
 	x = onTerminal(t, "init --simulate --out "+file)

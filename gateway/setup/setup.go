@@ -178,10 +178,16 @@ func compose(a Answers, password string) string {
 	if a.Simulate {
 		b.WriteString(simulated)
 	} else {
-		b.WriteString(a.Found.YAML(sensors.Drivers()))
+		b.WriteString(strings.TrimSuffix(a.Found.YAML(sensors.Drivers()), "  []\n") + machine)
 	}
 	return b.String()
 }
+
+// machine is there without any wiring: a first reading, and what a device in the field is asked first.
+const machine = `  - name: machine
+    driver: system              # load, memory, disk; on a Pi under-voltage and throttling
+    every: 10s
+`
 
 const simulated = `# Models of chips, for any Linux machine. With hardware, holdfast scan prints what takes their place.
 sensors:
