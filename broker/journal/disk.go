@@ -17,7 +17,7 @@ type diskScan struct {
 	scanner *scanner
 	clock   clockReading
 	expect  uint64 // sequence number of the next message frame, if none is missing
-	missing uint64 // messages that r was owed in the gaps to come; valid once surveyed
+	missing uint64 // messages in the gaps to come that r was not handed; valid once surveyed
 	known   bool   // missing is valid
 	topic   string // of the last message: the next one may have the same
 	memory  []byte // room for messages
@@ -166,39 +166,38 @@ func (d *diskScan) limits(r *Reader) (next uint64, grown, gone bool) {
 // gap is a range of sequence numbers, both ends included, whose frames cannot be read.
 type gap struct{ first, last uint64 }
 
-// account settles what r was owed in g. Which of the missing messages were owed to whom is not
-// known, only how many of the segment's: of several gaps the first takes all it can hold.
+// account settles what r waits for in g. Which of the missing messages were owed to whom is not known, only
+// how many r waits for in the segment: of several gaps the first takes all it can hold.
 func (d *diskScan) account(r *Reader, g gap) {
-	j := r.j
 	if !d.known {
-		seen := d.survey(r.id)
-		j.mu.Lock()
-		if in := d.seg.owed[r.id]; in.count > seen {
-			d.missing = in.count - seen
-		}
-		j.mu.Unlock()
-		d.known = true
+		d.missing, d.known = d.survey(r), true
 	}
-	count := min(d.missing, g.last-g.first+1)
-	d.missing -= count
-	j.mu.Lock()
-	defer j.mu.Unlock()
+	r.j.mu.Lock()
+	defer r.j.mu.Unlock()
 	if !d.seg.gone {
-		j.lose(r, d.seg, g.first, g.last, count, Loss{Reason: ReasonDamage})
+		d.missing -= r.j.lose(r, d.seg, g.first, g.last, d.missing, Loss{Reason: ReasonDamage})
 	}
 }
 
-// survey counts what can be read of the segment and is owed to reader id.
-func (d *diskScan) survey(id uint64) (seen uint64) {
-	sc := newScanner(d.file, &d.seg.header, headerSize, d.scanner.limit, nil)
+// survey returns how many messages of the segment r has still to be handed and that cannot be read.
+func (d *diskScan) survey(r *Reader) uint64 {
+	r.j.mu.Lock()
+	r.mu.Lock()
+	handed, behind := r.handed, r.j.owedBehind(r, d.seg)
+	ahead := r.ahead(behind)
+	r.mu.Unlock()
+	limit := d.seg.end
+	r.j.mu.Unlock()
+	var seen uint64
+	sc := newScanner(d.file, &d.seg.header, headerSize, limit, nil)
 	for {
 		f, ok := sc.next()
 		if !ok {
-			return seen
+			return ahead - min(ahead, seen)
 		}
-		if f.kind == kindMessage {
+		if f.kind == kindMessage && f.seq >= handed {
 			p := parser{b: f.body}
-			if _, _, owed := p.owes(id); owed {
+			if _, _, owed := p.owes(r.id); owed {
 				seen++
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ type account struct {
 }
 
 // TestLedgerOfAnything has readers of different priorities fall behind, acknowledge, refuse and hold what they get,
-// while limits, ages, crashes and restarts come in any order. In the end each has got or has lost, by the ledger,
+// while limits, ages, crashes, restarts and damage come in any order. In the end each has got or has lost, by the ledger,
 // exactly what it was owed, and nothing was lost for space while there was plenty.
 // HOLDFAST_LEDGER_SEEDS sets how many runs there are.
 func TestLedgerOfAnything(t *testing.T) {
@@ -50,6 +51,7 @@ type ledgerRun struct {
 
 	refuses bool // when it is full
 	refused bool // the last one was
+	damaged bool
 
 	j       *Journal
 	names   []string
@@ -92,10 +94,10 @@ func (l *ledgerRun) run() {
 	for range 10 + l.rand.IntN(40) {
 		before, waiting := l.lostForSpace(), l.waiting()
 		l.step()
-		if lost := l.lostForSpace() - before; lost > 0 && (l.refuses || max(waiting, l.waiting()) < l.room()) {
+		if lost := l.lostForSpace() - before; lost > 0 && (l.refuses || max(waiting, l.waiting()) < l.room() && !l.damaged) {
 			l.t.Errorf("%d messages lost for space while %d bytes waited, with room for %d", lost, waiting, l.room())
 		}
-		if l.refused && l.waiting() < l.room() { // it takes messages again by itself
+		if l.refused && l.waiting() < l.room() && !l.damaged { // it takes messages again by itself
 			tidied(l.t, l.j, func() bool { return l.append(1, l.readers[:1]) == 1 })
 			l.known[0].owed[l.next] = false
 			l.next++
@@ -157,9 +159,26 @@ func (l *ledgerRun) step() {
 		l.open()
 	case 11:
 		closeJournal(l.t, l.j)
+		if l.rand.IntN(3) == 0 {
+			l.damage()
+		}
 		l.open()
 	}
 	publishState(l.t, l.j) // with what was acknowledged
+}
+
+// damage changes some bytes of a closed journal.
+func (l *ledgerRun) damage() {
+	names, err := filepath.Glob(filepath.Join(l.dir, "*"+segSuffix))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for range 1 + l.rand.IntN(3) {
+		if len(names) > 0 {
+			rot(l.t, names[l.rand.IntN(len(names))], headerSize+l.rand.Int64N(smallestPart-headerSize), 1+l.rand.Int64N(2000))
+			l.damaged = true
+		}
+	}
 }
 
 func (l *ledgerRun) publish(n int) {
@@ -216,7 +235,7 @@ func (l *ledgerRun) append(n int, to []*Reader) (taken int) {
 }
 
 // room is how many bytes of messages may wait, at least, before there is no space: segments that are less than half
-// full are merged.
+// full are merged, unless they are damaged.
 func (l *ledgerRun) room() int64 { return (l.parts - held - 5) * smallestPart / 2 }
 
 // take has reader i get n messages, of which it holds some and refuses some, and acknowledges the others.
@@ -271,7 +290,7 @@ func (l *ledgerRun) check(i int) {
 			continue
 		}
 		lost += loss.Count
-		if loss.Numbers.Count != loss.Count {
+		if loss.Numbers.Count != loss.Count && !l.damaged {
 			l.t.Errorf("%s: numbers of %+v", r.Name(), loss)
 		}
 		for n := loss.Numbers.First; n <= loss.Numbers.Last; n++ {
@@ -289,7 +308,7 @@ func (l *ledgerRun) check(i int) {
 		l.t.Errorf("%s: %d acknowledged and %d lost of %d (%d in all), %d left", r.Name(), a.acked, lost, len(a.owed), total, r.Depth())
 	}
 	for n, acked := range a.owed {
-		if !acked && !named[n] {
+		if !acked && !named[n] && !l.damaged { // what cannot be read has no number
 			l.t.Errorf("%s: %d is neither acknowledged nor in a range that was lost", r.Name(), n)
 			break
 		}

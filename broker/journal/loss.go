@@ -18,15 +18,16 @@ type readerLoss struct {
 
 // lose settles what r waits for from first to last, all of it in s, which nobody can deliver any more (see
 // settle), and names the loss in the log, in one record with where r stands behind it: the one is never on
-// disk without the other. While the journal closes nothing is given up: the next process will find it again.
-// Called with mu held.
-func (j *Journal) lose(r *Reader, s *segment, first, last, most uint64, l Loss) {
+// disk without the other. It returns how many of the messages had not been handed out. While the journal closes
+// nothing is given up: the next process will find it again. Called with mu held.
+func (j *Journal) lose(r *Reader, s *segment, first, last, most uint64, l Loss) (ahead uint64) {
 	if j.closing {
-		return
+		return 0
 	}
-	from, count := r.settle(first, last, most, j.owedBehind(r, s))
+	from, handed, ahead := r.settle(first, last, most, j.owedBehind(r, s))
+	count := handed + ahead
 	if count == 0 {
-		return
+		return 0
 	}
 	l.Reader, l.First, l.Last, l.Count, l.Time = r.name, max(from, s.base), last, count, time.Now()
 	l.Numbers.Count = min(l.Numbers.Count, count)
@@ -34,6 +35,7 @@ func (j *Journal) lose(r *Reader, s *segment, first, last, most uint64, l Loss) 
 	j.unlogged, j.hasty = append(j.unlogged, readerLoss{r, l, r.ackState()}), true
 	j.markDirty(r)
 	j.poke()
+	return ahead
 }
 
 // maxUnlogged is how many losses by Drop may wait for the disk.

@@ -134,7 +134,10 @@ func (k *keeper) makeWay(reason string) error {
 	if !k.merges || k.files > k.most { // one more than max_size allows, if it has to be
 		return nil
 	}
-	return k.merge(w)
+	if err := k.merge(w); !errors.Is(err, errRotten) {
+		return err
+	}
+	return k.makeWay(reason) // without the damaged one
 }
 
 // measure finds out, before anything is dropped, how much of the segments that may give way is still waited for:
@@ -250,14 +253,15 @@ func (k *keeper) merge(w way) error {
 	for _, s := range []*segment{first, second} {
 		if err == nil {
 			err = m.copy(s)
+			s.rotten = s.rotten || errors.Is(err, errRotten)
 		}
-		s.rotten = s.rotten || errors.Is(err, errRotten)
 	}
 	if err == nil {
 		err = m.finish()
 	}
 	if err != nil {
 		k.free = append(k.free, m.seg.name())
+		j.log.Warn("journal: cannot merge", "segments", first.name()+" "+second.name(), "error", err)
 		return fmt.Errorf("merge of %s and %s: %w", first.name(), second.name(), err)
 	}
 	j.mu.Lock()

@@ -377,28 +377,34 @@ func (r *Reader) restore(a ackState) {
 }
 
 // settle marks as done what the reader waits for from first to last, which nobody can deliver any more, and
-// says where that begins and how many messages it is: those that were handed out, and of the others at most
-// so many as most, which are also no more than what it is owed without those behind. It is one step, so that
-// what is acknowledged meanwhile is not counted. All that is owed before first is settled or handed out, or
-// first is 0. Called with Journal.mu held.
-func (r *Reader) settle(first, last, most, behind uint64) (from, count uint64) {
+// says where that begins and how many messages it is: handed are those that were handed out, and ahead the others,
+// of which there are at most so many as most, and no more than the reader is owed without those behind. It is
+// one step, so that what is acknowledged meanwhile is not counted. All that is owed before first is settled or
+// handed out, or first is 0. Called with Journal.mu held.
+func (r *Reader) settle(first, last, most, behind uint64) (from, handed, ahead uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	from = max(first, r.cursor())
-	waiting := r.owed - r.settled - uint64(len(r.unacked)) // and not handed out
 	if last >= r.handed {
-		count = min(most, last+1-max(first, r.handed), waiting-min(waiting, behind))
+		ahead = min(most, last+1-max(first, r.handed), r.ahead(behind))
 	}
-	count += uint64(len(r.unacked))
+	handed = uint64(len(r.unacked))
 	r.unacked = slices.DeleteFunc(r.unacked, func(seq uint64) bool { return first <= seq && seq <= last })
-	count -= uint64(len(r.unacked))
-	r.settled += count
+	handed -= uint64(len(r.unacked))
+	r.settled += handed + ahead
 	r.newest = 0
 	r.next, r.handed, r.top = max(r.next, last+1), max(r.handed, last+1), max(r.top, last+1)
 	for r.queue.n > 0 && r.queue.buf[r.queue.head].Seq <= last {
 		r.dequeue()
 	}
-	return from, count
+	return from, handed, ahead
+}
+
+// ahead is how many messages the reader has still to be handed, without the last ones, so many as behind.
+// Called with mu held.
+func (r *Reader) ahead(behind uint64) uint64 {
+	n := r.owed - r.settled - uint64(len(r.unacked))
+	return n - min(n, behind)
 }
 
 // size is what a message in a queue counts, in bytes.

@@ -477,7 +477,8 @@ func (j *Journal) missingFiles(segs []uint64) {
 			if !ok || !r.waitsBefore(in.last) {
 				continue
 			}
-			if first, count := r.settle(0, in.last, math.MaxUint64, j.owedBehind(r, s)); count > 0 {
+			first, handed, ahead := r.settle(0, in.last, math.MaxUint64, j.owedBehind(r, s))
+			if count := handed + ahead; count > 0 {
 				r.durable, j.resnap = r.ackState(), true // on disk with the next snapshot
 				j.addLoss(r, Loss{Reader: r.name, First: max(first, s.base), Last: in.last, Count: count, Reason: ReasonDamage, Time: time.Now()})
 				j.recovery.Aside = append(j.recovery.Aside, fmt.Sprintf("%s (vanished)", s.name()))
