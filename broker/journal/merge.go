@@ -110,9 +110,9 @@ func (k *keeper) makeWay(reason string) error {
 		if err := errors.Join(k.snapshot(), k.snapshot()); err != nil {
 			return err
 		}
-		w, early, ok = find()
+		w, _, ok = find()
 	}
-	if (!ok && !early || w.below >= 0) && k.measure() {
+	if (!ok || w.below >= 0) && k.measure() {
 		w, _, ok = find()
 	}
 	if !ok {

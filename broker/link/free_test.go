@@ -2,21 +2,11 @@ package link
 
 import (
 	"net"
-	"os"
-	"os/exec"
 	"testing"
 )
 
-// TestFreeAddress: addresses differ, can be listened on, and another process gets none of them.
+// TestFreeAddress: addresses differ, can be listened on, and are in a block that nobody else takes.
 func TestFreeAddress(t *testing.T) {
-	if os.Getenv("LINK_FREE_ADDRESS") != "" { // the other process
-		a, err := FreeAddress()
-		if err != nil {
-			t.Fatal(err)
-		}
-		os.Stdout.WriteString(a)
-		os.Exit(0)
-	}
 	seen := map[string]bool{}
 	for range blockPorts - 1 {
 		a, err := FreeAddress()
@@ -36,10 +26,16 @@ func TestFreeAddress(t *testing.T) {
 	if a, err := FreeAddress(); err == nil {
 		t.Errorf("got %s although all are taken", a)
 	}
-	other := exec.Command(os.Args[0], "-test.run", "^TestFreeAddress$")
-	other.Env = append(os.Environ(), "LINK_FREE_ADDRESS=1")
-	a, err := other.Output()
-	if err != nil || len(a) == 0 || seen[string(a)] {
-		t.Errorf("another process got %q, %v", a, err)
+
+	free.mu.Lock()
+	first, block := free.first, free.block
+	err := takeBlock() // as another process does
+	if err != nil || free.first == first || free.first < firstPort || free.first >= firstPort+blocks*blockPorts {
+		t.Errorf("another block: got %d beside %d, %v", free.first, first, err)
+	}
+	block.Close()
+	free.mu.Unlock()
+	if a, err := FreeAddress(); err != nil || seen[a] {
+		t.Errorf("got %s, %v", a, err)
 	}
 }
