@@ -205,7 +205,7 @@ func (j *Journal) logged(s *segment) bool {
 }
 
 // writeAcks has acknowledgements written without delay: space depends on them. They need space themselves, so
-// segments that hold nothing else, and that recovery could do without, leave the log.
+// where there is none, segments that hold nothing else, and that recovery could do without, leave the log.
 func (k *keeper) writeAcks() error {
 	j := k.j
 	j.mu.Lock()
@@ -213,7 +213,7 @@ func (k *keeper) writeAcks() error {
 		j.acked, j.dirtyAt = ackMany, time.Time{}
 		j.poke()
 	}
-	idle := slices.ContainsFunc(j.segments[:max(0, len(j.segments)-1)], func(s *segment) bool {
+	idle := j.starving && slices.ContainsFunc(j.segments[:max(0, len(j.segments)-1)], func(s *segment) bool {
 		return j.recoveryNeeds(s) && !j.waitsFor(s)
 	})
 	j.mu.Unlock()

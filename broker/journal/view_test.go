@@ -227,9 +227,14 @@ func TestInspectBesideWriter(t *testing.T) {
 			}
 		}
 	}()
-	recycled := 0
-	for round := range 15 {
+	recycled, busy := 0, 0
+	for round := 0; round < 15; round++ {
 		v, err := Inspect(dir)
+		if err != nil && strings.Contains(err.Error(), "try again under less load") && busy < 100 {
+			busy++ // the writer was faster, which is no mistake
+			round--
+			continue
+		}
 		if err != nil {
 			t.Errorf("round %d: %v", round, err)
 			continue
