@@ -186,20 +186,16 @@ func (d *diskScan) survey(r *Reader) uint64 {
 	handed, behind := r.handed, r.j.owedBehind(r, d.seg)
 	ahead := r.ahead(behind)
 	r.mu.Unlock()
-	limit := d.seg.end
+	end := d.seg.end
 	r.j.mu.Unlock()
 	var seen uint64
-	sc := newScanner(d.file, &d.seg.header, headerSize, limit, nil)
-	for {
-		f, ok := sc.next()
-		if !ok {
-			return ahead - min(ahead, seen)
+	d.seg.messages(d.file, end, func(f frame, p *parser) {
+		if f.seq < handed {
+			return
 		}
-		if f.kind == kindMessage && f.seq >= handed {
-			p := parser{b: f.body}
-			if _, _, owed := p.owes(r.id); owed {
-				seen++
-			}
+		if _, _, owed := p.owes(r.id); owed {
+			seen++
 		}
-	}
+	})
+	return ahead - min(ahead, seen)
 }

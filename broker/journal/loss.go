@@ -218,15 +218,21 @@ func (j *Journal) messages(s *segment, do func(f frame, p *parser)) error {
 		return err
 	}
 	defer f.Close()
+	s.messages(f, s.end, do)
+	return nil
+}
+
+// messages is that for the first end bytes of the segment's open file.
+func (s *segment) messages(file File, end int64, do func(f frame, p *parser)) {
 	var p parser
-	for sc := newScanner(f, &s.header, headerSize, s.end, nil); ; {
-		fr, ok := sc.next()
+	for sc := newScanner(file, &s.header, headerSize, end, nil); ; {
+		f, ok := sc.next()
 		if !ok {
-			return nil
+			return
 		}
-		if fr.kind == kindMessage {
-			p = parser{b: fr.body}
-			do(fr, &p)
+		if f.kind == kindMessage {
+			p = parser{b: f.body}
+			do(f, &p)
 		}
 	}
 }
