@@ -236,7 +236,7 @@ var connectChecks = map[string]func(*bench){
 				p.Properties.RequestProblemInfo = ptr(byte(0))
 			}
 			c, _ := b.with(p)
-			c.Send(&wire.Subscribe{ID: 1, Subscriptions: []wire.Subscription{{Filter: "a/#/b"}}})
+			c.Send(&wire.Subscribe{ID: 1, Subscriptions: []wire.Subscription{{Filter: tooDeep}}})
 			if got := brokertest.Receive[*wire.Suback](c); (got.Properties.ReasonString != nil) != want || got.Codes[0] != wire.TopicFilterInvalid {
 				b.Errorf("SUBACK %+v, reasons wanted: %v", got, want)
 			}
@@ -251,8 +251,8 @@ var connectChecks = map[string]func(*bench){
 		p := wire.Connect{ClientID: "c", CleanStart: true}
 		p.Properties.MaximumPacketSize = ptr(uint32(most))
 		c, _ := b.with(p)
-		c.Send(&wire.Subscribe{ID: 1, Subscriptions: []wire.Subscription{{Filter: "a/#/b"}}})
-		c.Send(&wire.Unsubscribe{ID: 2, Filters: []string{"a/#/b"}})
+		c.Send(&wire.Subscribe{ID: 1, Subscriptions: []wire.Subscription{{Filter: tooDeep}}})
+		c.Send(&wire.Unsubscribe{ID: 2, Filters: []string{tooDeep}})
 		c.Send(&wire.Publish{Topic: "$SYS/x", QoS: 1, ID: 1})
 		c.Send(&wire.Publish{Topic: "$SYS/x", QoS: 2, ID: 1})
 		b.raw(c, "30 09 0001 61 05 08 0002 612b") // of which there is much to say

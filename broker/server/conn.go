@@ -57,14 +57,15 @@ type conn struct {
 	crowded atomic.Bool   // more waits to be written than may be
 	over    atomic.Bool   // closing, for who does not hold mu
 
-	mu      sync.Mutex
-	room    sync.Cond // out was taken, a publish was settled, writing has stopped, or the connection is ending
-	out     *buffer   // packets to write; nil if there are none
-	given   map[string]uint16
-	closing bool  // no more packets
-	reason  error // why the server ends the connection
-	unacked int   // QoS 1 publishes of the client that were not answered
-	open    map[uint16]struct{}
+	mu          sync.Mutex
+	room        sync.Cond // out was taken, a publish was settled, writing has stopped, or the connection is ending
+	out         *buffer   // packets to write; nil if there are none
+	given       map[string]uint16
+	closing     bool  // no more packets
+	reason      error // why the server ends the connection
+	hasLastWord bool  // the last packet tells the client why the connection ends
+	unacked     int   // QoS 1 publishes of the client that were not answered
+	open        map[uint16]struct{}
 
 	// Of what is in out.
 	packets, publishes, publishBytes uint64
@@ -94,18 +95,45 @@ func (c *conn) logger() *slog.Logger {
 
 // serve reads packets until the connection ends, and then tidies up.
 func (c *conn) serve() {
+	defer c.linger()
 	defer close(c.ended)
 	err := c.run()
 	c.farewell(err)
 	if c.connected {
 		c.drain()
 	}
-	c.nc.Close()
 	if c.session != nil {
 		c.s.leave(c)
 	}
 	c.report(err)
 }
+
+// linger gives the client time to read why the server ends the connection: closing while bytes of the client
+// are unread, or on their way, would have the kernel send a reset, which takes our last packet from it as well. The
+// session is free by then.
+func (c *conn) linger() {
+	defer c.nc.Close()
+	c.mu.Lock()
+	wanted := c.hasLastWord
+	c.mu.Unlock()
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !wanted || !ok || half.CloseWrite() != nil {
+		return
+	}
+	limit := lastRead
+	if c.s.ending() {
+		limit = lastReadAtShutdown
+	}
+	c.nc.SetReadDeadline(time.Now().Add(limit))
+	io.CopyN(io.Discard, c.nc, lastReadBytes)
+}
+
+// What linger reads and drops before it closes.
+const (
+	lastRead           = 500 * time.Millisecond
+	lastReadAtShutdown = 100 * time.Millisecond
+	lastReadBytes      = 1 << 20
+)
 
 func (c *conn) run() (err error) {
 	defer func() {
@@ -182,6 +210,7 @@ func (c *conn) disconnect(code wire.Code, text string) {
 		p.Properties.ReasonString = &text
 	}
 	c.queue(p)
+	c.hasLastWord = true
 }
 
 // end lets what is queued be written, but not for long. Called with mu held.
@@ -235,6 +264,10 @@ func (c *conn) report(err error) {
 	switch {
 	case errors.Is(err, errDisconnect):
 		log.Debug("client disconnected")
+	case errors.As(err, &violation) && violation.Code == wire.PacketTooLarge && violation.Size > 0:
+		c.s.counts.oversized.Add(1)
+		log.Warn("client disconnected: its packet is larger than broker.limits.packet, which may be raised",
+			"bytes", violation.Size, "limit", c.in.max)
 	case errors.As(err, &violation):
 		log.Info("client disconnected", "reason", err)
 	case errors.Is(err, errHandshake): // the place to look when a certificate does not do

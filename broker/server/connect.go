@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -18,6 +19,9 @@ const (
 	maxClientID = 1024           // bytes
 )
 
+// connectV5 is how the body of a CONNECT of 5.0 begins.
+var connectV5 = []byte("\x00\x04MQTT\x05")
+
 // connect takes the CONNECT packet and answers it.
 func (c *conn) connect() error {
 	raw, err := c.in.next(c.arm)
@@ -26,8 +30,13 @@ func (c *conn) connect() error {
 		first, err = raw.Packet(wire.V311)
 	}
 	if err != nil {
-		if v, ok := err.(*wire.Error); ok && v.Code == wire.UnsupportedVersion {
+		v, ok := err.(*wire.Error)
+		switch {
+		case ok && v.Code == wire.UnsupportedVersion:
 			return c.refuse(wire.UnsupportedVersion, v.Text) // [MQTT-3.1.2-2]
+		case ok && bytes.HasPrefix(raw.Body, connectV5) && raw.Type() == wire.CONNECT:
+			c.version = wire.V5
+			return c.refuse(v.Code, v.Text) // section 4.13.1; 3.1.1 has no return code for it
 		}
 		return err
 	}
@@ -43,8 +52,12 @@ func (c *conn) connect() error {
 	switch {
 	case p.Properties.AuthMethod != nil:
 		return c.refuse(wire.BadAuthenticationMethod, "no authentication method is supported")
-	case p.Will != nil && broker.CheckTopic(p.Will.Topic) != nil:
-		return c.refuse(wire.TopicNameInvalid, "will: malformed topic")
+	case p.Will != nil && c.s.checkTopic(p.Will.Topic) != nil:
+		why := fmt.Sprintf("its will cannot be published: %v", c.s.checkTopic(p.Will.Topic))
+		if c.version != wire.V5 { // a return code would have it try again, and never with success
+			return &wire.Error{Code: wire.TopicNameInvalid, Text: why}
+		}
+		return c.refuse(wire.TopicNameInvalid, why)
 	case p.Will != nil && isSys(p.Will.Topic):
 		return c.refuse(wire.NotAuthorized, "its will may not be published to $SYS")
 	case p.ClientID == "" && !p.CleanStart && p.Version != wire.V5:
@@ -128,7 +141,8 @@ func (c *conn) refuse(code wire.Code, text string) error {
 		b = wire.Append(nil, c.version, answer)
 	}
 	if c.maxPacket == 0 || len(b) <= c.maxPacket {
-		c.nc.Write(b)
+		_, err := c.nc.Write(b)
+		c.hasLastWord = err == nil
 	}
 	return &wire.Error{Code: code, Text: text}
 }

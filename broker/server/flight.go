@@ -111,7 +111,7 @@ func (c *conn) answered(p *wire.Ack, d *desk) error {
 	defer x.mu.Unlock()
 	f := x.flights[p.ID]
 	switch {
-	case f == nil && p.Type == wire.PUBREC:
+	case f == nil && p.Type == wire.PUBREC && p.Code < 0x80: // after a failure no PUBREL follows (5.0 section 4.3.3)
 		c.send(d, &wire.Ack{Type: wire.PUBREL, ID: p.ID, Code: wire.PacketIDNotFound})
 	case f == nil: // of an earlier life
 	case (p.Type == wire.PUBACK) != (f.qos == 1), p.Type == wire.PUBCOMP && !f.released:

@@ -216,6 +216,7 @@ func (c *conn) lost(err error) {
 	c.fail(err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.hasLastWord = false
 	c.end()
 	if c.out != nil {
 		c.s.putBuffer(c.out)

@@ -231,6 +231,11 @@ func (c *conn) topic(p *wire.Publish, d *desk) (*topic, error) {
 
 // subscribe answers when the subscriptions of a durable session are on disk.
 func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
+	for i := range p.Subscriptions {
+		if err := c.checkFilter(p.Subscriptions[i].Filter); err != nil {
+			return err
+		}
+	}
 	x := c.session
 	answer := &wire.Suback{Type: wire.SUBACK, ID: p.ID}
 	var changes []journal.Change
@@ -271,6 +276,19 @@ func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
 	return c.commit(done, changes...)
 }
 
+// checkFilter returns the error that ends a connection which sends a malformed filter: 0x8F is for a filter that is
+// correctly formed (5.0 section 2.4). In 3.1.1, which knows no shared subscriptions, the form of one is not the
+// client's mistake: mayHave refuses it.
+func (c *conn) checkFilter(filter string) error {
+	err := broker.CheckFilter(filter)
+	if err == nil || c.version != wire.V5 && isShared(filter) && broker.CheckFilter(filter[1:]) == nil {
+		return nil
+	}
+	return &wire.Error{Code: wire.MalformedPacket, Text: err.Error()} // [MQTT-4.7.1-1, MQTT-4.7.3-1, MQTT-4.8.2-1]
+}
+
+func isShared(filter string) bool { return strings.HasPrefix(filter, broker.SharedPrefix) }
+
 // subscribed is a reply that retained messages follow.
 type subscribed struct {
 	reply
@@ -299,9 +317,9 @@ func (r subscribed) send(d *desk) {
 	}
 }
 
-// mayHave is the reason code for a filter. Called with mu held.
+// mayHave is the reason code for a filter that checkFilter has let pass. Called with mu held.
 func (x *session) mayHave(filter string) wire.Code {
-	if broker.CheckFilter(filter) != nil || strings.Count(filter, "/") >= x.s.opts.MaxLevels {
+	if isShared(filter) && broker.CheckFilter(filter) != nil || strings.Count(filter, "/") >= x.s.opts.MaxLevels {
 		return wire.TopicFilterInvalid
 	}
 	if _, had := x.subs[filter]; had {
@@ -328,6 +346,11 @@ func (x *session) wantReplay(r replay) {
 }
 
 func (c *conn) unsubscribe(p *wire.Unsubscribe, d *desk) error {
+	for _, filter := range p.Filters {
+		if err := c.checkFilter(filter); err != nil {
+			return err
+		}
+	}
 	x := c.session
 	answer := &wire.Suback{Type: wire.UNSUBACK, ID: p.ID}
 	var changes []journal.Change
@@ -337,8 +360,6 @@ func (c *conn) unsubscribe(p *wire.Unsubscribe, d *desk) error {
 		if x.unsubscribe(filter) {
 			code = wire.Success
 			changes = append(changes, journal.Change{Key: x.subKey(filter)})
-		} else if broker.CheckFilter(filter) != nil {
-			code = wire.TopicFilterInvalid
 		}
 		answer.Codes = append(answer.Codes, code)
 	}

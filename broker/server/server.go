@@ -132,7 +132,7 @@ type Server struct {
 type counts struct {
 	received, sent, droppedQueue, droppedSize, droppedExpired, refused, notRetained atomic.Uint64
 	packetsIn, packetsOut, bytesIn, bytesOut, publishBytesIn, publishBytesOut       atomic.Uint64
-	sockets, connects, expired, denied, logins, unread, rate                        atomic.Uint64
+	sockets, connects, expired, denied, logins, unread, rate, oversized             atomic.Uint64
 }
 
 // Stats are totals since New, and present numbers.
@@ -149,6 +149,7 @@ type Stats struct {
 	DeniedDelivery                                 uint64 // messages that a subscriber may not read
 	LoginsRefused                                  uint64
 	RateLimited                                    uint64 // connections closed because too many came
+	Oversized                                      uint64 // connections closed at a packet larger than MaxPacket
 }
 
 // New rebuilds sessions, subscriptions and retained messages from the journal.
@@ -226,6 +227,13 @@ func (s *Server) serve(c *conn) {
 	}()
 }
 
+// ending reports whether the server is shutting down.
+func (s *Server) ending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
 func (s *Server) shutdown() {
 	s.mu.Lock()
 	s.closing = true
@@ -259,6 +267,7 @@ func (s *Server) Stats() Stats {
 	st.DroppedExpired, st.Refused = s.counts.droppedExpired.Load(), s.counts.refused.Load()
 	st.NotRetained, st.Denied = s.counts.notRetained.Load(), s.counts.denied.Load()
 	st.LoginsRefused, st.RateLimited, st.DeniedDelivery = s.counts.logins.Load(), s.counts.rate.Load(), s.counts.unread.Load()
+	st.Oversized = s.counts.oversized.Load()
 	return st
 }
 

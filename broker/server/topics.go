@@ -51,12 +51,21 @@ func (c *topicCache) get(name []byte) *topic {
 }
 
 func (c *topicCache) check(name string) *topic {
-	t := &topic{name: name}
-	if t.err = broker.CheckTopic(name); t.err == nil && strings.Count(name, "/") >= c.levels {
-		t.err = fmt.Errorf("topic of more than %d levels", c.levels)
-	}
-	return t
+	return &topic{name: name, err: checkTopic(name, c.levels)}
 }
+
+// checkTopic returns why a topic with at most that many levels cannot be published to.
+func checkTopic(name string, levels int) error {
+	if err := broker.CheckTopic(name); err != nil {
+		return err
+	}
+	if strings.Count(name, "/") >= levels {
+		return fmt.Errorf("topic of more than %d levels", levels)
+	}
+	return nil
+}
+
+func (s *Server) checkTopic(name string) error { return checkTopic(name, s.topics.levels) }
 
 // resolve returns the topic with those who want it now.
 func (s *Server) resolve(t *topic) *topic {

@@ -161,17 +161,24 @@ func decode(version Version, first byte, body []byte, topics func([]byte) string
 	return p, nil
 }
 
+// bridgeBit of the protocol level says in no specification, but in Mosquitto and those who follow it, that
+// the client is another broker's bridge.
+const bridgeBit Version = 0x80
+
 func (d *decoder) connect() *Connect {
 	c := &Connect{}
 	name := string(d.utf8())
 	level := Version(d.byte())
+	if bridge := level &^ bridgeBit; level != bridge && (bridge == V31 || bridge == V311) {
+		level, c.Bridge = bridge, true
+	}
 	switch {
 	case d.err != nil:
 		return nil
 	case name == "MQTT" && (level == V311 || level == V5), name == "MQIsdp" && level == V31:
 		c.Version = level
 	default: // [MQTT-3.1.2-1, MQTT-3.1.2-2]
-		d.fail(&Error{UnsupportedVersion, "protocol is none of MQTT 3.1, 3.1.1 and 5"})
+		d.fail(&Error{Code: UnsupportedVersion, Text: "protocol is none of MQTT 3.1, 3.1.1 and 5"})
 		return nil
 	}
 	flags := d.byte()

@@ -57,7 +57,7 @@ func Append(b []byte, version Version, p Packet) []byte {
 		b = p.append(begin(b, CONNECT, 0))
 	case *Connack:
 		b = begin(b, CONNACK, 0)
-		b = append(b, bit(p.SessionPresent, 1))
+		b = append(b, bit(p.SessionPresent && version != V31, 1)) // reserved in 3.1 (section 3.2), as zero
 		if v5 {
 			b = p.Properties.appendTo(append(b, byte(p.Code)))
 		} else {
@@ -137,7 +137,11 @@ func (p *Connect) append(b []byte) []byte {
 	if p.Version == V31 {
 		name = "MQIsdp"
 	}
-	b = append(appendString(b, name), byte(p.Version))
+	level := p.Version
+	if p.Bridge {
+		level |= bridgeBit
+	}
+	b = append(appendString(b, name), byte(level))
 	flags := bit(p.CleanStart, 0x02) | bit(p.HasPassword, 0x40) | bit(p.HasUsername, 0x80)
 	if w := p.Will; w != nil {
 		flags |= 0x04 | w.QoS<<3 | bit(w.Retain, 0x20)

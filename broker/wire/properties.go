@@ -145,7 +145,7 @@ func (d *decoder) properties(where on, f func(property)) {
 		}
 		row := propTable[id]
 		if row.on&where == 0 {
-			list.fail(protocolError("property 0x%02x does not belong into this packet", id)) // section 2.2.2.2
+			list.fail(malformed("property 0x%02x does not belong into this packet", id)) // section 2.2.2.2
 			break
 		}
 		// Only a User Property, and in a PUBLISH to a client a Subscription Identifier, may repeat.
@@ -178,7 +178,7 @@ func (d *decoder) properties(where on, f func(property)) {
 		}
 		if row.notZero && p.number == 0 && list.err == nil {
 			if id == propTopicAlias {
-				list.fail(&Error{TopicAliasInvalid, "topic alias 0"}) // [MQTT-3.3.2-8]
+				list.fail(&Error{Code: TopicAliasInvalid, Text: "topic alias 0"}) // [MQTT-3.3.2-8]
 			} else {
 				list.fail(protocolError("property 0x%02x: 0 is not allowed", id))
 			}

@@ -1,6 +1,9 @@
 package wire
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // Raw is one packet as it stands in a buffer: the first byte of its fixed header, and what follows
 // the header.
@@ -39,7 +42,7 @@ func length(b []byte, max int) (size, header int, err error) {
 				return 0, 0, malformed("remaining length is longer than it needs to be")
 			}
 			if max > 0 && 1+n+size > max {
-				return 0, 0, &Error{PacketTooLarge, Type(b[0]>>4).String() + " exceeds the maximum packet size"}
+				return 0, 0, &Error{PacketTooLarge, fmt.Sprintf("%v of %d bytes, want at most %d", Type(b[0]>>4), 1+n+size, max), 1 + n + size}
 			}
 			return size, 1 + n, nil
 		}

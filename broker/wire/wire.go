@@ -57,16 +57,17 @@ func (t Type) String() string {
 type Error struct {
 	Code Code
 	Text string
+	Size int // of a packet that is larger than the limit, in bytes; otherwise 0
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("mqtt: %s: %s", e.Code, e.Text) }
 
 func malformed(format string, args ...any) error {
-	return &Error{MalformedPacket, fmt.Sprintf(format, args...)}
+	return &Error{Code: MalformedPacket, Text: fmt.Sprintf(format, args...)}
 }
 
 func protocolError(format string, args ...any) error {
-	return &Error{ProtocolError, fmt.Sprintf(format, args...)}
+	return &Error{Code: ProtocolError, Text: fmt.Sprintf(format, args...)}
 }
 
 // Packet is one of the pointers to the packet structs of this package.
@@ -87,6 +88,7 @@ type Will struct {
 // Connect is a CONNECT packet.
 type Connect struct {
 	Version     Version
+	Bridge      bool // the sender is a broker: bit 7 of the protocol level, which Mosquitto sets in 3.1 and 3.1.1
 	CleanStart  bool // Clean Session in 3.1.1
 	KeepAlive   uint16
 	ClientID    string

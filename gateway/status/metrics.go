@@ -106,6 +106,7 @@ func families() []family {
 			}},
 		one("holdfast_logins_refused_total", counter, "Logins of clients that were refused.", func(s *Status) float64 { return float64(s.Clients.LoginsRefused) }),
 		one("holdfast_connections_rate_limited_total", counter, "Connections that were closed because too many came.", func(s *Status) float64 { return float64(s.Clients.RateLimited) }),
+		one("holdfast_connections_oversized_total", counter, "Connections that were closed at a packet larger than broker.limits.packet.", func(s *Status) float64 { return float64(s.Clients.Oversized) }),
 
 		perBridge("holdfast_bridge_connected", gauge, "Whether the upstream is connected.", func(b *Bridge) float64 { return truth(b.Connected) }),
 		perBridge("holdfast_bridge_waiting_messages", gauge, "Messages in the journal for the upstream.", func(b *Bridge) float64 { return float64(b.Depth) }),

@@ -105,6 +105,7 @@ type Clients struct {
 	Dropped       Drops  `json:"dropped"`
 	LoginsRefused uint64 `json:"logins_refused"`
 	RateLimited   uint64 `json:"rate_limited"` // connections
+	Oversized     uint64 `json:"oversized"`    // connections closed at a packet larger than broker.limits.packet
 
 	List []Client `json:"list"` // at most MaxClients, those connected first
 }
