@@ -194,11 +194,13 @@ func (a *Auth) Login(ctx context.Context, l Login) (*Grant, error) {
 
 func (a *Auth) checkPassword(ctx context.Context, p *policy, l Login) error {
 	from := Source(l.Remote)
-	if from == "" { // on this machine one program must not shut out the others
-		from = "local " + l.Username
+	var lanes []string // of a login from this machine
+	if from == "" {
+		lanes = a.throttle.localLanes(l.Username, l.ClientID)
 	}
-	if a.throttle.blocked(from, time.Now()) {
-		return ErrThrottled
+	had, err := a.delay(ctx, from, lanes)
+	if err != nil {
+		return err
 	}
 	h, known := p.users[l.Username]
 	mark := a.mark(l.Username, h.text, l.Password)
@@ -206,24 +208,39 @@ func (a *Auth) checkPassword(ctx context.Context, p *policy, l Login) error {
 	_, right := a.remembered[mark]
 	a.mu.Unlock()
 	if right && known {
+		a.right(lanes, l)
 		return nil
 	}
-	select {
-	case a.slots <- struct{}{}:
-		defer func() { <-a.slots }()
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		select {
+		case a.slots <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if had || !a.throttle.slow(lanes, time.Now()) {
+			break
+		}
+		<-a.slots // what failed meanwhile counts, and a turn is waited for without a slot
+		if had, err = a.delay(ctx, from, lanes); err != nil {
+			return err
+		}
 	}
-	if a.throttle.blocked(from, time.Now()) { // what failed meanwhile counts
+	defer func() { <-a.slots }()
+	if lanes == nil && a.throttle.blocked(from, time.Now()) {
 		return ErrThrottled
 	}
 	if !known {
 		h = p.sample(maphash.String(a.seed, l.Username))
 	}
 	if !h.verify(l.Password) || !known {
-		a.throttle.failed(from, time.Now())
+		if lanes != nil {
+			a.throttle.failedHere(lanes, time.Now())
+		} else {
+			a.throttle.failed(from, time.Now())
+		}
 		return ErrBadPassword
 	}
+	a.right(lanes, l)
 	a.mu.Lock()
 	if len(a.remembered) >= maxRemembered {
 		for m := range a.remembered {
@@ -234,6 +251,25 @@ func (a *Auth) checkPassword(ctx context.Context, p *policy, l Login) error {
 	a.remembered[mark] = struct{}{}
 	a.mu.Unlock()
 	return nil
+}
+
+// delay refuses a login after failures from its address or, on this machine, waits for its turn. had reports
+// whether there was one to wait for.
+func (a *Auth) delay(ctx context.Context, from string, lanes []string) (had bool, err error) {
+	if lanes != nil {
+		return a.throttle.turn(ctx, lanes)
+	}
+	if a.throttle.blocked(from, time.Now()) {
+		return false, ErrThrottled
+	}
+	return false, nil
+}
+
+// right notes a right password from this machine.
+func (a *Auth) right(lanes []string, l Login) {
+	if lanes != nil {
+		a.throttle.prove(l.Username, l.ClientID)
+	}
 }
 
 // sample is a hash whose cost stands in for that of a user who does not exist.

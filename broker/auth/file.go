@@ -11,7 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // maxFile is the most bytes of a password or ACL file.
@@ -179,16 +180,20 @@ func replace(file string, data []byte, mode fs.FileMode, uid, gid int) (err erro
 	return err
 }
 
-// stamp tells one state of a file from another.
+// stamp tells one state of a file from another: also one put in its place with the same time and size, and
+// one written to within a tick of the file system's clock.
 type stamp struct {
-	at   time.Time
-	size int64
+	device, inode uint64
+	changed       unix.Timespec // of content, owner or mode: no program can set it (stat(2))
+	modified      unix.Timespec
+	size          int64
 }
 
+// stat returns the state of a file; zero if it is not there.
 func stat(name string) stamp {
-	info, err := os.Stat(name)
-	if name == "" || err != nil {
+	var st unix.Stat_t
+	if name == "" || unix.Stat(name, &st) != nil {
 		return stamp{}
 	}
-	return stamp{info.ModTime(), info.Size()}
+	return stamp{uint64(st.Dev), st.Ino, st.Ctim, st.Mtim, st.Size}
 }
