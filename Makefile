@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint arm64 fuzz crash powercut reload soak cross package reproducible vm bench bench-broker bench-bridge bench-journal loss cluster fleet dashboard clean setup
+.PHONY: help build run test race states lint arm64 fuzz crash powercut hostile reload soak cross package reproducible vm bench bench-broker bench-bridge bench-journal loss cluster fleet dashboard clean setup
 
 export CGO_ENABLED = 0
 
@@ -56,6 +56,14 @@ crash: ## SIGKILL in the middle of work, KILLS=200 times a test
 
 powercut: ## A guest in QEMU loses its power under load, CUTS=20 times; what was acknowledged is on its disk
 	assets=$$(scripts/powercut/setup) && go run ./scripts/powercut -assets "$$assets" -kills $(CUTS)
+
+hostile: build ## Hostile clients against a gateway, 1,000 runs, and damaged data directories in a chain; ARGS="-seed 7 -runs 1" for some
+ifeq ($(ARGS),)
+	go run ./scripts/hostile -runs 1000
+	go run ./scripts/hostile -damage -runs 200
+else
+	go run ./scripts/hostile $(ARGS)
+endif
 
 reload: ## A gateway under load is given 1,000 configurations, every second one wrong, RELOADS=1000
 	HOLDFAST_RELOADS=$(RELOADS) go test -run TestReloadUnderLoad -count 1 -timeout 30m -v ./gateway

@@ -1,0 +1,425 @@
+// Command hostile attacks a real gateway with random moves of hostile clients, and judges what honest clients
+// had of it. Every run has a seed; README.md of scripts says how to repeat one.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// costlyHash is what `holdfast passwd` prints for the password of user boss.
+const costlyHash = "$argon2id$v=19$m=19456,t=2,p=1$A8jt/8WcvWYxtGo1r8sFCA$7jjs8QAvPCR/U1oHpENd87anAp62GMHCEEPrOUa3MYQ"
+
+// options are the flags.
+type options struct {
+	program  string
+	runs     int
+	seed     int64
+	seconds  int
+	batch    int
+	restart  int
+	moves    string
+	damage   bool
+	keep     string
+	memory   int64
+	wait     time.Duration
+	startup  time.Duration
+	failures int
+	verbose  bool
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.program, "program", "bin/holdfast", "`binary` under attack")
+	flag.IntVar(&o.runs, "runs", 1000, "`number` of runs")
+	flag.Int64Var(&o.seed, "seed", 1, "`seed` of the first run; each further one has the next")
+	flag.IntVar(&o.seconds, "seconds", 0, "begin no run after so many `seconds`; 0 for no limit")
+	flag.IntVar(&o.batch, "batch", 60, "`runs` against the same data directory")
+	flag.IntVar(&o.restart, "restart", 15, "SIGKILL and restart after so many `runs`")
+	flag.StringVar(&o.moves, "moves", "", "only moves with these `names`, separated by commas")
+	flag.BoolVar(&o.damage, "damage", false, "a chain of two gateways, of which one finds its data directory rewound, zeroed, half copied or foreign")
+	flag.StringVar(&o.keep, "keep", "", "keep configuration, data and log of a run that fails in this `directory`")
+	flag.Int64Var(&o.memory, "memory", 128, "most resident memory in `MiB`")
+	flag.DurationVar(&o.wait, "wait", patience, "longest that an honest client may wait")
+	flag.DurationVar(&o.startup, "startup", 5*time.Second, "longest from the start after SIGKILL to CONNACK")
+	flag.IntVar(&o.failures, "failures", 10, "give up after so many runs that `failed`")
+	flag.BoolVar(&o.verbose, "v", false, "a line for each run")
+	list := flag.Bool("list", false, "list the moves")
+	flag.Parse()
+	if *list {
+		for _, m := range moves {
+			fmt.Println(m.name)
+		}
+		return
+	}
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "hostile:", err)
+		os.Exit(1)
+	}
+}
+
+func run(o options) error {
+	if o.batch < 1 || o.restart < 1 {
+		return fmt.Errorf("-batch and -restart must be at least 1")
+	}
+	var err error
+	if o.program, err = filepath.Abs(o.program); err != nil {
+		return err
+	}
+	if _, err := os.Stat(o.program); err != nil {
+		return fmt.Errorf("%w: make build", err)
+	}
+	chosen := moves
+	if o.moves != "" {
+		chosen = nil
+		for _, name := range strings.Split(o.moves, ",") {
+			i := slices.IndexFunc(moves, func(m move) bool { return m.name == name })
+			if i < 0 {
+				return fmt.Errorf("no move is named %q: -list", name)
+			}
+			chosen = append(chosen, moves[i])
+		}
+	}
+	t := &trial{options: o, chosen: chosen, judge: newJudge(o.wait), begun: time.Now(), blamed: map[string]int{}}
+	if o.damage {
+		return t.damages()
+	}
+	return t.attacks()
+}
+
+// trial is all runs of one call.
+type trial struct {
+	options
+	chosen   []move
+	judge    *judge
+	begun    time.Time
+	done     int
+	failed   int
+	peak     int64 // bytes of memory
+	disk     int64
+	restarts []time.Duration
+	blamed   map[string]int // moves of runs that failed
+}
+
+// next reports whether another run is to begin.
+func (t *trial) next() bool {
+	return t.done < t.runs && t.failed < t.failures && (t.seconds == 0 || time.Since(t.begun) < time.Duration(t.seconds)*time.Second)
+}
+
+// attacks runs batch after batch. One that has failed is given up, so that the next one begins clean.
+func (t *trial) attacks() error {
+	for t.next() {
+		if err := t.attackBatch(); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("%d runs in %v, %d failed; seeds %d to %d\n", t.done, time.Since(t.begun).Round(time.Second), t.failed, t.seed, t.seed+int64(t.done)-1)
+	fmt.Printf("resident memory at most %d MiB, data directory at most %d MiB\n", t.peak>>20, t.disk>>20)
+	if len(t.restarts) > 0 {
+		fmt.Printf("%d restarts after SIGKILL, the slowest in %v\n", len(t.restarts), slices.Max(t.restarts).Round(time.Millisecond))
+	}
+	fmt.Println(t.judge.summary())
+	if t.failed > 0 {
+		for name, n := range t.blamed {
+			fmt.Printf("in %d failed runs: %s\n", n, name)
+		}
+		return fmt.Errorf("%d of %d runs failed", t.failed, t.done)
+	}
+	return nil
+}
+
+// limits of every second batch are so small that attackers reach them.
+func limits(first int64) string {
+	if first/2%2 == 0 {
+		return ""
+	}
+	return "sessions: 400, subscriptions: 200, filters: 3000, retained: 300, retained_total: 4MiB, queued_total: 16MiB"
+}
+
+// attackBatch attacks one gateway until the batch is over or a run has failed.
+func (t *trial) attackBatch() (err error) {
+	dir, err := os.MkdirTemp("", "hostile")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	first := t.seed + int64(t.done)
+	up, err := newUpstream()
+	if err != nil {
+		return err
+	}
+	defer up.close()
+	g, err := newGateway(t.program, dir, "site")
+	if err != nil {
+		return err
+	}
+	defer g.kill()
+	if err := g.configure(limits(first), rules(up.addr)); err != nil {
+		return err
+	}
+	if _, err := g.start(time.Minute); err != nil {
+		log, _ := os.ReadFile(g.logFile())
+		return fmt.Errorf("%w: %s", err, log)
+	}
+	b := &batch{trial: t, g: g, up: up, first: first, v: newVictims(g, up, t.judge)}
+	b.v.start()
+	b.idle, _ = g.metrics(patience)
+	for i := 1; t.next() && i <= t.batch; i++ {
+		seed := t.seed + int64(t.done)
+		t.done++
+		names := b.attack(seed)
+		if i == t.batch || i%t.restart == 0 || !t.next() {
+			b.settle(30 * time.Second)
+			b.kill()
+		}
+		if i == t.batch || !t.next() {
+			b.stop()
+		}
+		if problems := t.judge.take(); len(problems) > 0 {
+			b.fail(seed, names, problems)
+			break
+		}
+	}
+	b.end()
+	return nil
+}
+
+// batch is what runs against one data directory.
+type batch struct {
+	*trial
+	g       *gateway
+	up      *upstream
+	v       *victims
+	first   int64
+	idle    counters
+	linger  []*attack
+	read    int64 // of the log
+	stopped bool
+}
+
+// attack is one run.
+func (b *batch) attack(seed int64) (names []string) {
+	r := rand.New(rand.NewPCG(uint64(seed), 0))
+	how := takes
+	switch r.IntN(6) {
+	case 0:
+		how = stalls
+	case 1:
+		how = refuses
+	}
+	b.up.behave(how)
+	names = append(names, [...]string{"upstream takes", "upstream stalls", "upstream refuses"}[how])
+	for _, reader := range b.v.readers {
+		if r.IntN(5) == 0 {
+			names = append(names, reader.login.id+" away")
+			reader.leave(r.IntN(2) == 0)
+		}
+	}
+	before, err := b.g.metrics(patience)
+	if err != nil {
+		b.judge.problem("metrics: %v", err)
+	}
+	b.g.peak.Store(0)
+	var attacks []*attack
+	var wait sync.WaitGroup
+	for range 1 + r.IntN(4) {
+		m := b.chosen[r.IntN(len(b.chosen))]
+		names = append(names, m.name)
+		d := 400 * time.Millisecond
+		if m.big {
+			d *= 3
+		}
+		a := &attack{Rand: rand.New(rand.NewPCG(r.Uint64(), 1)), g: b.g, judge: b.judge, name: m.name, until: time.Now().Add(d)}
+		attacks = append(attacks, a)
+		wait.Go(func() { m.do(a) })
+	}
+	time.Sleep(100 * time.Millisecond)
+	b.v.newcomer()
+	for _, path := range []string{"/healthz", "/readyz"} {
+		begun := time.Now()
+		if _, err := b.g.get(path, patience); err != nil {
+			b.judge.problem("%v", err)
+		}
+		b.judge.took(path, time.Since(begun))
+	}
+	wait.Wait()
+	for _, a := range attacks {
+		if a.linger {
+			b.linger = append(b.linger, a)
+		} else {
+			a.close()
+		}
+	}
+	for len(b.linger) > 4 {
+		b.linger[0].close()
+		b.linger = b.linger[1:]
+	}
+	for _, reader := range b.v.readers {
+		reader.back()
+	}
+	b.settleHere(patience)
+	after, err := b.g.metrics(patience)
+	if err != nil {
+		b.judge.problem("metrics: %v", err)
+	} else if before != nil {
+		b.judge.counted(before, after)
+	}
+	memory, disk := b.g.peak.Load(), b.g.size()
+	b.peak, b.disk = max(b.peak, memory), max(b.disk, disk)
+	if memory > b.memory<<20 {
+		b.judge.problem("resident memory was %d MiB, more than %d", memory>>20, b.memory)
+	}
+	if disk > 80<<20 {
+		b.judge.problem("the data directory has %d MiB, with max_size: 64MiB", disk>>20)
+	}
+	from := b.read
+	var longest, lines int
+	b.read, longest, lines = b.g.logged(from)
+	if grown := b.read - from; longest > 8<<10 || grown > 256<<10 {
+		b.judge.problem("the log has grown by %d bytes in %d lines, the longest of %d bytes", grown, lines, longest)
+	}
+	if b.verbose {
+		fmt.Printf("seed %d: %s; %d MiB, disk %d MiB, log %d lines\n", seed, strings.Join(names, ", "), memory>>20, disk>>20, lines)
+	}
+	return names
+}
+
+// settleHere waits for what is owed to local subscribers.
+func (b *batch) settleHere(most time.Duration) {
+	for _, a := range b.v.accounts {
+		if !strings.HasSuffix(a.name, "upstream") && !strings.HasPrefix(a.name, "down") {
+			b.settleAccount(a, most)
+		}
+	}
+}
+
+func (b *batch) settleAccount(a *account, most time.Duration) {
+	if m := a.settle(most); len(m) > 0 {
+		b.judge.problem("%s: %d acknowledged messages have not come within %v: %s", a.name, len(m), most, ranges(m))
+	}
+	for _, p := range a.takeProblems() {
+		b.judge.problem("%s", p)
+	}
+}
+
+// settle waits for everything that is owed, upstream too.
+func (b *batch) settle(most time.Duration) {
+	b.up.behave(takes)
+	begun := time.Now()
+	for _, a := range b.v.accounts {
+		b.settleAccount(a, max(most-time.Since(begun), time.Second))
+	}
+	b.judge.took("settling with the upstream", 0)
+	b.judge.mu.Lock()
+	b.judge.slowest["settling with the upstream"] = max(b.judge.slowest["settling with the upstream"], time.Since(begun))
+	b.judge.mu.Unlock()
+	for ; ; time.Sleep(10 * time.Millisecond) {
+		holes := b.up.holes()
+		if len(holes) == 0 {
+			break
+		}
+		if time.Since(begun) > most {
+			b.judge.problem("%d of the gateway's own readings have not come upstream: %s", len(holes), ranges(holes))
+			break
+		}
+	}
+}
+
+// kill is SIGKILL in the middle of work, and the restart.
+func (b *batch) kill() {
+	if !b.g.alive() {
+		b.judge.problem("the gateway has ended by itself: %s", tail(b.g.logFile()))
+		return
+	}
+	b.v.quiet.Store(true)
+	b.g.kill()
+	took, err := b.g.start(30 * time.Second)
+	if err != nil {
+		b.judge.problem("restart after SIGKILL: %v: %s", err, tail(b.g.logFile()))
+		return
+	}
+	b.restarts = append(b.restarts, took)
+	if took > b.startup {
+		b.judge.problem("the restart after SIGKILL took %v, more than %v", took, b.startup)
+	}
+	time.Sleep(50 * time.Millisecond) // connections that were cut are noticed
+	b.v.quiet.Store(false)
+	b.settle(30 * time.Second)
+}
+
+// stop sends all clients away and looks whether the gateway comes to rest.
+func (b *batch) stop() {
+	b.end()
+	most := b.idle["go_goroutines"] + 20
+	now := 0.0
+	for begun := time.Now(); time.Since(begun) < 20*time.Second; time.Sleep(50 * time.Millisecond) {
+		m, err := b.g.metrics(patience)
+		if err != nil {
+			b.judge.problem("metrics: %v", err)
+			return
+		}
+		if now = m["go_goroutines"]; now <= most {
+			return
+		}
+	}
+	b.judge.problem("%g goroutines without a client, more than %g: some are stuck", now, most)
+}
+
+// end closes all connections.
+func (b *batch) end() {
+	if b.stopped {
+		return
+	}
+	b.stopped = true
+	for _, a := range b.linger {
+		a.close()
+	}
+	b.v.end()
+}
+
+// fail prints what was wrong and how to see it again, and keeps what is left.
+func (b *batch) fail(seed int64, names, problems []string) {
+	b.failed++
+	fmt.Printf("seed %d failed: %s\n", seed, strings.Join(names, ", "))
+	for i, p := range problems {
+		if i == 8 {
+			fmt.Printf("  and %d more\n", len(problems)-i)
+			break
+		}
+		fmt.Printf("  %s\n", p)
+	}
+	more := ""
+	if b.moves != "" {
+		more = " -moves " + b.moves
+	}
+	fmt.Printf("  again: make hostile ARGS=\"-seed %d -runs %d -batch %d -restart %d%s\"\n", b.first, seed-b.first+1, b.batch, b.restart, more)
+	for _, n := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		b.blamed[n]++
+	}
+	b.v.quiet.Store(true)
+	b.g.dump()
+	b.end()
+	b.judge.take()
+	if b.keep != "" {
+		to := filepath.Join(b.keep, fmt.Sprintf("seed-%d", seed))
+		os.Remove(filepath.Join(b.g.dir, "c.sock"))
+		if err := os.CopyFS(to, os.DirFS(b.g.dir)); err != nil {
+			fmt.Printf("  keep: %v\n", err)
+		} else {
+			fmt.Printf("  kept: %s\n", to)
+		}
+	}
+}
+
+// tail returns the end of a file.
+func tail(name string) string {
+	b, _ := os.ReadFile(name)
+	return strings.TrimSpace(string(b[max(0, len(b)-2000):]))
+}
