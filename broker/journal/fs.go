@@ -70,11 +70,7 @@ func NewDirFS(dir string) (*DirFS, error) {
 
 func (d *DirFS) Open(name string, write bool) (File, error) {
 	path := filepath.Join(d.dir, name)
-	flags := os.O_RDONLY
-	if write {
-		flags = os.O_RDWR | os.O_CREATE
-	}
-	f, err := os.OpenFile(path, flags, 0o640)
+	f, err := d.open(path, write)
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w: make it readable and writable for the user that holdfast runs as", err)
 	}
@@ -84,18 +80,41 @@ func (d *DirFS) Open(name string, write bool) (File, error) {
 	if !write {
 		return &osFile{File: f}, nil
 	}
-	if err := d.giveAway(f); err != nil {
-		f.Close()
-		return nil, err
-	}
-	direct, err := os.OpenFile(path, os.O_WRONLY|unix.O_DIRECT, 0)
+	direct, err := os.OpenFile(path, os.O_WRONLY|unix.O_DIRECT|unix.O_NOFOLLOW, 0)
 	if err != nil { // the file system cannot
 		direct = nil
 	}
 	return &osFile{f, direct}, nil
 }
 
-// giveAway makes f, where root repairs the journal of a service, a file of the user whose directory it is in.
+// open follows no symbolic link. A file that it makes where it is missing is given to the user whose directory it
+// is in, which matters where root works on the journal of a service; one that was there keeps its owner.
+func (d *DirFS) open(path string, write bool) (*os.File, error) {
+	flags := os.O_RDONLY
+	if write {
+		flags = os.O_RDWR
+	}
+	for {
+		f, err := os.OpenFile(path, flags|unix.O_NOFOLLOW, 0)
+		if !write || !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+		f, err = os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o640)
+		if errors.Is(err, fs.ErrExist) {
+			continue // made meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		if err := d.giveAway(f); err != nil {
+			f.Close()
+			return nil, err
+		}
+		return f, nil
+	}
+}
+
+// giveAway makes a new file of root's one of the user whose directory it is in.
 func (d *DirFS) giveAway(f *os.File) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -104,14 +123,7 @@ func (d *DirFS) giveAway(f *os.File) error {
 	if err != nil {
 		return err
 	}
-	file, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	owner, is := dir.Sys().(*syscall.Stat_t), file.Sys().(*syscall.Stat_t)
-	if owner.Uid == is.Uid && owner.Gid == is.Gid {
-		return nil
-	}
+	owner := dir.Sys().(*syscall.Stat_t)
 	return f.Chown(int(owner.Uid), int(owner.Gid))
 }
 
@@ -191,9 +203,9 @@ func (d *DirFS) Lock() (io.Closer, error) {
 // directory is.
 func (d *DirFS) openLock() (f *os.File, writable bool, err error) {
 	name := filepath.Join(d.dir, lockName)
-	f, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
+	f, err = d.open(name, true)
 	if err == nil {
-		return f, true, d.giveAway(f)
+		return f, true, nil
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, false, fmt.Errorf("%w: make %s writable for the user that holdfast runs as", err, d.dir)
@@ -201,7 +213,7 @@ func (d *DirFS) openLock() (f *os.File, writable bool, err error) {
 	if !errors.Is(err, unix.EROFS) && !errors.Is(err, unix.ENOSPC) {
 		return nil, false, err
 	}
-	if f, err = os.Open(name); err != nil {
+	if f, err = d.open(name, false); err != nil {
 		f, err = os.Open(d.dir)
 	}
 	return f, false, err

@@ -28,6 +28,7 @@ func journalCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	var p place
+	c.PersistentPreRunE = func(*cobra.Command, []string) error { return p.becomeOwner() }
 	c.PersistentFlags().StringArrayVarP(&p.files, "config", "c", []string{"/etc/holdfast/holdfast.yaml"},
 		"configuration `FILE` that names data_dir; given more than once, later files win")
 	c.PersistentFlags().StringVar(&p.dataDir, "data-dir", "", "`DIR` of the gateway's data, instead of -c")
@@ -55,6 +56,23 @@ func (p *place) dir() (string, error) {
 		dataDir = cfg.DataDir
 	}
 	return filepath.Join(dataDir, "journal"), nil
+}
+
+// becomeOwner continues as the owner of the data directory, where root calls: as the service that the journal
+// belongs to. The configuration, which that user may not be able to read, is read before.
+func (p *place) becomeOwner() error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	dir, err := p.dir()
+	if err != nil {
+		return err
+	}
+	p.dataDir = filepath.Dir(dir)
+	if err := becomeOwner(p.dataDir); err != nil {
+		return err
+	}
+	return becomeOwner(dir)
 }
 
 func (p *place) view() (*journal.View, error) {
