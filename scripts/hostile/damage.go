@@ -336,6 +336,7 @@ func (c *chain) run(seed int64) (names []string, err error) {
 			accounts = append(accounts, x)
 			v.writers = append(v.writers, &writer{v: v, login: login{user: "writer", id: fmt.Sprint("w", q), version: wire.Version(3 + q), clean: true},
 				topic: fmt.Sprintf("%s/%d", send, q), qos: q, accounts: []*account{x}})
+			v.writers[q-1].hold.Store(true)
 		}
 		people = append(people, v)
 	}
@@ -366,6 +367,7 @@ func (c *chain) run(seed int64) (names []string, err error) {
 			}
 		}
 	}
+	hold(false)
 	target, v := a, people[0]
 	if hitB {
 		target, v = b, people[1]

@@ -29,6 +29,8 @@ type gateway struct {
 	mqtt, ws, web        string // addresses
 	name                 string
 
+	rights sync.Mutex // held by the only one that changes users and rights
+
 	cmd  *exec.Cmd
 	log  *os.File
 	done chan struct{} // closed when the process has ended

@@ -164,6 +164,9 @@ func (t *trial) attackBatch() (err error) {
 	if err := g.configure(limits(first), rules(up.addr)); err != nil {
 		return err
 	}
+	if err := g.grant(guestPassword, guestRights); err != nil {
+		return err
+	}
 	if _, err := g.start(time.Minute); err != nil {
 		log, _ := os.ReadFile(g.logFile())
 		return fmt.Errorf("%w: %s", err, log)

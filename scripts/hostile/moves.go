@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"math/bits"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"holdfast/broker/wire"
@@ -54,6 +57,7 @@ var moves = []move{
 	{"dashboard", dashboard, false},
 	{"short-lives", shortLives, false},
 	{"expired", expired, false},
+	{"revoked-rights", revokedRights, true},
 }
 
 // halfConnections opens connections and says nothing.
@@ -874,4 +878,77 @@ func expired(a *attack) {
 	a.flood(c, 50, 2000, func(i int) *wire.Publish {
 		return &wire.Publish{Topic: fmt.Sprintf("play/old/%d", i%200), QoS: byte(1 + a.IntN(2)), Expires: true, Expiry: pick(a, uint32(0), 1, 0xffffffff), Retain: a.IntN(2) == 0}
 	})
+}
+
+// revokedRights has a user's rule, or the user, taken away while its will and its queue wait: neither may have an
+// effect afterwards.
+func revokedRights(a *attack) {
+	if !a.g.rights.TryLock() {
+		return
+	}
+	defer a.g.rights.Unlock()
+	if _, err := os.Stat(filepath.Join(a.g.dir, "rights")); err != nil {
+		return // a gateway of a chain, without such a user
+	}
+	watch := a.connect(login{user: "reader", id: "watch", version: wire.V5, clean: true})
+	if watch == nil {
+		return
+	}
+	var wills, seen atomic.Int32
+	watch.subscribe(1, nil, "guest/#")
+	a.drain(watch, func(p wire.Packet) {
+		if m, _ := watch.answer(p); m != nil && m.Topic == "guest/will" {
+			wills.Add(1)
+		}
+	})
+	id := fmt.Sprintf("guest%x", a.Uint32())
+	durable := login{user: "guest", id: id, version: wire.V5, expiry: 60}
+	if c := a.connect(durable); c != nil {
+		c.subscribe(1, nil, "guest/q")
+		c.Close()
+	}
+	willed := a.connect(login{user: "guest", id: id + "w", version: wire.V5, clean: true, expiry: 60,
+		will: &wire.Will{Topic: "guest/will", Payload: []byte("will"), QoS: 1, Delay: uint32(a.IntN(2))}})
+	if willed == nil {
+		a.judge.problem("%s: the user could not connect before its rights were taken away", a.name)
+		return
+	}
+	for i := range 10 {
+		willed.send(&wire.Publish{Topic: "guest/q", QoS: 1, ID: uint16(i + 1)})
+	}
+	for range 10 {
+		if _, err := willed.next(patience); err != nil {
+			break
+		}
+	}
+	deleted := a.IntN(2) == 0
+	password := guestPassword
+	if deleted {
+		password = ""
+	}
+	if err := a.g.grant(password, ""); err != nil {
+		a.judge.problem("%s: %v", a.name, err)
+		return
+	}
+	willed.Close()
+	if c := a.connect(durable); c != nil {
+		if deleted {
+			a.judge.problem("%s: a user who has been deleted was let in", a.name)
+		}
+		a.drain(c, func(p wire.Packet) {
+			if m, _ := c.answer(p); m != nil {
+				seen.Add(1)
+			}
+		})
+	}
+	time.Sleep(max(a.left(), 300*time.Millisecond))
+	if n := seen.Load(); n > 0 {
+		a.judge.problem("%s: %d queued messages were delivered to a user who may not read them any more", a.name, n)
+	}
+	if wills.Load() > 0 {
+		a.judge.problem("%s: the will of a user who may not publish it any more was published (user deleted: %v)", a.name, deleted)
+	}
+	if err := a.g.grant(guestPassword, guestRights); err != nil {
+		a.judge.problem("%s: %v", a.name, err)
+	}
 }

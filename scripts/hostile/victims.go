@@ -5,6 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,7 +40,9 @@ func rules(upstream string) string {
 	}
 	// What a login with the hash of `holdfast passwd` costs is a means of attack too.
 	text += fmt.Sprintf("    - {name: boss, password_hash: %q}\n", costlyHash)
-	text += `  acl:
+	text += `  password_file: passwords
+  acl_file: rights
+  acl:
     - {topic: "victim/#", access: write, user: writer}
     - {topic: "jobs/#", access: write, user: writer}
     - {topic: "victim/#", access: read, user: reader}
@@ -70,6 +75,34 @@ outputs:
 `, upstream)
 	}
 	return text
+}
+
+// The user whose rights come and go, while the configuration is in use.
+var (
+	guestPassword = "guest:" + cheapHash("guest") + "\n"
+	guestRights   = "user guest\ntopic readwrite guest/#\n"
+	readerRights  = "user reader\ntopic read guest/#\n"
+)
+
+// grant writes the files of users and rights, and has them read again if the gateway runs.
+func (g *gateway) grant(password, rights string) error {
+	for name, text := range map[string]string{"passwords": password, "rights": rights + readerRights} {
+		tmp := filepath.Join(g.dir, name+".new")
+		if err := os.WriteFile(tmp, []byte(text), 0o600); err != nil {
+			return err
+		}
+		if err := os.Rename(tmp, filepath.Join(g.dir, name)); err != nil {
+			return err
+		}
+	}
+	if g.cmd == nil {
+		return nil
+	}
+	out, err := exec.Command(g.program, "reload", "-c", g.config).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("reload: %w: %s", err, out)
+	}
+	return nil
 }
 
 // private reports whether an attacker may never be sent a message of this topic.
