@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"time"
 
@@ -61,7 +62,7 @@ func (a *Agent) certificates() (all []*listen.TLS) {
 func place(l config.Listener) (listen.Options, error) {
 	opts := listen.Options{Network: l.Network, Address: l.Address, Mode: l.Mode}
 	if l.WebSocket() {
-		opts.WebSocket = &listen.WebSocket{Path: l.Path, Origins: l.Origins}
+		opts.WebSocket = &listen.WebSocket{Path: l.Path, Origins: l.Origins, Hosts: hostsOf(l)}
 	}
 	if !l.TLS() {
 		return opts, nil
@@ -71,6 +72,15 @@ func place(l config.Listener) (listen.Options, error) {
 		Cert: l.Cert, Key: l.Key, ClientCA: l.CA, Require: l.RequireClientCertificate,
 	})
 	return opts, err
+}
+
+// hostsOf are the names that a listener may be reached by: those that are configured, and its own.
+func hostsOf(l config.Listener) []string {
+	names := slices.Clone(l.Hosts)
+	if host, _, err := net.SplitHostPort(l.Address); err == nil && host != "" {
+		names = append(names, host)
+	}
+	return names
 }
 
 func (a *Agent) logCertificate(t *listen.TLS) {

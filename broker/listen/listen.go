@@ -85,7 +85,7 @@ func (o Options) Wrap(nc net.Conn) net.Conn {
 		nc = tls.Server(nc, o.TLS.config)
 	}
 	if o.WebSocket != nil {
-		nc = &upgrade{Conn: nc, opts: o.WebSocket}
+		nc = &upgrade{Conn: nc, opts: o.WebSocket, tls: o.TLS}
 	}
 	return nc
 }

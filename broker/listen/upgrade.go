@@ -9,9 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
-	"strings"
 
 	"github.com/gorilla/websocket"
 )
@@ -27,12 +25,16 @@ type WebSocket struct {
 	// any. Pages from the host that they connect to are always let in, from whatever port, and so are
 	// programs that are not browsers.
 	Origins []string
+	// Hosts are further names of this device, beside addresses, localhost, its own name and those of its
+	// certificate; "*" means any. A request under another name is refused: see Hosts.
+	Hosts []string
 }
 
 // upgrade is a connection that becomes a WebSocket stream in its Handshake.
 type upgrade struct {
 	net.Conn // TCP or TLS; its deadlines are the stream's
 	opts     *WebSocket
+	tls      *TLS // nil for none
 	stream   *stream
 }
 
@@ -54,7 +56,7 @@ func (u *upgrade) Handshake() error {
 	ws, err := u.accept(a, r)
 	if err != nil {
 		a.send()
-		return fmt.Errorf("websocket: %s %s from origin %q: %w", r.Method, r.URL.Path, r.Header.Get("Origin"), err)
+		return fmt.Errorf("websocket: %.10s %.100q from origin %.100q: %w", r.Method, r.URL.Path, r.Header.Get("Origin"), err)
 	}
 	u.stream = newStream(u.Conn, ws)
 	return nil
@@ -71,29 +73,21 @@ func (u *upgrade) accept(a *answer, r *http.Request) (*websocket.Conn, error) {
 		return refuse(http.StatusNotFound, "MQTT is served at "+u.opts.Path)
 	case websocket.IsWebSocketUpgrade(r) && !slices.Contains(websocket.Subprotocols(r), Subprotocol):
 		return refuse(http.StatusBadRequest, "the subprotocol mqtt is not among those offered") // [MQTT-6.0.0-3]
-	case !u.opts.allows(r):
-		return refuse(http.StatusForbidden, "this origin is not among broker.listeners[].origins")
+	}
+	if err := (Hosts{Names: u.opts.Hosts, Origins: u.opts.Origins, TLS: u.tls}).Check(r); err != nil {
+		remedy := "add it to broker.listeners[].hosts if clients use that name"
+		if errors.Is(err, ErrOrigin) {
+			remedy = "add it to broker.listeners[].origins if that page may connect"
+		}
+		err = fmt.Errorf("%w: %s", err, remedy)
+		http.Error(a, err.Error(), http.StatusForbidden)
+		return nil, err
 	}
 	up := websocket.Upgrader{
 		ReadBufferSize: frameReadBuffer, WriteBufferSize: frameWriteBuffer, Subprotocols: []string{Subprotocol},
 		CheckOrigin: func(*http.Request) bool { return true },
 	}
 	return up.Upgrade(a, r, nil)
-}
-
-func (w *WebSocket) allows(r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return true
-	}
-	for _, o := range w.Origins {
-		if o == "*" || strings.EqualFold(o, origin) {
-			return true
-		}
-	}
-	page, err := url.Parse(origin)
-	host := url.URL{Host: r.Host}
-	return err == nil && page.Hostname() != "" && strings.EqualFold(page.Hostname(), host.Hostname())
 }
 
 func (u *upgrade) Read(p []byte) (int, error) {

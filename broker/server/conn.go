@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"holdfast/broker/auth"
+	"holdfast/broker/listen"
 	"holdfast/broker/wire"
 )
 
@@ -270,6 +271,9 @@ func (c *conn) report(err error) {
 			"bytes", violation.Size, "limit", c.in.max)
 	case errors.As(err, &violation):
 		log.Info("client disconnected", "reason", err)
+	case errors.Is(err, listen.ErrHost), errors.Is(err, listen.ErrOrigin):
+		c.s.counts.strangers.Add(1)
+		log.Warn("connection refused", "error", err)
 	case errors.Is(err, errHandshake): // the place to look when a certificate does not do
 		log.Info("no connection", "error", err)
 	case !c.connected:

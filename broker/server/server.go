@@ -130,6 +130,7 @@ type Server struct {
 }
 
 type counts struct {
+	strangers                                                                       atomic.Uint64 // WebSocket requests with a wrong Host or Origin
 	received, sent, droppedQueue, droppedSize, droppedExpired, refused, notRetained atomic.Uint64
 	packetsIn, packetsOut, bytesIn, bytesOut, publishBytesIn, publishBytesOut       atomic.Uint64
 	sockets, connects, expired, denied, logins, unread, rate, oversized             atomic.Uint64
@@ -149,6 +150,7 @@ type Stats struct {
 	DeniedDelivery                                 uint64 // messages that a subscriber may not read
 	LoginsRefused                                  uint64
 	RateLimited                                    uint64 // connections closed because too many came
+	RefusedHosts                                   uint64 // WebSocket requests whose Host or Origin may not connect
 	Oversized                                      uint64 // connections closed at a packet larger than MaxPacket
 }
 
@@ -266,6 +268,7 @@ func (s *Server) Stats() Stats {
 	st.DroppedQueue, st.DroppedSize = s.counts.droppedQueue.Load(), s.counts.droppedSize.Load()
 	st.DroppedExpired, st.Refused = s.counts.droppedExpired.Load(), s.counts.refused.Load()
 	st.NotRetained, st.Denied = s.counts.notRetained.Load(), s.counts.denied.Load()
+	st.RefusedHosts = s.counts.strangers.Load()
 	st.LoginsRefused, st.RateLimited, st.DeniedDelivery = s.counts.logins.Load(), s.counts.rate.Load(), s.counts.unread.Load()
 	st.Oversized = s.counts.oversized.Load()
 	return st

@@ -71,6 +71,7 @@ type Listener struct {
 	Cert, Key, CA            string
 	RequireClientCertificate bool // never without CA
 
+	Hosts   []string    // of ws and wss: further names that clients may reach it by
 	Origins []string    // of ws and wss: the web pages that may connect, beside those of the same host
 	Mode    fs.FileMode // of unix; default 0660
 	// Anonymous lets clients in without a name and password. The default is broker.anonymous, and

@@ -231,7 +231,7 @@ broker:
   listeners:
     - {url: "mqtt://LOCALHOST:0"}
     - {url: "mqtts://0.0.0.0", cert: server.crt, key: /k, ca: "${env:ID}.crt", require_client_certificate: true}
-    - {url: "ws://[::1]/mqtt/", origins: ["https://dash.example", "*"], anonymous: true}
+    - {url: "ws://[::1]/mqtt/", origins: ["https://dash.example", "*"], hosts: [gate.example], anonymous: true}
     - {url: "wss://:9443", cert: c, key: k}
     - {url: "unix:///run/a//b.sock", mode: "0600"}
 `, `
@@ -246,12 +246,12 @@ broker:
 	var got []string
 	for _, l := range c.Broker.Listeners {
 		got = append(got, fmt.Sprintf("%s %s %s %q %s %v %v %o %v %v", l.Network, l.Address, l.URL, l.Path,
-			filepath.Base(l.Cert+":"+l.Key+":"+l.CA), l.RequireClientCertificate, l.Origins, l.Mode, l.Anonymous, filepath.IsAbs(l.Cert)))
+			filepath.Base(l.Cert+":"+l.Key+":"+l.CA), l.RequireClientCertificate, append(l.Origins, l.Hosts...), l.Mode, l.Anonymous, filepath.IsAbs(l.Cert)))
 	}
 	want := []string{
 		`tcp localhost:0 mqtt://localhost:0 "" :: false [] 660 false false`,
 		`tcp 0.0.0.0:8883 mqtts://0.0.0.0:8883 "" from-env.crt true [] 660 false true`,
-		`tcp [::1]:80 ws://[::1]:80/mqtt "/mqtt" :: false [https://dash.example *] 660 true false`,
+		`tcp [::1]:80 ws://[::1]:80/mqtt "/mqtt" :: false [https://dash.example * gate.example] 660 true false`,
 		`tcp :9443 wss://:9443 "" k: false [] 660 true true`,
 		`unix /run/a/b.sock unix:///run/a/b.sock "" :: false [] 666 false false`,
 	}

@@ -30,6 +30,8 @@ func (l *loader) listenerKeys(e *Listener) *table {
 		key{"require_client_certificate", "false", "Turn away clients without a certificate of `ca`.", boolean(&e.RequireClientCertificate)},
 		key{"origins", "", "Web pages that may connect, such as `https://dash.example`, or `\"*\"` for any. Of ws and wss; pages from the host they connect to always may.",
 			replaced(l, "a list of origins", &e.Origins, origin)},
+		key{"hosts", "", "Further names that clients may reach this listener by, such as `gateway.example`, or `\"*\"` for any. Of ws and wss; addresses, `localhost`, the machine's own name and those of `cert` always may.",
+			replaced(l, "a list of host names", &e.Hosts, hostName)},
 		key{"mode", "\"0660\"", "Who may connect, as the permissions of the socket. Of unix.", fileMode(&e.Mode)},
 		key{"anonymous", "", "Let clients in without a name and password. Default: `broker.anonymous`.", boolean(&e.Anonymous)},
 	)
@@ -111,6 +113,13 @@ func origin(to *string) kind {
 	})
 }
 
+// hostName is the name of a host, without a port.
+func hostName(to *string) kind {
+	return text(to, `a host name without a port, such as gateway.example, or "*"`, func(s string) bool {
+		return s == "*" || s != "" && len(s) <= 253 && !strings.ContainsAny(s, ":/@?#[]* \t")
+	})
+}
+
 // fileMode is in quotes, because YAML takes a number with a 0 in front for octal or not, by its version.
 func fileMode(to *fs.FileMode) kind {
 	const want = `permissions in quotes, such as "0660"`
@@ -167,7 +176,8 @@ func (l *loader) finishListener(e *element[Listener]) {
 	}{
 		{"cert", v.TLS(), true, "mqtts and wss"}, {"key", v.TLS(), true, "mqtts and wss"},
 		{"ca", v.TLS(), false, "mqtts and wss"}, {"require_client_certificate", v.TLS(), false, "mqtts and wss"},
-		{"origins", v.WebSocket(), false, "ws and wss"}, {"mode", v.Scheme == "unix", false, "unix"},
+		{"origins", v.WebSocket(), false, "ws and wss"}, {"hosts", v.WebSocket(), false, "ws and wss"},
+		{"mode", v.Scheme == "unix", false, "unix"},
 	} {
 		switch at, given := e.given[k.name]; {
 		case given && !k.fits:

@@ -104,8 +104,9 @@ type Clients struct {
 	Sent          uint64 `json:"sent"`
 	Dropped       Drops  `json:"dropped"`
 	LoginsRefused uint64 `json:"logins_refused"`
-	RateLimited   uint64 `json:"rate_limited"` // connections
-	Oversized     uint64 `json:"oversized"`    // connections closed at a packet larger than broker.limits.packet
+	RateLimited   uint64 `json:"rate_limited"`  // connections
+	RefusedHosts  uint64 `json:"refused_hosts"` // WebSocket requests whose Host or Origin may not connect
+	Oversized     uint64 `json:"oversized"`     // connections closed at a packet larger than broker.limits.packet
 
 	List []Client `json:"list"` // at most MaxClients, those connected first
 }

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"mime"
-	"net"
 	"net/http"
-	"net/netip"
 	"time"
+
+	"holdfast/broker/listen"
 )
 
 type remoteKey struct{} // of a request's context: the net.Addr of its connection
@@ -55,12 +55,8 @@ func (s *Server) fromHere(r *http.Request) error {
 			return errors.New("this comes through a proxy, and nobody has to log in: set web.view or web.operate")
 		}
 	}
-	host, _, err := net.SplitHostPort(r.Host)
-	if err != nil {
-		host = r.Host
-	}
-	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return fmt.Errorf("the name %.60q is not this device's own: use http://localhost, or set web.view or web.operate so that one has to log in", host)
+	if err := (listen.Hosts{Loopback: true, Origins: []string{"*"}}).Check(r); err != nil { // origins: see guard
+		return fmt.Errorf("%w: use http://localhost, or set web.view or web.operate so that one has to log in", err)
 	}
 	return nil
 }

@@ -277,7 +277,7 @@ func TestWithoutLogin(t *testing.T) {
 		s.want(200, "", "GET", "/secret", "", host(good))
 	}
 	for _, bad := range []string{"evil.example", "localhost.evil.example:4653", "192.168.1.2", "[::2]:80"} {
-		s.want(403, "not this device's own", "GET", "/secret", "", host(bad))
+		s.want(403, "not one of this device", "GET", "/secret", "", host(bad))
 	}
 	s.want(403, "proxy", "GET", "/secret", "", header("X-Forwarded-For", "192.168.1.7"))
 	s = serve(t, Options{Local: Operate}, secrets)

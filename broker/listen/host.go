@@ -1,0 +1,86 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+)
+
+// The errors of Hosts.Check.
+var (
+	ErrHost   = errors.New("the host name of the request is not one of this device")
+	ErrOrigin = errors.New("the request comes from a web page of another host")
+)
+
+// Hosts are the names under which browsers may reach a server. They close the door that DNS rebinding opens:
+// a web page whose name has been made to mean this device's address acts as if it came from here, but its
+// name stands in the request (RFC 9110, 7.2), and no page can change that.
+//
+// Known are addresses, which no page can give a name to, localhost (RFC 6761, 6.3), the machine's own name
+// with and without .local, and Names.
+type Hosts struct {
+	Names    []string // without a port; "*" for any
+	Loopback bool     // only localhost and addresses of this machine's loopback are known, and no names
+	Origins  []string // web pages of other hosts that may come; "*" for any
+	TLS      *TLS     // whose certificate's names are known as well; nil for none
+}
+
+// Check returns nil, ErrHost or ErrOrigin, with what was seen. Programs send no Origin, and need none.
+func (h Hosts) Check(r *http.Request) error {
+	host := hostname(r.Host)
+	if !h.knows(host) {
+		return fmt.Errorf("%w: %.100q", ErrHost, host)
+	}
+	origin := r.Header.Get("Origin")
+	if origin == "" || slices.ContainsFunc(h.Origins, func(o string) bool { return o == "*" || strings.EqualFold(o, origin) }) {
+		return nil
+	}
+	page, err := url.Parse(origin)
+	if err != nil || page.Hostname() == "" || hostname(page.Host) != host {
+		return fmt.Errorf("%w: %.100q", ErrOrigin, origin)
+	}
+	return nil
+}
+
+// hostname is the host of "host:port" or "host" as names are compared: lower case, without a last dot.
+func hostname(s string) string {
+	if host, _, err := net.SplitHostPort(s); err == nil {
+		s = host
+	}
+	s = strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
+	return strings.ToLower(strings.TrimSuffix(s, "."))
+}
+
+func (h Hosts) knows(host string) bool {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return !h.Loopback || ip.Unmap().IsLoopback()
+	}
+	if host == "localhost" {
+		return true
+	}
+	if h.Loopback || host == "" {
+		return false
+	}
+	if slices.ContainsFunc(h.Names, func(n string) bool { return n == "*" || hostname(n) == host }) {
+		return true
+	}
+	if own, err := os.Hostname(); err == nil { // now: it may be set while the gateway runs
+		own = hostname(own)
+		short, _, _ := strings.Cut(own, ".")
+		if own != "" && (host == own || host == short || host == short+".local") {
+			return true
+		}
+	}
+	return h.TLS != nil && h.TLS.names(host)
+}
+
+// names reports whether the certificate is for a host. One for any host below a domain is.
+func (t *TLS) names(host string) bool {
+	return t.current.Load().Certificates[0].Leaf.VerifyHostname(host) == nil
+}
