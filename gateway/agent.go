@@ -232,7 +232,12 @@ func (a *Agent) newServer() (err error) {
 		MaxQueued: int(m.Queued), MaxQueuedTotal: m.QueuedTotal, MaxBacklog: m.Backlog,
 		MaxRetained: m.Retained, MaxRetainedBytes: int(m.RetainedTotal),
 		ConnectRate: orNone(m.ConnectRate), ConnectRatePerAddr: orNone(m.ConnectRatePerAddress),
-		ConnectTimeout: m.ConnectTime, WriteTimeout: m.WriteTime,
+		ConnectTimeout: m.ConnectTime, WriteTimeout: m.WriteTime, PacketTimeout: m.PacketTime,
+		MaxConnecting: m.Connecting, MaxConnectPacket: int(m.ConnectPacket), MaxUnfinished: m.Unfinished,
+		MaxMatching: m.Matching, MaxWills: m.Wills, UserShare: m.UserShare, MaxExpiry: m.SessionExpiry,
+	}
+	if opts.MaxExpiry == 0 {
+		opts.MaxExpiry = -1
 	}
 	if a.entrances, err = entrances(a.cfg.Broker.Listeners, nil); err != nil {
 		return err

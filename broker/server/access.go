@@ -10,14 +10,23 @@ import (
 )
 
 // login lets the client in, or says with which reason code it is refused. It is called after the
-// handshake, which has verified the client's certificate, if there is one.
-func (c *conn) login(p *wire.Connect) (wire.Code, error) {
+// handshake, which has verified the client's certificate, if there is one. size is what the packet counts among
+// the unfinished ones until the login is over.
+func (c *conn) login(p *wire.Connect, size int) (wire.Code, error) {
 	l := auth.Login{
 		ClientID: p.ClientID, Username: p.Username, Named: p.HasUsername, Password: p.Password,
 		CN: c.commonName(), Anonymous: c.anonymous, Remote: c.nc.RemoteAddr(),
 	}
-	c.in.pause() // checking a password takes time, and others may come first
+	err := c.in.pause() // checking a password takes time, and others may come first
 	defer c.in.enter()
+	if err == nil {
+		rest := c.in.held
+		err = c.in.charge(rest + size)
+		defer func() { c.in.charge(rest) }()
+	}
+	if err != nil {
+		return wire.QuotaExceeded, err
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.s.opts.ConnectTimeout)
 	defer cancel()
 	grant, err := c.s.opts.Auth.Login(ctx, l)
@@ -40,6 +49,15 @@ func (c *conn) login(p *wire.Connect) (wire.Code, error) {
 	c.s.counts.logins.Add(1)
 	c.logger().Warn("login refused", "client", p.ClientID, "user", p.Username, "reason", err)
 	return code, err
+}
+
+// user is whose share of the limits the client has: the user's, or that of the certificate's name; empty for
+// all others together.
+func (c *conn) user() string {
+	if name := c.grant.User(); name != "" {
+		return name
+	}
+	return c.commonName()
 }
 
 // commonName is that of the client's verified certificate.

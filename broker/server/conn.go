@@ -1,6 +1,7 @@
 package server
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,8 @@ type conn struct {
 	pending atomic.Int64  // entries that the journal has and has not settled
 	ended   chan struct{} // closed when nothing of the connection is left
 
+	waiting *list.Element // in Server.connecting, guarded by Server.mu; nil when CONNECT has come
+
 	place     *place // where it came in; nil if it was given to Serve
 	anonymous bool   // whether a client without a name may come in
 
@@ -45,6 +48,8 @@ type conn struct {
 	aliases   map[uint16]*topic // that the client has set
 	connected bool              // CONNACK said success
 	heard     time.Time         // when the last whole packet came
+	armed     bool              // there is a deadline for reading
+	late      bool              // it is that of a packet that has begun
 	told      bool              // a denied publish was logged
 
 	// Of whoever has made work busy.
@@ -80,7 +85,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 			c.raw, c.try = raw, c.tryWrite
 		}
 	}
-	c.in.init(s, nc, c.raw)
+	c.in.init(c)
 	c.work.Store(again) // nothing is written before CONNACK
 	return c
 }
@@ -142,6 +147,7 @@ func (c *conn) run() (err error) {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 		c.in.leave()
+		c.s.unfinished.hold(c, 0)
 	}()
 	if err := c.handshake(); err != nil {
 		return err
@@ -151,6 +157,15 @@ func (c *conn) run() (err error) {
 	}
 	for {
 		p, err := c.in.next(c.arm)
+		if err != nil && c.late && errors.Is(err, os.ErrDeadlineExceeded) {
+			c.mu.Lock()
+			kicked := c.reason != nil
+			c.mu.Unlock()
+			if !kicked {
+				c.s.reached(limitPacketTime, "connection closed: a packet has begun and does not end", "remote", c.remote(), "client", c.session.id)
+				err = errPacketTime
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -164,18 +179,39 @@ func (c *conn) run() (err error) {
 	}
 }
 
-// arm gives the client the time of its keep alive for the next packet. A part of one is none.
+// arm gives the client the time of its keep alive for the next packet, of which a part is none, and packet_time
+// for each 64 KiB of one that has begun, also without a keep alive. Until CONNECT the handshake's deadline holds.
 func (c *conn) arm() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	var due time.Time
 	switch {
 	case c.closing || c.reason != nil:
 		return net.ErrClosed
+	case !c.connected:
+		return nil
 	case c.keepAlive > 0:
-		return c.nc.SetReadDeadline(c.heard.Add(c.keepAlive * 3 / 2)) // [MQTT-3.1.2-22]
+		due = c.heard.Add(c.keepAlive * 3 / 2) // [MQTT-3.1.2-22]
 	}
-	return nil
+	c.late = false
+	if !c.in.begun.IsZero() {
+		rest := time.Duration(1+len(c.in.buf)/packetStep) * c.s.opts.PacketTimeout
+		if end := c.in.begun.Add(rest); due.IsZero() || end.Before(due) {
+			due, c.late = end, true
+		}
+	}
+	if due.IsZero() && !c.armed {
+		return nil
+	}
+	c.armed = !due.IsZero()
+	return c.nc.SetReadDeadline(due)
 }
+
+// packetStep is how much of a packet has to arrive within Options.PacketTimeout.
+const packetStep = 64 << 10
+
+// errPacketTime ends a connection whose packet does not end.
+var errPacketTime = &wire.Error{Code: wire.Unspecified, Text: "a packet has begun and does not end"}
 
 // errDisconnect is a client's orderly end.
 var errDisconnect = errors.New("client disconnected")
@@ -224,12 +260,14 @@ func (c *conn) end() {
 }
 
 // kick ends the connection from outside, telling a 5.0 client the reason.
-func (c *conn) kick(code wire.Code) {
+func (c *conn) kick(code wire.Code) { c.kickFor(&wire.Error{Code: code, Text: "ended by the server"}) }
+
+func (c *conn) kickFor(reason *wire.Error) {
 	c.mu.Lock()
 	if !c.closing {
-		c.reason = &wire.Error{Code: code, Text: "ended by the server"}
+		c.reason = reason
 		if c.connected {
-			c.disconnect(code, "")
+			c.disconnect(reason.Code, "")
 		}
 		c.end()
 	}

@@ -26,9 +26,15 @@ var connectV5 = []byte("\x00\x04MQTT\x05")
 func (c *conn) connect() error {
 	raw, err := c.in.next(c.arm)
 	var first wire.Packet
+	var tooLarge *wire.Error
 	if err == nil {
 		first, err = raw.Packet(wire.V311)
+	} else if errors.As(err, &tooLarge) && tooLarge.Code == wire.PacketTooLarge {
+		c.s.reached(limitConnectPacket, "connection closed: its first packet is larger than a CONNECT may be", "remote", c.remote(), "most", c.in.max)
 	}
+	c.s.mu.Lock()
+	c.s.leaveConnecting(c)
+	c.s.mu.Unlock()
 	if err != nil {
 		v, ok := err.(*wire.Error)
 		switch {
@@ -82,18 +88,26 @@ func (c *conn) connect() error {
 	if v := p.Properties.RequestResponseInfo; v != nil && *v == 1 && c.s.opts.ResponseInfo != "" {
 		answer.Properties.ResponseInfo = ptr(strings.ReplaceAll(c.s.opts.ResponseInfo, "%c", p.ClientID))
 	}
-	if code, err := c.login(p); err != nil {
+	if code, err := c.login(p, len(raw.Body)); err != nil {
 		return c.refuse(code, err.Error())
 	}
 	quota := c.s.opts.MaxInflight
 	if v := p.Properties.ReceiveMaximum; v != nil {
 		quota = min(quota, int(*v))
 	}
+	if refused := c.s.wills.take(c.user(), willWeight(p.Will), c.s.opts.MaxWills, c.s.share(c.s.opts.MaxWills), limitWills); refused != "" {
+		c.s.reached(refused, "login refused: the wills of clients take too much memory", "remote", c.remote(), "client", p.ClientID, "user", c.user(), "will", len(p.Will.Payload))
+		return c.refuse(wire.QuotaExceeded, "too much memory is taken by wills: see broker.limits.wills")
+	}
 	present, err := c.s.enter(c, p, quota)
 	if err != nil {
+		c.s.dropWill(c.user(), p.Will)
 		return c.refuse(wire.QuotaExceeded, err.Error())
 	}
-	c.will = p.Will
+	if capped := c.s.expiry(p); p.Version == wire.V5 && capped != expiry(p) {
+		answer.Properties.SessionExpiry = &capped // section 3.2.2.3.2
+	}
+	c.will, c.in.max = p.Will, c.s.opts.MaxPacket
 	c.s.counts.connects.Add(1)
 	answer.SessionPresent = present
 	c.limits(&answer.Properties)
@@ -160,11 +174,40 @@ func expiry(p *wire.Connect) uint32 {
 	return 0
 }
 
+// expiry is what the server grants of it.
+func (s *Server) expiry(p *wire.Connect) uint32 { return s.capExpiry(expiry(p)) }
+
+// capExpiry holds a session's lifetime to the limit.
+func (s *Server) capExpiry(seconds uint32) uint32 {
+	most := s.opts.MaxExpiry / time.Second
+	if most > 0 && time.Duration(seconds) > most {
+		return uint32(most)
+	}
+	return seconds
+}
+
+// willWeight is what a will counts in Options.MaxWills, in bytes.
+func willWeight(w *wire.Will) int64 {
+	if w == nil {
+		return 0
+	}
+	return int64(256 + len(w.Topic) + len(w.Payload) + len(w.Forward))
+}
+
+// dropWill notes that a client's will is in memory no more.
+func (s *Server) dropWill(user string, w *wire.Will) {
+	if w != nil {
+		s.wills.give(user, willWeight(w))
+	}
+}
+
 // enter binds c to the session of its client, ending the connection that has it [MQTT-3.1.4-3].
 func (s *Server) enter(c *conn, p *wire.Connect, quota int) (present bool, err error) {
 	for {
-		present, old, will, err := s.bind(c, p, quota)
-		s.publishWill(will)
+		present, old, wills, err := s.bind(c, p, quota)
+		for _, w := range wills {
+			s.publishWill(w.user, w.Will)
+		}
 		if old == nil {
 			return present, err
 		}
@@ -173,8 +216,14 @@ func (s *Server) enter(c *conn, p *wire.Connect, quota int) (present bool, err e
 	}
 }
 
-// bind is enter, unless another connection has the session: then it returns that.
-func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *conn, will *wire.Will, err error) {
+// owedWill is a will that is due, and whose it is.
+type owedWill struct {
+	user string
+	*wire.Will
+}
+
+// bind is enter, unless another connection has the session: then it returns that. The wills are to be published.
+func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *conn, wills []owedWill, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
@@ -185,29 +234,38 @@ func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *c
 		if old := x.conn.Load(); old != nil {
 			return false, old, nil, nil
 		}
-		will = x.stopTimers()
+		will := x.stopTimers()
 		if p.CleanStart {
+			if will != nil {
+				wills = append(wills, owedWill{x.user, will})
+			}
 			s.discard(x) // [MQTT-3.1.2-4]
 			x = nil
 		} else {
-			will = nil // back before its delay was over [MQTT-3.1.3-9]
+			s.dropWill(x.user, will) // back before its delay was over [MQTT-3.1.3-9]
 		}
 	}
+	expiry := s.expiry(p)
 	if present = x != nil; !present {
-		if len(s.sessions) >= s.opts.MaxSessions {
-			return false, nil, will, fmt.Errorf("%d sessions, which is the most", len(s.sessions))
+		will, err := s.admit(c, expiry > 0)
+		if will.Will != nil {
+			wills = append(wills, will)
 		}
-		x, err = s.newSession(p.ClientID, expiry(p) > 0)
 		if err != nil {
-			return false, nil, will, err
+			return false, nil, wills, err
+		}
+		x, err = s.newSession(p.ClientID, c.user(), expiry > 0)
+		if err != nil {
+			return false, nil, wills, err
 		}
 	}
-	if err := x.setExpiry(expiry(p)); err != nil {
-		return false, nil, will, err
+	x.belong(c.user())
+	if err := x.setExpiry(expiry); err != nil {
+		return false, nil, wills, err
 	}
 	c.session = x
 	x.attach(c, quota)
-	return present, nil, will, nil
+	return present, nil, wills, nil
 }
 
 // leave unbinds c from its session, which ends now or when it expires, and sees to the will.
@@ -215,6 +273,7 @@ func (s *Server) leave(c *conn) {
 	x := c.session
 	s.mu.Lock()
 	x.detach()
+	x.left = time.Now()
 	if s.closing {
 		s.mu.Unlock()
 		return
@@ -230,19 +289,20 @@ func (s *Server) leave(c *conn) {
 		x.scheduleExpiry()
 	}
 	s.mu.Unlock()
-	s.publishWill(will)
+	s.publishWill(x.user, will)
 }
 
-// publishWill publishes a will, if there is one.
-func (s *Server) publishWill(w *wire.Will) {
+// publishWill publishes a will of a user's client, if there is one.
+func (s *Server) publishWill(user string, w *wire.Will) {
 	if w == nil {
 		return
 	}
+	s.dropWill(user, w)
 	m := &broker.Message{
 		Topic: w.Topic, Payload: w.Payload, Properties: w.Forward,
 		QoS: w.QoS, Retain: w.Retain, Expires: w.Expires, Expiry: w.Expiry,
 	}
-	if err := s.Publish(m, PublishOptions{}); err != nil {
+	if err := s.Publish(m, PublishOptions{Client: true}); err != nil {
 		s.log.Error("will is lost", "topic", m.Topic, "error", err)
 	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ type subscription struct {
 	noLocal           bool
 	retainAsPublished bool
 	id                uint32 // Subscription Identifier, 0 if there is none
+	steps             int    // by which it has made searches of the index longer
 }
 
 // match is a target, once, with what all its matching subscriptions grant together, or a group of
@@ -36,7 +38,8 @@ type match struct {
 	ids               []uint32 // shared
 }
 
-// index finds the subscriptions of a topic: a tree with a level of the topic at each step.
+// index finds the subscriptions of a topic: a tree with a level of the topic at each step. What a search of it may
+// cost is known before: see node.steps.
 type index struct {
 	version atomic.Uint64 // changes with every subscription
 	mu      sync.RWMutex
@@ -44,18 +47,155 @@ type index struct {
 	n       int
 }
 
+// node is a level of filters. Most have one node below them, or none, so that is cheap.
 type node struct {
-	children map[string]*node
-	here     subscribers // of the filter that ends here
-	below    subscribers // of the filter that ends here with "/#"
+	name    string           // of the child one
+	one     *node            // the child whose name is not "+"; nil if there is none, or many are
+	many    map[string]*node // all such children, once there are two
+	plus    *node            // the child "+"
+	here    *subscribers     // of the filter that ends here
+	below   *subscribers     // of the filter that ends here with "/#"
+	steps   int32            // most nodes that a search can visit from here, this one included
+	largest int32            // steps of the children but plus: the most of all, since a topic leads to one of them
+	atMost  int32            // how many have as many
 }
 
+// subscribers are those of one filter: a list while they are few.
 type subscribers struct {
-	own    map[*target]subscription
+	few    []owner
+	many   map[*target]subscription
 	groups map[string]*group // by the group's name
 }
 
-func (s *subscribers) empty() bool { return len(s.own)+len(s.groups) == 0 }
+type owner struct {
+	*target
+	subscription
+}
+
+const mostFew = 16 // subscribers in a list
+
+func (s *subscribers) empty() bool { return s == nil || len(s.few)+len(s.many)+len(s.groups) == 0 }
+
+// set adds or replaces t and reports whether it was there.
+func (s *subscribers) set(t *target, sub subscription) (had bool) {
+	for i := range s.few {
+		if s.few[i].target == t {
+			s.few[i].subscription = sub
+			return true
+		}
+	}
+	if s.many == nil && len(s.few) < mostFew {
+		s.few = append(s.few, owner{t, sub})
+		return false
+	}
+	if s.many == nil {
+		s.many = make(map[*target]subscription, 2*mostFew)
+		for _, o := range s.few {
+			s.many[o.target] = o.subscription
+		}
+		s.few = nil
+	}
+	_, had = s.many[t]
+	s.many[t] = sub
+	return had
+}
+
+func (s *subscribers) unset(t *target) (had bool) {
+	if s.many != nil {
+		_, had = s.many[t]
+		delete(s.many, t)
+		return had
+	}
+	for i := range s.few {
+		if last := len(s.few) - 1; s.few[i].target == t {
+			s.few[i], s.few[last] = s.few[last], owner{}
+			s.few = s.few[:last]
+			return true
+		}
+	}
+	return false
+}
+
+// child returns the node of a level, or nil.
+func (n *node) child(level string) *node {
+	switch {
+	case level == "+":
+		return n.plus
+	case n.many != nil:
+		return n.many[level]
+	case n.one != nil && n.name == level:
+		return n.one
+	}
+	return nil
+}
+
+// grow adds the node of a level.
+func (n *node) grow(level string) *node {
+	child := &node{}
+	switch {
+	case level == "+":
+		n.plus = child
+	case n.many != nil:
+		n.many[strings.Clone(level)] = child
+	case n.one != nil:
+		n.many = map[string]*node{n.name: n.one, strings.Clone(level): child}
+		n.name, n.one = "", nil
+	default:
+		n.name, n.one = strings.Clone(level), child
+	}
+	return child
+}
+
+// cut removes the node of a level.
+func (n *node) cut(level string) {
+	switch {
+	case level == "+":
+		n.plus = nil
+	case n.many != nil:
+		if delete(n.many, level); len(n.many) == 0 {
+			n.many = nil
+		}
+	default:
+		n.name, n.one = "", nil
+	}
+}
+
+func (n *node) bare() bool {
+	return n.here.empty() && n.below.empty() && n.one == nil && n.plus == nil && len(n.many) == 0
+}
+
+// changed notes that a child had old steps and has now others; 0 for one that is not there.
+func (n *node) changed(level string, old, now int32) {
+	switch {
+	case level == "+":
+	case now > n.largest:
+		n.largest, n.atMost = now, 1
+	case now == n.largest && old != now:
+		n.atMost++
+	case old == n.largest && now < old:
+		if n.atMost--; n.atMost == 0 {
+			n.largest = 0
+			n.measure(n.one)
+			for _, child := range n.many {
+				n.measure(child)
+			}
+		}
+	}
+	n.steps = 1 + n.largest
+	if n.plus != nil {
+		n.steps += n.plus.steps
+	}
+}
+
+func (n *node) measure(child *node) {
+	switch {
+	case child == nil || child.steps < n.largest:
+	case child.steps == n.largest:
+		n.atMost++
+	default:
+		n.largest, n.atMost = child.steps, 1
+	}
+}
 
 // splitShared takes the group's name off the filter of a shared subscription; other filters have none.
 func splitShared(filter string) (group, rest string) {
@@ -66,55 +206,68 @@ func splitShared(filter string) (group, rest string) {
 	return group, rest
 }
 
-// add adds or replaces a subscription, and says whether it is new and which version has it first.
-func (x *index) add(filter string, t *target, sub subscription) (isNew bool, version uint64) {
+// noLimit lets add have as many steps as it takes.
+const noLimit = math.MaxInt32
+
+// add adds or replaces a subscription, and reports whether it is new and which version has it first. more is by
+// how much the most steps of a search have grown. With more than most steps in all, or grown by more than room,
+// nothing is added and ok is false.
+func (x *index) add(filter string, t *target, sub subscription, most, room int) (isNew bool, version uint64, more int, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	version = x.version.Add(1)
-	group, filter := splitShared(filter)
-	n := &x.root
-	for more := true; more; {
-		var level string
-		level, filter, more = strings.Cut(filter, "/")
-		if level == "#" {
-			return x.put(&n.below, group, t, sub), version
-		}
-		child := n.children[level]
-		if child == nil {
-			if n.children == nil {
-				n.children = map[string]*node{}
-			}
-			child = &node{}
-			n.children[strings.Clone(level)] = child
-		}
-		n = child
+	before := max(1, x.root.steps)
+	group, rest := splitShared(filter)
+	isNew = x.root.add(group, rest, t, sub)
+	more = int(x.root.steps - before)
+	if more > 0 && (int(x.root.steps) > most || more > room) {
+		x.root.remove(group, rest, t)
+		return false, x.version.Load(), more, false
 	}
-	return x.put(&n.here, group, t, sub), version
-}
-
-func (x *index) put(s *subscribers, name string, t *target, sub subscription) bool {
-	had := false
-	if name == "" {
-		if s.own == nil {
-			s.own = map[*target]subscription{}
-		}
-		_, had = s.own[t]
-		s.own[t] = sub
-	} else {
-		g := s.groups[name]
-		if g == nil {
-			if s.groups == nil {
-				s.groups = map[string]*group{}
-			}
-			g = &group{}
-			s.groups[strings.Clone(name)] = g
-		}
-		had = g.set(t, sub)
-	}
-	if !had {
+	if isNew {
 		x.n++
 	}
-	return !had
+	return isNew, x.version.Add(1), more, true
+}
+
+func (n *node) add(group, filter string, t *target, sub subscription) (isNew bool) {
+	level, filter, more := strings.Cut(filter, "/")
+	if level == "#" {
+		n.steps = max(1, n.steps)
+		return put(&n.below, group, t, sub)
+	}
+	child, old := n.child(level), int32(0)
+	if child == nil {
+		child = n.grow(level)
+	} else {
+		old = child.steps
+	}
+	if more {
+		isNew = child.add(group, filter, t, sub)
+	} else {
+		child.steps = max(1, child.steps)
+		isNew = put(&child.here, group, t, sub)
+	}
+	n.changed(level, old, child.steps)
+	return isNew
+}
+
+func put(at **subscribers, name string, t *target, sub subscription) (isNew bool) {
+	if *at == nil {
+		*at = &subscribers{}
+	}
+	s := *at
+	if name == "" {
+		return !s.set(t, sub)
+	}
+	g := s.groups[name]
+	if g == nil {
+		if s.groups == nil {
+			s.groups = map[string]*group{}
+		}
+		g = &group{}
+		s.groups[strings.Clone(name)] = g
+	}
+	return !g.set(t, sub)
 }
 
 // remove removes a subscription and the branches that it leaves empty.
@@ -133,37 +286,42 @@ func (x *index) remove(filter string, t *target) bool {
 func (n *node) remove(group, filter string, t *target) bool {
 	level, filter, more := strings.Cut(filter, "/")
 	if level == "#" {
-		return n.below.remove(group, t)
+		return take(&n.below, group, t)
 	}
-	child := n.children[level]
+	child := n.child(level)
 	if child == nil {
 		return false
 	}
-	found := false
+	old, found := child.steps, false
 	if more {
 		found = child.remove(group, filter, t)
 	} else {
-		found = child.here.remove(group, t)
+		found = take(&child.here, group, t)
 	}
-	if child.here.empty() && child.below.empty() && len(child.children) == 0 {
-		delete(n.children, level)
+	now := child.steps
+	if child.bare() {
+		n.cut(level)
+		now = 0
 	}
+	n.changed(level, old, now)
 	return found
 }
 
-func (s *subscribers) remove(name string, t *target) (found bool) {
-	if name == "" {
-		_, found = s.own[t]
-		delete(s.own, t)
-		return found
-	}
-	g := s.groups[name]
-	if g == nil {
+func take(at **subscribers, name string, t *target) (found bool) {
+	s := *at
+	if s == nil {
 		return false
 	}
-	found = g.remove(t)
-	if len(*g.members.Load()) == 0 {
-		delete(s.groups, name)
+	if name == "" {
+		found = s.unset(t)
+	} else if g := s.groups[name]; g != nil {
+		found = g.remove(t)
+		if len(*g.members.Load()) == 0 {
+			delete(s.groups, name)
+		}
+	}
+	if s.empty() {
+		*at = nil
 	}
 	return found
 }
@@ -179,28 +337,38 @@ func (x *index) len() int {
 func (x *index) match(topic string) ([]match, uint64) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	f := finder{found: []match{}}
-	// A wildcard at the first level does not match a topic of the server's own [MQTT-4.7.2-1].
-	f.walk(&x.root, topic, strings.HasPrefix(topic, "$"))
+	f := x.find(topic)
 	if f.places > 1 {
 		f.found = merge(f.found)
 	}
 	return f.found, x.version.Load()
 }
 
+// find is called with mu held.
+func (x *index) find(topic string) finder {
+	f := finder{found: []match{}}
+	// A wildcard at the first level does not match a topic of the server's own [MQTT-4.7.2-1].
+	f.walk(&x.root, topic, strings.HasPrefix(topic, "$"))
+	return f
+}
+
 type finder struct {
 	found  []match
 	places int // where something was found; in one place no target stands twice
+	steps  int // nodes that were visited
 }
 
 func (f *finder) walk(n *node, topic string, own bool) {
+	f.steps++
 	if !own {
-		f.collect(&n.below)
+		f.collect(n.below)
 	}
 	level, rest, more := strings.Cut(topic, "/")
-	f.step(n.children[level], rest, more)
+	if level != "+" {
+		f.step(n.child(level), rest, more)
+	}
 	if !own {
-		f.step(n.children["+"], rest, more)
+		f.step(n.plus, rest, more)
 	}
 }
 
@@ -210,8 +378,9 @@ func (f *finder) step(child *node, rest string, more bool) {
 	case more:
 		f.walk(child, rest, false)
 	default:
-		f.collect(&child.here)
-		f.collect(&child.below) // "a/#" matches "a" [MQTT-4.7.1-2]
+		f.steps++
+		f.collect(child.here)
+		f.collect(child.below) // "a/#" matches "a" [MQTT-4.7.1-2]
 	}
 }
 
@@ -220,7 +389,10 @@ func (f *finder) collect(s *subscribers) {
 		return
 	}
 	f.places++
-	for t, sub := range s.own {
+	for _, o := range s.few {
+		f.found = append(f.found, newMatch(o.target, o.subscription))
+	}
+	for t, sub := range s.many {
 		f.found = append(f.found, newMatch(t, sub))
 	}
 	for _, g := range s.groups {

@@ -49,7 +49,7 @@ func TestIndexAgreesWithMatch(t *testing.T) {
 		_, had := have[tg][f]
 		if r.IntN(3) > 0 {
 			sub := subscription{qos: byte(r.IntN(3)), id: uint32(r.IntN(3))}
-			if isNew, _ := x.add(f, tg, sub); isNew == had {
+			if isNew, _, _, ok := x.add(f, tg, sub, noLimit, noLimit); isNew == had || !ok {
 				t.Fatalf("add %q: new %v, had %v", f, isNew, had)
 			}
 			have[tg][f] = sub
@@ -64,6 +64,9 @@ func TestIndexAgreesWithMatch(t *testing.T) {
 		name := topic()
 		if name == "" {
 			continue
+		}
+		if f, want := x.find(name), mostSteps(&x.root); f.steps > want || int(max(1, x.root.steps)) != want {
+			t.Fatalf("%q: %d steps, at most %d expected, want %d", name, f.steps, x.root.steps, want)
 		}
 		found, _ := x.match(name)
 		for _, tg := range targets {
@@ -101,8 +104,75 @@ func TestIndexAgreesWithMatch(t *testing.T) {
 			x.remove(f, tg)
 		}
 	}
-	if x.len() != 0 || len(x.root.children) != 0 {
-		t.Errorf("%d subscriptions and %d branches are left", x.len(), len(x.root.children))
+	if x.len() != 0 || !x.root.bare() || x.root.steps != 1 {
+		t.Errorf("%d subscriptions are left: %+v", x.len(), x.root)
+	}
+}
+
+// mostSteps is how many nodes a search from n can visit at most: one child by its name, and the one of "+".
+func mostSteps(n *node) int {
+	most := 0
+	if n.one != nil {
+		most = mostSteps(n.one)
+	}
+	for _, child := range n.many {
+		most = max(most, mostSteps(child))
+	}
+	if n.plus != nil {
+		most += mostSteps(n.plus)
+	}
+	return 1 + most
+}
+
+// TestSearchesAreBounded: filters are made to branch at each level, or at the last ones, or to go deep behind a
+// branch; however many are tried, no topic takes more steps than the limit, counted.
+func TestSearchesAreBounded(t *testing.T) {
+	const most = 1000
+	branches := func(i, levels int, name string) string {
+		var l []string
+		for bit := range levels {
+			l = append(l, []string{name, "+"}[i>>bit&1])
+		}
+		return strings.Join(l, "/")
+	}
+	for name, filter := range map[string]func(i int) string{
+		"all levels":   func(i int) string { return branches(i, 16, "a") + "/z" },
+		"deep tails":   func(i int) string { return branches(i, 6, "a") + "/" + strings.Repeat("a/", 56) + "z" },
+		"many names":   func(i int) string { return fmt.Sprintf("a/%s/%d", branches(i%4096, 12, "a"), i%16) },
+		"with a group": func(i int) string { return "$share/g/" + branches(i, 16, "a") },
+		"below":        func(i int) string { return branches(i, 16, "a") + "/#" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var x index
+			refused := 0
+			tg := &target{session: &session{}}
+			added := map[string]bool{}
+			for i := range 1 << 16 {
+				f := filter(i)
+				if _, _, _, ok := x.add(f, tg, subscription{}, most, noLimit); ok {
+					added[f] = true
+				} else {
+					refused++
+				}
+			}
+			worst := 0
+			for _, topic := range []string{strings.Repeat("a/", 16) + "z", strings.Repeat("a/", 62) + "z", strings.Repeat("a/", 15) + "a", "b/" + strings.Repeat("a/", 14) + "a"} {
+				f := x.find(topic)
+				worst = max(worst, f.steps)
+			}
+			if refused == 0 || worst > most || int(x.root.steps) > most {
+				t.Errorf("%d refused, %d steps, at most %d", refused, worst, x.root.steps)
+			}
+			if worst < most/20 {
+				t.Errorf("%d steps at most: this is no attack", worst)
+			}
+			for f := range added {
+				x.remove(f, tg)
+			}
+			if !x.root.bare() || x.root.steps != 1 {
+				t.Errorf("left: %+v", x.root)
+			}
+		})
 	}
 }
 
@@ -118,10 +188,10 @@ func BenchmarkMatch(b *testing.B) {
 			case 2:
 				f = fmt.Sprintf("+/+/+/%d/+/temperature", i)
 			}
-			x.add(f, &target{}, subscription{qos: 1})
+			x.add(f, &target{}, subscription{qos: 1}, noLimit, noLimit)
 		}
-		x.add("site/#", &target{}, subscription{})
-		x.add("+/+/+/+/+/+", &target{}, subscription{})
+		x.add("site/#", &target{}, subscription{}, noLimit, noLimit)
+		x.add("+/+/+/+/+/+", &target{}, subscription{}, noLimit, noLimit)
 		b.Run(fmt.Sprintf("%d subscriptions", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
@@ -136,8 +206,8 @@ func BenchmarkMatch(b *testing.B) {
 			for bit := range levels {
 				l = append(l, []string{"a", "+"}[i>>(bit%8)&1])
 			}
-			x.add(strings.Join(l, "/"), &target{}, subscription{})
-			x.add(strings.Join(l[:bit(i)], "/")+"/#", &target{}, subscription{})
+			x.add(strings.Join(l, "/"), &target{}, subscription{}, noLimit, noLimit)
+			x.add(strings.Join(l[:bit(i)], "/")+"/#", &target{}, subscription{}, noLimit, noLimit)
 		}
 		topic := strings.Repeat("a/", levels-1) + "a"
 		b.Run(fmt.Sprintf("wildcards, %d levels deep", levels), func(b *testing.B) {
@@ -156,7 +226,7 @@ func BenchmarkResolve(b *testing.B) {
 	s := &Server{}
 	s.topics.seed, s.topics.levels = maphash.MakeSeed(), 64
 	for i := range 100_000 {
-		s.index.add(fmt.Sprintf("site/%d/device/%d", i%100, i), &target{}, subscription{})
+		s.index.add(fmt.Sprintf("site/%d/device/%d", i%100, i), &target{}, subscription{}, noLimit, noLimit)
 	}
 	name := []byte("site/7/device/7")
 	b.ReportAllocs()

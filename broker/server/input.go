@@ -3,7 +3,6 @@ package server
 import (
 	"io"
 	"net"
-	"slices"
 	"syscall"
 	"time"
 
@@ -68,6 +67,7 @@ func (d *desk) finish(s *Server) {
 // idle connection holds no buffer, and one with a part of a packet no more than that part.
 type input struct {
 	s    *Server
+	c    *conn
 	nc   net.Conn
 	raw  syscall.RawConn // nil if nc is not a socket of the kernel's
 	try  func(fd uintptr) bool
@@ -75,14 +75,19 @@ type input struct {
 	desk *desk
 	buf  []byte // what was read and not taken yet
 	own  []byte // to read into, if raw is nil
+	part []byte // a part of a packet that waits for the rest without a desk
 	big  []byte // to read a packet into that is longer than the desk's buffer or own
+	held int    // bytes of part, own and big that are charged to the server's limit
 	need int    // bytes that buf has to have for another packet, as far as is known
 	n    int    // what try has read
 	err  error
+
+	begun time.Time // when a part of the next packet was seen first; zero while there is none
 }
 
-func (in *input) init(s *Server, nc net.Conn, raw syscall.RawConn) {
-	in.s, in.nc, in.raw, in.max = s, nc, raw, s.opts.MaxPacket
+func (in *input) init(c *conn) {
+	in.s, in.c, in.nc, in.raw = c.s, c, c.nc, c.raw
+	in.max = min(c.s.opts.MaxConnectPacket, c.s.opts.MaxPacket) // until CONNECT has come
 	in.try = in.readNow
 }
 
@@ -98,9 +103,13 @@ func (in *input) next(wait func() error) (wire.Raw, error) {
 		if n <= len(in.buf) {
 			in.buf = in.buf[n:]
 			in.desk.packets++
+			in.begun = time.Time{}
 			return p, nil
 		}
 		in.need = n
+		if len(in.buf) > 0 && in.begun.IsZero() {
+			in.begun = in.desk.now
+		}
 		if in.desk != nil {
 			in.desk.finish(in.s)
 		}
@@ -126,7 +135,11 @@ func (in *input) more() error {
 		if in.own == nil {
 			in.own = make([]byte, ownBuffer)
 		}
-		in.n, in.err = in.nc.Read(in.room(in.own))
+		var room []byte
+		if room, in.err = in.room(in.own); in.err != nil {
+			return in.err
+		}
+		in.n, in.err = in.nc.Read(room)
 		in.enter()
 	}
 	if in.n > 0 {
@@ -143,15 +156,20 @@ func (in *input) more() error {
 // readNow reads what there is. If that is nothing, it lets go of the desk and has the runtime wait.
 func (in *input) readNow(fd uintptr) bool {
 	in.enter()
-	room := in.room(in.desk.buf)
+	room, err := in.room(in.desk.buf)
+	if err != nil {
+		in.n, in.err = 0, err
+		return true
+	}
 	for {
 		in.n, in.err = syscall.Read(int(fd), room)
 		switch in.err {
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
-			if len(in.buf) > 0 && in.big == nil {
-				in.buf = slices.Clone(in.buf)
+			if err := in.putAside(); err != nil {
+				in.n, in.err = 0, err
+				return true
 			}
 			in.leave()
 			return false
@@ -178,21 +196,64 @@ func (in *input) leave() {
 }
 
 // pause gives the desk back before a wait that is not for input; enter goes on.
-func (in *input) pause() {
-	in.buf = slices.Clone(in.buf)
+func (in *input) pause() error {
+	err := in.putAside()
 	in.leave()
+	return err
 }
 
-// room returns where to read to: behind what is in buf, which it moves to the front of base or, if
-// the next packet is longer than that, of memory that grows as the packet arrives, not as it is
-// announced.
-func (in *input) room(base []byte) []byte {
+// putAside moves what is in buf off the desk. It grows as the packet arrives, not as it is announced.
+func (in *input) putAside() error {
+	switch n := len(in.buf); {
+	case in.big != nil:
+		return nil
+	case n == 0:
+		in.part = nil
+		return in.charge(0)
+	case cap(in.part) < n:
+		size := min(max(2*cap(in.part), n), max(n, deskBuffer))
+		if err := in.charge(size); err != nil {
+			return err
+		}
+		in.part = make([]byte, 0, size)
+	}
+	in.part = append(in.part[:0], in.buf...)
+	in.buf = in.part
+	return nil
+}
+
+// charge notes that the connection has n bytes of unfinished packets.
+func (in *input) charge(n int) error {
+	if n == in.held {
+		return nil
+	}
+	if err := in.c.hold(n); err != nil {
+		return err
+	}
+	in.held = n
+	return nil
+}
+
+// room returns where to read to: behind what is in buf, which it moves to the front of base or, when that is
+// full and the packet is longer, of memory that grows as the packet arrives, not as it is announced.
+func (in *input) room(base []byte) ([]byte, error) {
 	to := base
-	if in.need <= len(base) {
-		in.big = nil
-	} else {
+	switch {
+	case in.need <= len(base) || len(in.buf) < len(base):
+		if in.big != nil {
+			in.big = nil
+			if err := in.charge(cap(in.part)); err != nil {
+				return nil, err
+			}
+		}
+	default:
 		if len(in.buf) >= len(in.big) {
-			in.big = make([]byte, min(in.need, max(2*len(in.buf), 2*len(base))))
+			size := min(in.need, 2*len(in.buf))
+			if err := in.charge(size); err != nil {
+				return nil, err
+			}
+			in.big = make([]byte, size)
+			in.part = nil
 		}
 		to = in.big
 	}
@@ -200,5 +261,5 @@ func (in *input) room(base []byte) []byte {
 		copy(to, in.buf)
 	}
 	in.buf = to[:len(in.buf)]
-	return to[len(in.buf):]
+	return to[len(in.buf):], nil
 }

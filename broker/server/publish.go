@@ -18,6 +18,7 @@ type PublishOptions struct {
 	Done    func(error)      // told when the message is settled; must not block
 	From    *journal.Reader  // the route of this reader does not get it: it came from there
 	Here    bool             // no route gets it
+	Client  bool             // it is a client's, although this process publishes it, and has no right to what is kept for own ones
 }
 
 // Publish publishes a message of this process, which must not be changed any more. It takes the path
@@ -27,6 +28,7 @@ func (s *Server) Publish(m *broker.Message, opts PublishOptions) error {
 		return err
 	}
 	p := newPublication(s, m, time.Now())
+	p.own = opts.From == nil && !opts.Client
 	p.done, p.lazy, p.changes, p.from, p.here = opts.Done, opts.Lazy, opts.Changes, opts.From, opts.Here
 	return s.publish(p, s.named(m.Topic), nil)
 }
@@ -47,6 +49,8 @@ type publication struct {
 	done    func(error)
 	from    *journal.Reader
 	here    bool
+	own     bool // this process is where it began
+	silent  bool // only deletes what is retained
 	frames  frames
 
 	// Of a client: whom to acknowledge what.
@@ -119,7 +123,7 @@ func (s *Server) publish(p *publication, t *topic, d *desk) error {
 			p.owed = append(p.owed, journal.Owed{Reader: reader, QoS: qos, Retain: m.Retain && t.retainAsPublished})
 		}
 	}
-	retain := m.Retain && s.mayRetain(m)
+	retain := m.Retain && s.mayRetain(p)
 	e := journal.Entry{Lazy: p.lazy, Done: p}
 	if len(p.owed) > 0 || retain || p.qos == 2 && len(p.changes) > 0 {
 		e.Message, e.Owed, e.Retained, e.Changes = m, p.owed, retain, p.changes

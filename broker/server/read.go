@@ -251,13 +251,21 @@ func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
 		if code < 0x80 && !c.grant.MaySubscribe(want.Filter) {
 			code = wire.NotAuthorized
 		}
+		sub := subscription{qos: want.QoS, noLocal: want.NoLocal, retainAsPublished: want.RetainAsPublished}
+		if id := p.Properties.SubscriptionID; id != nil {
+			sub.id = *id
+		}
+		var isNew bool
+		var version uint64
+		if code < 0x80 {
+			var refused limit
+			if isNew, version, refused = x.subscribe(want.Filter, sub); refused != "" {
+				code = wire.QuotaExceeded
+				c.s.reached(refused, "subscription refused", "client", x.id, "user", x.user, "filter", want.Filter)
+			}
+		}
 		if code < 0x80 {
 			code = wire.Code(want.QoS)
-			sub := subscription{want.QoS, want.NoLocal, want.RetainAsPublished, 0}
-			if id := p.Properties.SubscriptionID; id != nil {
-				sub.id = *id
-			}
-			isNew, version := x.subscribe(want.Filter, sub)
 			if group == "" && (want.RetainHandling == 0 || want.RetainHandling == 1 && isNew) {
 				replays = append(replays, replay{want.Filter, version, sub})
 			}
@@ -322,17 +330,19 @@ func (x *session) mayHave(filter string) wire.Code {
 	if isShared(filter) && broker.CheckFilter(filter) != nil || strings.Count(filter, "/") >= x.s.opts.MaxLevels {
 		return wire.TopicFilterInvalid
 	}
-	if _, had := x.subs[filter]; had {
-		return wire.Success
-	}
-	if x.weight+filterWeight(filter) > x.s.opts.MaxSubscriptions || x.s.index.len() >= x.s.opts.MaxFilters {
-		return wire.QuotaExceeded
-	}
 	return wire.Success
 }
 
-// filterWeight is what a filter counts: once for each KiB.
-func filterWeight(filter string) int { return 1 + len(filter)>>10 }
+// Each weightLevels levels and weightBytes bytes that a filter has begun count as one of Options.MaxSubscriptions
+// and MaxFilters: that is what it costs in the index, and, with the client identifier, among the journal's keys.
+const (
+	weightLevels = 8
+	weightBytes  = 128
+)
+
+func (x *session) filterWeight(filter string) int {
+	return 1 + max(strings.Count(filter, "/")/weightLevels, (len(filter)+len(x.id))/weightBytes)
+}
 
 // wantReplay has the retained messages of a subscription sent, once. Called with mu held.
 func (x *session) wantReplay(r replay) {
@@ -379,11 +389,12 @@ func (c *conn) goodbye(p *wire.Disconnect) error {
 		if c.session.expiry == 0 && *v > 0 {
 			return &wire.Error{Code: wire.ProtocolError, Text: "a session that ends with the connection cannot be prolonged"} // [MQTT-3.14.2-2]
 		}
-		if err := c.session.setExpiry(*v); err != nil {
+		if err := c.session.setExpiry(c.s.capExpiry(*v)); err != nil {
 			return err
 		}
 	}
 	if p.Code != wire.DisconnectWithWill {
+		c.s.dropWill(c.session.user, c.will)
 		c.will = nil // [MQTT-3.14.4-3]
 	}
 	return errDisconnect

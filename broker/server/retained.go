@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/broker"
+	"holdfast/broker/journal"
 )
 
 // kept is a retained message and when it came.
@@ -14,26 +15,76 @@ type kept struct {
 	message *broker.Message
 	at      time.Time
 	version uint64 // of the index: who had subscribed by then was given the message as it came
+	own     bool   // published by this process
 }
+
+// retainedReserve is which part of the limits of retained messages is kept for those of this process: one in
+// eight. Whatever clients retain, the states of sensors and outputs have room.
+const retainedReserve = 8
 
 // retainedStore has the retained message of each topic. The journal has them on disk.
 type retainedStore struct {
 	mu       sync.RWMutex
 	messages map[string]kept
+	all      load // of what counts: $SYS does not
+	clients  load // of that, what this process has not published
+}
+
+// load is how much is retained.
+type load struct {
+	messages int
 	bytes    int // of topics, payloads and properties
 }
 
+func (l *load) add(m *broker.Message, n int) {
+	l.messages += n
+	l.bytes += n * weight(m)
+}
+
 // set is called with mu held.
-func (s *retainedStore) set(m *broker.Message, at time.Time, version uint64) {
+func (s *retainedStore) set(k kept) {
+	m := k.message
 	if old, ok := s.messages[m.Topic]; ok {
-		s.bytes -= weight(old.message)
+		s.count(old, -1)
 	}
 	if len(m.Payload) == 0 {
 		delete(s.messages, m.Topic) // [MQTT-3.3.1-6]
 	} else {
-		s.messages[m.Topic] = kept{m, at, version}
-		s.bytes += weight(m)
+		s.messages[m.Topic] = k
+		s.count(k, 1)
 	}
+}
+
+func (s *retainedStore) count(k kept, n int) {
+	if isSys(k.message.Topic) {
+		return
+	}
+	s.all.add(k.message, n)
+	if !k.own {
+		s.clients.add(k.message, n)
+	}
+}
+
+// fits reports whether the limits leave room for a message, and whether there is one of its topic. That is never
+// true of a client's where only the reserve is left.
+func (s *retainedStore) fits(m *broker.Message, own bool, most load) (fits, had bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	all, clients := s.all, s.clients
+	old, had := s.messages[m.Topic]
+	if had {
+		all.add(old.message, -1)
+		if !old.own {
+			clients.add(old.message, -1)
+		}
+	}
+	all.add(m, 1)
+	clients.add(m, 1)
+	fits = all.messages <= most.messages && all.bytes <= most.bytes
+	if !own {
+		fits = fits && clients.messages <= most.messages-most.messages/retainedReserve && clients.bytes <= most.bytes-most.bytes/retainedReserve
+	}
+	return fits, had
 }
 
 func weight(m *broker.Message) int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
@@ -43,30 +94,32 @@ func weight(m *broker.Message) int { return len(m.Topic) + len(m.Payload) + len(
 func (s *Server) retain(p *publication) {
 	s.kept.mu.Lock()
 	t := s.named(p.topic.name)
-	s.kept.set(p.message, p.at, t.version)
+	s.kept.set(kept{p.message, p.at, t.version, p.own})
 	s.kept.mu.Unlock()
-	if t.version != p.topic.version {
+	if t.version != p.topic.version && !p.silent {
 		p.addLate(t.matches)
 	}
 }
 
-// mayRetain says whether the limits leave room for a retained message. Beyond them it is delivered all
-// the same.
-func (s *Server) mayRetain(m *broker.Message) bool {
+// mayRetain reports whether the limits leave room for a retained message. Beyond them it is delivered all the
+// same, and what was retained of its topic is deleted: a state that is not true any more is never served.
+func (s *Server) mayRetain(p *publication) bool {
+	m := p.message
 	if len(m.Payload) == 0 {
 		return true
 	}
-	s.kept.mu.RLock()
-	n, size := len(s.kept.messages)+1, s.kept.bytes+weight(m)
-	if old, ok := s.kept.messages[m.Topic]; ok {
-		n, size = n-1, size-weight(old.message)
-	}
-	s.kept.mu.RUnlock()
-	if n <= s.opts.MaxRetained && size <= s.opts.MaxRetainedBytes {
+	fits, had := s.kept.fits(m, p.own, load{s.opts.MaxRetained, s.opts.MaxRetainedBytes})
+	if fits {
 		return true
 	}
-	if s.counts.notRetained.Add(1) == 1 {
-		s.log.Warn("a message is not retained: a limit is reached", "topic", m.Topic, "messages", n-1, "bytes", size)
+	s.counts.notRetained.Add(1)
+	s.reached(limitRetained, "a message is not retained", "topic", m.Topic, "bytes", weight(m), "older_deleted", had)
+	if had {
+		gone := newPublication(s, &broker.Message{Topic: m.Topic, QoS: m.QoS, Retain: true}, p.at)
+		gone.topic, gone.silent = s.named(m.Topic), true
+		if err := s.append(gone, journal.Entry{Message: gone.message, Retained: true, Lazy: p.lazy, Done: gone}, nil); err != nil {
+			s.log.Error("a retained message that is not true any more cannot be deleted", "topic", m.Topic, "error", err)
+		}
 	}
 	return false
 }
@@ -102,7 +155,7 @@ func (s *retainedStore) has(m *broker.Message) bool {
 func (s *retainedStore) size() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.bytes
+	return s.all.bytes
 }
 
 func (s *retainedStore) len() int {

@@ -62,7 +62,7 @@ func (s *Server) Route(r Route) error {
 		now.target.pick.Store(nil)
 	}
 	for _, f := range r.Filters {
-		s.index.add(f.Filter, now.target, subscription{qos: f.QoS, retainAsPublished: true})
+		s.index.add(f.Filter, now.target, subscription{qos: f.QoS, retainAsPublished: true}, noLimit, noLimit)
 		kept[f.Filter] = true
 	}
 	for _, f := range old.filters {

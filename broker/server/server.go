@@ -16,6 +16,7 @@
 package server
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ import (
 	"holdfast/broker"
 	"holdfast/broker/auth"
 	"holdfast/broker/journal"
+	"holdfast/broker/wire"
 )
 
 // Options configure a Server. Zero limits mean the defaults.
@@ -48,19 +50,27 @@ type Options struct {
 	ConnectRate        int // new connections per second, but for those from this machine; 100; -1 means no limit
 	ConnectRatePerAddr int // of one address; 20; -1 means no limit
 
-	MaxConnections   int           // 5,000
-	MaxSessions      int           // 10,000, connected or not
+	MaxConnections   int           // 1,000
+	MaxSessions      int           // 4,000, connected or not
 	MaxSubscriptions int           // 1,000 per session
-	MaxFilters       int           // subscriptions of all sessions; 100,000
+	MaxFilters       int           // subscriptions of all sessions; 10,000
 	MaxPacket        int           // bytes; 1 MiB
+	MaxConnecting    int           // connections whose CONNECT has not come; 500
+	MaxConnectPacket int           // bytes of a CONNECT; 64 KiB, or MaxPacket if that is less
+	MaxUnfinished    int64         // bytes of packets that have begun and not ended, of all connections; 4 MiB
+	MaxMatching      int           // steps through the index of subscriptions that a publish may take; 1,000
+	MaxWills         int64         // bytes of the wills of all clients, connected or not; 4 MiB
+	MaxExpiry        time.Duration // of a session without a connection, also one of 3.1.1; 30 days, -1 means no limit
+	UserShare        int           // percent of what all clients share that one user may have; 50
 	MaxInflight      int           // receive maximum, each way; 100
 	MaxQueued        int           // bytes per client that wait in memory; 1 MiB
-	MaxQueuedTotal   int64         // bytes that wait in memory for slow clients, all together; 64 MiB
+	MaxQueuedTotal   int64         // bytes that wait in memory for slow clients, all together; 16 MiB
 	MaxBacklog       int64         // bytes of the journal that an offline session may keep; 0 means no limit
 	MaxRetained      int           // retained messages; 10,000
-	MaxRetainedBytes int           // of all of them; 32 MiB
+	MaxRetainedBytes int           // of all of them; 8 MiB
 	MaxLevels        int           // of a topic or filter; 64
 	ConnectTimeout   time.Duration // until CONNECT has arrived; 10 s
+	PacketTimeout    time.Duration // for each 64 KiB of a packet that has begun; 30 s
 	WriteTimeout     time.Duration // of a client that does not read; 30 s
 }
 
@@ -80,20 +90,42 @@ func (o *Options) setDefaults() {
 			*v = d
 		}
 	}
-	def(&o.MaxConnections, 5000)
-	def(&o.MaxSessions, 10_000)
+	def(&o.MaxConnections, 1000)
+	def(&o.MaxSessions, 4000)
 	def(&o.MaxSubscriptions, 1000)
-	def(&o.MaxFilters, 100_000)
+	def(&o.MaxFilters, 10_000)
 	def(&o.MaxPacket, 1<<20)
 	def(&o.MaxInflight, 100)
 	def(&o.MaxQueued, 1<<20)
 	def(&o.MaxRetained, 10_000)
-	def(&o.MaxRetainedBytes, 32<<20)
+	def(&o.MaxRetainedBytes, 8<<20)
 	def(&o.MaxLevels, 64)
 	if o.MaxQueuedTotal <= 0 {
-		o.MaxQueuedTotal = 64 << 20
+		o.MaxQueuedTotal = 16 << 20
 	}
 	o.MaxInflight = min(o.MaxInflight, 65535)
+	def(&o.MaxConnecting, 500)
+	def(&o.MaxConnectPacket, 64<<10)
+	def(&o.MaxMatching, 1000)
+	def(&o.UserShare, 50)
+	o.UserShare = min(o.UserShare, 100)
+	if o.MaxUnfinished <= 0 {
+		o.MaxUnfinished = 4 << 20
+	}
+	// One packet has to fit, whatever others have begun.
+	o.MaxUnfinished = max(o.MaxUnfinished, 2*int64(o.MaxPacket))
+	if o.MaxWills <= 0 {
+		o.MaxWills = 4 << 20
+	}
+	switch {
+	case o.MaxExpiry == 0:
+		o.MaxExpiry = 30 * 24 * time.Hour
+	case o.MaxExpiry < 0:
+		o.MaxExpiry = 0
+	}
+	if o.PacketTimeout <= 0 {
+		o.PacketTimeout = 30 * time.Second
+	}
 	if o.ConnectTimeout <= 0 {
 		o.ConnectTimeout = 10 * time.Second
 	}
@@ -118,6 +150,12 @@ type Server struct {
 	waiting atomic.Int64 // bytes in memory for clients that do not take them at once
 	counts  counts
 
+	limits     reached
+	unfinished unfinished
+	wills      account // bytes
+	filters    account // weights of filters
+	steps      account // by which searches of the index have grown
+
 	ready     chan struct{}
 	listeners listeners
 	routes    routes
@@ -125,8 +163,11 @@ type Server struct {
 
 	mu       sync.Mutex
 	sessions map[string]*session
+	tally    tally
 	conns    map[*conn]struct{}
-	closing  bool
+	// connecting are the connections whose CONNECT has not come, the oldest first.
+	connecting list.List
+	closing    bool
 }
 
 type counts struct {
@@ -149,9 +190,10 @@ type Stats struct {
 	Denied                                         uint64 // publishes to where the client may not
 	DeniedDelivery                                 uint64 // messages that a subscriber may not read
 	LoginsRefused                                  uint64
-	RateLimited                                    uint64 // connections closed because too many came
-	RefusedHosts                                   uint64 // WebSocket requests whose Host or Origin may not connect
-	Oversized                                      uint64 // connections closed at a packet larger than MaxPacket
+	RateLimited                                    uint64            // connections closed because too many came
+	RefusedHosts                                   uint64            // WebSocket requests whose Host or Origin may not connect
+	Oversized                                      uint64            // connections closed at a packet larger than MaxPacket
+	Limits                                         map[string]uint64 // refusals and drops at each limit, by its name
 }
 
 // New rebuilds sessions, subscriptions and retained messages from the journal.
@@ -170,12 +212,13 @@ func New(opts Options) (*Server, error) {
 		opts: opts, log: opts.Log, journal: opts.Journal, ready: make(chan struct{}),
 		sessions: map[string]*session{}, conns: map[*conn]struct{}{},
 	}
+	s.unfinished.most, s.unfinished.held = opts.MaxUnfinished, map[*conn]int64{}
 	s.coming.all, s.coming.each = float64(opts.ConnectRate), float64(opts.ConnectRatePerAddr)
 	s.topics.seed, s.topics.levels = maphash.MakeSeed(), opts.MaxLevels
 	s.desks.New = s.newDesk
 	s.kept.messages = map[string]kept{}
 	s.journal.RangeRetained(func(m *broker.Message, t journal.Time) bool {
-		s.kept.set(m, t.Wall, 0)
+		s.kept.set(kept{message: m, at: t.Wall})
 		return true
 	})
 	if err := s.loadSessions(); err != nil {
@@ -212,10 +255,16 @@ func (s *Server) serve(c *conn) {
 		s.mu.Unlock()
 		c.nc.Close()
 		if full {
-			s.log.Warn("connection refused: max_connections reached", "remote", c.remote())
+			s.reached(limitConnections, "connection refused: there are as many as may be", "remote", c.remote(), "connections", s.opts.MaxConnections)
 		}
 		return
 	}
+	var oldest *conn
+	if s.connecting.Len() >= s.opts.MaxConnecting {
+		oldest = s.connecting.Front().Value.(*conn)
+		s.leaveConnecting(oldest)
+	}
+	c.waiting = s.connecting.PushBack(c)
 	s.conns[c] = struct{}{}
 	s.counts.sockets.Add(1)
 	s.work.Add(1)
@@ -225,8 +274,21 @@ func (s *Server) serve(c *conn) {
 		c.serve()
 		s.mu.Lock()
 		delete(s.conns, c)
+		s.leaveConnecting(c)
 		s.mu.Unlock()
 	}()
+	if oldest != nil {
+		s.reached(limitConnecting, "connection closed: it has not logged in, and is the oldest of too many like it", "remote", oldest.remote())
+		oldest.kick(wire.ServerBusy)
+	}
+}
+
+// leaveConnecting notes that the CONNECT of a connection has come, or that the connection ends. Called with mu held.
+func (s *Server) leaveConnecting(c *conn) {
+	if c.waiting != nil {
+		s.connecting.Remove(c.waiting)
+		c.waiting = nil
+	}
 }
 
 // ending reports whether the server is shutting down.
@@ -271,6 +333,7 @@ func (s *Server) Stats() Stats {
 	st.RefusedHosts = s.counts.strangers.Load()
 	st.LoginsRefused, st.RateLimited, st.DeniedDelivery = s.counts.logins.Load(), s.counts.rate.Load(), s.counts.unread.Load()
 	st.Oversized = s.counts.oversized.Load()
+	st.Limits = s.limits.snapshot()
 	return st
 }
 
@@ -280,6 +343,6 @@ func (s *Server) Subscribe(filter string, f func(*broker.Message)) (cancel func(
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	t := &target{deliver: f}
-	s.index.add(filter, t, subscription{qos: 2})
+	s.index.add(filter, t, subscription{qos: 2}, noLimit, noLimit)
 	return func() { s.index.remove(filter, t) }, nil
 }

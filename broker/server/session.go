@@ -26,17 +26,20 @@ const (
 type session struct {
 	s      *Server
 	id     string
+	user   string                  // whose share of the limits it has; see conn.user
 	target *target                 // in the index
 	reader *journal.Reader         // nil if the session ends with its connection
 	conn   atomic.Pointer[conn]    // nil while the client is away
 	subs   map[string]subscription // guarded by mu
 	weight int                     // of the filters in subs; guarded by mu
+	steps  int                     // by which they have made searches of the index longer; guarded by mu
 
 	// Guarded by Server.mu.
 	expiry    uint32 // seconds, or forever
 	timer     *time.Timer
 	will      *wire.Will // waits for its delay
 	willTimer *time.Timer
+	left      time.Time // when its connection ended; zero for what an earlier process has left
 
 	mu       sync.Mutex
 	numbered bool // whether a subscription has an identifier
@@ -44,8 +47,8 @@ type session struct {
 	outbox
 }
 
-func (s *Server) newSession(id string, durable bool) (*session, error) {
-	x := &session{s: s, id: id, target: &target{}}
+func (s *Server) newSession(id, user string, durable bool) (*session, error) {
+	x := &session{s: s, id: id, user: user, target: &target{}}
 	x.target.session = x
 	if durable {
 		r, err := s.journal.OpenReader(sessionKey + id)
@@ -57,6 +60,7 @@ func (s *Server) newSession(id string, durable bool) (*session, error) {
 		r.SetLimit(s.opts.MaxBacklog)
 	}
 	s.sessions[id] = x
+	s.tally.add(x, 1)
 	return x, nil
 }
 
@@ -124,7 +128,7 @@ func (x *session) scheduleExpiry() {
 		x.s.mu.Unlock()
 		x.s.counts.expired.Add(1)
 		x.s.log.Info("session expired", "client", x.id)
-		x.s.publishWill(will)
+		x.s.publishWill(x.user, will)
 	})
 	x.timer = t
 }
@@ -140,7 +144,7 @@ func (x *session) delayWill(w *wire.Will) {
 		}
 		x.s.mu.Unlock()
 		if due {
-			x.s.publishWill(w)
+			x.s.publishWill(x.user, w)
 		}
 	})
 	x.will, x.willTimer = w, t
@@ -161,11 +165,14 @@ func (x *session) stopTimers() *wire.Will {
 // discard forgets a session that has no connection. Called with mu held.
 func (s *Server) discard(x *session) {
 	delete(s.sessions, x.id)
+	s.tally.add(x, -1)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for filter := range x.subs {
 		s.index.remove(filter, x.target)
 	}
+	s.filters.give(x.user, int64(x.weight))
+	s.steps.give(x.user, int64(x.steps))
 	if x.reader == nil {
 		return
 	}
@@ -198,30 +205,91 @@ func (x *session) packetKey(prefix string, id uint16) string {
 	return string(binary.BigEndian.AppendUint16([]byte(prefix+x.id+"\x00"), id))
 }
 
-// subscribe adds a subscription, and says whether it is new and with which version of the index it is
-// there. Called with mu held.
-func (x *session) subscribe(filter string, sub subscription) (isNew bool, version uint64) {
+// subscribe adds a subscription, and reports whether it is new and with which version of the index it is there.
+// Where a limit refuses it, nothing is added. Called with mu held.
+func (x *session) subscribe(filter string, sub subscription) (isNew bool, version uint64, refused limit) {
+	s := x.s
+	old, had := x.subs[filter]
+	weight := x.filterWeight(filter)
+	if !had {
+		if x.weight+weight > s.opts.MaxSubscriptions {
+			return false, 0, limitSubscriptions
+		}
+		all := int64(s.opts.MaxFilters)
+		if refused := s.filters.take(x.user, int64(weight), all, s.share(all), limitFilters); refused != "" {
+			return false, 0, refused
+		}
+	}
+	share := s.share(int64(s.opts.MaxMatching))
+	room := min(share-s.steps.of(x.user), max(1, share/2)-int64(x.steps))
+	isNew, version, more, ok := s.index.add(filter, x.target, sub, s.opts.MaxMatching, int(max(0, room)))
+	if !ok {
+		s.filters.give(x.user, int64(weight))
+		return false, 0, limitMatching
+	}
+	sub.steps = old.steps + max(0, more)
+	x.note(filter, sub, weight, max(0, more), had)
+	return isNew, version, ""
+}
+
+// restore adds a subscription that an earlier process has granted, whatever the limits are now. Called with mu
+// held.
+func (x *session) restoreSubscription(filter string, sub subscription) {
+	if _, had := x.subs[filter]; had {
+		return
+	}
+	weight := x.filterWeight(filter)
+	x.s.filters.give(x.user, -int64(weight))
+	_, _, sub.steps, _ = x.s.index.add(filter, x.target, sub, noLimit, noLimit)
+	x.note(filter, sub, weight, sub.steps, false)
+}
+
+// note remembers a subscription that is in the index. Called with mu held.
+func (x *session) note(filter string, sub subscription, weight, more int, had bool) {
 	if x.subs == nil {
 		x.subs = map[string]subscription{}
 	}
-	if _, had := x.subs[filter]; !had {
-		x.weight += filterWeight(filter)
-	}
 	x.subs[filter] = sub
 	x.numbered = x.numbered || sub.id != 0
-	return x.s.index.add(filter, x.target, sub)
+	x.steps += more
+	x.s.steps.give(x.user, -int64(more))
+	if !had {
+		x.weight += weight
+	}
 }
 
 // unsubscribe removes a subscription and says whether there was one. What waits for its retained
 // messages is given up; live messages that wait are delivered. Called with mu held.
 func (x *session) unsubscribe(filter string) bool {
-	if _, had := x.subs[filter]; !had {
+	sub, had := x.subs[filter]
+	if !had {
 		return false
 	}
 	delete(x.subs, filter)
-	x.weight -= filterWeight(filter)
+	weight := x.filterWeight(filter)
+	x.weight -= weight
+	x.steps -= sub.steps
+	x.s.filters.give(x.user, int64(weight))
+	x.s.steps.give(x.user, int64(sub.steps))
 	x.replays = slices.DeleteFunc(x.replays, func(r replay) bool { return r.filter == filter })
 	return x.s.index.remove(filter, x.target)
+}
+
+// belong makes a user the session's own, whose share it then counts in. Called with Server.mu held.
+func (x *session) belong(user string) {
+	if x.user == user {
+		return
+	}
+	s := x.s
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	s.tally.add(x, -1)
+	for a, n := range map[*account]int{&s.filters: x.weight, &s.steps: x.steps} {
+		a.give(x.user, int64(n))
+		a.give(user, -int64(n))
+	}
+	x.user = user
+	s.tally.add(x, 1)
 }
 
 // identifiers are those of the subscriptions that match topic. Those of shared subscriptions count only
@@ -261,7 +329,7 @@ func decodeSubscription(b []byte) (subscription, error) {
 	if n <= 0 || id > wire.MaxSize {
 		return subscription{}, fmt.Errorf("subscription %x: bad identifier", b)
 	}
-	return subscription{b[0] & 3, b[0]&4 != 0, b[0]&8 != 0, uint32(id)}, nil
+	return subscription{qos: b[0] & 3, noLocal: b[0]&4 != 0, retainAsPublished: b[0]&8 != 0, id: uint32(id)}, nil
 }
 
 // loadSessions rebuilds the sessions that outlive their connections. What cannot be understood of
@@ -284,13 +352,13 @@ func (s *Server) loadSessions() error {
 	}
 	var failed error
 	state(sessionKey, func(id, _ string, value []byte) {
-		x, err := s.newSession(id, true)
+		x, err := s.newSession(id, "", true)
 		if err != nil {
 			failed = err
 			return
 		}
 		v, _ := binary.Uvarint(value)
-		x.expiry = uint32(v)
+		x.expiry = s.capExpiry(uint32(v))
 	})
 	if failed != nil {
 		return failed
@@ -308,7 +376,7 @@ func (s *Server) loadSessions() error {
 			damaged(id, "subscription "+filter, value)
 			return
 		}
-		x.subscribe(filter, sub)
+		x.restoreSubscription(filter, sub)
 	})
 	state(receivedKey, func(id, packet string, value []byte) {
 		if x := s.sessions[id]; x != nil && len(packet) == 2 {

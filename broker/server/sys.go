@@ -134,6 +134,7 @@ func (y *sys) tell(topic, value string) {
 	now := time.Now()
 	m := &broker.Message{Topic: sysRoot + topic, Payload: []byte(value), Retain: true}
 	p := newPublication(y.s, m, now)
+	p.own = true
 	p.find(y.s.named(m.Topic))
 	y.s.retain(p)
 	p.settle(nil, nil)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -150,6 +152,13 @@ func (p *page) clients(s *status.Status) {
 	if d != (status.Drops{}) || c.LoginsRefused+c.RateLimited > 0 {
 		line("", "dropped: %d slow client, %d too large, %d expired, %d not stored, %d not retained; forbidden: %d publishes, %d deliveries, %d logins; %d connections too fast",
 			d.Queue, d.Size, d.Expired, d.Refused, d.NotRetained, d.Denied, d.Unread, c.LoginsRefused, c.RateLimited)
+	}
+	if len(c.Limits) > 0 {
+		var at []string
+		for _, name := range slices.Sorted(maps.Keys(c.Limits)) {
+			at = append(at, fmt.Sprintf("%s %d", name, c.Limits[name]))
+		}
+		line("", "refused at broker.limits: %s", strings.Join(at, ", "))
 	}
 }
 

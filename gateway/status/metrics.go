@@ -109,6 +109,13 @@ func families() []family {
 		one("holdfast_connections_rate_limited_total", counter, "Connections that were closed because too many came.", func(s *Status) float64 { return float64(s.Clients.RateLimited) }),
 		one("holdfast_connections_oversized_total", counter, "Connections that were closed at a packet larger than broker.limits.packet.", func(s *Status) float64 { return float64(s.Clients.Oversized) }),
 
+		{"holdfast_limit_reached_total", counter, "What was refused, closed or dropped at a limit of the local broker, by its key below broker.limits.", []string{"limit"},
+			func(s *Status, add func(float64, ...string)) {
+				for name, n := range s.Clients.Limits {
+					add(float64(n), name)
+				}
+			}},
+
 		perBridge("holdfast_bridge_connected", gauge, "Whether the upstream is connected.", func(b *Bridge) float64 { return truth(b.Connected) }),
 		perBridge("holdfast_bridge_waiting_messages", gauge, "Messages in the journal for the upstream.", func(b *Bridge) float64 { return float64(b.Depth) }),
 		{"holdfast_bridge_oldest_message_timestamp_seconds", gauge, "When the oldest message that waits was taken in, in Unix time; left out where none waits.", []string{"bridge"},

@@ -108,6 +108,8 @@ type Clients struct {
 	RefusedHosts  uint64 `json:"refused_hosts"` // WebSocket requests whose Host or Origin may not connect
 	Oversized     uint64 `json:"oversized"`     // connections closed at a packet larger than broker.limits.packet
 
+	Limits map[string]uint64 `json:"limits"` // refusals and drops at each of broker.limits, by its name
+
 	List []Client `json:"list"` // at most MaxClients, those connected first
 }
 

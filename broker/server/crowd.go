@@ -1,0 +1,81 @@
+package server
+
+import (
+	"fmt"
+	"time"
+)
+
+// temporary is which part of all sessions is kept for those that end with their connection: clients that come and
+// go get in although the table is full of absent ones.
+const temporary = 10 // one in ten
+
+// tally counts sessions. Guarded by Server.mu.
+type tally struct {
+	durable int
+	each    map[string]int // by user
+}
+
+func (t *tally) add(x *session, n int) {
+	if x.reader != nil {
+		t.durable += n
+	}
+	if t.each == nil {
+		t.each = map[string]int{}
+	}
+	if t.each[x.user] += n; t.each[x.user] == 0 {
+		delete(t.each, x.user)
+	}
+}
+
+// admit makes room for another session of c's user, or says why there is none. Where the table or the user's
+// share of it is full, the oldest session goes that has neither a connection nor a message queued. The will is
+// to be published. Called with mu held.
+func (s *Server) admit(c *conn, durable bool) (will owedWill, err error) {
+	user := c.user()
+	all := s.opts.MaxSessions
+	most := all
+	if durable {
+		most = max(1, all-all/temporary)
+	}
+	share := int(s.share(int64(all)))
+	var refused limit
+	var victims func(x *session) bool
+	switch {
+	case s.tally.each[user] >= share:
+		refused, victims = limitUserShare, func(x *session) bool { return x.user == user }
+	case len(s.sessions) >= all || durable && s.tally.durable >= most:
+		refused, victims = limitSessions, func(*session) bool { return true }
+	default:
+		return will, nil
+	}
+	if x := s.oldestEmpty(victims); x != nil {
+		will = owedWill{x.user, x.stopTimers()}
+		s.reached(refused, "session discarded: it was the oldest without a connection and without messages, and another needs its place",
+			"client", x.id, "user", x.user, "absent_since", x.left)
+		s.discard(x)
+		return will, nil
+	}
+	s.reached(refused, "login refused: there are as many sessions as may be, and all have a connection or messages",
+		"client_user", user, "sessions", len(s.sessions), "of_user", s.tally.each[user])
+	return will, fmt.Errorf("%d sessions, %d of them the user's, which is the most: see broker.limits.%s", len(s.sessions), s.tally.each[user], refused)
+}
+
+// oldestEmpty returns the session that has been without a connection for the longest time, of those with nothing
+// queued that may go. Called with mu held.
+func (s *Server) oldestEmpty(may func(x *session) bool) (oldest *session) {
+	var since time.Time
+	for _, x := range s.sessions {
+		if x.conn.Load() != nil || oldest != nil && !x.left.Before(since) || !may(x) || !x.empty() {
+			continue
+		}
+		oldest, since = x, x.left
+	}
+	return oldest
+}
+
+// empty reports whether nothing would be lost with the session but its subscriptions.
+func (x *session) empty() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.queue)+len(x.flights) == 0 && (x.reader == nil || x.reader.Depth() == 0)
+}

@@ -1,0 +1,183 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/broker/wire"
+)
+
+// limit is one of the server's limits, under the name that a configuration gives it below broker.limits.
+type limit string
+
+const (
+	limitConnections   limit = "connections"
+	limitConnecting    limit = "connecting"
+	limitConnectPacket limit = "connect_packet"
+	limitPacketTime    limit = "packet_time"
+	limitUnfinished    limit = "unfinished"
+	limitSessions      limit = "sessions"
+	limitSubscriptions limit = "subscriptions"
+	limitFilters       limit = "filters"
+	limitMatching      limit = "matching"
+	limitWills         limit = "wills"
+	limitRetained      limit = "retained"
+	limitBacklog       limit = "backlog"
+	limitUserShare     limit = "user_share"
+)
+
+// sayEvery is how often at most the log tells that a limit was reached.
+const sayEvery = 10 * time.Second
+
+// reached counts what was refused or dropped at each limit.
+type reached struct {
+	mu     sync.Mutex
+	totals map[limit]uint64
+	said   map[limit]said
+}
+
+// said is when a limit was last logged, and its total then.
+type said struct {
+	at    time.Time
+	total uint64
+}
+
+// reached counts a refusal or drop at a limit and logs it, each limit no more than once in ten seconds. text says
+// what happened, args to whom.
+func (s *Server) reached(l limit, text string, args ...any) {
+	now := time.Now()
+	r := &s.limits
+	r.mu.Lock()
+	if r.totals == nil {
+		r.totals, r.said = map[limit]uint64{}, map[limit]said{}
+	}
+	r.totals[l]++
+	total, last := r.totals[l], r.said[l]
+	quiet := !last.at.IsZero() && now.Sub(last.at) < sayEvery
+	if !quiet {
+		r.said[l] = said{now, total}
+	}
+	r.mu.Unlock()
+	if quiet {
+		return
+	}
+	log := s.log.With("limit", "broker.limits."+string(l))
+	if more := total - last.total; more > 1 {
+		log = log.With("times", more)
+	}
+	log.Log(context.Background(), slog.LevelWarn, text, args...)
+}
+
+// snapshot returns the totals by limit.
+func (r *reached) snapshot() map[string]uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	totals := make(map[string]uint64, len(r.totals))
+	for l, n := range r.totals {
+		totals[string(l)] = n
+	}
+	return totals
+}
+
+// share is what one user may have of an amount that all clients share. Clients without a user count as one.
+func (s *Server) share(all int64) int64 {
+	return max(1, int64(float64(all)*float64(s.opts.UserShare)/100))
+}
+
+// account counts what all clients and each user have of something. Its zero value has nothing.
+type account struct {
+	mu   sync.Mutex
+	all  int64
+	each map[string]int64 // by user
+}
+
+// take adds n for a user, unless all then exceed most or the user a share of it. A negative n gives back. The
+// limit that refuses is l, or limitUserShare.
+func (a *account) take(user string, n, most, share int64, l limit) (refused limit) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case n > 0 && a.all+n > most:
+		return l
+	case n > 0 && a.each[user]+n > share:
+		return limitUserShare
+	}
+	a.all += n
+	if a.each == nil {
+		a.each = map[string]int64{}
+	}
+	if a.each[user] += n; a.each[user] <= 0 {
+		delete(a.each, user)
+	}
+	return ""
+}
+
+// give gives n back.
+func (a *account) give(user string, n int64) { a.take(user, -n, math.MaxInt64, math.MaxInt64, "") }
+
+// of returns what a user has.
+func (a *account) of(user string) int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.each[user]
+}
+
+// unfinished is the memory of packets that have begun and not ended, of all connections together. Where it runs
+// out the connection that has the most loses its own.
+type unfinished struct {
+	most int64
+	used atomic.Int64 // for whoever looks
+
+	mu   sync.Mutex
+	held map[*conn]int64
+}
+
+// errUnfinished ends a connection at the limit.
+var errUnfinished = &wire.Error{Code: wire.QuotaExceeded, Text: "too much memory is taken by unfinished packets"}
+
+// hold sets what c has to n bytes, and reports whether there is room for it. victims are connections that have
+// more than c, and whose memory was taken for it: the caller ends them.
+func (u *unfinished) hold(c *conn, n int64) (victims []*conn, ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	used := u.used.Load() - u.held[c]
+	for used+n > u.most {
+		var largest *conn
+		for other, has := range u.held {
+			if other != c && has > n && (largest == nil || has > u.held[largest]) {
+				largest = other
+			}
+		}
+		if largest == nil {
+			return victims, false
+		}
+		used -= u.held[largest]
+		delete(u.held, largest)
+		victims = append(victims, largest)
+	}
+	if n > 0 {
+		u.held[c] = n
+	} else {
+		delete(u.held, c)
+	}
+	u.used.Store(used + n)
+	return victims, true
+}
+
+// hold is unfinished.hold, which ends who has to give way.
+func (c *conn) hold(n int) error {
+	victims, ok := c.s.unfinished.hold(c, int64(n))
+	for _, v := range victims {
+		v.s.reached(limitUnfinished, "connection closed: its unfinished packet takes the most memory of all, and others need some", "remote", v.remote())
+		v.kickFor(errUnfinished)
+	}
+	if !ok {
+		c.s.reached(limitUnfinished, "connection closed: no memory is left for unfinished packets", "remote", c.remote())
+		return errUnfinished
+	}
+	return nil
+}
