@@ -416,3 +416,12 @@ func (r *Reader) firstWaiting() uint64 {
 	defer r.mu.Unlock()
 	return r.cursor()
 }
+
+// Waits reports whether the message is owed to the reader and not settled: it was handed out, or will be. It does
+// not wait.
+func (r *Reader) Waits(seq uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, waits := slices.BinarySearch(r.unacked, seq)
+	return waits || seq >= r.handed
+}

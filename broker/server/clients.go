@@ -47,9 +47,7 @@ func (s *Server) Clients(most int) []Client {
 		if e.conn != nil {
 			c.Connected, c.Remote, c.Version, c.Since = true, e.conn.remote(), e.conn.version, e.conn.since
 		}
-		e.x.mu.Lock()
-		c.Subscriptions = len(e.x.subs)
-		e.x.mu.Unlock()
+		c.Subscriptions = int(e.x.subscribed.Load())
 		if e.x.reader != nil {
 			c.Depth = e.x.reader.Depth()
 		}

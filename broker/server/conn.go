@@ -283,12 +283,17 @@ func (c *conn) shutdown() { c.kick(wire.ServerShuttingDown) }
 // fail ends the connection because of the server's own trouble.
 func (c *conn) fail(err error) {
 	c.mu.Lock()
+	c.failed(err)
+	c.mu.Unlock()
+}
+
+// failed is fail, called with mu held.
+func (c *conn) failed(err error) {
 	if c.reason == nil {
 		c.reason = err
 	}
 	c.room.Broadcast()
 	c.interrupt()
-	c.mu.Unlock()
 }
 
 // report logs why the connection ended, unless that is everyday.
@@ -340,11 +345,10 @@ func (c *conn) waitForRoom() error {
 	return nil
 }
 
-// settled notes that the journal is done with an entry of this client.
+// settled notes that the journal is done with an entry of this client, and that what follows from it is done or
+// in the inbox. It does not wait.
 func (c *conn) settled() {
 	if c.pending.Add(-1) == int64(c.s.opts.MaxInflight) {
-		c.mu.Lock()
-		c.room.Broadcast()
-		c.mu.Unlock()
+		c.session.whenFree(c, c.room.Broadcast)
 	}
 }

@@ -52,18 +52,63 @@ func (x *session) notify() {
 	}
 }
 
+// offer queues a QoS 0 message and reports whether it did. Unless it may wait, it leaves the message to the
+// inbox where others hold the connection's lock.
+func (c *conn) offer(p *publication, retain bool, ids []uint32, mayWait bool) bool {
+	x := c.session
+	if x.inbox.busy.Load() || !mayWait && !lockNow(&c.mu) {
+		o := outgoing{message: p.keep(), retain: retain, ids: ids, at: p.at}
+		if !x.later(c, o.cost(), func() {
+			if p, ok := o.publish(c.s, 0, false); ok {
+				c.put(&p)
+			}
+		}) {
+			c.s.counts.droppedQueue.Add(1)
+		}
+		return false
+	}
+	if mayWait {
+		c.mu.Lock()
+	}
+	defer c.mu.Unlock()
+	return c.putShared(p, 0, retain, ids, 0)
+}
+
 // offer gives a session a QoS 1 or 2 message that it does not get from the journal. c is nil if it has
-// no connection. It does not block.
-func (x *session) offer(c *conn, p *publication, o outgoing) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if c != nil && x.quota > 0 && !x.waits() {
+// no connection. Unless it may wait, it leaves the message to the inbox where others hold the session's locks.
+func (x *session) offer(c *conn, p *publication, o outgoing, mayWait bool) {
+	switch {
+	case mayWait && !x.inbox.busy.Load():
+		x.mu.Lock()
+		if c != nil {
+			c.mu.Lock()
+		}
+	case !x.enter(c):
+		if !x.later(c, o.cost(), func() { x.accept(c, nil, o) }) {
+			x.s.counts.droppedQueue.Add(1)
+		}
+		return
+	}
+	x.accept(c, p, o)
+	x.exit(c)
+}
+
+// accept sends or keeps a message that was offered. p shares its encodings, and is nil if they are gone. Called
+// with mu held, and with that of c if it is not nil.
+func (x *session) accept(c *conn, p *publication, o outgoing) {
+	if x.over {
+		return
+	}
+	if c != nil && !x.waits() && x.mayFly() {
 		f := x.newFlight(0)
 		f.outgoing = o
 		x.charge(f)
-		c.mu.Lock()
-		sent := c.putShared(p, o.qos, o.retain, o.ids, f.id)
-		c.mu.Unlock()
+		sent := false
+		if p != nil {
+			sent = c.putShared(p, o.qos, o.retain, o.ids, f.id)
+		} else if v, ok := o.publish(x.s, f.id, false); ok {
+			sent = c.put(&v)
+		}
 		if !sent {
 			x.settle(f)
 		}
@@ -203,7 +248,7 @@ func (c *conn) fill() error {
 		if sent {
 			continue
 		}
-		if quota == 0 || x.reader == nil {
+		if quota <= 0 || x.reader == nil {
 			return nil
 		}
 		d, ok, err := x.reader.TryNext()
@@ -230,7 +275,7 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 			c.mu.Lock()
 			c.queue(&wire.Ack{Type: wire.PUBREL, ID: f.id})
 			c.mu.Unlock()
-		case x.quota == 0:
+		case x.quota <= 0:
 			return false, 0
 		default:
 			x.charge(f)
@@ -247,7 +292,7 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 			x.replay = x.replay[1:]
 			break
 		}
-		if o.qos > 0 && x.quota == 0 {
+		if o.qos > 0 && !x.mayFly() {
 			return false, 0
 		}
 		x.replay = x.replay[1:]
@@ -264,7 +309,7 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 				message: k.message, qos: min(r.qos, k.message.QoS), retain: true, ids: ids, at: k.at,
 			})
 		}
-	case len(x.queue) > 0 && x.quota > 0:
+	case len(x.queue) > 0 && x.mayFly():
 		o := x.queue[0]
 		x.queue[0] = outgoing{}
 		x.queue = x.queue[1:]
@@ -277,7 +322,7 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 	return true, x.quota
 }
 
-// sendNew sends a message that only memory has. Called with mu held, and quota left if QoS > 0.
+// sendNew sends a message that only memory has. Called with mu held, and if QoS > 0 after mayFly.
 func (x *session) sendNew(c *conn, o outgoing) {
 	if o.qos == 0 {
 		if p, ok := o.publish(x.s, 0, false); ok {
@@ -306,6 +351,9 @@ func (x *session) sendStored(c *conn, d journal.Delivery) error {
 	dup := f != nil || d.Resend
 	isNew := f == nil
 	if isNew {
+		if !x.mayFly() {
+			return errNoIdentifier // the message stays, and is handed out on the next connection
+		}
 		f = x.newFlight(d.Seq)
 	}
 	at := time.Now()
@@ -314,12 +362,18 @@ func (x *session) sendStored(c *conn, d journal.Delivery) error {
 	}
 	f.outgoing = outgoing{d.Message, min(d.QoS, d.Message.QoS), d.Retain, x.identifiers(d.Message.Topic), at}
 	f.dup = dup
-	x.charge(f)
+	if !f.charged {
+		x.charge(f)
+	}
 	if f.qos == 2 && !f.stored {
 		if !isNew {
 			return nil // on its way
 		}
 		return x.s.journal.Append(journal.Entry{Changes: []journal.Change{x.flightChange(f)}, Done: stored{x, f}})
+	}
+	if len(x.ready) > 0 { // an earlier one has just come to disk
+		x.ready = append(x.ready, f)
+		return nil
 	}
 	x.launch(c, f, dup)
 	return nil
@@ -332,22 +386,21 @@ type stored struct {
 }
 
 func (d stored) Committed(_ *journal.Entry, _ uint64, err error) {
-	d.x.mu.Lock()
-	if err != nil {
-		d.x.drop(d.f) // handed out again on the next connection
-	} else {
-		d.f.stored = true
-		if d.f.charged {
-			d.x.ready = append(d.x.ready, d.f)
-		}
-	}
-	d.x.mu.Unlock()
-	if c := d.x.conn.Load(); c != nil {
+	x, f := d.x, d.f
+	x.whenFree(nil, func() {
 		if err != nil {
-			c.fail(err)
+			x.drop(f) // handed out again on the next connection
+			if c := x.conn.Load(); c != nil {
+				x.later(c, 0, func() { c.failed(err) })
+			}
+			return
 		}
-		c.poke()
-	}
+		f.stored = true
+		if f.charged {
+			x.ready = append(x.ready, f)
+		}
+	})
+	x.notify()
 }
 
 // launch queues a flight's PUBLISH. What cannot be sent is settled. Called with mu held.

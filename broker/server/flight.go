@@ -1,8 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 
 	"holdfast/broker/journal"
 	"holdfast/broker/wire"
@@ -15,12 +19,32 @@ type flight struct {
 	id       uint16 // packet identifier
 	n        uint64 // order of sending
 	dup      bool   // may have been sent before
-	charged  bool   // counts in the client's receive maximum on this connection
+	charged  bool   // counts in the client's receive maximum on this connection, until PUBACK or PUBCOMP
 	stored   bool   // QoS 2 of the journal: the packet identifier is on disk
 	released bool   // QoS 2: PUBREC has come, what is left is PUBREL and PUBCOMP
 }
 
-// newFlight takes the next free packet identifier [MQTT-2.2.1-3]. Called with mu held.
+// errNoIdentifier ends a connection whose session has no packet identifier left for another delivery.
+var errNoIdentifier = &wire.Error{Code: wire.QuotaExceeded, Text: "too many deliveries that the client has not completed"}
+
+// mayFly reports whether another delivery may be on its way to the client: its receive maximum and the
+// bound on flights of a session leave room. Called with mu held.
+func (x *session) mayFly() bool {
+	if x.quota <= 0 {
+		return false
+	}
+	if len(x.flights) >= x.maxFlights() {
+		x.dropLost()
+	}
+	return len(x.flights) < x.maxFlights()
+}
+
+// maxFlights bounds the flights of a session. Those that are charged are at most the receive maximum; as many
+// again may wait to be sent again on a new connection, where they come before everything new.
+func (x *session) maxFlights() int { return min(2*x.s.opts.MaxInflight, math.MaxUint16) }
+
+// newFlight takes the next free packet identifier [MQTT-2.2.1-3]. Called with mu held, after mayFly: at most
+// maxFlights identifiers are taken, so that one is free.
 func (x *session) newFlight(seq uint64) *flight {
 	for {
 		x.nextID++
@@ -31,6 +55,16 @@ func (x *session) newFlight(seq uint64) *flight {
 	f := &flight{seq: seq, id: x.nextID}
 	x.add(f)
 	return f
+}
+
+// dropLost forgets flights of messages that the journal gave up at a limit and that were not sent on this
+// connection: they are not handed out again. Called with mu held.
+func (x *session) dropLost() {
+	for _, f := range x.flights {
+		if f.seq != 0 && !f.charged && !f.released && !x.reader.Waits(f.seq) {
+			x.settle(f)
+		}
+	}
 }
 
 func (x *session) add(f *flight) {
@@ -104,6 +138,16 @@ func (x *session) restore(f *flight) {
 	x.nextID = max(x.nextID, f.id)
 }
 
+// orderFlights gives flights that were restored the order of their messages, in which their PUBRELs are sent
+// again [MQTT-4.6.0-4].
+func (x *session) orderFlights() {
+	flights := slices.SortedFunc(maps.Values(x.flights), func(a, b *flight) int { return cmp.Compare(a.seq, b.seq) })
+	for i, f := range flights {
+		f.n = uint64(i) + 1
+	}
+	x.n = uint64(len(flights))
+}
+
 // answered takes PUBACK, PUBREC and PUBCOMP, which end or go on with a delivery.
 func (c *conn) answered(p *wire.Ack, d *desk) error {
 	x := c.session
@@ -138,11 +182,8 @@ type released struct {
 }
 
 func (d released) Committed(_ *journal.Entry, _ uint64, err error) {
-	d.c.settled()
-	if err != nil {
-		d.c.fail(err)
-		return
+	if err == nil {
+		d.c.session.reader.Ack(d.f.seq)
 	}
-	d.c.session.reader.Ack(d.f.seq)
-	d.c.send(nil, &wire.Ack{Type: wire.PUBREL, ID: d.f.id})
+	reply{d.c, &wire.Ack{Type: wire.PUBREL, ID: d.f.id}}.Committed(nil, 0, err)
 }

@@ -211,15 +211,15 @@ func (s *Server) append(p *publication, e journal.Entry, d *desk) error {
 
 // Committed makes publication a journal.Completer.
 func (p *publication) Committed(e *journal.Entry, _ uint64, err error) {
-	if p.conn != nil {
-		p.conn.settled()
-	}
 	if err != nil {
 		p.server.counts.refused.Add(1)
 	} else if e.Retained {
 		p.server.retain(p)
 	}
 	p.settle(err, nil)
+	if p.conn != nil {
+		p.conn.settled() // its next message, which may not need the journal, finds this one handed out
+	}
 	p.release()
 }
 
@@ -272,15 +272,12 @@ func (p *publication) offer(t *match, late bool, d *desk) {
 		}
 		retain := p.view.Retain && t.retainAsPublished
 		if qos == 0 {
-			c.mu.Lock()
-			sent := c.putShared(p, 0, retain, t.ids, 0)
-			c.mu.Unlock()
-			if sent {
+			if c.offer(p, retain, t.ids, d != nil) {
 				d.touch(c)
 			}
 			return
 		}
-		t.session.offer(c, p, outgoing{message: p.keep(), qos: qos, retain: retain, ids: t.ids, at: p.at})
+		t.session.offer(c, p, outgoing{message: p.keep(), qos: qos, retain: retain, ids: t.ids, at: p.at}, d != nil)
 		if c == nil {
 			t.session.notify()
 			return

@@ -110,13 +110,13 @@ func (c *conn) deny(v *wire.Publish, d *desk) error {
 func (c *conn) receive(pub *publication) (repeated bool, err error) {
 	if pub.qos == 2 {
 		x := c.session
-		x.mu.Lock()
+		x.leaf.Lock()
 		_, repeated = x.received[pub.id]
 		if x.received == nil {
 			x.received = map[uint16]struct{}{}
 		}
 		x.received[pub.id] = struct{}{}
-		x.mu.Unlock()
+		x.leaf.Unlock()
 		if x.reader != nil && !repeated && !pub.denied {
 			pub.changes = []journal.Change{{Key: x.packetKey(receivedKey, pub.id), Value: []byte{}}}
 		}
@@ -139,8 +139,23 @@ func (c *conn) receive(pub *publication) (repeated bool, err error) {
 	return repeated, nil
 }
 
-// acknowledge answers a publish of the client when it is settled.
+// acknowledge answers a publish of the client when it is settled. Without a desk it does not wait.
 func (c *conn) acknowledge(id uint16, qos byte, err error, d *desk) {
+	x := c.session
+	if x.inbox.busy.Load() || d == nil && !lockNow(&c.mu) {
+		x.later(c, 0, func() { c.answer(id, qos, err) })
+		return
+	}
+	if d != nil {
+		c.mu.Lock()
+	}
+	c.answer(id, qos, err)
+	c.mu.Unlock()
+	d.touch(c)
+}
+
+// answer queues the answer to a publish. Called with mu held.
+func (c *conn) answer(id uint16, qos byte, err error) {
 	code, why := wire.Success, ""
 	if err != nil && (c.version == wire.V5 || err != errDenied) {
 		code, why = refusal(err), err.Error()
@@ -150,20 +165,18 @@ func (c *conn) acknowledge(id uint16, qos byte, err error, d *desk) {
 		t = wire.PUBREC
 	}
 	if code >= 0x80 && qos == 2 {
-		c.session.mu.Lock()
+		c.session.leaf.Lock()
 		delete(c.session.received, id)
-		c.session.mu.Unlock()
+		c.session.leaf.Unlock()
 	}
-	c.mu.Lock()
 	if qos == 1 {
 		c.unacked--
 	} else if code >= 0x80 {
 		delete(c.open, id)
 	}
 	if code >= 0x80 && c.version != wire.V5 {
-		c.mu.Unlock()
 		// 3.1.1 has no way to refuse: what is not acknowledged is sent again on a new connection.
-		c.fail(fmt.Errorf("a publish cannot be kept: %w", err))
+		c.failed(fmt.Errorf("a publish cannot be kept: %w", err))
 		return
 	}
 	switch {
@@ -174,18 +187,16 @@ func (c *conn) acknowledge(id uint16, qos byte, err error, d *desk) {
 		b.b = wire.AppendAck(b.b, c.version, t, id, code)
 		c.appended(b)
 	}
-	c.mu.Unlock()
-	d.touch(c)
 }
 
 // pubrel ends a QoS 2 publish of the client. The identifier is free for another message when its end
 // is on disk: a crash must not make that other message look like a repetition.
 func (c *conn) pubrel(p *wire.Ack, d *desk) error {
 	x := c.session
-	x.mu.Lock()
+	x.leaf.Lock()
 	_, known := x.received[p.ID]
 	delete(x.received, p.ID)
-	x.mu.Unlock()
+	x.leaf.Unlock()
 	c.mu.Lock()
 	delete(c.open, p.ID)
 	c.mu.Unlock()
@@ -304,24 +315,34 @@ type subscribed struct {
 }
 
 func (r subscribed) Committed(_ *journal.Entry, _ uint64, err error) {
-	r.c.settled()
-	if err != nil {
-		r.c.fail(err)
-		return
-	}
-	r.send(nil)
+	c := r.c
+	c.session.whenFree(c, func() {
+		if err != nil {
+			c.failed(err)
+			return
+		}
+		c.queue(r.p)
+		r.want()
+	})
+	c.settled()
+	c.poke()
 }
 
 func (r subscribed) send(d *desk) {
 	r.c.send(d, r.p)
 	x := r.c.session
 	x.mu.Lock()
-	for _, p := range r.replays {
-		x.wantReplay(p)
-	}
+	r.want()
 	x.mu.Unlock()
 	if len(r.replays) > 0 {
 		r.c.poke()
+	}
+}
+
+// want has the retained messages sent. Called with the session's mu held.
+func (r subscribed) want() {
+	for _, p := range r.replays {
+		r.c.session.wantReplay(p)
 	}
 }
 
@@ -417,10 +438,14 @@ type reply struct {
 }
 
 func (r reply) Committed(_ *journal.Entry, _ uint64, err error) {
-	r.c.settled()
-	if err != nil {
-		r.c.fail(err)
-		return
-	}
-	r.c.send(nil, r.p)
+	c := r.c
+	c.session.whenFree(c, func() {
+		if err != nil {
+			c.failed(err)
+			return
+		}
+		c.queue(r.p)
+	})
+	c.settled()
+	c.poke()
 }

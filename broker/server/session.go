@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -34,6 +35,8 @@ type session struct {
 	weight int                     // of the filters in subs; guarded by mu
 	steps  int                     // by which they have made searches of the index longer; guarded by mu
 
+	subscribed atomic.Int32 // len(subs), for who does not hold mu
+
 	// Guarded by Server.mu.
 	expiry    uint32 // seconds, or forever
 	timer     *time.Timer
@@ -41,9 +44,14 @@ type session struct {
 	willTimer *time.Timer
 	left      time.Time // when its connection ended; zero for what an earlier process has left
 
-	mu       sync.Mutex
-	numbered bool // whether a subscription has an identifier
-	received map[uint16]struct{}
+	inbox inbox
+
+	leaf     sync.Mutex          // held for moves of pointers only
+	received map[uint16]struct{} // QoS 2 publishes that the client has not released; guarded by leaf
+
+	mu       sync.Mutex // before conn.mu and leaf
+	numbered bool       // whether a subscription has an identifier
+	over     bool       // it gets no more messages
 	outbox
 }
 
@@ -64,18 +72,24 @@ func (s *Server) newSession(id, user string, durable bool) (*session, error) {
 	return x, nil
 }
 
-// attach binds a connection that may send quota messages before the client answers one.
+// attach binds a connection that may send quota messages before the client answers one. What the client has
+// received but not completed counts from the beginning: its place comes free with PUBCOMP. So a client that
+// never completes gets no more than its receive maximum, however often it comes back.
 func (x *session) attach(c *conn, quota int) {
 	x.mu.Lock()
 	x.quota = quota
-	x.again = x.again[:0]
+	x.again, x.ready = x.again[:0], nil
 	for _, f := range x.flights {
 		f.charged = false
 		if f.seq == 0 || f.released {
 			x.again = append(x.again, f)
 		}
+		if f.released {
+			x.charge(f)
+		}
 	}
-	slices.SortFunc(x.again, func(a, b *flight) int { return int(a.n) - int(b.n) })
+	x.dropLost()
+	slices.SortFunc(x.again, func(a, b *flight) int { return cmp.Compare(a.n, b.n) })
 	x.mu.Unlock()
 	if x.reader != nil {
 		x.reader.Attach() // hands the others out again [MQTT-4.4.0-1]
@@ -89,6 +103,7 @@ func (x *session) detach() {
 	x.mu.Lock()
 	x.ready = nil
 	if x.reader == nil { // what waits in memory goes with the session
+		x.over = true
 		x.s.waiting.Add(-int64(x.queued))
 		x.queue, x.queued = nil, 0
 	}
@@ -168,6 +183,7 @@ func (s *Server) discard(x *session) {
 	s.tally.add(x, -1)
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.over = true
 	for filter := range x.subs {
 		s.index.remove(filter, x.target)
 	}
@@ -250,6 +266,7 @@ func (x *session) note(filter string, sub subscription, weight, more int, had bo
 		x.subs = map[string]subscription{}
 	}
 	x.subs[filter] = sub
+	x.subscribed.Store(int32(len(x.subs)))
 	x.numbered = x.numbered || sub.id != 0
 	x.steps += more
 	x.s.steps.give(x.user, -int64(more))
@@ -266,6 +283,7 @@ func (x *session) unsubscribe(filter string) bool {
 		return false
 	}
 	delete(x.subs, filter)
+	x.subscribed.Store(int32(len(x.subs)))
 	weight := x.filterWeight(filter)
 	x.weight -= weight
 	x.steps -= sub.steps
@@ -406,6 +424,7 @@ func (s *Server) loadSessions() error {
 		}
 	}
 	for _, x := range s.sessions {
+		x.orderFlights()
 		if x.expiry == 0 { // was to end with a connection that did not survive
 			s.discard(x)
 		} else {
