@@ -30,6 +30,7 @@ type gateway struct {
 	name                 string
 
 	rights sync.Mutex // held by the only one that changes users and rights
+	pile   sync.Mutex // held by the only one that uses the session of this name
 
 	cmd  *exec.Cmd
 	log  *os.File

@@ -41,8 +41,8 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 1000, "`number` of runs")
 	flag.Int64Var(&o.seed, "seed", 1, "`seed` of the first run; each further one has the next")
 	flag.IntVar(&o.seconds, "seconds", 0, "begin no run after so many `seconds`; 0 for no limit")
-	flag.IntVar(&o.batch, "batch", 60, "`runs` against the same data directory")
-	flag.IntVar(&o.restart, "restart", 15, "SIGKILL and restart after so many `runs`")
+	flag.IntVar(&o.batch, "batch", 30, "`runs` against the same data directory")
+	flag.IntVar(&o.restart, "restart", 10, "SIGKILL and restart after so many `runs`")
 	flag.StringVar(&o.moves, "moves", "", "only moves with these `names`, separated by commas")
 	flag.BoolVar(&o.damage, "damage", false, "a chain of two gateways, of which one finds its data directory rewound, zeroed, half copied or foreign")
 	flag.StringVar(&o.keep, "keep", "", "keep configuration, data and log of a run that fails in this `directory`")
@@ -172,6 +172,7 @@ func (t *trial) attackBatch() (err error) {
 		return fmt.Errorf("%w: %s", err, log)
 	}
 	b := &batch{trial: t, g: g, up: up, first: first, v: newVictims(g, up, t.judge)}
+	b.favourite = t.chosen[rand.New(rand.NewPCG(uint64(first), 3)).IntN(len(t.chosen))]
 	b.v.start()
 	b.idle, _ = g.metrics(patience)
 	for i := 1; t.next() && i <= t.batch; i++ {
@@ -197,14 +198,15 @@ func (t *trial) attackBatch() (err error) {
 // batch is what runs against one data directory.
 type batch struct {
 	*trial
-	g       *gateway
-	up      *upstream
-	v       *victims
-	first   int64
-	idle    counters
-	linger  []*attack
-	read    int64 // of the log
-	stopped bool
+	favourite move
+	g         *gateway
+	up        *upstream
+	v         *victims
+	first     int64
+	idle      counters
+	linger    []*attack
+	read      int64 // of the log
+	stopped   bool
 }
 
 // attack is one run.
@@ -234,6 +236,9 @@ func (b *batch) attack(seed int64) (names []string) {
 	var wait sync.WaitGroup
 	for range 1 + r.IntN(4) {
 		m := b.chosen[r.IntN(len(b.chosen))]
+		if r.IntN(3) == 0 {
+			m = b.favourite // what adds up needs to be done again and again
+		}
 		names = append(names, m.name)
 		d := 400 * time.Millisecond
 		if m.big {
@@ -397,6 +402,13 @@ func (b *batch) fail(seed int64, names, problems []string) {
 			break
 		}
 		fmt.Printf("  %s\n", p)
+	}
+	if b.g.alive() {
+		if _, x, err := b.g.status(); err == nil && len(x.Journal.Losses) > 0 {
+			fmt.Printf("  ledger: %+v\n", x.Journal.Losses[:min(len(x.Journal.Losses), 6)])
+		} else if err != nil {
+			fmt.Printf("  status: %v\n", err)
+		}
 	}
 	more := ""
 	if b.moves != "" {

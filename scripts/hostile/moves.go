@@ -152,7 +152,11 @@ func publishWithoutPubrel(a *attack) {
 
 // pubrecWithoutPubcomp has flights of one session pile up, a few more each time that it comes back.
 func pubrecWithoutPubcomp(a *attack) {
-	sub := login{user: "mallory", id: fmt.Sprintf("pile%d", a.IntN(2)), version: wire.V5, expiry: 0xfffffffe}
+	if !a.g.pile.TryLock() {
+		return
+	}
+	defer a.g.pile.Unlock()
+	sub := login{user: "mallory", id: "pile", version: wire.V5, expiry: 0xfffffffe}
 	c := a.connect(sub)
 	if c == nil {
 		return
@@ -162,13 +166,13 @@ func pubrecWithoutPubcomp(a *attack) {
 		return
 	}
 	c.Close()
-	p := a.connect(login{user: "mallory", id: "pile-pub", version: wire.V311, clean: true})
+	p := a.connect(login{user: "mallory", version: wire.V311, clean: true})
 	if p == nil {
 		return
 	}
 	half := a.until
 	a.until = time.Now().Add(a.left() / 3)
-	a.flood(p, 90, 20_000, func(int) *wire.Publish { return &wire.Publish{Topic: topic, QoS: 1} })
+	a.flood(p, 90, 20_000, func(int) *wire.Publish { return &wire.Publish{Topic: topic, QoS: 2} })
 	a.until = half
 	for !a.over() {
 		c := a.connect(sub)

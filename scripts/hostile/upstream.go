@@ -37,6 +37,7 @@ type upstream struct {
 	pending  bool // it has no PUBACK
 	wait     sync.WaitGroup
 	known    map[string]bool // client identifiers with a session
+	begun    chan struct{}   // closed when somebody has subscribed to down
 	poisoned int
 }
 
@@ -45,7 +46,7 @@ func newUpstream() (*upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{addr: l.Addr().String(), l: l, conns: map[net.Conn]bool{}, readings: map[int64]bool{}, known: map[string]bool{}}
+	u := &upstream{addr: l.Addr().String(), l: l, conns: map[net.Conn]bool{}, readings: map[int64]bool{}, known: map[string]bool{}, begun: make(chan struct{})}
 	u.wait.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -188,6 +189,11 @@ func (u *upstream) holes() (missing []int) {
 // send publishes numbered messages on down/n, one after the other: one without PUBACK comes again on the next
 // connection, with DUP, as in a session that goes on.
 func (u *upstream) send(c *client, acked chan uint16, gone chan struct{}) {
+	select {
+	case <-gone:
+		return
+	case <-u.begun:
+	}
 	for {
 		u.mu.Lock()
 		again := u.pending

@@ -168,6 +168,9 @@ func (v *victims) start() {
 			v.judge.problem("%s could not subscribe within %v", r.login.id, patience)
 		}
 	}
+	if v.up != nil {
+		close(v.up.begun)
+	}
 	for _, w := range v.writers {
 		v.wait.Go(func() { w.run(ctx) })
 	}
@@ -540,7 +543,7 @@ func (v *victims) newcomer() {
 	keeper := v.writers[3]
 	seq, kept := v.operator.seq.Load(), keeper.done.Load()
 	begun := time.Now()
-	c, err := open(v.g.mqtt, login{user: "reader", id: "", version: 5, clean: true}, patience)
+	c, err := open(v.g.mqtt, login{user: "reader", id: "newcomer", version: 5, clean: true}, patience)
 	if err != nil {
 		v.judge.problem("a newcomer was not let in: %v", err)
 		return
