@@ -148,7 +148,7 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	}
 	a.newDashboard()
 	limit := logs.NewLimit(a.log.Handler()) // over the dashboard's log, which holds little
-	a.log = slog.New(limit)
+	a.log = slog.New(logs.Cut(limit))
 	a.close = append(a.close, limit.Close)
 	if err := a.newBuses(); err != nil {
 		return nil, err

@@ -206,21 +206,24 @@ func (t *throttle) note(key string, now time.Time) *source {
 	return s
 }
 
-// makeRoom forgets what is old, and if nothing is, who failed the longest time ago.
+// makeRoom forgets what is old, and if nothing is, who failed the fewest times, and of those the longest time
+// ago: many addresses that fail once each do not set one free that has to wait.
 func (t *throttle) makeRoom(now time.Time) {
 	if len(t.sources) < maxSources {
 		return
 	}
-	oldest := ""
+	least := ""
 	for key, s := range t.sources {
-		if now.Sub(s.last) > forgetAfter {
+		other := t.sources[least]
+		switch {
+		case now.Sub(s.last) > forgetAfter:
 			delete(t.sources, key)
-		} else if oldest == "" || s.last.Before(t.sources[oldest].last) {
-			oldest = key
+		case other == nil || s.failures < other.failures || s.failures == other.failures && s.last.Before(other.last):
+			least = key
 		}
 	}
 	if len(t.sources) >= maxSources {
-		delete(t.sources, oldest)
+		delete(t.sources, least)
 	}
 }
 

@@ -11,9 +11,13 @@ import (
 // burst is how many seconds' worth of connections may come at once, after a quiet time.
 const burst = 5
 
-// maxAddresses bounds the table of addresses. One that finds no room pushes another one out, which then
-// starts afresh; the limit on all of them together holds in any case.
-const maxAddresses = 4096
+// maxAddresses bounds the table of addresses. One that finds no room pushes another one out: of a few that are
+// looked at, that which may have the most connections, so that who is held back stays so. The limit on all of them
+// together holds in any case.
+const (
+	maxAddresses = 4096
+	lookedAt     = 16
+)
 
 // admission limits how fast connections come, in all and from one address. Those from this machine are
 // not counted.
@@ -41,7 +45,7 @@ func (b bucket) refilled(rate float64, now time.Time) bucket {
 	return bucket{min(full, b.left+rate*now.Sub(b.at).Seconds()), now}
 }
 
-// allows says whether a connection may come in, and if not, whether to say so in the log, with how many
+// allows reports whether a connection may come in, and if not, whether to say so in the log, with how many
 // have been turned away since it was last said.
 func (a *admission) allows(remote net.Addr, now time.Time) (ok bool, report int) {
 	from := auth.Source(remote)
@@ -73,10 +77,16 @@ func (a *admission) remember(from string, b bucket) {
 		a.addresses = map[string]bucket{}
 	}
 	if _, known := a.addresses[from]; !known && len(a.addresses) >= maxAddresses {
-		for other := range a.addresses {
-			delete(a.addresses, other)
-			break
+		fullest, most, n := "", -1.0, 0
+		for other, has := range a.addresses { // in an order of chance
+			if left := has.refilled(a.each, b.at).left; left > most {
+				fullest, most = other, left
+			}
+			if n++; n == lookedAt {
+				break
+			}
 		}
+		delete(a.addresses, fullest)
 	}
 	a.addresses[from] = b
 }

@@ -43,6 +43,17 @@ func TestAdmission(t *testing.T) {
 		t.Errorf("from everywhere: %d, %d remembered", n, len(a.addresses))
 	}
 	now = now.Add(time.Hour)
+	held := at("192.0.2.77")
+	for i := range 20 * maxAddresses { // one connection from each of many does not set free who is held back
+		if i%maxAddresses == 0 {
+			count(held, 100)
+		}
+		count(at(fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255)), 1)
+	}
+	if b, ok := a.addresses["192.0.2.77"]; !ok || b.left >= 1 {
+		t.Errorf("forgotten: %v, %+v", ok, b)
+	}
+	now = now.Add(time.Hour)
 	reports, refused := 0, 0
 	for range 100 {
 		ok, report := a.allows(at("198.51.100.1"), now)

@@ -51,6 +51,7 @@ type conn struct {
 	armed     bool              // there is a deadline for reading
 	late      bool              // it is that of a packet that has begun
 	told      bool              // a denied publish was logged
+	todo      []func()          // what is put off until Server.mu is free: logging may wait
 
 	// Of whoever has made work busy.
 	raw     syscall.RawConn // nil if nc is not a socket of the kernel's
@@ -88,6 +89,17 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.in.init(c)
 	c.work.Store(again) // nothing is written before CONNACK
 	return c
+}
+
+// later puts f off until the reading goroutine holds no lock.
+func (c *conn) later(f func()) { c.todo = append(c.todo, f) }
+
+// catchUp does what later put off.
+func (c *conn) catchUp() {
+	for _, f := range c.todo {
+		f()
+	}
+	c.todo = nil
 }
 
 // logger makes a log line say who the client is.

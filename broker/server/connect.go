@@ -95,13 +95,8 @@ func (c *conn) connect() error {
 	if v := p.Properties.ReceiveMaximum; v != nil {
 		quota = min(quota, int(*v))
 	}
-	if refused := c.s.wills.take(c.user(), willWeight(p.Will), c.s.opts.MaxWills, c.s.share(c.s.opts.MaxWills), limitWills); refused != "" {
-		c.s.reached(refused, "login refused: the wills of clients take too much memory", "remote", c.remote(), "client", p.ClientID, "user", c.user(), "will", len(p.Will.Payload))
-		return c.refuse(wire.QuotaExceeded, "too much memory is taken by wills: see broker.limits.wills")
-	}
 	present, err := c.s.enter(c, p, quota)
 	if err != nil {
-		c.s.dropWill(c.user(), p.Will)
 		return c.refuse(wire.QuotaExceeded, err.Error())
 	}
 	if capped := c.s.expiry(p); p.Version == wire.V5 && capped != expiry(p) {
@@ -205,8 +200,9 @@ func (s *Server) dropWill(user string, w *wire.Will) {
 func (s *Server) enter(c *conn, p *wire.Connect, quota int) (present bool, err error) {
 	for {
 		present, old, wills, err := s.bind(c, p, quota)
+		c.catchUp()
 		for _, w := range wills {
-			s.publishWill(w.user, w.Will)
+			s.publishDue(w)
 		}
 		if old == nil {
 			return present, err
@@ -216,14 +212,8 @@ func (s *Server) enter(c *conn, p *wire.Connect, quota int) (present bool, err e
 	}
 }
 
-// owedWill is a will that is due, and whose it is.
-type owedWill struct {
-	user string
-	*wire.Will
-}
-
 // bind is enter, unless another connection has the session: then it returns that. The wills are to be published.
-func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *conn, wills []owedWill, err error) {
+func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *conn, wills []*wire.Will, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
@@ -234,21 +224,29 @@ func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *c
 		if old := x.conn.Load(); old != nil {
 			return false, old, nil, nil
 		}
+	}
+	if err := s.takeWill(c, x, p); err != nil {
+		return false, nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.dropWill(c.user(), p.Will)
+		}
+	}()
+	if x != nil {
 		will := x.stopTimers()
 		if p.CleanStart {
 			if will != nil {
-				wills = append(wills, owedWill{x.user, will})
+				wills = append(wills, will)
 			}
 			s.discard(x) // [MQTT-3.1.2-4]
 			x = nil
-		} else {
-			s.dropWill(x.user, will) // back before its delay was over [MQTT-3.1.3-9]
-		}
+		} // else it is back before the will's delay was over [MQTT-3.1.3-9]
 	}
 	expiry := s.expiry(p)
 	if present = x != nil; !present {
 		will, err := s.admit(c, expiry > 0)
-		if will.Will != nil {
+		if will != nil {
 			wills = append(wills, will)
 		}
 		if err != nil {
@@ -266,6 +264,27 @@ func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *c
 	c.session = x
 	x.attach(c, quota)
 	return present, nil, wills, nil
+}
+
+// takeWill counts the will of a client in place of the one that waits in its session x, which may be nil. Called
+// with mu held.
+func (s *Server) takeWill(c *conn, x *session, p *wire.Connect) error {
+	var old *wire.Will
+	if x != nil {
+		old = x.will
+		s.dropWill(x.user, old)
+	}
+	refused := s.wills.take(c.user(), willWeight(p.Will), s.opts.MaxWills, s.share(s.opts.MaxWills), limitWills)
+	if refused == "" {
+		return nil
+	}
+	if old != nil {
+		s.wills.give(x.user, -willWeight(old))
+	}
+	c.later(func() {
+		s.reached(refused, "login refused: the wills of clients take too much memory", "remote", c.remote(), "client", p.ClientID, "user", c.user(), "will_bytes", len(p.Will.Payload))
+	})
+	return errors.New("too much memory is taken by wills: see broker.limits.wills")
 }
 
 // leave unbinds c from its session, which ends now or when it expires, and sees to the will.
@@ -294,10 +313,14 @@ func (s *Server) leave(c *conn) {
 
 // publishWill publishes a will of a user's client, if there is one.
 func (s *Server) publishWill(user string, w *wire.Will) {
-	if w == nil {
-		return
+	if w != nil {
+		s.dropWill(user, w)
+		s.publishDue(w)
 	}
-	s.dropWill(user, w)
+}
+
+// publishDue publishes a will that is in nobody's account any more.
+func (s *Server) publishDue(w *wire.Will) {
 	m := &broker.Message{
 		Topic: w.Topic, Payload: w.Payload, Properties: w.Forward,
 		QoS: w.QoS, Retain: w.Retain, Expires: w.Expires, Expiry: w.Expiry,

@@ -3,6 +3,8 @@ package server
 import (
 	"fmt"
 	"time"
+
+	"holdfast/broker/wire"
 )
 
 // temporary is which part of all sessions is kept for those that end with their connection: clients that come and
@@ -28,9 +30,9 @@ func (t *tally) add(x *session, n int) {
 }
 
 // admit makes room for another session of c's user, or says why there is none. Where the table or the user's
-// share of it is full, the oldest session goes that has neither a connection nor a message queued. The will is
-// to be published. Called with mu held.
-func (s *Server) admit(c *conn, durable bool) (will owedWill, err error) {
+// share of it is full, the oldest session goes that has neither a connection nor a message queued. Its will, if
+// there is one, is to be published. Called with mu held.
+func (s *Server) admit(c *conn, durable bool) (will *wire.Will, err error) {
 	user := c.user()
 	all := s.opts.MaxSessions
 	most := all
@@ -41,7 +43,7 @@ func (s *Server) admit(c *conn, durable bool) (will owedWill, err error) {
 	var refused limit
 	var victims func(x *session) bool
 	switch {
-	case s.tally.each[user] >= share:
+	case share < all && s.tally.each[user] >= share:
 		refused, victims = limitUserShare, func(x *session) bool { return x.user == user }
 	case len(s.sessions) >= all || durable && s.tally.durable >= most:
 		refused, victims = limitSessions, func(*session) bool { return true }
@@ -49,14 +51,20 @@ func (s *Server) admit(c *conn, durable bool) (will owedWill, err error) {
 		return will, nil
 	}
 	if x := s.oldestEmpty(victims); x != nil {
-		will = owedWill{x.user, x.stopTimers()}
-		s.reached(refused, "session discarded: it was the oldest without a connection and without messages, and another needs its place",
-			"client", x.id, "user", x.user, "absent_since", x.left)
+		will = x.stopTimers()
+		s.dropWill(x.user, will)
+		c.later(func() {
+			s.reached(refused, "session discarded: it was the oldest without a connection and without messages, and another needs its place",
+				"client", x.id, "user", x.user, "absent_since", x.left)
+		})
 		s.discard(x)
 		return will, nil
 	}
-	s.reached(refused, "login refused: there are as many sessions as may be, and all have a connection or messages",
-		"client_user", user, "sessions", len(s.sessions), "of_user", s.tally.each[user])
+	sessions, own := len(s.sessions), s.tally.each[user]
+	c.later(func() {
+		s.reached(refused, "login refused: there are as many sessions as may be, and all have a connection or messages",
+			"remote", c.remote(), "user", user, "sessions", sessions, "of_user", own)
+	})
 	return will, fmt.Errorf("%d sessions, %d of them the user's, which is the most: see broker.limits.%s", len(s.sessions), s.tally.each[user], refused)
 }
 

@@ -51,6 +51,7 @@ type publication struct {
 	here    bool
 	own     bool // this process is where it began
 	silent  bool // only deletes what is retained
+	behind  bool // is settled after what the journal was given before, in any case
 	frames  frames
 
 	// Of a client: whom to acknowledge what.
@@ -181,7 +182,7 @@ func (s *Server) confirm(p *publication, d *desk) error {
 // append gives the journal what it has to keep. An entry without a message only keeps the
 // publisher's order, and is not needed where nothing waits.
 func (s *Server) append(p *publication, e journal.Entry, d *desk) error {
-	if e.Message == nil && (p.conn == nil || p.qos == 0 || p.conn.pending.Load() == 0) {
+	if e.Message == nil && !p.behind && (p.conn == nil || p.qos == 0 || p.conn.pending.Load() == 0) {
 		p.settle(nil, d)
 		p.release()
 		return nil

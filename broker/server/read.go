@@ -272,7 +272,9 @@ func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
 			var refused limit
 			if isNew, version, refused = x.subscribe(want.Filter, sub); refused != "" {
 				code = wire.QuotaExceeded
-				c.s.reached(refused, "subscription refused", "client", x.id, "user", x.user, "filter", want.Filter)
+				c.later(func() {
+					c.s.reached(refused, "subscription refused", "client", x.id, "user", c.user(), "filter", want.Filter)
+				})
 			}
 		}
 		if code < 0x80 {
@@ -287,6 +289,7 @@ func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
 		answer.Codes = append(answer.Codes, code)
 	}
 	x.mu.Unlock()
+	c.catchUp()
 	done := subscribed{reply{c, answer}, replays}
 	if x.reader == nil || len(changes) == 0 {
 		done.send(d)

@@ -116,7 +116,7 @@ func (s *Server) mayRetain(p *publication) bool {
 	s.reached(limitRetained, "a message is not retained", "topic", m.Topic, "bytes", weight(m), "older_deleted", had)
 	if had {
 		gone := newPublication(s, &broker.Message{Topic: m.Topic, QoS: m.QoS, Retain: true}, p.at)
-		gone.topic, gone.silent = s.named(m.Topic), true
+		gone.topic, gone.silent, p.behind = s.named(m.Topic), true, true
 		if err := s.append(gone, journal.Entry{Message: gone.message, Retained: true, Lazy: p.lazy, Done: gone}, nil); err != nil {
 			s.log.Error("a retained message that is not true any more cannot be deleted", "topic", m.Topic, "error", err)
 		}
