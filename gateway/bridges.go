@@ -83,7 +83,7 @@ func (a *Agent) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*bridge.
 		KeepAlive: c.KeepAlive, Window: c.Window, Lanes: lanes, Changed: a.dash.changed(c.Name), Log: a.log,
 		Progress:  a.progress.loop("bridge " + c.Name),
 		LiveFirst: c.Drain == config.DrainLiveFirst, Share: c.DrainShare, Rate: bridge.Rate(c.Rate), Announce: c.Losses, Status: c.Status,
-		SessionExpiry: c.SessionExpiry, FailBack: c.FailBack, Journal: a.journal, Origin: a.cfg.Device.ID,
+		SessionExpiry: c.SessionExpiry, FailBack: c.FailBack, References: c.References, Journal: a.journal, Origin: a.cfg.Device.ID,
 		Publish: func(m *broker.Message, changes []journal.Change, done func(error)) {
 			if m.Topic == own { // what an upstream says of this gateway is not for here
 				done(nil)

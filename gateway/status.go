@@ -119,7 +119,7 @@ func (a *Agent) bridgeStatus() []status.Bridge {
 			Received: s.Received, Duplicates: s.Duplicates, Looped: s.Looped,
 			Depth: s.Depth, InFlight: s.InFlight, Sent: s.Sent, Acked: s.Acknowledged, Resent: s.Resent,
 			Refused: s.Refused, Expired: s.Expired, QoS0Sent: s.QoS0Sent, QoS0Drops: s.QoS0Dropped,
-			Reconnects: s.Reconnects, LastError: s.LastError,
+			Reconnects: s.Reconnects, LastError: s.LastError, Problems: l.now.Load().Problems(),
 		}
 		one.Oldest = a.oldest(s.Name)
 		for _, e := range l.dialer.Load().Expiries() {
@@ -226,6 +226,9 @@ func problems(s *status.Status) []string {
 	add(len(ill) > 0, "outputs: %s", strings.Join(ill, ", "))
 	for _, b := range s.Bridges {
 		add(!b.Connected, "bridge %s is not connected: %d waiting", b.Name, b.Depth)
+		for _, p := range b.Problems {
+			add(true, "bridge %s: %s", b.Name, p)
+		}
 	}
 	if c := s.Config.Last; c != nil {
 		add(c.Error != "", "the configuration that was read last is not in use: %s", strings.ReplaceAll(c.Error, "\n", "; "))

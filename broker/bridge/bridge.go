@@ -83,6 +83,9 @@ type Options struct {
 	BackoffMin time.Duration // ceiling of the first wait between connections; 0 means 1 s
 	BackoffMax time.Duration // ceiling of any such wait; 0 means 60 s
 	AckTimeout time.Duration // how long the oldest message in flight may stay unacknowledged; 0 means 30 s
+	// References are hosts, or HOST:PORT, that an upstream of MQTT 5 may name as another server to use. None are followed
+	// else, nor any without TLS: the bridge would hand its password to whoever forges one packet.
+	References []string
 	FailBack   time.Duration // how long the first upstream has to be reachable before another one is left for it; 0 means 1 min
 	MaxQueued  int           // QoS 0 messages that wait to be sent; 0 means 1000
 
@@ -202,19 +205,22 @@ type Bridge struct {
 	sign      sign
 
 	// Of Run.
-	in      *inbound // nil without in rules
-	marker  marker
-	window  window
-	suspect suspect
-	moved   *url.URL       // named by the upstream, to be tried next
-	id      uint16         // of the last message that was sent
-	tries   map[uint64]int // by sequence number, of messages that were not taken
-	unheard int            // connections one after the other that the upstream has ended before it acknowledged the status
+	in     *inbound // nil without in rules
+	marker marker
+	window window
+	poison poison
+	moved  *url.URL // named by the upstream, to be tried next
+	ids    ids      // of packets
+	// condemned are messages to be refused, by sequence number, and why.
+	condemned map[uint64]string
+	tries     map[uint64]int // by sequence number, of messages that were not taken
+	unheard   int            // connections one after the other that the upstream has ended before it acknowledged the status
 
 	mu          sync.Mutex
 	stats       Stats
 	connections uint64
-	refusals    map[string]bool      // reasons that were logged
+	refusals    map[string]bool // reasons that were logged
+	problems    map[string]problem
 	old         map[string]time.Time // hosts that do not speak MQTT 5, and until when that is believed
 	mute        map[string]time.Time // hosts that take no status, likewise
 }
@@ -230,8 +236,9 @@ func New(opts Options) (*Bridge, error) {
 	}
 	b := &Bridge{
 		opts: opts, log: opts.Log.With("bridge", opts.Name), live: make(chan *broker.Message, opts.MaxQueued),
-		refusals: make(map[string]bool), old: make(map[string]time.Time), mute: make(map[string]time.Time),
-		window: newWindow(opts.Window), id: uint16(rand.Uint32()), tries: make(map[uint64]int),
+		refusals: make(map[string]bool), problems: make(map[string]problem), old: make(map[string]time.Time), mute: make(map[string]time.Time),
+		window: newWindow(opts.Window), tries: make(map[uint64]int),
+		poison: newPoison(), ids: newIDs(uint16(rand.Uint32())), condemned: make(map[uint64]string),
 		feed: newFeed(&opts),
 	}
 	for _, upstream := range opts.Upstreams {

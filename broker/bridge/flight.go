@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"holdfast/broker/journal"
@@ -22,6 +23,7 @@ type sent struct {
 	id   uint16 // 0 at QoS 0
 	done bool
 	ack  ack
+	kind kind
 }
 
 // stop is why nothing more is sent now, and so what has to happen first.
@@ -48,11 +50,11 @@ func (s *session) fill() (why stop, at time.Time) {
 		if s.pause.After(time.Now()) {
 			return nothingWaits, s.pause
 		}
-		d, ok, at := s.next()
+		d, how, ok, at := s.next()
 		if !ok {
 			return nothingWaits, at
 		}
-		s.forward(d)
+		s.forward(d, how)
 	}
 	return itsTurnIsOver, at
 }
@@ -61,27 +63,53 @@ func (s *session) room() bool {
 	if s.presence.id != 0 {
 		return false
 	}
-	if s.alone {
-		if len(s.flight) == 0 && !s.proved && !s.pinged {
-			s.ping()
-		}
-		return len(s.flight) == 0 && s.proved
-	}
 	return len(s.flight) < s.window() && s.bytes < flightBytes
 }
 
 func (s *session) window() int { return s.b.window.now(s.l.limits.receive) }
 
+// how a message is sent.
+type how int
+
+const (
+	fresh    how = iota // if it need not be held
+	released            // it was held, and need not be any more
+	alone               // as a trial
+)
+
 // next returns the next message of the journal, or when there may be one.
-func (s *session) next() (d journal.Delivery, ok bool, at time.Time) {
+func (s *session) next() (d journal.Delivery, h how, ok bool, at time.Time) {
+	now := time.Now()
 	if len(s.again) > 0 {
 		if len(s.flight) > 0 {
-			return d, false, at // so that they keep their order
+			return d, h, false, at // so that they keep their order
 		}
 		d, s.again = s.again[0], s.again[1:]
-		return d, true, at
+		return d, fresh, true, at
 	}
-	if s.unreadable && time.Now().Before(s.readAt) {
+	if len(s.held) > 0 {
+		d, single, ok, at := s.fromHeld(now)
+		switch {
+		case ok && single:
+			return d, alone, true, at
+		case ok:
+			return d, released, true, at
+		case len(s.held) >= s.b.opts.Window || s.heldBytes >= flightBytes:
+			return d, h, false, at
+		}
+		d, ok, next := s.read(now)
+		if at.IsZero() || !next.IsZero() && next.Before(at) {
+			at = next
+		}
+		return d, fresh, ok, at
+	}
+	d, ok, at = s.read(now)
+	return d, fresh, ok, at
+}
+
+// read returns what the journal has next.
+func (s *session) read(now time.Time) (d journal.Delivery, ok bool, at time.Time) {
+	if s.unreadable && now.Before(s.readAt) {
 		return d, false, s.readAt
 	}
 	d, ok, wait, err := s.b.feed.next(s.window(), flightBytes)
@@ -133,7 +161,11 @@ func (s *session) overdue(since *time.Time, end uint64, now time.Time) time.Dura
 
 // settle acknowledges to the journal what the upstream has acknowledged, from the oldest on.
 func (s *session) settle() {
-	n := 0
+	first := 0
+	if len(s.flight) > 0 && s.trial != nil && s.trial.seq == s.flight[0].d.Seq && !s.flight[0].done {
+		first = 1 // others do not wait for what may never come
+	}
+	n := first
 	for ; n < len(s.flight); n++ {
 		m := &s.flight[n]
 		if m.id == 0 && s.l.written.Load() >= m.end {
@@ -144,19 +176,29 @@ func (s *session) settle() {
 		}
 		s.answered(m)
 	}
-	if n == 0 {
-		return
+	switch {
+	case n == first:
+	case first == 0:
+		clear(s.flight[:n])
+		s.flight = s.flight[n:]
+		s.since = time.Now()
+	default:
+		s.flight = slices.Delete(s.flight, first, n)
 	}
-	clear(s.flight[:n])
-	s.flight = s.flight[n:]
-	s.since = time.Now()
 }
 
 // answered deals with the upstream's answer to a message.
 func (s *session) answered(m *sent) {
 	s.bytes -= m.size
 	if m.id != 0 {
-		s.acknowledged, s.alone, s.b.suspect = true, false, suspect{}
+		now := time.Now()
+		if s.trial != nil && s.trial.seq == m.d.Seq {
+			s.trial = nil
+		}
+		s.acknowledged = true
+		s.alive(m.end, now)
+		s.b.poison.acknowledged(m.kind, m.d.Seq, now)
+		s.b.ids.done(m.d.Seq, m.id)
 	}
 	if m.ack.code < wire.Unspecified {
 		m.d.Reader.Ack(m.d.Seq)
@@ -207,6 +249,8 @@ func (s *session) refuse(d journal.Delivery, reason string) {
 // drop gives up a message, which the journal's ledger names.
 func (s *session) drop(d journal.Delivery, reason string) {
 	delete(s.b.tries, d.Seq)
+	delete(s.b.condemned, d.Seq)
+	s.b.ids.forget(d.Seq)
 	d.Reader.Drop(&d, reason)
 	s.b.feed.leave(&d)
 }

@@ -22,8 +22,8 @@ const (
 	takenProperty    = "holdfast-taken"
 )
 
-// forward sends a message of the journal, or settles it if it cannot be sent.
-func (s *session) forward(d journal.Delivery) {
+// forward sends a message of the journal, or settles it if it cannot be sent, or holds it.
+func (s *session) forward(d journal.Delivery, h how) {
 	b, m := s.b, d.Message
 	now := time.Now()
 	left, alive := remaining(&d, now)
@@ -32,9 +32,8 @@ func (s *session) forward(d journal.Delivery) {
 		s.drop(d, journal.ReasonExpired)
 		return
 	}
-	if b.suspect.guilty(d.Seq) {
-		s.refuse(d, fmt.Sprintf("the upstream has closed the connection %d times at this message", b.suspect.count))
-		b.suspect, s.alone = suspect{}, false
+	if why := b.condemned[d.Seq]; why != "" {
+		s.refuse(d, why)
 		return
 	}
 	topic, qos, retain, err := b.name(m, d.Retain)
@@ -54,13 +53,34 @@ func (s *session) forward(d journal.Delivery) {
 		s.refuse(d, reason)
 		return
 	}
+	out := sent{d: d, size: sizeOf(&d), kind: b.poison.kindOf(&p)}
+	if b.poison.convicted(out.kind, now) != nil {
+		s.setAside(d, out.kind)
+		return
+	}
+	if h == fresh && (b.poison.careful(out.kind, now) || s.holds(out.kind)) {
+		s.hold(d, out.kind)
+		return
+	}
+	if h == alone {
+		s.trial = &trial{kind: out.kind, topic: p.Topic, size: len(p.Payload), seq: d.Seq}
+	}
 	s.alias(&p)
-	out := sent{d: d, size: sizeOf(&d)}
 	if p.QoS > 0 {
-		p.ID = s.nextID()
+		p.ID, p.Dup = b.ids.of(d.Seq)
 		out.id = p.ID
 	}
 	out.end = s.l.publish(&p)
+	if p.QoS == 0 {
+		s.sentLoose(out.kind, out.end)
+	}
+	if h == alone {
+		s.trial.id, s.trial.end = out.id, out.end
+		s.proved = false
+		if out.id == 0 {
+			s.ping()
+		}
+	}
 	if len(s.flight) == 0 {
 		s.since = now
 	}
@@ -69,7 +89,6 @@ func (s *session) forward(d journal.Delivery) {
 	}
 	s.flight = append(s.flight, out)
 	s.bytes += out.size
-	s.proved = false
 	s.counts.Sent++
 	if d.Resend {
 		s.counts.Resent++
@@ -102,18 +121,31 @@ func (s *session) sendLive(m *broker.Message) {
 		return
 	}
 	p := wire.Publish{Topic: topic, Payload: m.Payload, Retain: retain && s.l.limits.retain}
+	now := time.Now()
 	if s.l.version == wire.V5 {
 		s.props = s.b.marker.append(s.props, m.Properties, 0)
 		p.Forward, p.Expires, p.Expiry = s.props, m.Expires, m.Expiry
 	}
+	k := s.b.poison.kindOf(&p)
 	switch reason := s.tooLarge(&p); {
 	case reason != "":
 		s.b.refused(m.Topic, reason)
 	case s.l.waiting() >= liveBytes: // they would be old when they arrive
 		s.counts.QoS0Dropped++
+	case s.b.poison.convicted(k, now) != nil:
+		s.b.aside(k)
+		s.b.refused(m.Topic, reasonPoison)
+	case s.b.poison.careful(k, now) && !s.tryLive(&p, k, now):
+		s.counts.QoS0Dropped++
 	default:
+		try := s.trial
 		s.alias(&p)
-		s.l.publish(&p)
+		end := s.l.publish(&p)
+		s.sentLoose(k, end)
+		if try != nil && try.end == 0 {
+			try.end = end
+			s.ping()
+		}
 		s.b.feed.rate.take(len(m.Topic) + len(m.Payload) + len(m.Properties))
 		s.counts.QoS0Sent++
 	}
@@ -168,13 +200,4 @@ func (s *session) alias(p *wire.Publish) {
 		p.TopicAlias = uint16(len(s.aliases) + 1)
 		s.aliases[p.Topic] = p.TopicAlias
 	}
-}
-
-// nextID returns a packet identifier that is not in use: the window is smaller than what there are.
-// They go on over connections, so that an acknowledgement of an earlier one fits none of this one.
-func (s *session) nextID() uint16 {
-	if s.b.id++; s.b.id == 0 {
-		s.b.id = 1
-	}
-	return s.b.id
 }

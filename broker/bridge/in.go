@@ -114,7 +114,11 @@ func (b *Bridge) local(topic string) (name string, qos byte, err error) {
 // receive publishes a message of the upstream here, once, and acknowledges it when it is kept.
 func (s *session) receive(p *wire.Publish) {
 	b, in := s.b, s.b.in
-	if in == nil {
+	if in == nil { // of a session that the upstream has kept, though it was asked for a clean one
+		b.refused(p.Topic, "from the upstream: this bridge takes nothing (it has no in rules)")
+		if p.QoS > 0 { // else the upstream would wait for it, and send nothing else
+			s.l.send(&wire.Ack{Type: wire.PUBACK, ID: p.ID})
+		}
 		return
 	}
 	if s.failed && p.QoS > 0 {

@@ -15,6 +15,8 @@ const (
 	Offline = "offline"
 )
 
+const closings = 2 // connections in a row that may end before the status is acknowledged, until it is left away
+
 // sign is what Options.Status becomes for this upstream. Who has no will says nothing: it could not be taken
 // back when the gateway is gone.
 type sign struct {

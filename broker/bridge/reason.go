@@ -64,15 +64,21 @@ func overloaded(err error) bool {
 	return false
 }
 
-// closed says whether the upstream has ended the connection.
+// closed reports whether the upstream has ended the connection, perhaps for what it was sent.
 func closed(err error) bool {
 	var said *reasonError
-	if errors.As(err, &said) {
-		switch said.code {
-		case wire.ServerShuttingDown, wire.SessionTakenOver, wire.KeepAliveTimeout, wire.UseAnotherServer, wire.ServerMoved, wire.AdministrativeAction:
-			return false
-		}
+	return errors.As(err, &said) && !orderly(err) || errors.Is(err, errClosed)
+}
+
+// orderly reports whether the upstream has given a reason for the end that is not in what it was sent.
+func orderly(err error) bool {
+	var said *reasonError
+	if !errors.As(err, &said) {
+		return false
+	}
+	switch said.code {
+	case wire.ServerShuttingDown, wire.SessionTakenOver, wire.KeepAliveTimeout, wire.UseAnotherServer, wire.ServerMoved, wire.AdministrativeAction:
 		return true
 	}
-	return errors.Is(err, errClosed)
+	return false
 }

@@ -3,7 +3,9 @@ package bridge
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,9 +50,13 @@ func (b *Bridge) Run(ctx context.Context) error {
 				wait.reset()
 				moves = 0
 			}
-			b.suspect.note(s, err)
+			if b.poison.note(s, err, time.Now()) {
+				wait.reset()
+			}
 			b.noteSign(s, upstream, err)
 			b.window.restart()
+		} else {
+			b.poison.unreachable()
 		}
 		if ctx.Err() != nil {
 			break
@@ -65,7 +71,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 			b.log.Warn(event, "upstream", upstream.String(), "reason", err)
 			reported = true
 		}
-		if moves++; b.move(upstream, at, err) && moves <= maxMove {
+		if moves++; b.move(upstream, err) && moves <= maxMove {
 			continue
 		}
 		at = (at + 1) % len(b.upstreams)
@@ -118,24 +124,39 @@ func (b *Bridge) serve(ctx context.Context, l *link, upstream *url.URL, at int) 
 	return s, better, err
 }
 
-// move says whether the upstream has named another server, which is tried next.
-func (b *Bridge) move(from *url.URL, at int, err error) bool {
+// move reports whether the upstream has named another server that may be used, which is tried next, once: the one after
+// that is the configuration's again.
+func (b *Bridge) move(from *url.URL, err error) bool {
 	var said *reasonError
 	if !errors.As(err, &said) || said.reference == "" || said.code != wire.UseAnotherServer && said.code != wire.ServerMoved {
 		return false
 	}
 	host, _, _ := strings.Cut(strings.TrimSpace(said.reference), " ") // one of a list, section 4.11
-	u, err := dial.ParseURL(from.Scheme + "://" + host)
-	if err != nil {
-		b.log.Warn("upstream names another server that cannot be", "upstream", from.String(), "server", host)
+	u, wrong := b.reference(from, host)
+	if wrong != "" {
+		key := "reference"
+		b.problem(key, fmt.Sprintf("the upstream says to use another server, %.100q, which is not followed: %s", host, wrong), time.Now().Add(problemMemory))
+		b.refused("", fmt.Sprintf("server reference not followed: %s", wrong))
 		return false
 	}
 	b.moved = u
-	if said.code == wire.ServerMoved {
-		b.upstreams[at] = u // until the next start; the configuration should say so
-	}
-	b.log.Warn("upstream says to use another server", "upstream", from.String(), "server", u.String(), "for good", said.code == wire.ServerMoved)
+	b.log.Warn("upstream says to use another server", "upstream", from.String(), "server", u.String())
 	return true
+}
+
+// reference returns the server that an upstream names, or what keeps it from being used, with the remedy.
+func (b *Bridge) reference(from *url.URL, host string) (u *url.URL, wrong string) {
+	if !dial.Secure(from) {
+		return nil, "without TLS anybody on the way may have said so; use mqtts or wss, or correct `upstream`"
+	}
+	u, err := dial.ParseURL(from.Scheme + "://" + host + from.Path)
+	if err != nil {
+		return nil, "it is no address"
+	}
+	if !slices.Contains(b.opts.References, u.Hostname()) && !slices.Contains(b.opts.References, u.Host) {
+		return nil, "it is not among `server_references`; list it there, or correct `upstream`"
+	}
+	return u, ""
 }
 
 func (b *Bridge) connected(version wire.Version) {

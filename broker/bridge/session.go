@@ -35,10 +35,16 @@ type session struct {
 	full     bool // the window was full since
 
 	began  time.Time
-	better *link  // to the first upstream, instead of this one
-	oldest uint64 // in flight when the connection ended; 0 if nothing was
-	alone  bool   // one message at a time, because of a suspect
-	proved bool   // the upstream has answered a ping since the last one
+	better *link // to the first upstream, instead of this one
+
+	// See poison.
+	held      []held // oldest first
+	heldBytes int
+	trial     *trial  // in flight; nil for none
+	loose     []loose // written at QoS 0, and not known to be taken
+	proved    bool    // the upstream has answered since the last trial was sent
+	ponged    bool    // it has answered a ping by this connection
+	answers   int     // of the upstream by this connection
 
 	presence presence
 
@@ -50,10 +56,12 @@ type session struct {
 	host     string
 	subID    uint16    // of SUBSCRIBE
 	asked    time.Time // when it was sent, or something came after that; zero if it is answered
-	unproven []proof   // acknowledged; the upstream may not know
-	proving  []proof   // of them, those before the ping that is not answered yet
-	resent   bool      // what earlier connections have acknowledged would have come again by now
-	failed   bool      // a message could not be stored
+	askAgain time.Time // when a refused subscription is tried again; zero for not
+	refusals int
+	unproven []proof // acknowledged; the upstream may not know
+	proving  []proof // of them, those before the ping that is not answered yet
+	resent   bool    // what earlier connections have acknowledged would have come again by now
+	failed   bool    // a message could not be stored
 	failedAt time.Time
 	failure  error
 
@@ -74,8 +82,9 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 	defer timer.Stop()
 	always := make(chan struct{})
 	close(always)
-	s.alone = s.b.suspect.alone()
 	in := s.b.in
+	s.b.ids.begin(in != nil && s.l.limits.present)
+	s.proved = true // by CONNACK
 	var stored <-chan struct{}
 	if in != nil {
 		s.subscribe(host)
@@ -89,7 +98,7 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 		if ctx.Err() != nil { // an acknowledgement may have come at the same time: it makes no room any more
 			return s.finish()
 		}
-		silent := s.repeat(time.Now())
+		silent := min(s.repeat(time.Now()), s.resubscribe(time.Now()))
 		why, at := s.fill()
 		if in != nil {
 			s.stored()
@@ -182,7 +191,8 @@ func (s *session) take(b *batch) {
 	for _, p := range b.packets {
 		switch p := p.(type) {
 		case *wire.Ping:
-			s.pinged, s.proved = false, true
+			s.pinged, s.ponged = false, true
+			s.alive(s.pingEnd, time.Now())
 			if s.b.in != nil {
 				s.prove(true)
 			}
@@ -247,15 +257,15 @@ func (s *session) end() {
 		break
 	}
 	s.l.discard(func(b *batch) { s.acked(b.acks) })
-	if len(s.flight) > 0 {
-		s.oldest = s.flight[0].d.Seq
-	}
+	left := s.flight[:0]
 	for i := range s.flight {
-		if m := &s.flight[i]; m.done {
-			s.answered(m)
+		if m := s.flight[i]; m.done {
+			s.answered(&m)
+		} else {
+			left = append(left, m)
 		}
 	}
-	s.flight = nil
+	s.flight = left // in doubt
 	s.b.feed.detach()
 	s.report()
 }

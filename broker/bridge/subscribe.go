@@ -13,6 +13,25 @@ import (
 // subackTimeout is how long an upstream may take to answer a subscription, and to send nothing of it either.
 const subackTimeout = 2 * time.Minute
 
+// A refused subscription is asked for again after a minute, later less often, up to an hour.
+const (
+	subscribeAgain = time.Minute
+	subscribeMost  = time.Hour
+)
+
+// resubscribe asks once more for what was refused, when it is time. It returns how long that is to come.
+func (s *session) resubscribe(now time.Time) time.Duration {
+	if s.askAgain.IsZero() {
+		return forever
+	}
+	if wait := s.askAgain.Sub(now); wait > 0 {
+		return wait
+	}
+	s.askAgain = time.Time{}
+	s.ask()
+	return forever
+}
+
 // subscribe asks for what the rules name, and no more for what those of an earlier configuration did.
 func (s *session) subscribe(host string) {
 	in, opts := s.b.in, &s.b.opts
@@ -39,18 +58,24 @@ func (s *session) subscribe(host string) {
 	if s.l.version != wire.V5 && s.l.limits.present && in.fresh[host] {
 		return // again would bring the retained messages again, which 5 can be asked not to send
 	}
+	s.host = host
+	s.ask()
+	if all := in.remember(opts.In); !slices.Equal(all, in.filters) {
+		in.filters = all
+		in.save([]journal.Change{{Key: in.key + "filters", Value: []byte(strings.Join(all, "\x00"))}})
+	}
+}
+
+// ask sends the subscription.
+func (s *session) ask() {
 	p := &wire.Subscribe{ID: s.nextID()}
-	for _, r := range opts.In {
+	for _, r := range s.b.opts.In {
 		p.Subscriptions = append(p.Subscriptions, wire.Subscription{
 			Filter: r.Filter, QoS: min(r.QoS, s.l.limits.qos), NoLocal: true, RetainAsPublished: true, RetainHandling: 1,
 		})
 	}
 	s.l.send(p)
-	s.subID, s.host, s.asked = p.ID, host, time.Now()
-	if all := in.remember(opts.In); !slices.Equal(all, in.filters) {
-		in.filters = all
-		in.save([]journal.Change{{Key: in.key + "filters", Value: []byte(strings.Join(all, "\x00"))}})
-	}
+	s.subID, s.asked = p.ID, time.Now()
 }
 
 // maxFilters is how many filters of earlier configurations are remembered, for upstreams that were away
@@ -74,6 +99,7 @@ func (s *session) subscribed(p *wire.Suback) {
 	}
 	s.asked = time.Time{}
 	good := true
+	var wrong []string
 	for i, code := range p.Codes {
 		if code < wire.Unspecified || i >= len(s.b.opts.In) {
 			continue
@@ -81,7 +107,18 @@ func (s *session) subscribed(p *wire.Suback) {
 		good = false
 		text := fmt.Sprintf("upstream refuses a subscription to %q: %v", s.b.opts.In[i].Filter, code)
 		s.counts.LastError = text
-		s.b.log.Error("nothing comes in by a rule", "filter", s.b.opts.In[i].Filter, "reason", code.String())
+		wrong = append(wrong, fmt.Sprintf("%q (%v)", s.b.opts.In[i].Filter, code))
+		if s.refusals == 0 {
+			s.b.log.Error("nothing comes in by a rule", "filter", s.b.opts.In[i].Filter, "reason", code.String())
+		}
+	}
+	if good {
+		s.b.problem("subscription", "", time.Time{})
+	} else {
+		s.b.problem("subscription", "the upstream refuses the subscription to "+strings.Join(wrong, ", ")+
+			": nothing comes in by it; allow this user to read there, or correct the rule in `in`", time.Time{})
+		s.askAgain = time.Now().Add(min(subscribeAgain<<min(s.refusals, 6), subscribeMost))
+		s.refusals++
 	}
 	s.b.in.fresh[s.host] = good
 }

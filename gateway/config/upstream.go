@@ -18,7 +18,9 @@ type Reach struct {
 	Proxy     Proxy
 	Profile   *profile.Profile // of the service; nil for none
 	TokenFile string           // whose text is the password; never with Password
-	SASKey    string           // file with the key that signs the password; only of azure-iot-hub
+	// References are hosts, or HOST:PORT, that an upstream may name as another server.
+	References []string
+	SASKey     string // file with the key that signs the password; only of azure-iot-hub
 }
 
 // Proxy is what upstreams are reached through. The zero value is the environment's.
@@ -55,9 +57,19 @@ func (l *loader) upstreamKeys(b *Bridge) []key {
 		{"profile", "", "Service or broker that the upstream is: fills in what it wants, and refuses what it does not support.", profileName(&b.Profile)},
 		{"tls", "", "Certificates, for mqtts and wss.", l.section(tls)},
 		{"proxy", "", "HTTP proxy to go through. Default: that of the environment variables `HTTPS_PROXY` and `NO_PROXY`.", l.section(proxy)},
+		{"server_references", "", "Hosts, or `HOST:PORT`, that an upstream of MQTT 5 may name as another server to use; over `mqtts` and `wss` only. Default: none is followed.",
+			replaced(l, "a list of hosts", &b.References, func(to *string) kind {
+				return text(to, "a host, or HOST:PORT", isHost)
+			})},
 		{"token_file", "", "File whose text is the password, such as a JWT; read for every connection.", l.file(&b.TokenFile)},
 		{"sas_key", "", "File with the device's key of Azure IoT Hub; signs a password for every connection.", l.file(&b.SASKey)},
 	}
+}
+
+// isHost reports whether s is a host or HOST:PORT, of which a URL can be made.
+func isHost(s string) bool {
+	u, err := dial.ParseURL("mqtts://" + s)
+	return err == nil && u.Hostname() != "" && u.Path == "" && u.RawQuery == "" && u.Fragment == "" && (u.Hostname() == s || u.Host == s)
 }
 
 // endpoint is an upstream's MQTT URL.
@@ -168,6 +180,9 @@ func (l *loader) finishUpstream(e *element[Bridge]) {
 		l.errorf(at("tls"), "cert and key go together: a certificate is of no use without its key")
 	case given("tls") && !secure && len(b.Upstream) > 0:
 		l.errorf(at("tls"), "only upstreams of mqtts and wss have this")
+	}
+	if given("server_references") && !secure && len(b.Upstream) > 0 {
+		l.errorf(at("server_references"), "are followed from upstreams of mqtts and wss only: over mqtt and ws anybody on the way could name one")
 	}
 	if b.Proxy.Password != "" && b.Proxy.Username == "" {
 		l.errorf(at("proxy"), "a password needs a username beside it")

@@ -160,6 +160,7 @@ type Bridge struct {
 	Looped     uint64    `json:"looped"`     // that had been here before
 	Reconnects uint64    `json:"reconnects"`
 	LastError  string    `json:"last_error,omitempty"`
+	Problems   []string  `json:"problems,omitempty"` // that a person has to put right, although there may be a connection
 
 	Certificates []Certificate `json:"certificates,omitempty"` // that were used last
 }
