@@ -184,11 +184,15 @@ func (a *Auth) Login(ctx context.Context, l Login) (*Grant, error) {
 		if err := a.checkPassword(ctx, p, l); err != nil {
 			return nil, err
 		}
-		g.id.user, g.hash = l.Username, p.users[l.Username].text
+		g.id.user, g.proof = l.Username, proofOf(p.users[l.Username])
+		// Checking took its time: who was deleted or got a new password meanwhile does not come in.
+		if p = a.policy.Load(); g.Revoked() {
+			return nil, ErrBadPassword
+		}
 	case l.CN == "" && !l.Anonymous:
 		return nil, ErrAnonymous
 	}
-	g.rights.Store(p.rights(g.id))
+	g.rights.Store(g.rightsIn(p))
 	return g, nil
 }
 
@@ -297,13 +301,62 @@ func (a *Auth) mark(user, hash string, password []byte) [sha256.Size]byte {
 type Grant struct {
 	auth   *Auth
 	id     identity
-	hash   string // of the password that was right
+	proof  Proof // of the password that was right; zero for a Grant that was made without
 	rights atomic.Pointer[rights]
 }
 
-// Revoked says whether the user does not exist any more, or has another password.
+// Proof tells one stored password of a user from the next, and nothing about either.
+type Proof [16]byte
+
+func proofOf(h hash) Proof {
+	sum := sha256.Sum256([]byte(h.text))
+	return Proof(sum[:])
+}
+
+// Owner is who something belongs to that outlives a connection. The zero value is a client with neither a user nor
+// a certificate.
+type Owner struct {
+	User string // of the password that was right; empty for none
+	CN   string // common name of the certificate; empty for none
+}
+
+// Same reports whether o and p are the same owner: the same user, with whatever certificate, or without a user the
+// same certificate's name, or neither. All anonymous clients are one.
+func (o Owner) Same(p Owner) bool {
+	return o.User == p.User && (o.User != "" || o.CN == p.CN)
+}
+
+func (o Owner) String() string {
+	switch {
+	case o.User != "":
+		return "user " + o.User
+	case o.CN != "":
+		return "certificate " + o.CN
+	}
+	return "an anonymous client"
+}
+
+// Restore returns the Grant of an owner whose client is not connected: it has the rights of now. With the Proof of
+// an earlier Grant it is revoked as that would be; the zero Proof asks for the user alone.
+func (a *Auth) Restore(o Owner, client string, proof Proof) *Grant {
+	g := &Grant{auth: a, id: identity{user: o.User, client: client, cn: o.CN}, proof: proof}
+	g.rights.Store(g.rightsIn(a.policy.Load()))
+	return g
+}
+
+// Owner returns who was let in.
+func (g *Grant) Owner() Owner { return Owner{g.id.user, g.id.cn} }
+
+// Proof returns what Restore takes.
+func (g *Grant) Proof() Proof { return g.proof }
+
+// Revoked reports whether the user does not exist any more, or has another password.
 func (g *Grant) Revoked() bool {
-	return g != nil && g.id.user != "" && g.auth.policy.Load().users[g.id.user].text != g.hash
+	if g == nil || g.id.user == "" {
+		return false
+	}
+	h, exists := g.auth.policy.Load().users[g.id.user]
+	return !exists || g.proof != Proof{} && proofOf(h) != g.proof
 }
 
 // MayRead says whether messages of a topic may be delivered to the client.
@@ -328,10 +381,19 @@ func (g *Grant) MayWrite(topic string) bool {
 // what it selects.
 func (g *Grant) MaySubscribe(filter string) bool { return g == nil || g.current().maySubscribe(filter) }
 
+// rightsIn returns what the client may do under p. A user who was deleted has no rights, whatever the rules say of
+// the name.
+func (g *Grant) rightsIn(p *policy) *rights {
+	if _, exists := p.users[g.id.user]; g.id.user != "" && !exists {
+		return &rights{policy: p}
+	}
+	return p.rights(g.id)
+}
+
 func (g *Grant) current() *rights {
 	r := g.rights.Load()
 	if p := g.auth.policy.Load(); r.policy != p {
-		r = p.rights(g.id)
+		r = g.rightsIn(p)
 		g.rights.Store(r)
 	}
 	return r

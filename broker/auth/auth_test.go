@@ -268,3 +268,76 @@ func TestReload(t *testing.T) {
 		t.Errorf("rules with a mistake: %v", err)
 	}
 }
+
+// TestDeletedDuringLogin: a user who is deleted, or gets another password, while the password is being checked does
+// not come in.
+func TestDeletedDuringLogin(t *testing.T) {
+	for name, after := range map[string]map[string]hash{
+		"kept": nil, "deleted": {}, "new password": {"anna": {text: "new", verify: func([]byte) bool { return true }}},
+	} {
+		a, err := New(Options{Users: []User{{"anna", NewHash([]byte("x"))}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		with := func(users map[string]hash) *policy { return &policy{users: users, guarded: true} }
+		a.policy.Store(with(map[string]hash{"anna": {text: "old", verify: func([]byte) bool {
+			if after != nil {
+				a.policy.Store(with(after))
+			}
+			return true
+		}}}))
+		_, err = a.Login(context.Background(), Login{Username: "anna", Named: true, Password: []byte("x"), Remote: remote})
+		if (err == nil) != (name == "kept") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestRestore: what belongs to a client that is away has the rights of now, and none without its user.
+func TestRestore(t *testing.T) {
+	anna := User{"anna", NewHash([]byte("x"))}
+	rules := []Rule{{Topic: "a/%u/%c", Access: ReadWrite, User: "anna"}, {Topic: "cert/%cn", Access: Read}, {Topic: "open", Access: Read}}
+	a, err := New(Options{Users: []User{anna}, Rules: rules})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, err := a.Login(context.Background(), Login{ClientID: "dev", Username: "anna", Named: true, Password: []byte("x"), CN: "pump", Remote: remote})
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := a.Restore(in.Owner(), "dev", in.Proof())
+	for _, g := range []*Grant{in, away} {
+		if !g.MayRead("a/anna/dev") || !g.MayWrite("a/anna/dev") || !g.MayRead("cert/pump") || g.MayRead("a/anna/other") || g.Revoked() {
+			t.Error("other rights than at the login")
+		}
+	}
+	a.Configure(Options{Users: []User{{"anna", NewHash([]byte("y"))}}, Rules: rules[1:]})
+	if away.MayRead("a/anna/dev") || !away.MayRead("open") || !away.Revoked() || a.Restore(in.Owner(), "dev", Proof{}).Revoked() {
+		t.Error("after a rule and the password have changed")
+	}
+	a.Configure(Options{Users: []User{{"ben", anna.Hash}}, Rules: rules})
+	for _, g := range []*Grant{in, away, a.Restore(in.Owner(), "dev", Proof{})} {
+		if g.MayRead("a/anna/dev") || g.MayRead("open") || g.MaySubscribe("open") || !g.Revoked() {
+			t.Error("rights of a user who was deleted")
+		}
+	}
+	a.Configure(Options{})
+	if away.MayWrite("a/anna/dev") {
+		t.Error("a user who was deleted has rights where nothing is forbidden")
+	}
+}
+
+// TestOwner: who is the same owner.
+func TestOwner(t *testing.T) {
+	owners := []Owner{{}, {User: "u"}, {User: "v"}, {CN: "u"}, {CN: "v"}}
+	for i, o := range owners {
+		for j, p := range owners {
+			if o.Same(p) != (i == j) {
+				t.Errorf("%v and %v: %v", o, p, o.Same(p))
+			}
+		}
+	}
+	if !(Owner{"u", "a"}).Same(Owner{"u", "b"}) || (Owner{"u", "a"}).Same(Owner{"", "a"}) {
+		t.Error("a user is one whatever the certificate")
+	}
+}

@@ -185,9 +185,12 @@ func (r *rights) may(topic string, filters []string) bool {
 	return false
 }
 
-// maySubscribe says whether one rule allows all of what a filter selects, and none denies all of it.
+// maySubscribe reports whether one rule allows all of what a filter selects, and none denies all of it. A member of
+// a shared subscription takes messages from the others: for that the right to subscribe without that to read is
+// not enough.
 func (r *rights) maySubscribe(filter string) bool {
-	if strings.HasPrefix(filter, broker.SharedPrefix) {
+	shared := strings.HasPrefix(filter, broker.SharedPrefix)
+	if shared {
 		_, filter, _ = strings.Cut(filter[len(broker.SharedPrefix):], "/")
 	}
 	covered := func(filters []string) bool {
@@ -198,7 +201,7 @@ func (r *rights) maySubscribe(filter string) bool {
 		}
 		return false
 	}
-	return r.all || !covered(r.deny) && (covered(r.read) || covered(r.subscribe))
+	return r.all || !covered(r.deny) && (covered(r.read) || !shared && covered(r.subscribe))
 }
 
 // covers says whether every topic that inner matches is matched by outer, both being well-formed.

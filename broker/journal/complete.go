@@ -104,6 +104,13 @@ func (j *Journal) applyChanges(changes []Change) {
 
 func (j *Journal) applyChange(key string, value []byte) {
 	switch {
+	case strings.HasPrefix(key, discardPrefix):
+		for _, r := range j.byID {
+			if r.removed && discardPrefix+r.name == key {
+				j.discarded(r, value)
+				break
+			}
+		}
 	case strings.HasPrefix(key, readerPrefix):
 		// A reader is in memory since OpenReader; a removed one is needed until its end is on disk.
 		if value == nil {

@@ -4,9 +4,13 @@ import (
 	"encoding/binary"
 	"maps"
 	"slices"
+	"time"
 )
 
-const readerPrefix = "journal/reader/" // keys that make and remove readers
+const (
+	readerPrefix  = "journal/reader/"  // keys that make and remove readers
+	discardPrefix = "journal/discard/" // keys that remove readers with what they were owed; see discarded
+)
 
 // MaxPriority is the highest priority of a reader.
 const MaxPriority = 3
@@ -77,14 +81,25 @@ func (j *Journal) RenameReader(oldName, newName string) (bool, error) {
 
 // RemoveReader forgets a reader and what it was owed, on purpose: nothing counts as lost. Its
 // consumer must have stopped.
-func (j *Journal) RemoveReader(name string) error {
+func (j *Journal) RemoveReader(name string) error { return j.removeReader(name, "") }
+
+// DiscardReader is RemoveReader where what the reader was owed has not been given up by its owner alone: it
+// stands in Losses with reason, from the moment on that the end of the reader is on disk.
+func (j *Journal) DiscardReader(name, reason string) error { return j.removeReader(name, reason) }
+
+// removeReader is DiscardReader unless reason is empty.
+func (j *Journal) removeReader(name, reason string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	r, ok := j.readers[name]
 	if !ok {
 		return nil
 	}
-	if err := j.append(&Entry{Changes: []Change{{Key: readerPrefix + name}}, Lazy: true}); err != nil {
+	end := Change{Key: readerPrefix + name}
+	if reason != "" {
+		end = Change{discardPrefix + name, appendDiscard(nil, r.id, reason, time.Now(), r.ackState())}
+	}
+	if err := j.append(&Entry{Changes: []Change{end}, Lazy: true}); err != nil {
 		return err
 	}
 	delete(j.readers, name)
@@ -94,6 +109,35 @@ func (j *Journal) RemoveReader(name string) error {
 	r.attached, r.live = false, false
 	r.dropQueue()
 	return nil
+}
+
+// appendDiscard is the value of a discarded reader: why, when, and where it stood then, so that what of its
+// acknowledgements is not on disk yet does not count as lost.
+func appendDiscard(b []byte, id uint64, reason string, at time.Time, a ackState) []byte {
+	b = binary.LittleEndian.AppendUint64(appendString(b, reason), uint64(at.UnixNano()))
+	return appendAck(b, id, &a)
+}
+
+// discarded forgets a reader and names what it was owed, which includes what has become durable between the call
+// of DiscardReader and its record. Called with mu held, or by recovery.
+func (j *Journal) discarded(r *Reader, value []byte) {
+	delete(j.byID, r.id)
+	p := parser{b: value}
+	l := Loss{Reader: r.name, Reason: string(p.bytes()), Time: time.Unix(0, p.int64())}
+	_, a := p.ack()
+	if p.err != nil {
+		j.log.Error("journal: the end of a reader cannot be read: what it was owed is not counted", "reader", r.name)
+		return
+	}
+	r.restore(a)
+	r.mu.Lock()
+	l.First, l.Last, l.Count = r.cursor(), r.tail-1, r.owed-r.settled
+	r.mu.Unlock()
+	if l.Count == 0 {
+		return
+	}
+	j.log.Warn("journal: messages discarded with their reader", "reader", r.name, "first", l.First, "last", l.Last, "count", l.Count, "reason", l.Reason)
+	j.addLoss(nil, l)
 }
 
 // ReaderInfo tells how far a reader is.

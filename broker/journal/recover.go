@@ -355,7 +355,13 @@ func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
 	p := parser{b: f.body}
 	change := func(key string, value []byte) {
 		name, isReader := strings.CutPrefix(key, readerPrefix)
+		discarded, isDiscard := strings.CutPrefix(key, discardPrefix)
 		switch {
+		case isDiscard:
+			if r, ok := j.readers[discarded]; ok {
+				delete(j.readers, discarded)
+				j.discarded(r, value)
+			}
 		case isReader && value == nil:
 			if r, ok := j.readers[name]; ok {
 				delete(j.readers, name)

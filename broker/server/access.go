@@ -32,7 +32,7 @@ func (c *conn) login(p *wire.Connect, size int) (wire.Code, error) {
 	grant, err := c.s.opts.Auth.Login(ctx, l)
 	code := wire.Success
 	switch {
-	case err == nil && p.Will != nil && !grant.MayWrite(p.Will.Topic):
+	case err == nil && p.Will != nil && !isSys(p.Will.Topic) && !grant.MayWrite(p.Will.Topic):
 		code, err = wire.NotAuthorized, errors.New("its will may not be published to "+p.Will.Topic)
 	case err == nil:
 		c.grant = grant

@@ -41,15 +41,17 @@ type conn struct {
 	keepAlive time.Duration // 0 means none
 	maxPacket int           // the client's limit; 0 means none
 	aliasMax  uint16        // topic aliases that the client takes
+	bridge    bool          // the client is another broker's bridge
 	noReasons bool          // the client wants neither reason strings nor user properties
 
 	// Of the reading goroutine.
-	will      *wire.Will
+	will      *will
 	aliases   map[uint16]*topic // that the client has set
 	connected bool              // CONNACK said success
 	heard     time.Time         // when the last whole packet came
 	armed     bool              // there is a deadline for reading
 	late      bool              // it is that of a packet that has begun
+	announced bool              // the client has published to its state topic
 	told      bool              // a denied publish was logged
 	todo      []func()          // what is put off until Server.mu is free: logging may wait
 
@@ -58,6 +60,8 @@ type conn struct {
 	try     func(fd uintptr) bool
 	tried   []byte // what try is to write
 	written int    // how much it has
+
+	toldDenied bool // a message that may not be read any more was logged
 
 	work    atomic.Uint32 // idle, busy or again
 	dirty   atomic.Bool   // on a desk's list of connections to flush

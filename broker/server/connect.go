@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/broker"
 	"holdfast/broker/wire"
 )
 
@@ -50,7 +49,7 @@ func (c *conn) connect() error {
 	if !ok {
 		return fmt.Errorf("first packet is not a CONNECT") // [MQTT-3.1.0-1]
 	}
-	c.version, c.since = p.Version, time.Now()
+	c.version, c.since, c.bridge = p.Version, time.Now(), p.Bridge
 	if v := p.Properties.MaximumPacketSize; v != nil {
 		c.maxPacket = int(min(*v, wire.MaxSize+5))
 	}
@@ -64,7 +63,7 @@ func (c *conn) connect() error {
 			return &wire.Error{Code: wire.TopicNameInvalid, Text: why}
 		}
 		return c.refuse(wire.TopicNameInvalid, why)
-	case p.Will != nil && isSys(p.Will.Topic):
+	case p.Will != nil && isSys(p.Will.Topic) && p.Will.Topic != stateTopic(p.ClientID):
 		return c.refuse(wire.NotAuthorized, "its will may not be published to $SYS")
 	case p.ClientID == "" && !p.CleanStart && p.Version != wire.V5:
 		return c.refuse(wire.ClientIDNotValid, "an empty client identifier needs a clean session") // [MQTT-3.1.3-8]
@@ -97,12 +96,24 @@ func (c *conn) connect() error {
 	}
 	present, err := c.s.enter(c, p, quota)
 	if err != nil {
+		var refused *wire.Error
+		if errors.As(err, &refused) {
+			return c.refuse(refused.Code, refused.Text)
+		}
 		return c.refuse(wire.QuotaExceeded, err.Error())
 	}
 	if capped := c.s.expiry(p); p.Version == wire.V5 && capped != expiry(p) {
 		answer.Properties.SessionExpiry = &capped // section 3.2.2.3.2
 	}
-	c.will, c.in.max = p.Will, c.s.opts.MaxPacket
+	c.in.max = c.s.opts.MaxPacket
+	if p.Will != nil {
+		c.will = &will{Will: p.Will, client: p.ClientID, user: c.user(), counted: true, grant: c.grant}
+		if err := c.in.pause(); err != nil {
+			return err
+		}
+		c.s.storeWill(c.will)
+		c.in.enter()
+	}
 	c.s.counts.connects.Add(1)
 	answer.SessionPresent = present
 	c.limits(&answer.Properties)
@@ -199,10 +210,10 @@ func (s *Server) dropWill(user string, w *wire.Will) {
 // enter binds c to the session of its client, ending the connection that has it [MQTT-3.1.4-3].
 func (s *Server) enter(c *conn, p *wire.Connect, quota int) (present bool, err error) {
 	for {
-		present, old, wills, err := s.bind(c, p, quota)
+		present, old, due, err := s.bind(c, p, quota)
 		c.catchUp()
-		for _, w := range wills {
-			s.publishDue(w)
+		for _, w := range due {
+			s.publishWill(w)
 		}
 		if old == nil {
 			return present, err
@@ -212,14 +223,26 @@ func (s *Server) enter(c *conn, p *wire.Connect, quota int) (present bool, err e
 	}
 }
 
-// bind is enter, unless another connection has the session: then it returns that. The wills are to be published.
-func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *conn, wills []*wire.Will, err error) {
+// bind is enter, unless another connection has the session: then it returns that. The wills in due are to be published.
+func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *conn, due []*will, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
 		return false, nil, nil, errors.New("shutting down")
 	}
+	if c.grant.Revoked() { // since login; from here on Reauthorize finds the connection
+		return false, nil, nil, &wire.Error{Code: wire.BadUserNameOrPassword, Text: "the user was deleted or has a new password"}
+	}
 	x := s.sessions[p.ClientID]
+	if x != nil && !x.mayBeTaken(c) {
+		s.counts.logins.Add(1)
+		owner := x.owner.String()
+		c.later(func() {
+			c.logger().Warn("login refused: the session of this client identifier belongs to another; choose another identifier",
+				"client", p.ClientID, "login", c.grant.Owner().String(), "owner", owner)
+		})
+		return false, nil, nil, &wire.Error{Code: wire.NotAuthorized, Text: "this client identifier is in use by another user"}
+	}
 	if x != nil {
 		if old := x.conn.Load(); old != nil {
 			return false, old, nil, nil
@@ -234,52 +257,56 @@ func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *c
 		}
 	}()
 	if x != nil {
-		will := x.stopTimers()
+		w := x.stopTimers()
 		if p.CleanStart {
-			if will != nil {
-				wills = append(wills, will)
+			if w != nil {
+				due = append(due, w)
 			}
-			s.discard(x) // [MQTT-3.1.2-4]
+			s.discard(x, reasonCleanStart) // [MQTT-3.1.2-4]
 			x = nil
-		} // else it is back before the will's delay was over [MQTT-3.1.3-9]
+		} else {
+			s.forgetWill(w) // back before its delay was over [MQTT-3.1.3-9]
+		}
 	}
 	expiry := s.expiry(p)
 	if present = x != nil; !present {
-		will, err := s.admit(c, expiry > 0)
-		if will != nil {
-			wills = append(wills, will)
+		w, err := s.admit(c, expiry > 0)
+		if w != nil {
+			due = append(due, w)
 		}
 		if err != nil {
-			return false, nil, wills, err
+			return false, nil, due, err
 		}
 		x, err = s.newSession(p.ClientID, c.user(), expiry > 0)
 		if err != nil {
-			return false, nil, wills, err
+			return false, nil, due, err
 		}
 	}
 	x.belong(c.user())
+	x.setOwner(c.grant)
 	if err := x.setExpiry(expiry); err != nil {
-		return false, nil, wills, err
+		return false, nil, due, err
 	}
 	c.session = x
 	x.attach(c, quota)
-	return present, nil, wills, nil
+	return present, nil, due, nil
 }
 
 // takeWill counts the will of a client in place of the one that waits in its session x, which may be nil. Called
 // with mu held.
 func (s *Server) takeWill(c *conn, x *session, p *wire.Connect) error {
-	var old *wire.Will
+	var old *will
 	if x != nil {
 		old = x.will
-		s.dropWill(x.user, old)
+		s.uncount(old)
 	}
 	refused := s.wills.take(c.user(), willWeight(p.Will), s.opts.MaxWills, s.share(s.opts.MaxWills), limitWills)
 	if refused == "" {
 		return nil
 	}
 	if old != nil {
-		s.wills.give(x.user, -willWeight(old))
+		old.counted = true
+		s.wills.give(old.user, -willWeight(old.Will))
 	}
 	c.later(func() {
 		s.reached(refused, "login refused: the wills of clients take too much memory", "remote", c.remote(), "client", p.ClientID, "user", c.user(), "will_bytes", len(p.Will.Payload))
@@ -287,7 +314,8 @@ func (s *Server) takeWill(c *conn, x *session, p *wire.Connect) error {
 	return errors.New("too much memory is taken by wills: see broker.limits.wills")
 }
 
-// leave unbinds c from its session, which ends now or when it expires, and sees to the will.
+// leave unbinds c from its session, which ends now or when it expires, and sees to the will. While the server shuts
+// down the will stays in the journal, and is published when the next process begins.
 func (s *Server) leave(c *conn) {
 	x := c.session
 	s.mu.Lock()
@@ -297,35 +325,17 @@ func (s *Server) leave(c *conn) {
 		s.mu.Unlock()
 		return
 	}
-	will := c.will
-	if will != nil && will.Delay > 0 && x.expiry > 0 {
-		x.delayWill(will)
-		will = nil
+	due := c.will
+	if due != nil && due.Delay > 0 && x.expiry > 0 {
+		x.delayWill(due)
+		due = nil
 	}
 	if x.expiry == 0 {
-		s.discard(x)
+		s.discard(x, reasonEnded)
 	} else {
 		x.scheduleExpiry()
 	}
 	s.mu.Unlock()
-	s.publishWill(x.user, will)
-}
-
-// publishWill publishes a will of a user's client, if there is one.
-func (s *Server) publishWill(user string, w *wire.Will) {
-	if w != nil {
-		s.dropWill(user, w)
-		s.publishDue(w)
-	}
-}
-
-// publishDue publishes a will that is in nobody's account any more.
-func (s *Server) publishDue(w *wire.Will) {
-	m := &broker.Message{
-		Topic: w.Topic, Payload: w.Payload, Properties: w.Forward,
-		QoS: w.QoS, Retain: w.Retain, Expires: w.Expires, Expiry: w.Expiry,
-	}
-	if err := s.Publish(m, PublishOptions{Client: true}); err != nil {
-		s.log.Error("will is lost", "topic", m.Topic, "error", err)
-	}
+	s.publishWill(due)
+	s.endState(c)
 }

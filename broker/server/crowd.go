@@ -3,8 +3,6 @@ package server
 import (
 	"fmt"
 	"time"
-
-	"holdfast/broker/wire"
 )
 
 // temporary is which part of all sessions is kept for those that end with their connection: clients that come and
@@ -32,7 +30,7 @@ func (t *tally) add(x *session, n int) {
 // admit makes room for another session of c's user, or says why there is none. Where the table or the user's
 // share of it is full, the oldest session goes that has neither a connection nor a message queued. Its will, if
 // there is one, is to be published. Called with mu held.
-func (s *Server) admit(c *conn, durable bool) (will *wire.Will, err error) {
+func (s *Server) admit(c *conn, durable bool) (due *will, err error) {
 	user := c.user()
 	all := s.opts.MaxSessions
 	most := all
@@ -48,24 +46,23 @@ func (s *Server) admit(c *conn, durable bool) (will *wire.Will, err error) {
 	case len(s.sessions) >= all || durable && s.tally.durable >= most:
 		refused, victims = limitSessions, func(*session) bool { return true }
 	default:
-		return will, nil
+		return due, nil
 	}
 	if x := s.oldestEmpty(victims); x != nil {
-		will = x.stopTimers()
-		s.dropWill(x.user, will)
+		due = x.stopTimers()
 		c.later(func() {
 			s.reached(refused, "session discarded: it was the oldest without a connection and without messages, and another needs its place",
 				"client", x.id, "user", x.user, "absent_since", x.left)
 		})
-		s.discard(x)
-		return will, nil
+		s.discard(x, reasonEvicted)
+		return due, nil
 	}
 	sessions, own := len(s.sessions), s.tally.each[user]
 	c.later(func() {
 		s.reached(refused, "login refused: there are as many sessions as may be, and all have a connection or messages",
 			"remote", c.remote(), "user", user, "sessions", sessions, "of_user", own)
 	})
-	return will, fmt.Errorf("%d sessions, %d of them the user's, which is the most: see broker.limits.%s", len(s.sessions), s.tally.each[user], refused)
+	return due, fmt.Errorf("%d sessions, %d of them the user's, which is the most: see broker.limits.%s", len(s.sessions), s.tally.each[user], refused)
 }
 
 // oldestEmpty returns the session that has been without a connection for the longest time, of those with nothing

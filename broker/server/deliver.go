@@ -36,6 +36,8 @@ type outbox struct {
 	replay  []outgoing // of the first of them
 	queue   []outgoing // live messages of a session that ends with its connection
 	queued  int        // bytes in queue
+
+	denied []journal.Delivery // that the client may not read any more, for fill to drop
 }
 
 // replay is a subscription whose retained messages are to be sent.
@@ -245,6 +247,7 @@ func (c *conn) fill() error {
 			return nil
 		}
 		sent, quota := x.sendWaiting(c)
+		x.dropDenied(c)
 		if sent {
 			continue
 		}
@@ -258,6 +261,7 @@ func (c *conn) fill() error {
 		if err := x.sendStored(c, d); err != nil {
 			return err
 		}
+		x.dropDenied(c)
 	}
 }
 
@@ -348,6 +352,10 @@ func (x *session) sendStored(c *conn, d journal.Delivery) error {
 		x.reader.Ack(d.Seq)
 		return nil
 	}
+	if !c.mayReceive(d.Message.Topic) {
+		x.deny(f, d)
+		return nil
+	}
 	dup := f != nil || d.Resend
 	isNew := f == nil
 	if isNew {
@@ -405,6 +413,10 @@ func (d stored) Committed(_ *journal.Entry, _ uint64, err error) {
 
 // launch queues a flight's PUBLISH. What cannot be sent is settled. Called with mu held.
 func (x *session) launch(c *conn, f *flight, dup bool) {
+	if f.seq != 0 && !c.mayReceive(f.message.Topic) {
+		x.deny(f, journal.Delivery{Seq: f.seq, Message: f.message})
+		return
+	}
 	p, ok := f.publish(x.s, f.id, dup)
 	if ok {
 		c.mu.Lock()
@@ -415,5 +427,33 @@ func (x *session) launch(c *conn, f *flight, dup bool) {
 		x.settle(f)
 	} else if f.seq != 0 {
 		f.outgoing = outgoing{qos: f.qos} // the journal has the message
+	}
+}
+
+// deny has fill drop a message of the journal that the client may not read any more, and forgets its flight, which
+// may be nil. Called with mu held.
+func (x *session) deny(f *flight, d journal.Delivery) {
+	if f != nil {
+		x.drop(f)
+		if f.qos == 2 {
+			x.s.journal.Append(journal.Entry{Changes: []journal.Change{{Key: x.packetKey(deliveredKey, f.id)}}, Lazy: true})
+		}
+	}
+	x.denied = append(x.denied, d)
+}
+
+// dropDenied enters what deny has collected in the journal's losses, which may wait for the disk: it is called
+// without a lock, and by the writing goroutine alone.
+func (x *session) dropDenied(c *conn) {
+	x.mu.Lock()
+	denied := x.denied
+	x.denied = nil
+	x.mu.Unlock()
+	for i := range denied {
+		x.reader.Drop(&denied[i], journal.ReasonDenied)
+		if !c.toldDenied {
+			c.toldDenied = true
+			c.logger().Warn("queued messages are dropped: the client may not read them any more; further ones of this connection are only counted", "topic", denied[i].Message.Topic)
+		}
 	}
 }

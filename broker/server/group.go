@@ -41,8 +41,9 @@ func (g *group) remove(t *target) bool {
 }
 
 // pick chooses whose turn it is: of the connected members one after the other, and while there is none,
-// of those whose sessions are durable. What a member was given stays with it, however long it is away.
-func (g *group) pick() (match, bool) {
+// of those whose sessions are durable. Only who may read the topic now has a turn. What a member was given stays with
+// it, however long it is away.
+func (g *group) pick(topic string) (match, bool) {
 	members := *g.members.Load()
 	n := len(members)
 	if n == 0 {
@@ -52,12 +53,14 @@ func (g *group) pick() (match, bool) {
 	away := -1
 	for i := range n {
 		m := &members[(first+i)%n]
-		if m.session.conn.Load() != nil {
+		connected := m.session.conn.Load() != nil
+		if !connected && (away >= 0 || m.reader == nil) || !m.session.mayRead(topic) {
+			continue
+		}
+		if connected {
 			return newMatch(m.target, m.subscription), true
 		}
-		if away < 0 && m.reader != nil {
-			away = (first + i) % n
-		}
+		away = (first + i) % n
 	}
 	if away < 0 {
 		return match{}, false
@@ -75,8 +78,8 @@ func (g *group) identifiers(t *target) []uint32 {
 	return nil
 }
 
-// choose replaces the groups among found by the members whose turn it is.
-func choose(found, chosen []match) []match {
+// choose replaces the groups among found by the members whose turn it is for a message of topic.
+func choose(topic string, found, chosen []match) []match {
 	chosen = append(chosen, found...)
 	n := 0
 	for _, m := range chosen {
@@ -91,7 +94,7 @@ next:
 		if found[i].group == nil {
 			continue
 		}
-		m, ok := found[i].group.pick()
+		m, ok := found[i].group.pick(topic)
 		if !ok {
 			continue
 		}

@@ -74,6 +74,7 @@ func (s *Server) SetListeners(ctx context.Context, want []Listener) error {
 		opened = append(opened, next[i])
 	}
 	l.open = next
+	s.noteAnonymous(next)
 	for _, p := range opened {
 		s.acceptOn(p)
 	}

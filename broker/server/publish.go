@@ -19,6 +19,7 @@ type PublishOptions struct {
 	From    *journal.Reader  // the route of this reader does not get it: it came from there
 	Here    bool             // no route gets it
 	Client  bool             // it is a client's, although this process publishes it, and has no right to what is kept for own ones
+	always  bool             // Changes become durable in any case
 }
 
 // Publish publishes a message of this process, which must not be changed any more. It takes the path
@@ -29,7 +30,7 @@ func (s *Server) Publish(m *broker.Message, opts PublishOptions) error {
 	}
 	p := newPublication(s, m, time.Now())
 	p.own = opts.From == nil && !opts.Client
-	p.done, p.lazy, p.changes, p.from, p.here = opts.Done, opts.Lazy, opts.Changes, opts.From, opts.Here
+	p.done, p.lazy, p.changes, p.from, p.here, p.always = opts.Done, opts.Lazy, opts.Changes, opts.From, opts.Here, opts.always
 	return s.publish(p, s.named(m.Topic), nil)
 }
 
@@ -52,13 +53,17 @@ type publication struct {
 	own     bool // this process is where it began
 	silent  bool // only deletes what is retained
 	behind  bool // is settled after what the journal was given before, in any case
+	always  bool
 	frames  frames
 
 	// Of a client: whom to acknowledge what.
 	conn   *conn
 	id     uint16
 	qos    byte
-	denied bool // nobody gets it
+	denied bool // nobody gets it, and the client is told so
+	apart  bool // nobody gets it: it was handed out apart
+
+	noBridges bool // clients that are bridges of other brokers do not get it
 }
 
 var publications = sync.Pool{New: func() any { return &publication{} }}
@@ -117,6 +122,10 @@ func (s *Server) publish(p *publication, t *topic, d *desk) error {
 			continue
 		}
 		if qos := min(t.qos, m.QoS); qos > 0 {
+			if t.session != nil && !t.session.mayRead(m.Topic) {
+				s.counts.unread.Add(1)
+				continue
+			}
 			reader := t.reader
 			if pick := t.pick.Load(); pick != nil {
 				reader = (*pick)(m.Topic)
@@ -128,6 +137,10 @@ func (s *Server) publish(p *publication, t *topic, d *desk) error {
 	e := journal.Entry{Lazy: p.lazy, Done: p}
 	if len(p.owed) > 0 || retain || p.qos == 2 && len(p.changes) > 0 {
 		e.Message, e.Owed, e.Retained, e.Changes = m, p.owed, retain, p.changes
+	} else if p.always && len(p.changes) > 0 {
+		if err := s.journal.Append(journal.Entry{Changes: p.changes}); err != nil {
+			s.log.Error("a will that was published is still in the journal", "topic", m.Topic, "error", err)
+		}
 	}
 	return s.append(p, e, d)
 }
@@ -136,7 +149,7 @@ func (s *Server) publish(p *publication, t *topic, d *desk) error {
 func (p *publication) find(t *topic) {
 	p.topic, p.matches = t, t.matches
 	if t.groups {
-		p.chosen = choose(t.matches, p.chosen[:0])
+		p.chosen = choose(t.name, t.matches, p.chosen[:0])
 		p.matches = p.chosen
 	}
 }
@@ -157,7 +170,7 @@ func (p *publication) addLate(matches []match) {
 		}
 		if m.group != nil {
 			var ok bool
-			if m, ok = m.group.pick(); !ok || found[place{m.target, nil}] {
+			if m, ok = m.group.pick(p.topic.name); !ok || found[place{m.target, nil}] {
 				continue
 			}
 		}
@@ -227,7 +240,7 @@ func (p *publication) Committed(e *journal.Entry, _ uint64, err error) {
 // settle offers the message to everybody who does not read the journal, whatever became of it there,
 // and acknowledges it if it is kept.
 func (p *publication) settle(err error, d *desk) {
-	if p.refresh() {
+	if !p.silent && !p.apart && p.refresh() {
 		for i := range p.matches {
 			p.offer(&p.matches[i], false, d)
 		}
@@ -268,7 +281,7 @@ func (p *publication) offer(t *match, late bool, d *desk) {
 		t.deliver(p.keep())
 	case t.session != nil: // not so for a bridge's reader at QoS 0 without Deliver
 		c := t.session.conn.Load()
-		if c == nil && (qos == 0 || t.reader == nil) {
+		if c == nil && (qos == 0 || t.reader == nil) || c != nil && c.bridge && p.noBridges {
 			return
 		}
 		retain := p.view.Retain && t.retainAsPublished

@@ -59,6 +59,9 @@ func (c *conn) publish(v *wire.Publish, d *desk) error {
 	if err != nil {
 		return err
 	}
+	if isSys(t.name) && t.name == stateTopic(c.session.id) {
+		return c.announce(v, d)
+	}
 	if isSys(t.name) || !c.mayPublish(t.name) {
 		return c.deny(v, d)
 	}
@@ -263,6 +266,9 @@ func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
 			code = wire.NotAuthorized
 		}
 		sub := subscription{qos: want.QoS, noLocal: want.NoLocal, retainAsPublished: want.RetainAsPublished}
+		if c.bridge { // what it has sent does not come back, and RETAIN stays, as a bridge of 5.0 would ask for
+			sub.noLocal, sub.retainAsPublished = group == "", true
+		}
 		if id := p.Properties.SubscriptionID; id != nil {
 			sub.id = *id
 		}
@@ -418,7 +424,7 @@ func (c *conn) goodbye(p *wire.Disconnect) error {
 		}
 	}
 	if p.Code != wire.DisconnectWithWill {
-		c.s.dropWill(c.session.user, c.will)
+		c.s.forgetWill(c.will)
 		c.will = nil // [MQTT-3.14.4-3]
 	}
 	return errDisconnect

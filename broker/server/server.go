@@ -152,9 +152,10 @@ type Server struct {
 
 	limits     reached
 	unfinished unfinished
-	wills      account // bytes
-	filters    account // weights of filters
-	steps      account // by which searches of the index have grown
+	wills      account     // bytes
+	filters    account     // weights of filters
+	steps      account     // by which searches of the index have grown
+	anonymous  atomic.Bool // whether a listener lets anonymous clients in
 
 	ready     chan struct{}
 	listeners listeners
@@ -168,6 +169,7 @@ type Server struct {
 	// connecting are the connections whose CONNECT has not come, the oldest first.
 	connecting list.List
 	closing    bool
+	due        []*will // of the last process's clients, for Run to publish
 }
 
 type counts struct {
@@ -221,9 +223,11 @@ func New(opts Options) (*Server, error) {
 		s.kept.set(kept{message: m, at: t.Wall})
 		return true
 	})
+	s.noteAnonymous(nil)
 	if err := s.loadSessions(); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
+	s.loadWills()
 	return s, nil
 }
 
@@ -231,6 +235,10 @@ func New(opts Options) (*Server, error) {
 // goroutine has ended; early only if a listener cannot be opened.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.closeListeners()
+	for _, w := range s.due {
+		s.publishWill(w)
+	}
+	s.due = nil
 	if err := s.SetListeners(ctx, s.opts.Listeners); err != nil {
 		return err
 	}

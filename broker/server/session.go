@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdfast/broker/auth"
 	"holdfast/broker/journal"
 	"holdfast/broker/wire"
 )
@@ -17,7 +18,7 @@ import (
 // Keys of what the journal keeps of sessions. A client identifier holds no NUL, so each key can be
 // taken apart again.
 const (
-	sessionKey   = "session/" // + client id: expiry; also the name of the session's reader
+	sessionKey   = "session/" // + client id: expiry and owner; also the name of the session's reader
 	subKey       = "sub/"     // + client id + NUL + filter: subscription
 	receivedKey  = "in/"      // + client id + NUL + packet id: a QoS 2 publish that was not released
 	deliveredKey = "out/"     // + client id + NUL + packet id: sequence number and state of a QoS 2 delivery
@@ -37,10 +38,14 @@ type session struct {
 
 	subscribed atomic.Int32 // len(subs), for who does not hold mu
 
+	grant atomic.Pointer[auth.Grant] // what the owner may do now, connected or not; nil while there is no known owner
+
 	// Guarded by Server.mu.
+	owner     auth.Owner
+	owned     bool   // false for what a process before owners were stored has left, until a client takes it
 	expiry    uint32 // seconds, or forever
 	timer     *time.Timer
-	will      *wire.Will // waits for its delay
+	will      *will // waits for its delay
 	willTimer *time.Timer
 	left      time.Time // when its connection ended; zero for what an earlier process has left
 
@@ -120,7 +125,7 @@ func (x *session) setExpiry(seconds uint32) error {
 		return nil
 	}
 	return x.s.journal.Append(journal.Entry{
-		Changes: []journal.Change{{Key: sessionKey + x.id, Value: binary.AppendUvarint(nil, uint64(seconds))}}, Lazy: true,
+		Changes: []journal.Change{{Key: sessionKey + x.id, Value: x.encode()}}, Lazy: true,
 	})
 }
 
@@ -139,17 +144,17 @@ func (x *session) scheduleExpiry() {
 			return
 		}
 		will := x.stopTimers()
-		x.s.discard(x)
+		x.s.discard(x, reasonSessionExpired)
 		x.s.mu.Unlock()
 		x.s.counts.expired.Add(1)
 		x.s.log.Info("session expired", "client", x.id)
-		x.s.publishWill(x.user, will)
+		x.s.publishWill(will)
 	})
 	x.timer = t
 }
 
 // delayWill is called with Server.mu held.
-func (x *session) delayWill(w *wire.Will) {
+func (x *session) delayWill(w *will) {
 	var t *time.Timer
 	t = time.AfterFunc(time.Duration(w.Delay)*time.Second, func() {
 		x.s.mu.Lock()
@@ -159,14 +164,14 @@ func (x *session) delayWill(w *wire.Will) {
 		}
 		x.s.mu.Unlock()
 		if due {
-			x.s.publishWill(x.user, w)
+			x.s.publishWill(w)
 		}
 	})
 	x.will, x.willTimer = w, t
 }
 
 // stopTimers returns the will that waited. Called with Server.mu held.
-func (x *session) stopTimers() *wire.Will {
+func (x *session) stopTimers() *will {
 	for _, t := range []*time.Timer{x.timer, x.willTimer} {
 		if t != nil {
 			t.Stop()
@@ -177,8 +182,17 @@ func (x *session) stopTimers() *wire.Will {
 	return w
 }
 
-// discard forgets a session that has no connection. Called with mu held.
-func (s *Server) discard(x *session) {
+// Reasons for what is lost with a session.
+const (
+	reasonCleanStart     = "clean_start"     // its owner began a new one
+	reasonSessionExpired = "session_expired" // it was away for longer than it had asked for
+	reasonEvicted        = "session_evicted" // another session needed its place
+	reasonEnded          = "session_ended"   // it was to end with the connection
+)
+
+// discard forgets a session that has no connection. What it was owed stands in the journal's losses, with reason.
+// Called with mu held.
+func (s *Server) discard(x *session, reason string) {
 	delete(s.sessions, x.id)
 	s.tally.add(x, -1)
 	x.mu.Lock()
@@ -208,7 +222,7 @@ func (s *Server) discard(x *session) {
 	}
 	err := s.journal.Append(journal.Entry{Changes: changes, Lazy: true})
 	if err == nil {
-		err = s.journal.RemoveReader(x.reader.Name())
+		err = s.journal.DiscardReader(x.reader.Name(), reason)
 	}
 	if err != nil {
 		s.log.Error("session is not forgotten", "client", x.id, "error", err)
@@ -375,8 +389,8 @@ func (s *Server) loadSessions() error {
 			failed = err
 			return
 		}
-		v, _ := binary.Uvarint(value)
-		x.expiry = s.capExpiry(uint32(v))
+		x.decode(value)
+		x.expiry = s.capExpiry(x.expiry)
 	})
 	if failed != nil {
 		return failed
@@ -418,7 +432,7 @@ func (s *Server) loadSessions() error {
 	})
 	for _, r := range s.journal.Readers() {
 		if id, ok := strings.CutPrefix(r.Name, sessionKey); ok && s.sessions[id] == nil {
-			if err := s.journal.RemoveReader(r.Name); err != nil {
+			if err := s.journal.DiscardReader(r.Name, reasonEnded); err != nil {
 				return err
 			}
 		}
@@ -426,7 +440,7 @@ func (s *Server) loadSessions() error {
 	for _, x := range s.sessions {
 		x.orderFlights()
 		if x.expiry == 0 { // was to end with a connection that did not survive
-			s.discard(x)
+			s.discard(x, reasonEnded)
 		} else {
 			x.scheduleExpiry()
 		}

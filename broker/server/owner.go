@@ -1,0 +1,86 @@
+package server
+
+import (
+	"encoding/binary"
+
+	"holdfast/broker/auth"
+)
+
+// mayBeTaken reports whether c's client may resume the session, end it, or disconnect the client that has it: one of
+// the same owner may.
+//
+// Of a session that an earlier version has stored, the owner is not known. The first login with a name takes it: it
+// is most probably the one that made it, nothing tells better, and what it may not read is not delivered. An anonymous
+// one takes it where it could have made each of its subscriptions itself; otherwise the first stranger after an update
+// could empty what is queued for a user. A session of an anonymous client is free for those with a name where no
+// listener lets anonymous clients in any more: its owner can never come back. Called with Server.mu held.
+func (x *session) mayBeTaken(c *conn) bool {
+	login := c.grant.Owner()
+	anonymous := login == auth.Owner{}
+	switch {
+	case x.owned && x.owner.Same(login):
+		return true
+	case x.owned:
+		return x.owner == auth.Owner{} && !x.s.anonymous.Load()
+	case anonymous:
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		for filter := range x.subs {
+			if !c.grant.MaySubscribe(filter) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// setOwner makes the session that of a client which was let in. Called with Server.mu held.
+func (x *session) setOwner(g *auth.Grant) {
+	x.owner, x.owned = g.Owner(), true
+	x.grant.Store(g)
+}
+
+// mayRead reports whether the owner may read messages of a topic now, connected or not.
+func (x *session) mayRead(topic string) bool {
+	g := x.grant.Load()
+	return g == nil || g.MayRead(topic)
+}
+
+// noteAnonymous notes whether any of these listeners lets anonymous clients in. Without a listener Options.Anonymous
+// says so.
+func (s *Server) noteAnonymous(open []*place) {
+	any := len(open) == 0 && s.opts.Anonymous
+	for _, p := range open {
+		any = any || p.Anonymous == nil && s.opts.Anonymous || p.Anonymous != nil && *p.Anonymous
+	}
+	s.anonymous.Store(any)
+}
+
+// The value of a session: its expiry, and since owners are stored 1, user and common name.
+func (x *session) encode() []byte {
+	b := binary.AppendUvarint(nil, uint64(x.expiry))
+	if x.owned {
+		b = appendText(appendText(append(b, 1), x.owner.User), x.owner.CN)
+	}
+	return b
+}
+
+// decode takes over what encode wrote. Of a record without an owner, or with one that cannot be read, the owner is
+// not known.
+func (x *session) decode(b []byte) {
+	v, n := binary.Uvarint(b)
+	x.expiry = uint32(v)
+	if n <= 0 || len(b) == n || b[n] != 1 {
+		return
+	}
+	var o auth.Owner
+	user, rest, ok := cutText(b[n+1:])
+	o.User = user
+	if ok {
+		o.CN, _, ok = cutText(rest)
+	}
+	if ok {
+		x.owner, x.owned = o, true
+		x.grant.Store(x.s.opts.Auth.Restore(o, x.id, auth.Proof{}))
+	}
+}
