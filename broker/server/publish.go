@@ -50,9 +50,11 @@ type publication struct {
 	done    func(error)
 	from    *journal.Reader
 	here    bool
-	own     bool // this process is where it began
-	silent  bool // only deletes what is retained
-	behind  bool // is settled after what the journal was given before, in any case
+	own     bool   // this process is where it began
+	silent  bool   // only deletes what is retained
+	taken   uint64 // number of a retained publish
+	stored  bool   // it is in the retained store already
+	behind  bool   // is settled after what the journal was given before, in any case
 	always  bool
 	frames  frames
 
@@ -206,7 +208,17 @@ func (s *Server) append(p *publication, e journal.Entry, d *desk) error {
 			d.finish(s) // Append may wait for the disk
 		}
 	}
-	err := s.journal.Append(e)
+	var err error
+	if e.Retained {
+		var handedOut bool
+		if err, handedOut = s.appendRetained(p, e); handedOut {
+			p.settle(nil, d)
+			p.release()
+			return nil
+		}
+	} else {
+		err = s.journal.Append(e)
+	}
 	if err == nil {
 		return nil
 	}
@@ -223,12 +235,68 @@ func (s *Server) append(p *publication, e journal.Entry, d *desk) error {
 	return err
 }
 
+// appendRetained gives the journal a retained message. One of QoS 0, for which the publisher gets no answer that could
+// wait for the disk, is stored at once: whoever subscribes after the server has taken it, which a PINGRESP or any other
+// answer shows, finds it, or finds the one gone that it deletes [MQTT-3.3.1-8]. It is handed out at once as
+// well, unless messages of the same client are on their way to disk, whose order it keeps.
+func (s *Server) appendRetained(p *publication, e journal.Entry) (err error, handOut bool) {
+	topic := e.Message.Topic
+	lane := s.kept.lane(topic)
+	lane.Lock()
+	defer lane.Unlock()
+	p.taken = s.kept.begin(topic)
+	now := e.Message.QoS == 0
+	if now && (p.conn == nil || p.conn.pending.Load() == 1) { // its own
+		e.Done, handOut = &storedAtOnce{s, topic, p.conn, p.done}, true
+	}
+	// Before Append, after which p is the completer's; nobody else can store the topic meanwhile but what has passed.
+	if now {
+		s.retain(p)
+		p.stored = true
+	}
+	if err = s.journal.Append(e); err != nil {
+		s.kept.end(topic)
+		if now {
+			s.unretain(topic)
+		}
+		return err, false
+	}
+	if handOut {
+		p.done = nil
+	}
+	return nil, handOut
+}
+
+// storedAtOnce sees to the rest of a retained message of QoS 0 when it is on disk.
+type storedAtOnce struct {
+	s     *Server
+	topic string
+	conn  *conn
+	done  func(error)
+}
+
+func (r *storedAtOnce) Committed(_ *journal.Entry, _ uint64, err error) {
+	if err != nil {
+		r.s.counts.refused.Add(1)
+	}
+	r.s.kept.end(r.topic)
+	if r.conn != nil {
+		r.conn.settled()
+	}
+	if r.done != nil {
+		r.done(err)
+	}
+}
+
 // Committed makes publication a journal.Completer.
 func (p *publication) Committed(e *journal.Entry, _ uint64, err error) {
 	if err != nil {
 		p.server.counts.refused.Add(1)
-	} else if e.Retained {
+	} else if e.Retained && !p.stored {
 		p.server.retain(p)
+	}
+	if e.Retained {
+		p.server.kept.end(p.topic.name)
 	}
 	p.settle(err, nil)
 	if p.conn != nil {

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"errors"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"sync"
@@ -26,8 +28,68 @@ const retainedReserve = 8
 type retainedStore struct {
 	mu       sync.RWMutex
 	messages map[string]kept
-	all      load // of what counts: $SYS does not
-	clients  load // of that, what this process has not published
+	all      load             // of what counts: $SYS does not
+	clients  load             // of that, what this process has not published
+	taken    uint64           // retained publishes that the journal was given
+	turns    map[string]*turn // topics with some on their way to disk
+
+	// lanes keep the order in which retained publishes of a topic are taken and given to the journal the same, so that
+	// after a restart the store is what it was. Before mu and the journal's locks; the completer takes none of them.
+	lanes [retainedLanes]sync.Mutex
+	seed  maphash.Seed
+}
+
+const retainedLanes = 64
+
+// turn tells, while a topic has retained publishes on their way to disk, which one was stored last: one that was taken
+// earlier and is on disk only now must not replace it.
+type turn struct {
+	onTheirWay int
+	last       uint64
+}
+
+func (s *retainedStore) lane(topic string) *sync.Mutex {
+	return &s.lanes[maphash.String(s.seed, topic)%retainedLanes]
+}
+
+// begin returns the number of a retained publish that the journal is about to get. Called with the topic's lane held.
+func (s *retainedStore) begin(topic string) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.turns == nil {
+		s.turns = map[string]*turn{}
+	}
+	t := s.turns[topic]
+	if t == nil {
+		t = &turn{}
+		s.turns[topic] = t
+	}
+	t.onTheirWay++
+	s.taken++
+	return s.taken
+}
+
+// end notes that a publish that began is on its way no more, whatever became of it.
+func (s *retainedStore) end(topic string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t := s.turns[topic]
+	if t.onTheirWay--; t.onTheirWay == 0 {
+		delete(s.turns, topic)
+	}
+}
+
+// passed reports whether a publish was stored that was taken after n, and notes n otherwise. Called with mu held.
+func (s *retainedStore) passed(topic string, n uint64) bool {
+	t := s.turns[topic]
+	if t == nil {
+		return false
+	}
+	if n < t.last {
+		return true
+	}
+	t.last = n
+	return false
 }
 
 // load is how much is retained.
@@ -94,10 +156,26 @@ func weight(m *broker.Message) int { return len(m.Topic) + len(m.Payload) + len(
 func (s *Server) retain(p *publication) {
 	s.kept.mu.Lock()
 	t := s.named(p.topic.name)
-	s.kept.set(kept{p.message, p.at, t.version, p.own})
+	passed := s.kept.passed(t.name, p.taken)
+	if !passed {
+		s.kept.set(kept{p.message, p.at, t.version, p.own})
+	}
 	s.kept.mu.Unlock()
-	if t.version != p.topic.version && !p.silent {
+	if !passed && t.version != p.topic.version && !p.silent {
 		p.addLate(t.matches)
+	}
+}
+
+// unretain removes what is retained of a topic because the journal did not take a newer message, which nothing could
+// serve after a restart: the older one is not true any more. Called with the topic's lane held.
+func (s *Server) unretain(topic string) {
+	gone := &broker.Message{Topic: topic, Retain: true}
+	s.counts.notRetained.Add(1)
+	s.kept.mu.Lock()
+	s.kept.set(kept{message: gone})
+	s.kept.mu.Unlock()
+	if err := s.journal.Append(journal.Entry{Message: gone, Retained: true, Lazy: true}); err != nil && !errors.Is(err, journal.ErrClosed) {
+		s.log.Error("a retained message that is not true any more is still on disk", "topic", topic, "error", err)
 	}
 }
 
@@ -116,7 +194,7 @@ func (s *Server) mayRetain(p *publication) bool {
 	s.reached(limitRetained, "a message is not retained", "topic", m.Topic, "bytes", weight(m), "older_deleted", had)
 	if had {
 		gone := newPublication(s, &broker.Message{Topic: m.Topic, QoS: m.QoS, Retain: true}, p.at)
-		gone.topic, gone.silent, p.behind = s.named(m.Topic), true, true
+		gone.topic, gone.silent, p.behind = s.named(m.Topic), true, m.QoS > 0
 		if err := s.append(gone, journal.Entry{Message: gone.message, Retained: true, Lazy: p.lazy, Done: gone}, nil); err != nil {
 			s.log.Error("a retained message that is not true any more cannot be deleted", "topic", m.Topic, "error", err)
 		}

@@ -218,7 +218,7 @@ func New(opts Options) (*Server, error) {
 	s.coming.all, s.coming.each = float64(opts.ConnectRate), float64(opts.ConnectRatePerAddr)
 	s.topics.seed, s.topics.levels = maphash.MakeSeed(), opts.MaxLevels
 	s.desks.New = s.newDesk
-	s.kept.messages = map[string]kept{}
+	s.kept.messages, s.kept.seed = map[string]kept{}, maphash.MakeSeed()
 	s.journal.RangeRetained(func(m *broker.Message, t journal.Time) bool {
 		s.kept.set(kept{message: m, at: t.Wall})
 		return true
