@@ -131,6 +131,7 @@ func newGuide(t *testing.T) *guide {
 		"127.0.0.1:1883", "127.0.0.1:"+local,
 		"127.0.0.1:1884", "127.0.0.1:"+open,
 		"0.0.0.0:1884", "127.0.0.1:"+open,
+		"raspberrypi.local:1884", "127.0.0.1:"+open,
 		"-h raspberrypi.local -p 1884", "-h 127.0.0.1 -p "+open,
 		"broker.example:1883", "127.0.0.1:"+upstream,
 		"-h broker.example", "-h 127.0.0.1 -p "+upstream,
