@@ -6,10 +6,19 @@ import (
 	"time"
 )
 
-// wallClock is a clock that is set by hand.
+// wallClock is a clock that is set by hand. Time passes, in the boot that goes on, only by pass.
 type wallClock struct {
 	ns     atomic.Int64
+	boot   atomic.Int64
 	synced atomic.Bool
+}
+
+func (c *wallClock) clock() Clock { return Clock{Wall: c.read, Boot: c.boot.Load} }
+
+// pass has time go by, by both clocks.
+func (c *wallClock) pass(d time.Duration) {
+	c.ns.Add(int64(d))
+	c.boot.Add(int64(d))
 }
 
 func (c *wallClock) read() (int64, bool) { return c.ns.Load(), c.synced.Load() }
@@ -48,7 +57,7 @@ func TestMaxAge(t *testing.T) {
 	clock := &wallClock{}
 	clock.set(time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC), false)
 	j := open(t, t.TempDir(), func(o *Options) {
-		o.SegmentSize, o.MaxAge, o.wall = smallestPart, 24*time.Hour, clock.read
+		o.SegmentSize, o.MaxAge, o.Clock = smallestPart, 24*time.Hour, clock.clock()
 		withoutSync(o)
 	})
 	defer closeJournal(t, j)
@@ -71,9 +80,14 @@ func TestMaxAge(t *testing.T) {
 	if got := r.Depth(); got != 14_000 {
 		t.Fatalf("depth after the clock was set back: got %d, want 14000", got)
 	}
-	clock.set(now.Add(20*time.Hour), true)
+	clock.set(now.Add(40*24*time.Hour), true) // nor by a step ahead
+	tidy(t, j)
+	if got := r.Depth(); got != 14_000 {
+		t.Fatalf("depth after the clock was set ahead: got %d, want 14000", got)
+	}
+	clock.pass(20 * time.Hour)
 	publish(t, j, 14_000, 20_000, r)
-	clock.set(now.Add(25*time.Hour), true)
+	clock.pass(5 * time.Hour)
 	tidied(t, j, func() bool { return r.Depth() < 8000 })
 	tidy(t, j)
 	var lost uint64
@@ -96,7 +110,7 @@ func TestTimeOfMessages(t *testing.T) {
 	wrong, right := time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	clock.set(wrong, false)
 	dir := t.TempDir()
-	j := open(t, dir, func(o *Options) { o.wall = clock.read })
+	j := open(t, dir, func(o *Options) { o.Clock = clock.clock() })
 	r := reader(t, j, "a")
 	publish(t, j, 0, 1, r)
 	clock.set(right, true)

@@ -45,7 +45,6 @@ type ledgerRun struct {
 	t     *testing.T
 	rand  *rand.Rand
 	clock *wallClock
-	now   time.Time
 	dir   string
 	parts int64 // of max_size
 
@@ -61,7 +60,7 @@ type ledgerRun struct {
 }
 
 func (l *ledgerRun) options(o *Options) {
-	o.MaxSize, o.SegmentSize, o.wall = l.parts*smallestPart, smallestPart, l.clock.read
+	o.MaxSize, o.SegmentSize, o.Clock = l.parts*smallestPart, smallestPart, l.clock.clock()
 	o.MaxAge = 24 * time.Hour
 	if l.refuses {
 		o.WhenFull = RefuseNew
@@ -83,8 +82,7 @@ func (l *ledgerRun) open() {
 }
 
 func (l *ledgerRun) run() {
-	l.now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
-	l.clock.set(l.now, true)
+	l.clock.set(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), true)
 	l.parts, l.refuses = []int64{8, 12, 20}[l.rand.IntN(3)], l.rand.IntN(3) == 0
 	for i := range 1 + l.rand.IntN(4) {
 		l.names = append(l.names, fmt.Sprint("r", i))
@@ -149,8 +147,8 @@ func (l *ledgerRun) step() {
 		l.readers[i].SetLimit(l.rand.Int64N(l.parts) * smallestPart / 2)
 		signal(l.j.tidy)
 	case 8:
-		l.now = l.now.Add(time.Duration(l.rand.Int64N(int64(20 * time.Hour))))
-		l.clock.set(l.now, l.rand.IntN(4) > 0)
+		l.clock.pass(time.Duration(l.rand.Int64N(int64(20 * time.Hour))))
+		l.clock.synced.Store(l.rand.IntN(4) > 0)
 		tidy(l.t, l.j)
 	case 9, 10:
 		crashed := crash(l.t, l.dir)
