@@ -239,9 +239,7 @@ func (a *Agent) newServer() (err error) {
 	if opts.MaxExpiry == 0 {
 		opts.MaxExpiry = -1
 	}
-	if a.entrances, err = entrances(a.cfg.Broker.Listeners, nil); err != nil {
-		return err
-	}
+	a.entrances = entrances(a.cfg.Broker.Listeners, nil)
 	for _, t := range a.certificates() {
 		a.logCertificate(t)
 	}
@@ -270,7 +268,7 @@ func (a *Agent) closeAll() error {
 	return err
 }
 
-// Run works until ctx ends, or until the listeners cannot be opened. It stops what makes data before
+// Run works until ctx ends. A listener that cannot be opened is tried again. It stops what makes data before
 // what carries it away, so that nothing that was taken in is left behind in memory. An Agent runs
 // once.
 func (a *Agent) Run(ctx context.Context) error {

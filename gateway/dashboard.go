@@ -63,9 +63,7 @@ func (a *Agent) newWeb(source *change.Source) (err error) {
 		Look: a.look, Opened: a.recall, Command: a.command, Config: shown, History: a.dash.history, Lines: a.dash.log, Log: a.log,
 	}
 	if w.TLS() {
-		if opts.TLS, err = webTLS(w); err != nil {
-			return err
-		}
+		opts.TLS, _ = webTLS(w) // an error is found again when it is opened
 		a.webTLS = opts.TLS
 		a.logCertificate(opts.TLS)
 	} else if w.Login() && !w.Local() {

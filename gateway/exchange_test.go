@@ -105,9 +105,9 @@ func TestReloadOfBridges(t *testing.T) {
 	is("bridge/b 4 waiting, priority 2")
 
 	// One that is refused leaves no trace.
-	taken := "broker: {listeners: [{url: \"mqtt://" + up.addr + "\"}]}\n"
+	taken := "broker: {listeners: [{url: \"mqtts://127.0.0.1:0\", cert: nowhere.crt, key: nowhere.key}]}\n"
 	plain, _, _ := strings.Cut(head, "broker:")
-	if _, err := s.reload(plain, taken+bridge("c", nobody, ", was: b")); err == nil || !strings.Contains(err.Error(), "in use") {
+	if _, err := s.reload(plain, taken+bridge("c", nobody, ", was: b")); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("got %v", err)
 	}
 	if _, err := s.reload(plain, taken+bridge("d", nobody, "")); err == nil {

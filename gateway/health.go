@@ -47,6 +47,11 @@ func (a *Agent) readyHandler() http.Handler {
 		case status.Stopping:
 			listeners.wrong = "stopping"
 		}
+		for _, l := range a.brokerListeners() {
+			if !l.Open && listeners.wrong == "" {
+				listeners.wrong = l.URL + " is not open: " + l.Error
+			}
+		}
 		answer(w, journal, listeners)
 	})
 }

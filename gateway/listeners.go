@@ -4,36 +4,39 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast/broker/listen"
 	"holdfast/broker/server"
 	"holdfast/gateway/config"
+	"holdfast/gateway/status"
 )
 
 // entrance is a place where clients connect.
 type entrance struct {
 	server.Listener
-	tls *listen.TLS // nil for none
+	url string      // as messages name it
+	tls *listen.TLS // nil for none; without a certificate while its files cannot be read
 }
 
 // entrances makes the places where clients connect. One that is configured as one of those is that one,
-// with its certificate.
-func entrances(all []config.Listener, known []entrance) ([]entrance, error) {
+// with its certificate. What is wrong with the files of one is found out when it is opened, and then again until
+// nothing is.
+func entrances(all []config.Listener, known []entrance) []entrance {
 	var made []entrance
 	for _, l := range all {
-		key := fmt.Sprintf("%+v", l)
+		key := keyOf(l)
 		if i := slices.IndexFunc(known, func(e entrance) bool { return e.Key == key }); i >= 0 {
 			made = append(made, known[i])
 			continue
 		}
-		opts, err := place(l)
-		if err != nil {
-			return nil, fmt.Errorf("listener %s: %w", l.URL, err)
-		}
-		made = append(made, entrance{server.Listener{Open: opts.Open, Anonymous: &l.Anonymous, Key: key}, opts.TLS})
+		opts, _ := place(l) // an error is found again by Open
+		made = append(made, entrance{
+			server.Listener{Open: opts.Open, Anonymous: &l.Anonymous, Key: key, Patient: true, Name: l.URL}, l.URL, opts.TLS,
+		})
 	}
-	return made, nil
+	return made
 }
 
 // opened are entrances as the server takes them.
@@ -59,6 +62,9 @@ func (a *Agent) certificates() (all []*listen.TLS) {
 	return all
 }
 
+// keyOf tells a listener from others.
+func keyOf(l config.Listener) string { return fmt.Sprintf("%+v", l) }
+
 func place(l config.Listener) (listen.Options, error) {
 	opts := listen.Options{Network: l.Network, Address: l.Address, Mode: l.Mode}
 	if l.WebSocket() {
@@ -67,7 +73,7 @@ func place(l config.Listener) (listen.Options, error) {
 	if !l.TLS() {
 		return opts, nil
 	}
-	var err error
+	var err error // the TLS is there all the same
 	opts.TLS, err = listen.NewTLS(listen.TLSOptions{
 		Cert: l.Cert, Key: l.Key, ClientCA: l.CA, Require: l.RequireClientCertificate,
 	})
@@ -87,4 +93,43 @@ func (a *Agent) logCertificate(t *listen.TLS) {
 	if err := t.Check(time.Now()); err != nil {
 		a.log.Error("clients will not trust this listener", "error", err)
 	}
+}
+
+// brokerListeners is how the places are doing where clients connect.
+func (a *Agent) brokerListeners() []status.Listener {
+	list := []status.Listener{}
+	a.mu.Lock()
+	known := slices.Clone(a.entrances)
+	a.mu.Unlock()
+	for _, x := range a.server.ListenerStates() {
+		i := slices.IndexFunc(known, func(e entrance) bool { return e.Key == x.Key })
+		if i < 0 {
+			continue // it is just being exchanged
+		}
+		list = append(list, listenerOf(known[i].url, x.Err, x.Since))
+	}
+	return list
+}
+
+// listenerStatus is that of brokerListeners, of the dashboard and, while it is not open, of the control socket.
+func (a *Agent) listenerStatus() []status.Listener {
+	list := a.brokerListeners()
+	if a.web != nil {
+		err, since := a.web.Failure()
+		if err != nil || a.web.Addr() != nil {
+			list = append(list, listenerOf(a.config().Web.URL, err, since))
+		}
+	}
+	if err, since := a.control.Failure(); err != nil {
+		list = append(list, listenerOf("control "+a.control.Path(), err, since))
+	}
+	return list
+}
+
+func listenerOf(url string, err error, since time.Time) status.Listener {
+	l := status.Listener{URL: url, Open: err == nil, Since: since}
+	if err != nil {
+		l.Error = strings.ReplaceAll(err.Error(), "\n", ": ")
+	}
+	return l
 }

@@ -92,6 +92,11 @@ func (x *exchange) text() []string {
 	old := x.Agent.cfg.Broker
 	listeners := compare(old.Listeners, x.cfg.Broker.Listeners, func(l config.Listener) string { return l.URL }, equal)
 	changes := slices.Concat(x.sensors.text("sensor"), x.outputs.text("output"), x.bridges.text("bridge"), listeners.text("listener"))
+	for _, l := range x.brokerListeners() {
+		if !l.Open && (slices.Contains(listeners.added, l.URL) || slices.Contains(listeners.changed, l.URL)) {
+			changes = append(changes, fmt.Sprintf("listener %s: not open, and tried again: %s", l.URL, l.Error))
+		}
+	}
 	if !equal(access(old), access(x.cfg.Broker)) {
 		changes = append(changes, "users and rules: changed")
 	}
@@ -332,17 +337,16 @@ func (x *exchange) switchOutputs() {
 // access takes over listeners, users, rules and certificates. After an error everything is as it was.
 func (x *exchange) access() error {
 	for _, l := range x.cfg.Broker.Listeners {
-		if _, err := place(l); err != nil { // the files of those that stay may have changed too
+		// The files of those that stay may have changed too, but where they were missing before nothing gets worse.
+		waits := slices.ContainsFunc(x.entrances, func(e entrance) bool { return e.Key == keyOf(l) && e.tls != nil && !e.tls.Loaded() })
+		if _, err := place(l); err != nil && !waits {
 			return fmt.Errorf("listener %s: %w", l.URL, err)
 		}
 	}
 	if _, err := auth.New(access(x.cfg.Broker)); err != nil {
 		return err
 	}
-	next, err := entrances(x.cfg.Broker.Listeners, x.entrances)
-	if err != nil {
-		return err
-	}
+	next := entrances(x.cfg.Broker.Listeners, x.entrances)
 	if err := x.server.SetListeners(context.Background(), opened(next)); err != nil {
 		return err
 	}

@@ -165,7 +165,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 	up := newFar(t)
 	s := planSite(t, "")
-	first, free, taken := brokertest.FreeAddress(t), brokertest.FreeAddress(t), up.addr
+	first, free := brokertest.FreeAddress(t), brokertest.FreeAddress(t)
 	head := strings.ReplaceAll(s.config, "127.0.0.1:0", first)
 	head, _, _ = strings.Cut(head, "broker:")
 	bridge := func(name, more string) string {
@@ -199,12 +199,12 @@ outputs:
 `,
 	}
 	bads := map[string]string{
-		goods[0] + "sensers: []\n":                                             "unknown key",
-		strings.Replace(goods[1], "driver: bme280", "driver: bme281", 1):       "unknown driver",
-		strings.Replace(goods[1], "    - {url", "    - {url", 1) + "\t: {":     "not YAML",
-		strings.Replace(goods[1], "broker:", "broker:\n  sys_interval: 7s", 1): "broker.sys_interval",
-		strings.Replace(goods[1], free, taken, 1):                              "address already in use",
-		strings.Replace(goods[1], "  acl:", "  acl_file: nowhere\n  acl:", 1):  "nowhere",
+		goods[0] + "sensers: []\n":                                                                           "unknown key",
+		strings.Replace(goods[1], "driver: bme280", "driver: bme281", 1):                                     "unknown driver",
+		strings.Replace(goods[1], "    - {url", "    - {url", 1) + "\t: {":                                   "not YAML",
+		strings.Replace(goods[1], "broker:", "broker:\n  sys_interval: 7s", 1):                               "broker.sys_interval",
+		strings.Replace(goods[1], "mqtt://"+free+"\"", "mqtts://"+free+"\", cert: nowhere, key: nowhere", 1): "nowhere: no such file",
+		strings.Replace(goods[1], "  acl:", "  acl_file: nowhere\n  acl:", 1):                                "nowhere",
 	}
 	texts := []string{}
 	for text := range bads {

@@ -24,6 +24,7 @@ func (a *Agent) Status() status.Status {
 		Config: a.changes.Status(), Clock: status.ReadClock(), Power: a.power(), Process: status.ReadProcess(),
 	}
 	s.Sensors, s.Outputs = a.sensorStatus(), a.outputStatus(s.Bridges)
+	s.Listeners = a.listenerStatus()
 	s.Problems = problems(&s)
 	if s.State == status.Running && len(s.Problems) > 0 {
 		s.State = status.Degraded
@@ -224,6 +225,9 @@ func problems(s *status.Status) []string {
 		}
 	}
 	add(len(ill) > 0, "outputs: %s", strings.Join(ill, ", "))
+	for _, l := range s.Listeners {
+		add(!l.Open, "%s is not open and is tried again: %s", l.URL, l.Error)
+	}
 	for _, b := range s.Bridges {
 		add(!b.Connected, "bridge %s is not connected: %d waiting", b.Name, b.Depth)
 		for _, p := range b.Problems {

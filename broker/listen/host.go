@@ -82,5 +82,6 @@ func (h Hosts) knows(host string) bool {
 
 // names reports whether the certificate is for a host. One for any host below a domain is.
 func (t *TLS) names(host string) bool {
-	return t.current.Load().Certificates[0].Leaf.VerifyHostname(host) == nil
+	config := t.current.Load()
+	return config != nil && config.Certificates[0].Leaf.VerifyHostname(host) == nil
 }

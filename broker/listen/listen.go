@@ -45,6 +45,11 @@ type Handshaker interface {
 // Open listens. A path that a socket without a listener is left on, as after a crash, is used again;
 // any other file there is somebody's, and an error.
 func (o Options) Open(ctx context.Context) (net.Listener, error) {
+	if o.TLS != nil && !o.TLS.Loaded() {
+		if err := o.TLS.Reload(); err != nil {
+			return nil, err
+		}
+	}
 	var lc net.ListenConfig
 	var l net.Listener
 	var err error
@@ -58,6 +63,8 @@ func (o Options) Open(ctx context.Context) (net.Listener, error) {
 		return nil, fmt.Errorf("%w: another broker may be running, or choose another address in broker.listeners", err)
 	case errors.Is(err, syscall.EACCES):
 		return nil, fmt.Errorf("%w: ports below 1024 and other users' directories need rights that this user has not; choose another address in broker.listeners", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("%w: this device has no such address (yet): `ip addr` shows those it has; without a host in broker.listeners it listens on all of them", err)
 	case err != nil:
 		return nil, fmt.Errorf("%w: see broker.listeners", err)
 	case o.TLS == nil && o.WebSocket == nil:

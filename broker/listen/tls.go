@@ -28,7 +28,8 @@ type TLS struct {
 	stamps []Stamp
 }
 
-// NewTLS reads the files. Its errors name a file and what to do about it.
+// NewTLS reads the files. Its errors name a file and what to do about it; then the value has no certificate, no
+// handshake succeeds, and Reload and ReloadIfChanged may give it one.
 func NewTLS(opts TLSOptions) (*TLS, error) {
 	t := &TLS{opts: opts}
 	t.config = &tls.Config{
@@ -63,12 +64,19 @@ func (t *TLS) ReloadIfChanged() (changed bool, err error) {
 	return true, t.Reload()
 }
 
+// Loaded reports whether there is a certificate.
+func (t *TLS) Loaded() bool { return t.current.Load() != nil }
+
 // Name is the certificate's file.
 func (t *TLS) Name() string { return t.opts.Cert }
 
-// Check says whether the certificate is good at a time. The names in it are not looked at.
+// Check returns why a certificate that was loaded is not good at a time. The names in it are not looked at.
 func (t *TLS) Check(now time.Time) error {
-	c := t.current.Load().Certificates[0].Leaf
+	config := t.current.Load()
+	if config == nil {
+		return nil
+	}
+	c := config.Certificates[0].Leaf
 	const day = "2006-01-02 15:04 MST"
 	switch {
 	case now.After(c.NotAfter):

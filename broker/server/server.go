@@ -233,7 +233,8 @@ func New(opts Options) (*Server, error) {
 }
 
 // Run accepts connections until ctx ends. It returns when every connection has been told and every
-// goroutine has ended; early only if a listener cannot be opened.
+// goroutine has ended; early only if a listener cannot be opened that
+// is not Patient.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.closeListeners()
 	for _, w := range s.due {

@@ -14,10 +14,16 @@ import (
 // not work before is not its fault.
 type wanted struct {
 	bridges, sensors, outputs []string
-	byHand                    string // why only a person can tell; empty if not
+	closed                    []string // listeners that were not open before, and need not be
+	byHand                    string   // why only a person can tell; empty if not
 }
 
 func want(before status.Status, cfg *config.Config) (w wanted) {
+	for _, l := range before.Listeners {
+		if !l.Open {
+			w.closed = append(w.closed, l.URL)
+		}
+	}
 	connected := map[string]bool{}
 	any := false
 	for _, b := range before.Bridges {
@@ -66,6 +72,11 @@ func (w wanted) missing(st *status.Status) (list []string) {
 			list = append(list, strings.TrimSuffix("bridge "+b.Name+" is not connected: "+b.LastError, ": "))
 		case b.Acked == 0 && b.Sent+b.Refused > 0:
 			list = append(list, fmt.Sprintf("bridge %s: the upstream has taken none of %d messages", b.Name, b.Sent+b.Refused))
+		}
+	}
+	for _, l := range st.Listeners {
+		if !l.Open && !slices.Contains(w.closed, l.URL) {
+			list = append(list, l.URL+" is not open: "+l.Error)
 		}
 	}
 	health := func(kind, name string, h status.Health) {

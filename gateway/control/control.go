@@ -54,6 +54,26 @@ type Server struct {
 	log  *slog.Logger
 	mux  *http.ServeMux
 	http *http.Server
+
+	mu     sync.Mutex // guards the following
+	failed error      // why the socket is not open
+	since  time.Time  // that it is so
+}
+
+// Failure returns why the socket is not open, nil if it is or the server has not been started, and since when.
+func (s *Server) Failure() (err error, since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed, s.since
+}
+
+func (s *Server) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if (err == nil) != (s.failed == nil) || s.since.IsZero() {
+		s.since = time.Now()
+	}
+	s.failed = err
 }
 
 // New returns a server that listens when Run is called.
@@ -73,7 +93,7 @@ func (s *Server) Handle(pattern string, h http.Handler) { s.mux.Handle(pattern, 
 // Path is where the server listens.
 func (s *Server) Path() string { return s.path }
 
-const firstRetry, longestRetry = time.Second, time.Minute
+const firstRetry, longestRetry = time.Second, 10 * time.Second
 
 // Run serves until ctx ends, and ends what is being served with it. It always returns nil.
 func (s *Server) Run(ctx context.Context) error {
@@ -81,12 +101,14 @@ func (s *Server) Run(ctx context.Context) error {
 	for wait, told := firstRetry, false; ctx.Err() == nil; wait = min(2*wait, longestRetry) {
 		l, err := listen.Unix(ctx, s.path, 0)
 		if err == nil {
+			s.note(nil)
 			s.serve(ctx, l)
 			return nil
 		}
 		if errors.Is(err, syscall.EADDRINUSE) {
 			err = errors.Join(err, errors.New("another holdfast runs: give this one its own path in control"))
 		}
+		s.note(err)
 		if !told {
 			s.log.Warn("holdfast status and reload will not work: the control socket cannot be opened; trying again", "error", err)
 			told = true

@@ -87,6 +87,12 @@ func families() []family {
 				}
 			}},
 
+		{"holdfast_listener_up", gauge, "Whether a listener is open.", []string{"listener"},
+			func(s *Status, add func(float64, ...string)) {
+				for _, l := range s.Listeners {
+					add(truth(l.Open), l.URL)
+				}
+			}},
 		one("holdfast_clients_connected", gauge, "Clients of the local broker that are connected.", func(s *Status) float64 { return float64(s.Clients.Connected) }),
 		one("holdfast_sessions", gauge, "Sessions of clients, connected or not.", func(s *Status) float64 { return float64(s.Clients.Sessions) }),
 		one("holdfast_subscriptions", gauge, "Subscriptions at the local broker.", func(s *Status) float64 { return float64(s.Clients.Subscriptions) }),

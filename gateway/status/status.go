@@ -23,10 +23,13 @@ type Status struct {
 	Clients Clients  `json:"clients"`
 	Bridges []Bridge `json:"bridges"`
 	Journal Journal  `json:"journal"`
-	Config  Config   `json:"config"`
-	Clock   Clock    `json:"clock"`
-	Power   *Power   `json:"power,omitempty"` // absent where the machine does not tell
-	Process Process  `json:"process"`
+	// Listeners are the places where clients and browsers connect, as configured; the control socket is among
+	// them only while it is not open.
+	Listeners []Listener `json:"listeners"`
+	Config    Config     `json:"config"`
+	Clock     Clock      `json:"clock"`
+	Power     *Power     `json:"power,omitempty"` // absent where the machine does not tell
+	Process   Process    `json:"process"`
 }
 
 // State is what the gateway as a whole is at.
@@ -125,6 +128,14 @@ type Drops struct {
 	NotRetained uint64 `json:"not_retained"`
 	Denied      uint64 `json:"denied"` // published to where the client may not
 	Unread      uint64 `json:"unread"` // the subscriber may not read them
+}
+
+// Listener is a place where clients or browsers connect.
+type Listener struct {
+	URL   string    `json:"url"`
+	Open  bool      `json:"open"`
+	Since time.Time `json:"since,omitzero"`  // that it is open, or not
+	Error string    `json:"error,omitempty"` // why it is not open: it is tried again
 }
 
 // Client is one session.

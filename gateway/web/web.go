@@ -95,7 +95,9 @@ type Server struct {
 	work      sync.WaitGroup  // of Opened
 	life      context.Context // of Run
 	mu        sync.Mutex
-	addr      net.Addr // nil while it does not listen
+	addr      net.Addr  // nil while it does not listen
+	failed    error     // why it does not listen; nil if it does, or has not begun
+	since     time.Time // that it is so
 }
 
 // SetLocal changes Options.Local while the server runs.
@@ -168,7 +170,15 @@ func (s *Server) Addr() net.Addr {
 	return s.addr
 }
 
-const firstRetry, longestRetry = time.Second, time.Minute
+// Failure returns why the server does not listen, nil if it does or has not been started, and since when that
+// is so.
+func (s *Server) Failure() (err error, since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed, s.since
+}
+
+const firstRetry, longestRetry = time.Second, 10 * time.Second
 
 // Run serves until ctx ends. It always returns nil: a gateway works without its dashboard.
 func (s *Server) Run(ctx context.Context) error {
@@ -183,6 +193,12 @@ func (s *Server) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			break
 		}
+		s.mu.Lock()
+		if s.failed == nil {
+			s.since = time.Now()
+		}
+		s.failed = err
+		s.mu.Unlock()
 		if !told {
 			s.log.Warn("the dashboard cannot be served: trying again", "address", s.opts.Address, "error", err)
 			told = true
@@ -197,6 +213,11 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 func (s *Server) listen(ctx context.Context) (net.Listener, error) {
+	if t := s.opts.TLS; t != nil && !t.Loaded() {
+		if err := t.Reload(); err != nil {
+			return nil, err
+		}
+	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", s.opts.Address)
 	switch {
@@ -214,7 +235,7 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 // serve serves on l until ctx ends or l fails.
 func (s *Server) serve(ctx context.Context, l net.Listener) error {
 	s.mu.Lock()
-	s.addr, s.life = l.Addr(), ctx
+	s.addr, s.life, s.failed, s.since = l.Addr(), ctx, nil, time.Now()
 	s.mu.Unlock()
 	scheme := "http"
 	if s.opts.TLS != nil {
