@@ -58,6 +58,9 @@ func TestDiscardReader(t *testing.T) {
 	}
 	crashed := open(t, copied, nil)
 	check("after a crash", crashed)
-	j.Close()
-	check("after an orderly end", open(t, dir, nil))
+	closeJournal(t, crashed)
+	closeJournal(t, j)
+	j = open(t, dir, nil)
+	check("after an orderly end", j)
+	closeJournal(t, j)
 }
