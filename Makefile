@@ -35,9 +35,8 @@ test: setup lint race states cluster arm64 cross ## Everything: set-up, lint, ra
 race: ## All tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
 
-states: ## Thousands of states that a power cut could leave, mistakes that they have to find, histories of clocks, and faults of links
+states: ## Thousands of states that a power cut could leave, mistakes that they have to find, and faults of links
 	go test -run '^Test(Crash|Mutants)' -count 1 -timeout 15m ./broker/journal
-	HOLDFAST_CLOCK_RUNS=1000 go test -run '^Test(Ages|MaxAgeModel)' -count 1 -timeout 15m ./broker/journal
 	HOLDFAST_FAULT_RUNS=1000 go test -run '^TestFaults' -count 1 -timeout 15m ./broker/bridge
 
 lint: ## gofmt, go vet, staticcheck, and whether every go.mod is up to date

@@ -44,6 +44,7 @@ type outputRoom struct {
 	journal *journal.Journal
 	server  *server.Server
 	reader  *journal.Reader
+	old     uint64 // commands below this number came before this start
 	live    chan *broker.Message
 	linked  func(bridge string) bool // whether a bridge is connected
 	rewired chan struct{}            // configs have changed
@@ -89,6 +90,11 @@ func (r *outputRoom) connect(j *journal.Journal, s *server.Server, status func(s
 	})
 	if r.reader, err = j.OpenReader(outputsReader); err != nil {
 		return err
+	}
+	for _, info := range j.Readers() {
+		if info.Name == outputsReader {
+			r.old = info.Tail
+		}
 	}
 	return s.Route(server.Route{
 		Name: outputsReader, Reader: r.reader, Deliver: r.deliver,
@@ -152,7 +158,7 @@ func (r *outputRoom) take(ctx context.Context) {
 
 // judge tells how long a command has been with us.
 func (r *outputRoom) judge(d *journal.Delivery) judge {
-	if d.Time.Here {
+	if d.Seq >= r.old {
 		return judge{age: sinceBoot() - d.Time.Boot, ageKnown: true}
 	}
 	return judge{age: time.Since(d.Time.Wall), ageKnown: d.Time.Synced && r.clockSet()}

@@ -359,7 +359,7 @@ func TestACommandFromBeforeACrashIsJudgedByItsAge(t *testing.T) {
 		}
 	}
 
-	r := &outputRoom{clockSet: func() bool { return true }}
+	r := &outputRoom{old: 10, clockSet: func() bool { return true }}
 	minute := time.Now().Add(-time.Minute)
 	for _, tt := range []struct {
 		d        journal.Delivery
@@ -369,7 +369,7 @@ func TestACommandFromBeforeACrashIsJudgedByItsAge(t *testing.T) {
 		{journal.Delivery{Seq: 9, Time: journal.Time{Wall: minute, Synced: true}}, true, true},
 		{journal.Delivery{Seq: 9, Time: journal.Time{Wall: time.Now(), Synced: true}}, true, false},
 		{journal.Delivery{Seq: 9, Time: journal.Time{Wall: time.Now()}}, false, false},
-		{journal.Delivery{Seq: 10, Time: journal.Time{Wall: minute, Boot: sinceBoot(), Here: true}}, true, false}, // the clock was set meanwhile
+		{journal.Delivery{Seq: 10, Time: journal.Time{Wall: minute, Boot: sinceBoot()}}, true, false}, // the clock was set meanwhile
 	} {
 		j := r.judge(&tt.d)
 		if j.ageKnown != tt.ageKnown || tt.ageKnown && (j.age > 30*time.Second) != tt.old {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/broker"
+	"holdfast/broker/journal"
 	"holdfast/broker/wire"
 )
 
@@ -302,23 +303,26 @@ func TestLiveQueueIsBounded(t *testing.T) {
 }
 
 func TestLifetimeLeft(t *testing.T) {
+	now := time.Now()
+	at := func(age time.Duration, synced bool, m broker.Message) *journal.Delivery {
+		return &journal.Delivery{Message: &m, Time: journal.Time{Wall: now.Add(-age), Synced: synced}}
+	}
 	short := broker.Message{Expires: true, Expiry: 10}
 	for _, c := range []struct {
 		name string
-		m    broker.Message
-		age  time.Duration
+		d    *journal.Delivery
 		left uint32
 		ok   bool
 	}{
-		{"over", short, 11 * time.Second, 0, false},
-		{"just over", short, 10 * time.Second, 0, false},
-		{"not yet", short, 10*time.Second - 1, 1, true},
-		{"begun seconds count", short, 2500 * time.Millisecond, 8, true},
-		{"none has passed", short, 0, 10, true},
-		{"no expiry", broker.Message{Expiry: 1}, time.Hour, 0, true},
-		{"longest", broker.Message{Expires: true, Expiry: 1<<32 - 1}, time.Hour, 1<<32 - 3601, true},
+		{"over", at(11*time.Second, true, short), 0, false},
+		{"not yet", at(10*time.Second, true, short), 0, true},
+		{"begun seconds count", at(2500*time.Millisecond, true, short), 8, true},
+		{"clock was not right", at(time.Hour, false, short), 10, true},
+		{"clock went back", at(-time.Hour, true, short), 10, true},
+		{"no expiry", at(time.Hour, true, broker.Message{Expiry: 1}), 0, true},
+		{"longest", at(time.Hour, true, broker.Message{Expires: true, Expiry: 1<<32 - 1}), 1<<32 - 3601, true},
 	} {
-		if left, ok := remaining(&c.m, c.age); left != c.left || ok != c.ok {
+		if left, ok := remaining(c.d, now); left != c.left || ok != c.ok {
 			t.Errorf("%s: got %d %v", c.name, left, ok)
 		}
 	}

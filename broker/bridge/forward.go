@@ -26,8 +26,7 @@ const (
 func (s *session) forward(d journal.Delivery, h how) {
 	b, m := s.b, d.Message
 	now := time.Now()
-	age, _ := d.Reader.Age(d.Time)
-	left, alive := remaining(m, age)
+	left, alive := remaining(&d, now)
 	if !alive {
 		s.counts.Expired++
 		s.drop(d, journal.ReasonExpired)
@@ -48,7 +47,7 @@ func (s *session) forward(d journal.Delivery, h how) {
 	if s.l.version == wire.V5 {
 		s.props = b.marker.append(s.props, m.Properties, d.Seq)
 		p.Forward, p.Expires, p.Expiry = s.props, m.Expires, left
-		s.replayed(&p, &d, age)
+		s.replayed(&p, &d, now)
 	}
 	if reason := s.tooLarge(&p); reason != "" {
 		s.refuse(d, reason)
@@ -96,17 +95,22 @@ func (s *session) forward(d journal.Delivery, h how) {
 	}
 }
 
-// remaining returns the seconds that are left of a message's lifetime, and whether there are any
-// [MQTT-3.3.2-5], [MQTT-3.3.2-6].
-func remaining(m *broker.Message, age time.Duration) (left uint32, ok bool) {
+// remaining returns the seconds that are left of a message's lifetime, and whether there are any. For a
+// message from before the clock was right, time has stood still.
+func remaining(d *journal.Delivery, now time.Time) (left uint32, ok bool) {
+	m := d.Message
 	if !m.Expires {
 		return 0, true
 	}
+	if !d.Time.Synced {
+		return m.Expiry, true
+	}
+	waited := max(0, now.Sub(d.Time.Wall))
 	lifetime := time.Duration(m.Expiry) * time.Second
-	if age >= lifetime {
+	if waited > lifetime {
 		return 0, false
 	}
-	return uint32((lifetime - age + time.Second - 1) / time.Second), true
+	return uint32((lifetime - waited + time.Second - 1) / time.Second), true
 }
 
 // sendLive sends a QoS 0 message.
@@ -149,13 +153,13 @@ func (s *session) sendLive(m *broker.Message) {
 
 // replayed has a message that waited, or passes others, say so, and when the gateway took it; not when, if
 // the clock was not known to be right. A message that would become too large by that goes without.
-func (s *session) replayed(p *wire.Publish, d *journal.Delivery, age time.Duration) {
-	if !s.b.feed.isLate(d) && age < waited {
+func (s *session) replayed(p *wire.Publish, d *journal.Delivery, now time.Time) {
+	if !s.b.feed.isLate(d) && (!d.Time.Synced || now.Sub(d.Time.Wall) < waited) {
 		return
 	}
 	more := wire.Forwarded{User: []wire.UserProperty{{Name: replayedProperty, Value: "true"}}}
-	if wall, known := d.Reader.Wall(d.Time); known {
-		more.User = append(more.User, wire.UserProperty{Name: takenProperty, Value: wall.UTC().Format(time.RFC3339)})
+	if d.Time.Synced {
+		more.User = append(more.User, wire.UserProperty{Name: takenProperty, Value: d.Time.Wall.UTC().Format(time.RFC3339)})
 	}
 	with := *p
 	with.Forward = more.Append(bytes.Clone(p.Forward))

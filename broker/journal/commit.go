@@ -271,7 +271,7 @@ func (c *committer) roll(b *batch, now clockReading) error {
 	}
 	c.seg = &segment{
 		header: header{
-			salt: newSalt(), id: s.id, base: base, clock: now, bootID: c.j.clock.BootID,
+			salt: newSalt(), id: s.id, base: base, clock: now, bootID: c.j.bootID,
 			previous: c.previous, previousEnd: c.previousEnd, previousNext: c.previousNext,
 		},
 		end: headerSize, next: base, owed: map[uint64]owedIn{},

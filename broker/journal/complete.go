@@ -71,8 +71,7 @@ func (j *Journal) apply(b *batch) (tidy bool) {
 		}
 		j.counters.messages.Add(1)
 		s.next = it.seq + 1
-		t := b.clock.at(it.boot, true)
-		s.written = it.boot
+		t := b.clock.at(it.boot)
 		if t.Synced {
 			s.wall = t.Wall.UnixNano()
 		}

@@ -74,7 +74,7 @@ type Options struct {
 	Progress func(busy bool)
 	Log      *slog.Logger // nil discards
 
-	Clock Clock // the zero value: the system's
+	wall func() (ns int64, synced bool) // of tests
 }
 
 func (o *Options) setDefaults() {
@@ -136,11 +136,12 @@ type Completer interface {
 
 // Journal is an open log. All methods are safe for concurrent use.
 type Journal struct {
-	opts  Options
-	fs    FS
-	log   *slog.Logger
-	clock *clock
-	lock  io.Closer
+	opts   Options
+	fs     FS
+	log    *slog.Logger
+	clock  clock
+	bootID [16]byte
+	lock   io.Closer
 
 	wake   chan struct{} // for the committer
 	tidy   chan struct{} // for the keeper
@@ -252,7 +253,7 @@ func Open(opts Options) (*Journal, error) {
 		return nil, fmt.Errorf("journal: lock: %w", err)
 	}
 	j := &Journal{
-		opts: opts, fs: opts.FS, log: opts.Log, clock: newClock(opts.Clock), lock: lock,
+		opts: opts, fs: opts.FS, log: opts.Log, clock: newClock(opts.wall), bootID: bootID(), lock: lock,
 		wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), done: make(chan *batch, 1), stop: make(chan struct{}),
 		nextSeq: 1, nextID: 1,
 		state: map[string][]byte{}, retained: map[string]retained{},

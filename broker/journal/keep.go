@@ -381,27 +381,9 @@ func (j *Journal) takeSpare() (*spare, error) {
 	return s, nil
 }
 
-// newestAge is how old the newest message of s is at least. Called with mu held.
-func (j *Journal) newestAge(s *segment, now clockReading) (age int64) {
-	if j.clock.here(s.bootID) && s.written != 0 {
-		return now.boot - s.written
-	}
-	i := slices.Index(j.segments, s)
-	if !j.clock.here(s.bootID) {
-		age = now.boot
-		if now.synced {
-			age = max(age, j.clock.earliest(now)-j.latestTime(i, now.wall))
-		}
-	}
-	if i+1 < len(j.segments) && j.clock.here(j.segments[i+1].bootID) {
-		age = max(age, now.boot-j.segments[i+1].clock.boot) // which began after it
-	}
-	return age
-}
-
-// latestTime is when segment i was written, at the latest, in ns of wall time. Called with mu held.
-func (j *Journal) latestTime(i int, now int64) int64 {
-	for _, s := range j.segments[i:] {
+// latestTime is when s was written, at the latest, in ns of wall time. Called with mu held.
+func (j *Journal) latestTime(s *segment, now int64) int64 {
+	for _, s := range j.segments[slices.Index(j.segments, s):] {
 		if s.wall != 0 {
 			return s.wall
 		}
@@ -459,20 +441,22 @@ func (k *keeper) drop(s *segment, whose func(*Reader) bool, reason string) bool 
 	return true
 }
 
-// expire drops segments whose newest message is older than max_age for certain. In the boot that a segment was
-// written in, boot time tells; of an earlier boot, wall time, where it was right then and is now, and else
-// what has passed since this boot. A segment of a boot without a clock is as old as the next one that tells
-// its age, at least.
+// expire drops segments whose newest message is older than max_age. While the clock is not
+// synchronised nobody knows their age; a segment that was written meanwhile is as old as the next one
+// that tells its age, at least.
 func (k *keeper) expire() {
 	j := k.j
 	if j.opts.MaxAge <= 0 {
 		return
 	}
 	now := j.clock.read()
+	if !now.synced {
+		return
+	}
 	for {
 		j.mu.Lock()
 		s := j.oldest()
-		old := s != nil && j.newestAge(s, now) > int64(j.opts.MaxAge)
+		old := s != nil && now.wall-j.latestTime(s, now.wall) > int64(j.opts.MaxAge)
 		j.mu.Unlock()
 		if !old {
 			return

@@ -45,6 +45,7 @@ type ledgerRun struct {
 	t     *testing.T
 	rand  *rand.Rand
 	clock *wallClock
+	now   time.Time
 	dir   string
 	parts int64 // of max_size
 
@@ -60,7 +61,7 @@ type ledgerRun struct {
 }
 
 func (l *ledgerRun) options(o *Options) {
-	o.MaxSize, o.SegmentSize, o.Clock = l.parts*smallestPart, smallestPart, l.clock.clock()
+	o.MaxSize, o.SegmentSize, o.wall = l.parts*smallestPart, smallestPart, l.clock.read
 	o.MaxAge = 24 * time.Hour
 	if l.refuses {
 		o.WhenFull = RefuseNew
@@ -82,7 +83,8 @@ func (l *ledgerRun) open() {
 }
 
 func (l *ledgerRun) run() {
-	l.clock.set(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC), true)
+	l.now = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	l.clock.set(l.now, true)
 	l.parts, l.refuses = []int64{8, 12, 20}[l.rand.IntN(3)], l.rand.IntN(3) == 0
 	for i := range 1 + l.rand.IntN(4) {
 		l.names = append(l.names, fmt.Sprint("r", i))
@@ -147,8 +149,8 @@ func (l *ledgerRun) step() {
 		l.readers[i].SetLimit(l.rand.Int64N(l.parts) * smallestPart / 2)
 		signal(l.j.tidy)
 	case 8:
-		l.clock.pass(time.Duration(l.rand.Int64N(int64(20 * time.Hour))))
-		l.clock.synced.Store(l.rand.IntN(4) > 0)
+		l.now = l.now.Add(time.Duration(l.rand.Int64N(int64(20 * time.Hour))))
+		l.clock.set(l.now, l.rand.IntN(4) > 0)
 		tidy(l.t, l.j)
 	case 9, 10:
 		crashed := crash(l.t, l.dir)

@@ -72,8 +72,7 @@ func (j *Journal) findWay() (w way, early, ok bool) {
 			}
 			n := candidates[i+1]
 			left += j.bytesAbove(n, below)
-			sameBoot := j.clock.here(s.bootID) == j.clock.here(n.bootID) // or boot time would not tell the age of n
-			if !n.rotten && sameBoot && left <= j.opts.SegmentSize-mergeRoom && n.next-s.base < math.MaxInt32 {
+			if !n.rotten && left <= j.opts.SegmentSize-mergeRoom && n.next-s.base < math.MaxInt32 {
 				return way{s, n, candidates[:i+2], below}, false, true
 			}
 		}
@@ -249,7 +248,7 @@ func (k *keeper) merge(w way) error {
 			salt: newSalt(), id: file.id, base: first.base, clock: first.clock, merged: true,
 			bootID: first.bootID, previousNext: second.next,
 		},
-		next: second.next, wall: second.wall, written: second.written, owed: map[uint64]owedIn{},
+		next: second.next, wall: second.wall, owed: map[uint64]owedIn{},
 	}
 	for _, s := range []*segment{first, second} {
 		if err == nil {

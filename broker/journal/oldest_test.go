@@ -12,7 +12,7 @@ func TestOldest(t *testing.T) {
 	dir := t.TempDir()
 	begin := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
 	var wall atomic.Int64
-	set := func(o *Options) { o.Clock.Wall = func() (int64, bool) { return wall.Load(), true } }
+	set := func(o *Options) { o.wall = func() (int64, bool) { return wall.Load(), true } }
 	j := open(t, dir, set)
 	slow, quick := reader(t, j, "slow"), reader(t, j, "quick")
 	at := func(hour int, readers ...*Reader) { // message number hour, at that hour

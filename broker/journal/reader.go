@@ -89,12 +89,6 @@ func (r *Reader) Name() string {
 	return r.name
 }
 
-// Age is Journal.Age.
-func (r *Reader) Age(t Time) (age time.Duration, known bool) { return r.j.Age(t) }
-
-// Wall is Journal.Wall.
-func (r *Reader) Wall(t Time) (wall time.Time, known bool) { return r.j.Wall(t) }
-
 // Depth is the number of messages owed and neither acknowledged nor dropped.
 func (r *Reader) Depth() uint64 {
 	r.mu.Lock()

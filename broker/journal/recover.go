@@ -109,7 +109,6 @@ func (j *Journal) loadSnapshot(snaps []uint64) (position, error) {
 		var at position
 		if err == nil {
 			fresh := &Journal{
-				clock: j.clock,
 				state: map[string][]byte{}, retained: map[string]retained{},
 				readers: map[string]*Reader{}, byID: map[uint64]*Reader{},
 			}
@@ -391,10 +390,7 @@ func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
 		if err != nil {
 			return err
 		}
-		t := clock.at(s.clock.boot+int64(f.millis)*1e6, j.clock.here(s.bootID))
-		if t.Here {
-			s.written = int64(t.Boot)
-		}
+		t := clock.at(s.clock.boot + int64(f.millis)*1e6)
 		if t.Synced {
 			s.wall = t.Wall.UnixNano()
 		}

@@ -136,12 +136,11 @@ type owedIn struct {
 // guarded by Journal.mu.
 type segment struct {
 	header
-	end     int64             // where the last synchronised batch ends
-	next    uint64            // one past its newest sequence number
-	wall    int64             // wall time of its newest record in ns; 0 if the clock was not synchronised
-	owed    map[uint64]owedIn // by reader id
-	written int64             // boot time of its newest record in ns, of this boot; 0 if that is not known
-	gone    bool              // taken out of the log: the file may hold something else by now
+	end  int64             // where the last synchronised batch ends
+	next uint64            // one past its newest sequence number
+	wall int64             // wall time of its newest record in ns; 0 if the clock was not synchronised
+	owed map[uint64]owedIn // by reader id
+	gone bool              // taken out of the log: the file may hold something else by now
 
 	rotten   bool   // part of it cannot be read; the keeper's
 	measured uint64 // what its readers had settled when bytes was counted again; the keeper's

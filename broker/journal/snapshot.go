@@ -13,7 +13,7 @@ import (
 // certain place, so that opening reads only what came later. Numbers are varints, strings have their
 // length in front.
 //
-//	magic "HFSTATE4", crc u32 (CRC-32C of the rest), then
+//	magic "HFSTATE3", crc u32 (CRC-32C of the rest), then
 //	position  segment id, end
 //	next      sequence number, reader id
 //	ledger    since 8 bytes, bytes, syncs
@@ -22,15 +22,14 @@ import (
 //	          bytes
 //	readers   count, then: name, priority, owed, tail, ack body, lost: count, then: reason, messages
 //	state     count, then: key, value
-//	boot      id 16 bytes, of the boot that wrote the snapshot
-//	retained  count, then: clock 17 bytes, with boot time -1 if of an earlier boot, message body with its length
+//	retained  count, then: clock 17 bytes, message body with its length
 //	news      the number of losses, ever
 //	losses    count, then: reader, first, last, count, reason, wall 8 bytes, id, news, numbers
 //
-// "HFSTATE3" has no boot. "HFSTATE2" has no lost, news, id and numbers, "HFSTATE1" no ledger, merged, bytes and priority either.
+// "HFSTATE2" has no lost, news, id and numbers, "HFSTATE1" no ledger, merged, bytes and priority either.
 const (
 	snapshotMagic  = "HFSTATE" // and the version
-	snapshotFormat = 4
+	snapshotFormat = 3
 )
 
 // snapshotMark names a snapshot on disk and the segment it ends in.
@@ -84,15 +83,10 @@ func (j *Journal) encodeSnapshot() (b []byte, segment uint64) {
 	for key, value := range j.state {
 		b = appendString(appendString(b, key), value)
 	}
-	b = append(b, j.clock.BootID[:]...)
 	put(uint64(len(j.retained)))
 	var body []byte
 	for _, r := range j.retained {
-		c := clockReading{r.time.Wall.UnixNano(), int64(r.time.Boot), r.time.Synced}
-		if !r.time.Here {
-			c.boot = -1
-		}
-		b = appendClock(b, c)
+		b = appendClock(b, clockReading{r.time.Wall.UnixNano(), int64(r.time.Boot), r.time.Synced})
 		body = appendMessage(body[:0], &Entry{Message: r.message, Retained: true})
 		b = appendString(b, body)
 	}
@@ -182,19 +176,13 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 		key := string(p.bytes())
 		j.state[key] = p.bytes()
 	}
-	var bootID [16]byte
-	if version >= 4 {
-		copy(bootID[:], p.take(16))
-	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
 		c := p.clock()
 		s, err := parseMessage(p.bytes(), func(owedTo) {}, func(string, []byte) {})
 		if err != nil {
 			return at, err
 		}
-		j.retained[s.message.Topic] = retained{&s.message, Time{
-			Wall: time.Unix(0, c.wall), Boot: time.Duration(c.boot), Synced: c.synced, Here: c.boot >= 0 && j.clock.here(bootID),
-		}}
+		j.retained[s.message.Topic] = retained{&s.message, Time{time.Unix(0, c.wall), time.Duration(c.boot), c.synced}}
 	}
 	if version >= 3 {
 		j.news = p.uvarint()

@@ -364,8 +364,10 @@ func (x *session) sendStored(c *conn, d journal.Delivery) error {
 		}
 		f = x.newFlight(d.Seq)
 	}
-	age, _ := x.s.journal.Age(d.Time)
-	at := time.Now().Add(-age)
+	at := time.Now()
+	if d.Time.Synced { // else nobody knows how long the message has waited
+		at = d.Time.Wall
+	}
 	f.outgoing = outgoing{d.Message, min(d.QoS, d.Message.QoS), d.Retain, x.identifiers(d.Message.Topic), at}
 	f.dup = dup
 	if !f.charged {

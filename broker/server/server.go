@@ -220,8 +220,7 @@ func New(opts Options) (*Server, error) {
 	s.desks.New = s.newDesk
 	s.kept.messages, s.kept.seed = map[string]kept{}, maphash.MakeSeed()
 	s.journal.RangeRetained(func(m *broker.Message, t journal.Time) bool {
-		age, _ := s.journal.Age(t)
-		s.kept.set(kept{message: m, at: time.Now().Add(-age)})
+		s.kept.set(kept{message: m, at: t.Wall})
 		return true
 	})
 	s.noteAnonymous(nil)
