@@ -86,7 +86,7 @@ func (a *Agent) clientStatus() status.Clients {
 			Queue: s.DroppedQueue, Size: s.DroppedSize, Expired: s.DroppedExpired, Refused: s.Refused,
 			NotRetained: s.NotRetained, Denied: s.Denied, Unread: s.DeniedDelivery,
 		},
-		LoginsRefused: s.LoginsRefused, RateLimited: s.RateLimited, RefusedHosts: s.RefusedHosts, Oversized: s.Oversized, Limits: s.Limits, List: []status.Client{},
+		LoginsRefused: s.LoginsRefused, RateLimited: s.RateLimited, RefusedHosts: s.RefusedHosts, Oversized: s.Oversized, Limits: s.Limits, Refusals: s.Refusals, List: []status.Client{},
 	}
 	for _, x := range a.server.Clients(status.MaxClients) {
 		one := status.Client{

@@ -75,6 +75,7 @@ type conn struct {
 	closing     bool  // no more packets
 	reason      error // why the server ends the connection
 	hasLastWord bool  // the last packet tells the client why the connection ends
+	refused     bool  // by a CONNACK
 	unacked     int   // QoS 1 publishes of the client that were not answered
 	open        map[uint16]struct{}
 
@@ -241,7 +242,11 @@ func (c *conn) farewell(err error) {
 	}
 	var violation *wire.Error
 	switch {
-	case !c.connected || c.closing:
+	case !c.connected:
+		if errors.As(err, &violation) && !c.refused {
+			c.s.refusals.count(wire.CONNACK, violation.Code)
+		}
+	case c.closing:
 	case errors.As(err, &violation):
 		c.disconnect(violation.Code, violation.Text)
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -255,6 +260,7 @@ func (c *conn) farewell(err error) {
 
 // disconnect queues a DISCONNECT, which 3.1.1 does not know from a server. Called with mu held.
 func (c *conn) disconnect(code wire.Code, text string) {
+	c.s.refusals.count(wire.DISCONNECT, code)
 	if c.version != wire.V5 {
 		return
 	}

@@ -153,6 +153,8 @@ func ptr[T any](v T) *T { return &v }
 
 // refuse answers a CONNECT with a failure; the caller ends the connection [MQTT-3.2.2-7].
 func (c *conn) refuse(code wire.Code, text string) error {
+	c.s.refusals.count(wire.CONNACK, code)
+	c.refused = true
 	c.nc.SetWriteDeadline(time.Now().Add(lastWords))
 	answer := &wire.Connack{Code: code, Properties: wire.Properties{ReasonString: &text}}
 	b := wire.Append(nil, c.version, answer)

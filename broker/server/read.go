@@ -184,6 +184,7 @@ func (c *conn) answer(id uint16, qos byte, err error) {
 	}
 	switch {
 	case code >= 0x80:
+		c.s.refusals.count(t, code)
 		c.queue(&wire.Ack{Type: t, ID: id, Code: code, Properties: c.because(why)})
 	case !c.closing:
 		b := c.buffer()
@@ -292,6 +293,7 @@ func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
 		} else if answer.Properties.ReasonString == nil {
 			answer.Properties = c.because(fmt.Sprintf("%.200q: %v", want.Filter, code))
 		}
+		c.s.refusals.count(wire.SUBACK, code)
 		answer.Codes = append(answer.Codes, code)
 	}
 	x.mu.Unlock()

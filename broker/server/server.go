@@ -151,6 +151,7 @@ type Server struct {
 	counts  counts
 
 	limits     reached
+	refusals   refusals
 	unfinished unfinished
 	wills      account     // bytes
 	filters    account     // weights of filters
@@ -192,10 +193,11 @@ type Stats struct {
 	Denied                                         uint64 // publishes to where the client may not
 	DeniedDelivery                                 uint64 // messages that a subscriber may not read
 	LoginsRefused                                  uint64
-	RateLimited                                    uint64            // connections closed because too many came
-	RefusedHosts                                   uint64            // WebSocket requests whose Host or Origin may not connect
-	Oversized                                      uint64            // connections closed at a packet larger than MaxPacket
-	Limits                                         map[string]uint64 // refusals and drops at each limit, by its name
+	RateLimited                                    uint64                       // connections closed because too many came
+	RefusedHosts                                   uint64                       // WebSocket requests whose Host or Origin may not connect
+	Oversized                                      uint64                       // connections closed at a packet larger than MaxPacket
+	Limits                                         map[string]uint64            // refusals and drops at each limit, by its name
+	Refusals                                       map[string]map[string]uint64 // failures that clients were answered, by packet and reason
 }
 
 // New rebuilds sessions, subscriptions and retained messages from the journal.
@@ -342,7 +344,7 @@ func (s *Server) Stats() Stats {
 	st.RefusedHosts = s.counts.strangers.Load()
 	st.LoginsRefused, st.RateLimited, st.DeniedDelivery = s.counts.logins.Load(), s.counts.rate.Load(), s.counts.unread.Load()
 	st.Oversized = s.counts.oversized.Load()
-	st.Limits = s.limits.snapshot()
+	st.Limits, st.Refusals = s.limits.snapshot(), s.refusals.snapshot()
 	return st
 }
 

@@ -121,6 +121,14 @@ func families() []family {
 					add(float64(n), name)
 				}
 			}},
+		{"holdfast_refusals_total", counter, "Failures that clients were answered, by the packet that tells and its reason. A client of MQTT 3.1.1 that gets no such packet, because the connection just ends, counts as well.", []string{"packet", "reason"},
+			func(s *Status, add func(float64, ...string)) {
+				for packet, reasons := range s.Clients.Refusals {
+					for reason, n := range reasons {
+						add(float64(n), packet, reason)
+					}
+				}
+			}},
 
 		perBridge("holdfast_bridge_connected", gauge, "Whether the upstream is connected.", func(b *Bridge) float64 { return truth(b.Connected) }),
 		perBridge("holdfast_bridge_waiting_messages", gauge, "Messages in the journal for the upstream.", func(b *Bridge) float64 { return float64(b.Depth) }),

@@ -112,6 +112,8 @@ type Clients struct {
 	Oversized     uint64 `json:"oversized"`     // connections closed at a packet larger than broker.limits.packet
 
 	Limits map[string]uint64 `json:"limits"` // refusals and drops at each of broker.limits, by its name
+	// Failures that clients were answered, by the packet that tells, such as SUBACK, and its reason.
+	Refusals map[string]map[string]uint64 `json:"refusals"`
 
 	List []Client `json:"list"` // at most MaxClients, those connected first
 }

@@ -55,9 +55,9 @@ func TestAccount(t *testing.T) {
 // A refusal that no counter shows is a problem, and one that a counter of its kind shows is none.
 func TestRefusalsAreCounted(t *testing.T) {
 	for name, want := range map[string]int{
-		`holdfast_publishes_dropped_total{reason="denied"}`: 0,
-		"holdfast_logins_refused_total":                     1,
-		"holdfast_publishes_received_total":                 1,
+		`holdfast_refusals_total{packet="PUBACK",reason="not authorized"}`: 0,
+		`holdfast_refusals_total{packet="SUBACK",reason="not authorized"}`: 1,
+		"holdfast_publishes_received_total":                                1,
 	} {
 		j := newJudge(time.Second)
 		j.refusal("publish", 0x87)

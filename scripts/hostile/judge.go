@@ -71,7 +71,7 @@ func (j *judge) took(what string, d time.Duration) {
 
 // refusal notes that an attacker was refused something.
 func (j *judge) refusal(kind string, code wire.Code) {
-	if code == wire.SessionTakenOver { // by a client of its own: no refusal
+	if code == wire.SessionTakenOver || code == wire.PacketIDNotFound { // by a client of its own; the answer to what was never begun
 		return
 	}
 	j.mu.Lock()
@@ -83,16 +83,13 @@ func (j *judge) refusal(kind string, code wire.Code) {
 	j.codes[kind][code.String()]++
 }
 
-// What a counter's name has to hold to count refusals of a kind.
-var (
-	refusing = regexp.MustCompile(`^holdfast_\w*(refused|dropped|denied|limited|rejected|disconnect|closed|evicted|violations)\w*`)
-	kinds    = map[string]*regexp.Regexp{
-		"connection":   regexp.MustCompile(`login|connect|session`),
-		"publish":      regexp.MustCompile(`publish|journal`),
-		"subscription": regexp.MustCompile(`subscri|filter|refused`),
-		"disconnect":   regexp.MustCompile(`disconnect|closed|connection`),
-	}
-)
+// What the name of a counter with its labels has to match to count refusals of a kind.
+var kinds = map[string]*regexp.Regexp{
+	"connection":   regexp.MustCompile(`^holdfast_(refusals_total\{packet="CONNACK"|logins_refused|connections_)`),
+	"publish":      regexp.MustCompile(`^holdfast_refusals_total\{packet="PUB(ACK|REC)"`),
+	"subscription": regexp.MustCompile(`^holdfast_refusals_total\{packet="SUBACK"`),
+	"disconnect":   regexp.MustCompile(`^holdfast_refusals_total\{packet="DISCONNECT"`),
+}
 
 // counted compares what attackers were refused since the last call with what has grown among the gateway's
 // counters, and reports each kind of which none has.
@@ -104,7 +101,7 @@ func (j *judge) counted(before, after counters) {
 	for _, kind := range slices.Sorted(maps.Keys(seen)) {
 		grown := 0.0
 		for name, v := range after {
-			if refusing.MatchString(name) && kinds[kind].MatchString(name) {
+			if kinds[kind].MatchString(name) {
 				grown += v - before[name]
 			}
 		}
