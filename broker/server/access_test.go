@@ -191,6 +191,8 @@ func TestDeliveryDenied(t *testing.T) {
 				for range 3 {
 					receive(t, c)
 				}
+				c.Send(&wire.Ping{Type: wire.PINGREQ}) // by the answer the last PUBCOMP has been read
+				brokertest.Receive[*wire.Ping](c)
 				c.Close()
 				post("pub/secret/away", false)
 				post("pub/open", false)
