@@ -9,9 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"holdfast/broker"
+	"holdfast/broker/journal"
 	"holdfast/sensors/outputs"
 )
 
@@ -92,7 +91,7 @@ func (j judge) check(m *broker.Message, c *outputs.Config, p *commandPayload) er
 	case m.Retain:
 		return errors.New("retained: it would be carried out again at every start: publish commands without retain")
 	case !j.ageKnown:
-		return errors.New("too old, perhaps: it came before the gateway's last start, and the clock was not set then or is not now")
+		return errors.New("too old, perhaps: it came before the machine's last start, and the clock was not set then or is not now")
 	case j.age > c.CommandExpiry:
 		return fmt.Errorf("too old: it came %v ago, want at most %v (command_expiry)", j.age.Round(time.Second), c.CommandExpiry)
 	case m.Expires && j.age >= time.Duration(m.Expiry)*time.Second:
@@ -116,16 +115,8 @@ func (j judge) check(m *broker.Message, c *outputs.Config, p *commandPayload) er
 	return nil
 }
 
-// clockSet says whether the kernel's clock is synchronised (adjtimex(2)).
+// clockSet reports whether the kernel's clock is synchronised.
 func clockSet() bool {
-	var tx unix.Timex
-	state, err := unix.Adjtimex(&tx)
-	return err == nil && state != unix.TIME_ERROR && tx.Status&unix.STA_UNSYNC == 0
-}
-
-// sinceBoot is the clock of journal.Time.Boot.
-func sinceBoot() time.Duration {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail on any kernel since 2.6.39
-	return time.Duration(ts.Nano())
+	_, synced := journal.Now()
+	return synced
 }

@@ -44,13 +44,13 @@ type outputRoom struct {
 	journal *journal.Journal
 	server  *server.Server
 	reader  *journal.Reader
-	old     uint64 // commands below this number came before this start
 	live    chan *broker.Message
 	linked  func(bridge string) bool // whether a bridge is connected
 	rewired chan struct{}            // configs have changed
 
 	clockSet func() bool
-	seq      uint64 // of states; only the goroutine of say uses it
+	waited   func(journal.Time) time.Duration // Journal.Waited
+	seq      uint64                           // of states; only the goroutine of say uses it
 
 	mu      sync.Mutex
 	configs map[string]outputs.Config
@@ -83,18 +83,13 @@ func newOutputs(cfg *config.Config, buses *bus.Set, linked func(bridge string) b
 
 // connect subscribes to commands. status publishes a status.
 func (r *outputRoom) connect(j *journal.Journal, s *server.Server, status func(sensors.Status)) (err error) {
-	r.journal, r.server, r.status = j, s, status
+	r.journal, r.server, r.status, r.waited = j, s, status, j.Waited
 	j.Range(outputSeqKey, func(_ string, value []byte) bool {
 		r.seq, _ = binary.Uvarint(value)
 		return false
 	})
 	if r.reader, err = j.OpenReader(outputsReader); err != nil {
 		return err
-	}
-	for _, info := range j.Readers() {
-		if info.Name == outputsReader {
-			r.old = info.Tail
-		}
 	}
 	return s.Route(server.Route{
 		Name: outputsReader, Reader: r.reader, Deliver: r.deliver,
@@ -156,12 +151,10 @@ func (r *outputRoom) take(ctx context.Context) {
 	}
 }
 
-// judge tells how long a command has been with us.
+// judge tells how long a command has been with us: exactly if it came in the boot that runs, and otherwise
+// only if the clock was right then and is now.
 func (r *outputRoom) judge(d *journal.Delivery) judge {
-	if d.Seq >= r.old {
-		return judge{age: sinceBoot() - d.Time.Boot, ageKnown: true}
-	}
-	return judge{age: time.Since(d.Time.Wall), ageKnown: d.Time.Synced && r.clockSet()}
+	return judge{age: r.waited(d.Time), ageKnown: !d.Time.Earlier || d.Time.Synced && r.clockSet()}
 }
 
 // command gives one command to its output. settled is called when it was answered.

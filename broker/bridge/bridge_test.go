@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"holdfast/broker"
-	"holdfast/broker/journal"
 	"holdfast/broker/wire"
 )
 
@@ -299,32 +298,6 @@ func TestLiveQueueIsBounded(t *testing.T) {
 	b.disconnected()
 	if st := b.Stats(); st.QoS0Dropped != 5 || len(b.live) != 0 {
 		t.Errorf("got %d dropped and %d queued, want 5 and 0", st.QoS0Dropped, len(b.live))
-	}
-}
-
-func TestLifetimeLeft(t *testing.T) {
-	now := time.Now()
-	at := func(age time.Duration, synced bool, m broker.Message) *journal.Delivery {
-		return &journal.Delivery{Message: &m, Time: journal.Time{Wall: now.Add(-age), Synced: synced}}
-	}
-	short := broker.Message{Expires: true, Expiry: 10}
-	for _, c := range []struct {
-		name string
-		d    *journal.Delivery
-		left uint32
-		ok   bool
-	}{
-		{"over", at(11*time.Second, true, short), 0, false},
-		{"not yet", at(10*time.Second, true, short), 0, true},
-		{"begun seconds count", at(2500*time.Millisecond, true, short), 8, true},
-		{"clock was not right", at(time.Hour, false, short), 10, true},
-		{"clock went back", at(-time.Hour, true, short), 10, true},
-		{"no expiry", at(time.Hour, true, broker.Message{Expiry: 1}), 0, true},
-		{"longest", at(time.Hour, true, broker.Message{Expires: true, Expiry: 1<<32 - 1}), 1<<32 - 3601, true},
-	} {
-		if left, ok := remaining(c.d, now); left != c.left || ok != c.ok {
-			t.Errorf("%s: got %d %v", c.name, left, ok)
-		}
 	}
 }
 

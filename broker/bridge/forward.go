@@ -26,7 +26,10 @@ const (
 func (s *session) forward(d journal.Delivery, h how) {
 	b, m := s.b, d.Message
 	now := time.Now()
-	left, alive := remaining(&d, now)
+	age, left, alive := d.Reader.Waited(d.Time), uint32(0), true
+	if m.Expires {
+		left, alive = journal.Remaining(m.Expiry, age)
+	}
 	if !alive {
 		s.counts.Expired++
 		s.drop(d, journal.ReasonExpired)
@@ -47,7 +50,7 @@ func (s *session) forward(d journal.Delivery, h how) {
 	if s.l.version == wire.V5 {
 		s.props = b.marker.append(s.props, m.Properties, d.Seq)
 		p.Forward, p.Expires, p.Expiry = s.props, m.Expires, left
-		s.replayed(&p, &d, now)
+		s.replayed(&p, &d, age)
 	}
 	if reason := s.tooLarge(&p); reason != "" {
 		s.refuse(d, reason)
@@ -95,24 +98,6 @@ func (s *session) forward(d journal.Delivery, h how) {
 	}
 }
 
-// remaining returns the seconds that are left of a message's lifetime, and whether there are any. For a
-// message from before the clock was right, time has stood still.
-func remaining(d *journal.Delivery, now time.Time) (left uint32, ok bool) {
-	m := d.Message
-	if !m.Expires {
-		return 0, true
-	}
-	if !d.Time.Synced {
-		return m.Expiry, true
-	}
-	waited := max(0, now.Sub(d.Time.Wall))
-	lifetime := time.Duration(m.Expiry) * time.Second
-	if waited > lifetime {
-		return 0, false
-	}
-	return uint32((lifetime - waited + time.Second - 1) / time.Second), true
-}
-
 // sendLive sends a QoS 0 message.
 func (s *session) sendLive(m *broker.Message) {
 	topic, _, retain, err := s.b.name(m, m.Retain)
@@ -153,8 +138,8 @@ func (s *session) sendLive(m *broker.Message) {
 
 // replayed has a message that waited, or passes others, say so, and when the gateway took it; not when, if
 // the clock was not known to be right. A message that would become too large by that goes without.
-func (s *session) replayed(p *wire.Publish, d *journal.Delivery, now time.Time) {
-	if !s.b.feed.isLate(d) && (!d.Time.Synced || now.Sub(d.Time.Wall) < waited) {
+func (s *session) replayed(p *wire.Publish, d *journal.Delivery, age time.Duration) {
+	if !s.b.feed.isLate(d) && age < waited {
 		return
 	}
 	more := wire.Forwarded{User: []wire.UserProperty{{Name: replayedProperty, Value: "true"}}}

@@ -1,17 +1,29 @@
 package journal
 
 import (
+	"math"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // Time is when a message was appended. Wall may be wrong where Synced is false: a Pi has no battery
-// for its clock. Boot is always right, so a later reading of both in the same boot repairs Wall.
+// for its clock. Boot is always right. Journal.Waited returns how long ago that was.
 type Time struct {
 	Wall   time.Time
-	Boot   time.Duration // CLOCK_BOOTTIME: since boot, suspend included
-	Synced bool          // whether the kernel's clock was synchronised (adjtimex(2))
+	Boot   time.Duration // CLOCK_BOOTTIME of the boot that runs; at most 0 for an earlier boot (segment.since)
+	Synced bool          // whether Wall is known to be right: the clock was synchronised, then or later in that boot
+	// Earlier reports whether the message is from a boot before the one that runs. Then the message is at
+	// least as old as Boot implies.
+	Earlier bool
+}
+
+// Clock is what the journal knows of time, a seam for tests. Its methods are called from several goroutines.
+type Clock interface {
+	BootID() [16]byte                    // of the boot that runs, as /proc/sys/kernel/random/boot_id; zero if unknown
+	Boot() time.Duration                 // CLOCK_BOOTTIME: since boot, suspend included; never goes back
+	Wall() (ns int64, synchronised bool) // since 1970, and whether anything has set it right (adjtimex(2))
 }
 
 // clockReading ties wall time to boot time at one moment, both in ns.
@@ -34,25 +46,194 @@ func (c clockReading) stepped(now clockReading) bool {
 
 // clock reads boot time without a system call per record.
 type clock struct {
-	opened time.Time // with the monotonic clock
-	boot   int64     // boot time at opened
-	wall   func() (ns int64, synced bool)
+	source Clock                          // nil is the kernel
+	wall   func() (ns int64, synced bool) // nil is the kernel or source
+	opened time.Time                      // with the monotonic clock
+	boot   atomic.Int64                   // boot time at opened; grows by what the machine sleeps (read)
 }
 
-func newClock(wall func() (ns int64, synced bool)) clock {
+func (c *clock) init(opts *Options) {
+	c.source, c.wall, c.opened = opts.Clock, opts.wall, time.Now()
+	if c.source == nil {
+		c.boot.Store(kernelBoot())
+	}
+}
+
+// kernelBoot is CLOCK_BOOTTIME in ns.
+func kernelBoot() int64 {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail on any kernel since 2.6.39
-	if wall == nil {
-		wall = wallTime
-	}
-	return clock{opened: time.Now(), boot: ts.Nano(), wall: wall}
+	return ts.Nano()
 }
 
-func (c *clock) bootTime() int64 { return c.boot + int64(time.Since(c.opened)) }
+func (c *clock) bootID() [16]byte {
+	if c.source != nil {
+		return c.source.BootID()
+	}
+	return bootID()
+}
 
+func (c *clock) bootTime() int64 {
+	if c.source != nil {
+		return int64(c.source.Boot())
+	}
+	return c.boot.Load() + int64(time.Since(c.opened))
+}
+
+// read also takes in what the machine has slept: Go's monotonic clock stands still then.
 func (c *clock) read() clockReading {
-	wall, synced := c.wall()
+	if c.source == nil {
+		if slept := kernelBoot() - c.bootTime(); slept > int64(time.Second) {
+			c.boot.Add(slept)
+		}
+	}
+	wall, synced := c.wallTime()
 	return clockReading{wall: wall, boot: c.bootTime(), synced: synced}
+}
+
+func (c *clock) wallTime() (ns int64, synced bool) {
+	switch {
+	case c.wall != nil:
+		return c.wall()
+	case c.source != nil:
+		return c.source.Wall()
+	}
+	return wallTime()
+}
+
+// Now returns the time of a message that is appended now.
+func (j *Journal) Now() Time {
+	now := j.clock.read()
+	return now.at(now.boot)
+}
+
+// Waited returns how long ago t was, of a message of this journal. Within a boot, boot time alone decides,
+// whatever the wall clock does. Over a restart of the machine the result is what is certain: the boot time
+// that the log shows, or more by the wall clock where it was synchronised then and is now. It is never more
+// than the truth as long as "synchronised" is true.
+func (j *Journal) Waited(t Time) time.Duration {
+	waited := max(0, time.Duration(j.clock.bootTime())-t.Boot)
+	if t.Earlier && t.Synced {
+		if now, synced := j.clock.wallTime(); synced {
+			waited = max(waited, time.Unix(0, now).Sub(t.Wall))
+		}
+	}
+	return waited
+}
+
+// Waited is Journal.Waited.
+func (r *Reader) Waited(t Time) time.Duration { return r.j.Waited(t) }
+
+// Remaining returns the seconds that are left of a lifetime of expiry seconds after waited, and false if it
+// is over [MQTT-3.3.2-5]. The time waited is taken off what the publisher allowed [MQTT-3.3.2-6].
+func Remaining(expiry uint32, waited time.Duration) (seconds uint32, ok bool) {
+	if waited = max(0, waited); waited >= time.Duration(expiry)*time.Second {
+		return 0, false
+	}
+	return expiry - uint32(waited/time.Second), true
+}
+
+// bootEnd is what is known of an earlier boot, shared by its segments.
+type bootEnd struct {
+	last  int64 // the newest boot time of it on disk
+	shift int64 // from its boot time to that of the boot that runs: at least so long ago
+	right clockReading
+	// right is a reading while the clock was synchronised, if ok; unsure if two of them contradict each other.
+	ok, unsure bool
+}
+
+// learn takes in a reading of the boot's clock.
+func (e *bootEnd) learn(c clockReading) {
+	e.last = max(e.last, c.boot)
+	if !c.synced {
+		return
+	}
+	e.unsure = e.unsure || e.ok && e.right.stepped(c)
+	e.right, e.ok = c, true
+}
+
+// since returns the time of a record of s, made boot ns after boot, while c told the time. What is from an
+// earlier boot is placed so long before the start of this one as is certain: by the length of the boots in
+// between, as the log shows them.
+func (s *segment) since(c clockReading, boot int64) Time {
+	t := c.at(boot)
+	e := s.earlier
+	if e == nil {
+		t.Earlier = boot <= 0
+		return t
+	}
+	if !c.synced && e.ok && !e.unsure && boot > 0 { // the clock was set right later in that boot
+		t = e.right.at(boot)
+	}
+	t.Boot, t.Earlier = time.Duration(min(boot, e.last)+e.shift), true
+	t.Synced = t.Synced && !e.unsure
+	return t
+}
+
+// placeBoots finds out which segments are from earlier boots, and how long ago those were at least. Called
+// when the log has been read, before anything is appended.
+func (j *Journal) placeBoots() {
+	var shift int64
+	var e *bootEnd
+	looked := 0
+	for i := len(j.segments) - 1; i >= 0; i-- {
+		s := j.segments[i]
+		if s.bootID == j.bootID && j.bootID != [16]byte{} && e == nil {
+			continue
+		}
+		if e == nil || j.segments[i+1].bootID != s.bootID {
+			e = &bootEnd{last: math.MinInt64, shift: shift}
+			if s.newest == 0 && looked < mostBoots {
+				looked++
+				j.readBoot(s)
+			}
+			for k := i; k >= 0 && j.segments[k].bootID == s.bootID; k-- {
+				e.learn(j.segments[k].clock)
+				e.last = max(e.last, j.segments[k].newest)
+				for _, c := range j.segments[k].told {
+					e.learn(c)
+				}
+			}
+			e.last = max(e.last, 0)
+			e.shift = shift - e.last
+			shift = e.shift
+		}
+		s.earlier = e
+	}
+	for _, s := range j.segments {
+		s.told = nil
+	}
+	for topic, r := range j.retained {
+		if r.seg != nil {
+			r.time = r.seg.since(clockReading{r.time.Wall.UnixNano(), int64(r.time.Boot), r.time.Synced}, int64(r.time.Boot))
+			r.seg = nil
+			j.retained[topic] = r
+		}
+	}
+}
+
+// mostBoots bounds how many segments are read while opening only to learn how long a boot lasted.
+const mostBoots = 4
+
+// readBoot learns from the last segment of a boot how long that lasted. What cannot be read makes it
+// shorter.
+func (j *Journal) readBoot(s *segment) {
+	f, err := j.fs.Open(s.name(), false)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	for sc := newScanner(f, &s.header, headerSize, s.end, nil); ; {
+		fr, ok := sc.next()
+		if !ok {
+			return
+		}
+		s.newest = max(s.newest, s.clock.boot+int64(fr.millis)*1e6)
+		if fr.kind == kindClock {
+			p := parser{b: fr.body}
+			s.told = append(s.told, p.clock())
+		}
+	}
 }
 
 // Now is the wall clock, and whether anything has set it right since the machine started.

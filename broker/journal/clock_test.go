@@ -8,8 +8,18 @@ import (
 
 // wallClock is a clock that is set by hand.
 type wallClock struct {
-	ns     atomic.Int64
-	synced atomic.Bool
+	ns, boot atomic.Int64 // boot starts below where the first set is
+	synced   atomic.Bool
+}
+
+func (c *wallClock) BootID() [16]byte    { return [16]byte{1} }
+func (c *wallClock) Boot() time.Duration { return time.Duration(c.boot.Load()) + time.Hour }
+func (c *wallClock) Wall() (int64, bool) { return c.read() }
+
+// pass lets time go on to t as the wall clock has it, unlike set, which steps the wall clock alone.
+func (c *wallClock) pass(t time.Time, synced bool) {
+	c.boot.Add(max(0, t.UnixNano()-c.ns.Load()))
+	c.set(t, synced)
 }
 
 func (c *wallClock) read() (int64, bool) { return c.ns.Load(), c.synced.Load() }
@@ -40,40 +50,44 @@ func tidy(t *testing.T, j *Journal) {
 	}
 }
 
-// TestMaxAge goes through a boot without a clock: nothing is dropped for its age until the clock is
-// right, whatever it said before, and then what was written before it was right is as old as what came
-// next.
+// TestMaxAge steps the clock to and fro, synchronised or not, by years: only time that has passed makes a
+// message older.
 func TestMaxAge(t *testing.T) {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	clock := &wallClock{}
 	clock.set(time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC), false)
 	j := open(t, t.TempDir(), func(o *Options) {
-		o.SegmentSize, o.MaxAge, o.wall = smallestPart, 24*time.Hour, clock.read
+		o.SegmentSize, o.MaxAge, o.Clock = smallestPart, 24*time.Hour, clock
 		withoutSync(o)
 	})
 	defer closeJournal(t, j)
 	r := reader(t, j, "a")
-	publish(t, j, 0, 6000, r) // three segments, long ago as the clock says
-	clock.set(now.Add(40*365*24*time.Hour), false)
-	publish(t, j, 6000, 8000, r) // and in the far future
-	tidy(t, j)
-	if got := r.Depth(); got != 8000 {
-		t.Fatalf("depth without a synchronised clock: got %d, want 8000", got)
+	next := 0
+	add := func(n int) {
+		publish(t, j, next, next+n, r)
+		next += n
 	}
-	clock.set(now, true)
-	publish(t, j, 8000, 14_000, r)
-	tidy(t, j)
-	if got := r.Depth(); got != 14_000 {
-		t.Fatalf("depth with all of it young: got %d, want 14000", got)
+	add(6000) // three segments
+	for _, step := range []struct {
+		to     time.Time
+		synced bool
+	}{
+		{now.Add(40 * 365 * 24 * time.Hour), false}, {now, true}, {now.Add(40 * 24 * time.Hour), true},
+		{now.Add(-time.Hour), true}, {now, false}, {now.Add(time.Hour), true}, {now, true},
+	} {
+		clock.set(step.to, step.synced)
+		tidy(t, j)
+		add(1000)
+		tidy(t, j)
+		if got := r.Depth(); got != uint64(next) {
+			t.Fatalf("depth with the clock at %v, synchronised %v: got %d, want %d", step.to, step.synced, got, next)
+		}
 	}
-	clock.set(now.Add(-48*time.Hour), true) // set back: nothing becomes older by it
-	tidy(t, j)
-	if got := r.Depth(); got != 14_000 {
-		t.Fatalf("depth after the clock was set back: got %d, want 14000", got)
-	}
-	clock.set(now.Add(20*time.Hour), true)
-	publish(t, j, 14_000, 20_000, r)
-	clock.set(now.Add(25*time.Hour), true)
+	young := next
+	clock.pass(now.Add(20*time.Hour), true)
+	add(6000)
+	clock.pass(now.Add(25*time.Hour), true)
+	clock.set(now.Add(-20*time.Hour), false) // which keeps nothing alive
 	tidied(t, j, func() bool { return r.Depth() < 8000 })
 	tidy(t, j)
 	var lost uint64
@@ -83,11 +97,32 @@ func TestMaxAge(t *testing.T) {
 		}
 		lost += l.Count
 	}
-	if lost+r.Depth() != 20_000 || r.Depth() < 6000 {
-		t.Errorf("lost %d and kept %d, want 20000 together, and at least 6000 kept", lost, r.Depth())
+	if lost+r.Depth() != uint64(next) || r.Depth() < 6000 || lost > uint64(young) {
+		t.Errorf("lost %d and kept %d, want %d together, and at least 6000 kept", lost, r.Depth(), next)
 	}
 	r.Attach()
-	expect(t, r, int(lost), 20_000, true)
+	expect(t, r, int(lost), next, true)
+}
+
+// TestRemaining goes through lifetimes [MQTT-3.3.2-5] [MQTT-3.3.2-6].
+func TestRemaining(t *testing.T) {
+	for _, c := range []struct {
+		expiry uint32
+		waited time.Duration
+		left   uint32
+		ok     bool
+	}{
+		{10, 11 * time.Second, 0, false},
+		{10, 10 * time.Second, 0, false},
+		{10, 2500 * time.Millisecond, 8, true},
+		{10, -time.Hour, 10, true},
+		{0, 0, 0, false},
+		{1<<32 - 1, time.Hour, 1<<32 - 3601, true},
+	} {
+		if left, ok := Remaining(c.expiry, c.waited); left != c.left || ok != c.ok {
+			t.Errorf("%d s after %v: got %d %v, want %d %v", c.expiry, c.waited, left, ok, c.left, c.ok)
+		}
+	}
 }
 
 // TestTimeOfMessages tells what each message's time is worth after the clock has stepped.

@@ -71,6 +71,7 @@ func (j *Journal) apply(b *batch) (tidy bool) {
 		}
 		j.counters.messages.Add(1)
 		s.next = it.seq + 1
+		s.newest = it.boot
 		t := b.clock.at(it.boot)
 		if t.Synced {
 			s.wall = t.Wall.UnixNano()
@@ -127,6 +128,6 @@ func (j *Journal) setRetained(m *broker.Message, t Time) {
 	if len(m.Payload) == 0 {
 		delete(j.retained, m.Topic)
 	} else {
-		j.retained[m.Topic] = retained{m, t}
+		j.retained[m.Topic] = retained{message: m, time: t}
 	}
 }

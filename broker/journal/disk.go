@@ -93,7 +93,7 @@ func (d *diskScan) scan(r *Reader, seq uint64) (Delivery, bool, error) {
 		}
 		d.topic = m.Topic
 		boot := d.seg.clock.boot + int64(f.millis)*1e6
-		return Delivery{Seq: f.seq, Message: m, QoS: o.qos, Retain: o.retain, Time: d.clock.at(boot)}, true, nil
+		return Delivery{Seq: f.seq, Message: m, QoS: o.qos, Retain: o.retain, Time: d.seg.since(d.clock, boot)}, true, nil
 	}
 }
 

@@ -237,8 +237,8 @@ func TestGoldenBytes(t *testing.T) {
 		nextSeq: 1002, nextID: 4, before: Ledger{Since: time.Unix(1_760_000_000, 0), Bytes: 123456, Syncs: 78},
 		state: map[string][]byte{"session/a": {1}}, readers: map[string]*Reader{}, byID: map[uint64]*Reader{3: r},
 		retained: map[string]retained{"t/2": {
-			&broker.Message{Topic: "t/2", Payload: []byte("on"), QoS: 2, Retain: true},
-			Time{Wall: time.Unix(1_764_000_000, 0), Boot: time.Minute, Synced: true},
+			message: &broker.Message{Topic: "t/2", Payload: []byte("on"), QoS: 2, Retain: true},
+			time:    Time{Wall: time.Unix(1_764_000_000, 0), Boot: time.Minute, Synced: true},
 		}},
 		segments: []*segment{s},
 		losses:   []Loss{l}, news: 3,

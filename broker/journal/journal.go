@@ -74,6 +74,8 @@ type Options struct {
 	Progress func(busy bool)
 	Log      *slog.Logger // nil discards
 
+	Clock Clock // of tests; nil is the kernel's
+
 	wall func() (ns int64, synced bool) // of tests
 }
 
@@ -193,6 +195,7 @@ type Journal struct {
 type retained struct {
 	message *broker.Message
 	time    Time
+	seg     *segment // that tells its time, while opening
 }
 
 type counters struct {
@@ -253,12 +256,14 @@ func Open(opts Options) (*Journal, error) {
 		return nil, fmt.Errorf("journal: lock: %w", err)
 	}
 	j := &Journal{
-		opts: opts, fs: opts.FS, log: opts.Log, clock: newClock(opts.wall), bootID: bootID(), lock: lock,
+		opts: opts, fs: opts.FS, log: opts.Log, lock: lock,
 		wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), done: make(chan *batch, 1), stop: make(chan struct{}),
 		nextSeq: 1, nextID: 1,
 		state: map[string][]byte{}, retained: map[string]retained{},
 		readers: map[string]*Reader{}, byID: map[uint64]*Reader{},
 	}
+	j.clock.init(&opts)
+	j.bootID = j.clock.bootID()
 	j.room.L = &j.mu
 	for range 4 { // pending, being written, waiting for the completer, being completed
 		j.free = append(j.free, newBatch())

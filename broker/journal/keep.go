@@ -381,14 +381,29 @@ func (j *Journal) takeSpare() (*spare, error) {
 	return s, nil
 }
 
-// latestTime is when s was written, at the latest, in ns of wall time. Called with mu held.
-func (j *Journal) latestTime(s *segment, now int64) int64 {
-	for _, s := range j.segments[slices.Index(j.segments, s):] {
-		if s.wall != 0 {
-			return s.wall
+// age returns how old the newest message of s is, at least. Called with mu held.
+func (j *Journal) age(s *segment) time.Duration {
+	later := j.segments[slices.Index(j.segments, s):]
+	var t Time
+	switch {
+	case s.newest != 0:
+		t = s.since(s.clock, s.newest)
+	case len(later) > 1: // not read: it is older than what follows
+		t = later[1].since(later[1].clock, later[1].clock.boot)
+	default:
+		return 0
+	}
+	t.Synced = false
+	for _, o := range later {
+		if o.earlier == nil || o.earlier.unsure {
+			break
+		}
+		if o.wall != 0 {
+			t.Wall, t.Synced = time.Unix(0, o.wall), true
+			break
 		}
 	}
-	return now
+	return j.Waited(t)
 }
 
 // oldest returns the oldest segment that somebody waits for, if it may be dropped. Called with mu
@@ -441,22 +456,16 @@ func (k *keeper) drop(s *segment, whose func(*Reader) bool, reason string) bool 
 	return true
 }
 
-// expire drops segments whose newest message is older than max_age. While the clock is not
-// synchronised nobody knows their age; a segment that was written meanwhile is as old as the next one
-// that tells its age, at least.
+// expire drops segments whose newest message is certainly older than max_age (Waited).
 func (k *keeper) expire() {
 	j := k.j
 	if j.opts.MaxAge <= 0 {
 		return
 	}
-	now := j.clock.read()
-	if !now.synced {
-		return
-	}
 	for {
 		j.mu.Lock()
 		s := j.oldest()
-		old := s != nil && now.wall-j.latestTime(s, now.wall) > int64(j.opts.MaxAge)
+		old := s != nil && j.age(s) > j.opts.MaxAge
 		j.mu.Unlock()
 		if !old {
 			return

@@ -61,7 +61,7 @@ type ledgerRun struct {
 }
 
 func (l *ledgerRun) options(o *Options) {
-	o.MaxSize, o.SegmentSize, o.wall = l.parts*smallestPart, smallestPart, l.clock.read
+	o.MaxSize, o.SegmentSize, o.Clock = l.parts*smallestPart, smallestPart, l.clock
 	o.MaxAge = 24 * time.Hour
 	if l.refuses {
 		o.WhenFull = RefuseNew
@@ -150,7 +150,7 @@ func (l *ledgerRun) step() {
 		signal(l.j.tidy)
 	case 8:
 		l.now = l.now.Add(time.Duration(l.rand.Int64N(int64(20 * time.Hour))))
-		l.clock.set(l.now, l.rand.IntN(4) > 0)
+		l.clock.pass(l.now, l.rand.IntN(4) > 0)
 		tidy(l.t, l.j)
 	case 9, 10:
 		crashed := crash(l.t, l.dir)

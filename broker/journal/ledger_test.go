@@ -186,7 +186,7 @@ func TestLedgerIsExact(t *testing.T) {
 	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 	clock.set(now, true)
 	options := func(o *Options) {
-		o.MaxSize, o.SegmentSize, o.MaxAge, o.wall = 8*smallestPart, smallestPart, 24*time.Hour, clock.read
+		o.MaxSize, o.SegmentSize, o.MaxAge, o.Clock = 8*smallestPart, smallestPart, 24*time.Hour, clock
 		numbered(o)
 		withoutSync(o)
 	}
@@ -243,9 +243,9 @@ func TestLedgerIsExact(t *testing.T) {
 	r.SetLimit(2 * smallestPart)
 	tidied(t, j, func() bool { return lost()[ReasonBacklog] > 0 })
 	restart()
-	clock.set(now.Add(25*time.Hour), true)
+	clock.pass(now.Add(25*time.Hour), true)
 	add(500)
-	clock.set(now.Add(30*time.Hour), true)
+	clock.pass(now.Add(30*time.Hour), true)
 	tidied(t, j, func() bool { return lost()[ReasonAge] > 0 })
 	restart()
 	tidy(t, j)

@@ -246,10 +246,14 @@ func (k *keeper) merge(w way) error {
 	m.seg = &segment{
 		header: header{
 			salt: newSalt(), id: file.id, base: first.base, clock: first.clock, merged: true,
-			bootID: first.bootID, previousNext: second.next,
+			bootID: second.bootID, previousNext: second.next,
 		},
-		next: second.next, wall: second.wall, owed: map[uint64]owedIn{},
+		next: second.next, wall: second.wall, owed: map[uint64]owedIn{}, earlier: second.earlier,
 	}
+	// Frames tell their time in 32 bits of ms after the segment's: what is much older than the second
+	// segment counts as younger than it is.
+	m.seg.clock.boot = max(m.place(first, first.clock, first.clock.boot), m.place(second, second.clock, second.clock.boot)-int64(20*24*time.Hour))
+	m.seg.clock.wall += m.seg.clock.boot - m.place(first, first.clock, first.clock.boot)
 	for _, s := range []*segment{first, second} {
 		if err == nil {
 			err = m.copy(s)
@@ -300,12 +304,6 @@ func (m *merger) copy(s *segment) error {
 		return err
 	}
 	defer f.Close()
-	// Records of another boot follow those before as if no time had passed: their boot time means
-	// nothing any more, and their wall time is told by a clock record.
-	shift := m.seg.clock.boot + int64(m.millis)*1e6 - s.clock.boot
-	if s.bootID == m.seg.bootID && s.clock.boot >= m.seg.clock.boot {
-		shift = 0
-	}
 	clock := s.clock
 	rotten := false
 	sc := newScanner(f, &s.header, headerSize, s.end, func(region) { rotten = true })
@@ -332,14 +330,24 @@ func (m *merger) copy(s *segment) error {
 			if len(to) == 0 {
 				continue
 			}
-			told := clock
-			told.boot += shift
-			boot := s.clock.boot + int64(fr.millis)*1e6 + shift
+			told, orig := clock, s.clock.boot+int64(fr.millis)*1e6
+			boot := max(m.place(s, clock, orig), m.seg.clock.boot)
+			told.boot += boot - orig
 			if err := m.message(fr, to, told, boot); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// place returns a boot time of s as one of the boot that the merged segment is from, the newer one: at most
+// 0 for what is from an earlier boot.
+func (m *merger) place(s *segment, clock clockReading, boot int64) int64 {
+	boot = int64(s.since(clock, boot).Boot)
+	if e := m.seg.earlier; e != nil {
+		boot -= e.shift
+	}
+	return boot
 }
 
 // message appends a frame whose time is told by clock.

@@ -84,7 +84,7 @@ func (l *lookout) look(r *Reader, s *segment, end int64, seq uint64) bool {
 		case fr.kind == kindMessage && fr.seq >= seq:
 			if _, _, owed := p.owes(r.id); owed {
 				l.seg, l.offset, l.clock, l.seq = s, fr.offset, clock, seq
-				l.time = clock.at(s.clock.boot + int64(fr.millis)*1e6)
+				l.time = s.since(clock, s.clock.boot+int64(fr.millis)*1e6)
 				return true
 			}
 		}

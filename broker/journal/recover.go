@@ -78,6 +78,7 @@ func (j *Journal) recover() (*recovered, error) {
 		j.log.Error("journal: damage found", "bytes", j.recovery.Damaged, "set_aside", j.recovery.Aside)
 	}
 	j.counters.damaged.Store(uint64(j.recovery.Damaged))
+	j.placeBoots()
 	return r, nil
 }
 
@@ -373,6 +374,7 @@ func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
 			j.applyChange(key, bytes.Clone(value))
 		}
 	}
+	s.newest = max(s.newest, s.clock.boot+int64(f.millis)*1e6)
 	switch f.kind {
 	case kindMessage:
 		j.recovery.Messages++
@@ -390,12 +392,16 @@ func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
 		if err != nil {
 			return err
 		}
-		t := clock.at(s.clock.boot + int64(f.millis)*1e6)
+		t := clock.at(s.clock.boot + int64(f.millis)*1e6) // put right when the log has been read
 		if t.Synced {
 			s.wall = t.Wall.UnixNano()
 		}
 		if st.retained {
 			j.setRetained(&st.message, t)
+			if r, ok := j.retained[st.message.Topic]; ok {
+				r.seg = s
+				j.retained[st.message.Topic] = r
+			}
 		}
 		return nil
 	case kindState:
@@ -414,6 +420,7 @@ func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
 		}
 	case kindClock:
 		*clock = p.clock()
+		s.told = append(s.told, *clock)
 	}
 	return p.end()
 }

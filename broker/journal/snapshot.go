@@ -85,8 +85,16 @@ func (j *Journal) encodeSnapshot() (b []byte, segment uint64) {
 	}
 	put(uint64(len(j.retained)))
 	var body []byte
+	var newest *bootEnd // the boot times of retained messages are of its boot; those before it are at most 0
+	if n := len(j.segments); n > 0 {
+		newest = j.segments[n-1].earlier
+	}
 	for _, r := range j.retained {
-		b = appendClock(b, clockReading{r.time.Wall.UnixNano(), int64(r.time.Boot), r.time.Synced})
+		boot := int64(r.time.Boot)
+		if newest != nil && r.time.Earlier {
+			boot -= newest.shift
+		}
+		b = appendClock(b, clockReading{r.time.Wall.UnixNano(), boot, r.time.Synced})
 		body = appendMessage(body[:0], &Entry{Message: r.message, Retained: true})
 		b = appendString(b, body)
 	}
@@ -182,7 +190,13 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 		if err != nil {
 			return at, err
 		}
-		j.retained[s.message.Topic] = retained{&s.message, Time{time.Unix(0, c.wall), time.Duration(c.boot), c.synced}}
+		r := retained{message: &s.message, time: c.at(c.boot)}
+		if n := len(j.segments); n > 0 {
+			r.seg = j.segments[n-1]
+		} else {
+			r.time.Boot, r.time.Earlier = min(0, r.time.Boot), true
+		}
+		j.retained[s.message.Topic] = r
 	}
 	if version >= 3 {
 		j.news = p.uvarint()

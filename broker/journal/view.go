@@ -82,11 +82,13 @@ func newView(f FS) *Journal {
 	opts := Options{FS: f}
 	opts.setDefaults()
 	j := &Journal{
-		opts: opts, fs: f, log: slog.New(slog.DiscardHandler), clock: newClock(nil), bootID: bootID(),
+		opts: opts, fs: f, log: slog.New(slog.DiscardHandler),
 		nextSeq: 1, nextID: 1,
 		state: map[string][]byte{}, retained: map[string]retained{},
 		readers: map[string]*Reader{}, byID: map[uint64]*Reader{},
 	}
+	j.clock.init(&opts)
+	j.bootID = j.clock.bootID()
 	j.room.L = &j.mu
 	return j
 }
@@ -315,7 +317,7 @@ func (v *View) Segments() []SegmentView {
 	var views []SegmentView
 	for i, s := range v.j.segments {
 		sv := SegmentView{
-			Name: s.name(), Base: s.base, Next: s.next, Used: s.end, Size: sizes[s.name()], From: s.clock.at(s.clock.boot),
+			Name: s.name(), Base: s.base, Next: s.next, Used: s.end, Size: sizes[s.name()], From: s.since(s.clock, s.clock.boot),
 		}
 		last := i == len(v.j.segments)-1
 		switch {
@@ -323,7 +325,7 @@ func (v *View) Segments() []SegmentView {
 			sv.To = Time{Wall: time.Unix(0, s.wall), Synced: true}
 		case !last:
 			next := v.j.segments[i+1].clock
-			sv.To = next.at(next.boot)
+			sv.To = v.j.segments[i+1].since(next, next.boot)
 		}
 		var exact bool
 		if sv.Waiting, exact = v.waiting(s); !exact || last {

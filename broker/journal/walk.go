@@ -132,7 +132,7 @@ func (v *View) record(s *segment, f frame, clock *clockReading) (*Record, error)
 	case kindClock:
 		*clock = p.clock()
 	}
-	r.Time = clock.at(s.clock.boot + int64(f.millis)*1e6)
+	r.Time = s.since(*clock, s.clock.boot+int64(f.millis)*1e6)
 	return r, p.end()
 }
 

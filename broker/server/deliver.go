@@ -139,7 +139,7 @@ func (o *outgoing) publish(s *Server, id uint16, dup bool) (p wire.Publish, ok b
 		Forward: m.Properties, Expires: m.Expires, SubscriptionIDs: o.ids,
 	}
 	if m.Expires {
-		if p.Expiry, ok = remaining(m.Expiry, o.at); !ok {
+		if p.Expiry, ok = journal.Remaining(m.Expiry, time.Since(o.at)); !ok {
 			s.counts.droppedExpired.Add(1) // [MQTT-3.3.2-5]
 			return p, false
 		}
@@ -310,7 +310,7 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 		}
 		for _, k := range x.s.kept.matching(r.filter, r.version) {
 			x.replay = append(x.replay, outgoing{
-				message: k.message, qos: min(r.qos, k.message.QoS), retain: true, ids: ids, at: k.at,
+				message: k.message, qos: min(r.qos, k.message.QoS), retain: true, ids: ids, at: time.Now().Add(-x.s.journal.Waited(k.at)),
 			})
 		}
 	case len(x.queue) > 0 && x.mayFly():
@@ -364,10 +364,7 @@ func (x *session) sendStored(c *conn, d journal.Delivery) error {
 		}
 		f = x.newFlight(d.Seq)
 	}
-	at := time.Now()
-	if d.Time.Synced { // else nobody knows how long the message has waited
-		at = d.Time.Wall
-	}
+	at := time.Now().Add(-x.s.journal.Waited(d.Time)) // with the monotonic clock: no step of the wall clock counts
 	f.outgoing = outgoing{d.Message, min(d.QoS, d.Message.QoS), d.Retain, x.identifiers(d.Message.Topic), at}
 	f.dup = dup
 	if !f.charged {

@@ -332,7 +332,7 @@ func (p *publication) refresh() bool {
 	if !p.view.Expires {
 		return true
 	}
-	left, ok := remaining(p.view.Expiry, p.at)
+	left, ok := journal.Remaining(p.view.Expiry, time.Since(p.at))
 	p.view.Expiry = left
 	if !ok {
 		p.server.counts.droppedExpired.Add(1) // [MQTT-3.3.2-5]

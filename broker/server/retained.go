@@ -15,7 +15,7 @@ import (
 // kept is a retained message and when it came.
 type kept struct {
 	message *broker.Message
-	at      time.Time
+	at      journal.Time
 	version uint64 // of the index: who had subscribed by then was given the message as it came
 	own     bool   // published by this process
 }
@@ -154,11 +154,13 @@ func weight(m *broker.Message) int { return len(m.Topic) + len(m.Payload) + len(
 // retain stores the message of p, and adds to its subscribers those who came while it was on its way to
 // disk. Whoever subscribes later finds it stored: nobody misses it, and nobody gets it as both.
 func (s *Server) retain(p *publication) {
+	at := s.journal.Now()
+	at.Boot -= time.Since(p.at) // since it came
 	s.kept.mu.Lock()
 	t := s.named(p.topic.name)
 	passed := s.kept.passed(t.name, p.taken)
 	if !passed {
-		s.kept.set(kept{p.message, p.at, t.version, p.own})
+		s.kept.set(kept{p.message, at, t.version, p.own})
 	}
 	s.kept.mu.Unlock()
 	if !passed && t.version != p.topic.version && !p.silent {
@@ -240,14 +242,4 @@ func (s *retainedStore) len() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return len(s.messages)
-}
-
-// remaining is what is left of a lifetime in seconds, and false if it is over. The time waited is taken
-// off what the publisher allowed [MQTT-3.3.2-6].
-func remaining(expiry uint32, at time.Time) (seconds uint32, ok bool) {
-	waited := max(0, time.Since(at))
-	if waited >= time.Duration(expiry)*time.Second {
-		return 0, false
-	}
-	return expiry - uint32(waited/time.Second), true
 }

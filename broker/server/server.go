@@ -222,7 +222,7 @@ func New(opts Options) (*Server, error) {
 	s.desks.New = s.newDesk
 	s.kept.messages, s.kept.seed = map[string]kept{}, maphash.MakeSeed()
 	s.journal.RangeRetained(func(m *broker.Message, t journal.Time) bool {
-		s.kept.set(kept{message: m, at: t.Wall})
+		s.kept.set(kept{message: m, at: t})
 		return true
 	})
 	s.noteAnonymous(nil)
