@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint arm64 fuzz crash powercut hostile reload soak cross package reproducible vm bench bench-broker bench-bridge bench-journal loss cluster fleet dashboard clean setup
+.PHONY: help build run test race states lint 386 arm64 fuzz crash powercut hostile reload soak cross package reproducible vm bench bench-broker bench-bridge bench-journal loss cluster fleet dashboard clean setup
 
 export CGO_ENABLED = 0
 
@@ -30,7 +30,7 @@ build: ## Build bin/holdfast for this machine
 run: build ## Build and run the demo; ARGS="--for 60s" and others are passed on
 	./bin/holdfast demo $(ARGS)
 
-test: setup lint race states cluster arm64 cross ## Everything: set-up, lint, race, states, cluster, arm64, cross
+test: setup lint race states cluster 386 arm64 cross ## Everything: set-up, lint, race, states, cluster, 386, arm64, cross
 
 race: ## All tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
@@ -47,6 +47,9 @@ lint: ## gofmt, go vet, staticcheck, and whether every go.mod is up to date
 
 arm64: ## Tests as arm64 binaries under QEMU; ARM64_PACKAGES says which
 	GOARCH=arm64 HOLDFAST_CRASH_STATES=500 go test -exec qemu-aarch64-static -skip '$(ARM64_SKIP)' -timeout 15m $(ARM64_PACKAGES)
+
+386: ## Tests of the broker in 32-bit arithmetic, as on a Pi Zero
+	GOARCH=386 HOLDFAST_CRASH_STATES=200 go test -short -skip '^TestMutants' -timeout 15m ./broker/wire ./broker/journal ./broker/server ./broker/bridge
 
 fuzz: ## Every fuzz target in turn, FUZZTIME=30s each
 	scripts/fuzz $(FUZZTIME)
