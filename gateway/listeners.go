@@ -115,12 +115,12 @@ func (a *Agent) brokerListeners() []status.Listener {
 func (a *Agent) listenerStatus() []status.Listener {
 	list := a.brokerListeners()
 	if a.web != nil {
-		err, since := a.web.Failure()
+		since, err := a.web.Failure()
 		if err != nil || a.web.Addr() != nil {
 			list = append(list, listenerOf(a.config().Web.URL, err, since))
 		}
 	}
-	if err, since := a.control.Failure(); err != nil {
+	if since, err := a.control.Failure(); err != nil {
 		list = append(list, listenerOf("control "+a.control.Path(), err, since))
 	}
 	return list

@@ -61,10 +61,10 @@ type Server struct {
 }
 
 // Failure returns why the socket is not open, nil if it is or the server has not been started, and since when.
-func (s *Server) Failure() (err error, since time.Time) {
+func (s *Server) Failure() (since time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failed, s.since
+	return s.since, s.failed
 }
 
 func (s *Server) note(err error) {

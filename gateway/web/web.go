@@ -172,10 +172,10 @@ func (s *Server) Addr() net.Addr {
 
 // Failure returns why the server does not listen, nil if it does or has not been started, and since when that
 // is so.
-func (s *Server) Failure() (err error, since time.Time) {
+func (s *Server) Failure() (since time.Time, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failed, s.since
+	return s.since, s.failed
 }
 
 const firstRetry, longestRetry = time.Second, 10 * time.Second
