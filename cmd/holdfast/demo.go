@@ -19,7 +19,7 @@ func demoCommand() *cobra.Command {
 		Short: "Show a whole gateway at work: simulated sensors, and an upstream that comes and goes",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			opts.Out = c.OutOrStdout()
+			opts.Out = raw(c.OutOrStdout())
 			if info, err := os.Stdout.Stat(); err == nil {
 				opts.Screen = info.Mode()&os.ModeCharDevice != 0
 			}

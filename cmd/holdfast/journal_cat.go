@@ -84,7 +84,7 @@ func describe(r *journal.Record) string {
 	switch r.Kind {
 	case "message":
 		m := r.Message
-		s := fmt.Sprintf("%s  %s", m.Topic, show(m.Payload))
+		s := fmt.Sprintf("%s  %s", escaped(m.Topic), show(m.Payload))
 		if r.Retained {
 			s += "  retained"
 		}
@@ -92,19 +92,19 @@ func describe(r *journal.Record) string {
 			switch {
 			case o.Reader == "":
 			case o.Waits:
-				s += fmt.Sprintf("  %s:waits", o.Reader)
+				s += fmt.Sprintf("  %s:waits", escaped(o.Reader))
 			default:
-				s += fmt.Sprintf("  %s:done", o.Reader)
+				s += fmt.Sprintf("  %s:done", escaped(o.Reader))
 			}
 		}
 		return s + changes(r.Changes)
 	case "state":
 		return strings.TrimSpace(changes(r.Changes))
 	case "ack":
-		return fmt.Sprintf("%s  %s", r.Reader, acknowledged(r.Ack))
+		return fmt.Sprintf("%s  %s", escaped(r.Reader), acknowledged(r.Ack))
 	case "loss":
 		return fmt.Sprintf("%s  lost %d messages from %d to %d: %s  %s",
-			r.Reader, r.Loss.Count, r.Loss.First, r.Loss.Last, r.Loss.Reason, acknowledged(r.Ack))
+			escaped(r.Reader), r.Loss.Count, r.Loss.First, r.Loss.Last, r.Loss.Reason, acknowledged(r.Ack))
 	default:
 		if r.Time.Synced {
 			return "synchronised"
@@ -124,9 +124,9 @@ func acknowledged(a journal.AckView) string {
 func changes(list []journal.Change) (s string) {
 	for _, c := range list {
 		if c.Value == nil {
-			s += fmt.Sprintf("  delete %s", c.Key)
+			s += fmt.Sprintf("  delete %s", escaped(c.Key))
 		} else {
-			s += fmt.Sprintf("  set %s=%s", c.Key, show(c.Value))
+			s += fmt.Sprintf("  set %s=%s", escaped(c.Key), show(c.Value))
 		}
 	}
 	return s
@@ -140,7 +140,7 @@ func show(b []byte) string {
 		cut = fmt.Sprintf("... (%d bytes)", len(b))
 		b = b[:most]
 	}
-	if utf8.Valid(b) && !slices.ContainsFunc(b, func(c byte) bool { return c < ' ' }) {
+	if utf8.Valid(b) && !slices.ContainsFunc(b, func(c byte) bool { return c < ' ' || c == 0x7f }) {
 		return string(b) + cut
 	}
 	return strconv.Quote(string(b)) + cut

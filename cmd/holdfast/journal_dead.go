@@ -57,7 +57,7 @@ func journalDeadCommand(p *place) *cobra.Command {
 				if asJSON {
 					return deadJSON(out, r.Seq, l)
 				}
-				_, err = fmt.Fprintf(out, "%-10d  %s  %s  %s  %s  %s\n", r.Seq, l.Time.Format(time.DateTime), l.Bridge, l.Message.Topic,
+				_, err = fmt.Fprintf(out, "%-10d  %s  %s  %s  %s  %s\n", r.Seq, l.Time.Format(time.DateTime), l.Bridge, escaped(l.Message.Topic),
 					show([]byte(l.Reason)), show(l.Message.Payload))
 				return err
 			})

@@ -92,7 +92,7 @@ func printInfo(out io.Writer, i journal.Info) error {
 		if r.Oldest != 0 {
 			oldest = fmt.Sprintf("%d, %s", r.Oldest, when(r.OldestTime))
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\n", r.Name, r.Priority, r.Depth, r.Cursor, oldest)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\n", escaped(r.Name), r.Priority, r.Depth, r.Cursor, oldest)
 	}
 	return w.Flush()
 }
@@ -178,7 +178,7 @@ func journalLossesCommand(p *place) *cobra.Command {
 			w := table(c.OutOrStdout())
 			fmt.Fprintln(w, "READER\tFIRST\tLAST\tMESSAGES\tREADINGS\tREASON\tTIME")
 			for _, l := range v.Losses() {
-				reader := l.Reader
+				reader := escaped(l.Reader)
 				if reader == "" {
 					reader = "-"
 				}

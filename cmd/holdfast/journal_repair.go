@@ -121,7 +121,7 @@ func journalRepairCommand(p *place) *cobra.Command {
 			for _, l := range done.New {
 				owed := "nobody knows to whom"
 				if l.Reader != "" {
-					owed = "owed to " + l.Reader
+					owed = "owed to " + escaped(l.Reader)
 				}
 				fmt.Fprintf(out, "lost: %s from %d to %d, %s\n", plural(l.Count, "message", "messages"), l.First, l.Last, owed)
 			}

@@ -24,11 +24,13 @@ type usageError struct{ error }
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := rootCommand().ExecuteContext(ctx)
+	root := rootCommand()
+	protect(root, os.Stdout, os.Stderr)
+	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return
 	}
-	fmt.Fprintln(os.Stderr, logs.Failure(err))
+	fmt.Fprintln(root.ErrOrStderr(), logs.Failure(err))
 	var usage usageError
 	if errors.As(err, &usage) {
 		os.Exit(2)

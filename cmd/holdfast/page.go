@@ -97,7 +97,7 @@ func (p *page) lines(width int) []string {
 }
 
 func printable(r rune) rune {
-	if r < ' ' || r >= 0x7f && r < 0xa0 {
+	if harmful(r) || r == '\n' || r == '\t' {
 		return '?'
 	}
 	return r

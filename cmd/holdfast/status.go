@@ -72,7 +72,7 @@ func statusCommand() *cobra.Command {
 			}
 			p := page{colour: inColour(os.Stdout)}
 			p.status(st)
-			_, err = c.OutOrStdout().Write([]byte(strings.Join(p.lines(0), "\n") + "\n"))
+			_, err = raw(c.OutOrStdout()).Write([]byte(strings.Join(p.lines(0), "\n") + "\n"))
 			return err
 		},
 	}

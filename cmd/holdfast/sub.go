@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"holdfast/broker"
 	"holdfast/broker/client"
@@ -88,7 +90,11 @@ func (f *subscribing) run(c *cobra.Command) error {
 	if f.hasV5 && opts.V311 {
 		return usageError{errors.New("--session-expiry, --no-local, --retain-as-published, --retain-handling and --subscription-id are of MQTT 5")}
 	}
-	p := &printer{f: f, format: format, out: c.OutOrStdout()}
+	out := c.OutOrStdout()
+	if _, err := unix.IoctlGetTermios(int(os.Stdout.Fd()), unix.TCGETS); err != nil { // a program gets payloads byte for byte
+		out = raw(out)
+	}
+	p := &printer{f: f, format: format, out: out}
 	opts.Receive = p.receive
 	ctx := c.Context()
 	cl, err := client.Connect(ctx, opts)
