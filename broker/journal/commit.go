@@ -63,6 +63,7 @@ func (c *committer) run() {
 		}
 		b := j.pending
 		j.pending = j.takeBatch()
+		j.crowded.Store(false)
 		b.nextSeq = j.nextSeq
 		j.collectAcks(b)
 		j.room.Broadcast()

@@ -23,6 +23,10 @@ func (j *Journal) complete() {
 				j.mu.Unlock()
 			}
 			failed = false
+		} else {
+			j.mu.Lock()
+			j.arrived(b)
+			j.mu.Unlock()
 		}
 		failed = failed || b.err != nil
 		for i := range b.items {
@@ -51,6 +55,15 @@ func (j *Journal) complete() {
 	}
 }
 
+// arrived notes that the state in b is on its way to disk no more. Called with mu held.
+func (j *Journal) arrived(b *batch) {
+	for i := range b.items {
+		if e := &b.items[i].entry; len(e.Changes) > 0 {
+			j.stateNext -= e.stateSize()
+		}
+	}
+}
+
 // apply brings memory to the state after the batch and says whether the keeper has
 // something to do.
 func (j *Journal) apply(b *batch) (tidy bool) {
@@ -62,6 +75,7 @@ func (j *Journal) apply(b *batch) (tidy bool) {
 		j.segments = append(j.segments, s)
 		rolled = true
 	}
+	j.arrived(b)
 	for i := range b.items {
 		it := &b.items[i]
 		e := &it.entry
@@ -117,11 +131,22 @@ func (j *Journal) applyChange(key string, value []byte) {
 		if value == nil {
 			maps.DeleteFunc(j.byID, func(_ uint64, r *Reader) bool { return r.removed && readerPrefix+r.name == key })
 		}
-	case value == nil:
-		delete(j.state, key)
 	default:
-		j.state[key] = value
+		j.setState(key, value)
 	}
+}
+
+// setState sets a key, or deletes it if value is nil. Called with mu held.
+func (j *Journal) setState(key string, value []byte) {
+	if old, ok := j.state[key]; ok {
+		j.stateSize -= stateWeight(key, old)
+	}
+	if value == nil {
+		delete(j.state, key)
+		return
+	}
+	j.state[key] = value
+	j.stateSize += stateWeight(key, value)
 }
 
 func (j *Journal) setRetained(m *broker.Message, t Time) {

@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +34,7 @@ var (
 	ErrFull     = errors.New("journal: full")
 	ErrFailed   = errors.New("journal: storage failed")
 	ErrTooLarge = errors.New("journal: message too large")
+	ErrState    = errors.New("journal: the state has reached its share of the journal's size")
 )
 
 // WhenFull says what happens to a new message when the journal has reached its size.
@@ -49,6 +49,8 @@ const (
 	defaultSegment = 8 << 20
 	smallestSize   = 2 << 20 // of a journal: 8 segments of the smallest size
 	smallestPart   = 256 << 10
+	largestState   = 16 << 20 // bytes of state, unless Options say otherwise
+	keyWeight      = 64       // bytes of memory that a key costs beside itself and its value
 
 	// How long acknowledgements wait for a commit to ride in: many for ackDelay, less than ackMany
 	// for ackIdle, because they are not worth a write of their own.
@@ -61,6 +63,7 @@ const (
 type Options struct {
 	FS          FS
 	MaxSize     int64         // bytes of all segments; 0 means 2 GiB, less than 2 MiB is raised to it
+	MaxState    int64         // bytes of memory for keys and values of Limited entries; 0 means an eighth of MaxSize, at most 16 MiB
 	SegmentSize int64         // bytes; 0 means 8 MiB, or less so that MaxSize holds at least 8
 	KeepFree    int64         // bytes to leave free on the file system
 	MaxAge      time.Duration // messages older than this are dropped; 0 means never
@@ -84,6 +87,9 @@ func (o *Options) setDefaults() {
 		o.MaxSize = 2 << 30
 	}
 	o.MaxSize = max(o.MaxSize, smallestSize)
+	if o.MaxState == 0 {
+		o.MaxState = min(o.MaxSize/8, largestState)
+	}
 	if o.SegmentSize == 0 {
 		o.SegmentSize = defaultSegment
 	}
@@ -124,6 +130,7 @@ type Entry struct {
 	Retained bool            // Message becomes the retained value of its topic; an empty payload removes it
 	Changes  []Change
 	Lazy     bool      // may wait Options.CommitEvery for others
+	Limited  bool      // Changes count against Options.MaxState: they are a client's
 	Done     Completer // nil if nobody waits
 	Tag      uint64    // for Done
 }
@@ -174,6 +181,10 @@ type Journal struct {
 	unused    []string     // files that a failed commit left without anything durable
 	full      bool         // RefuseNew, and no space but the reserve
 	state     map[string][]byte
+	crowded   atomic.Bool  // much waits for the disk; guarded by mu for writing
+	snapSize  atomic.Int64 // bytes of the newest snapshot
+	stateSize int64        // bytes of memory for state
+	stateNext int64        // the same of what is on its way to disk
 	retained  map[string]retained
 	readers   map[string]*Reader
 	byID      map[uint64]*Reader
@@ -199,7 +210,7 @@ type retained struct {
 }
 
 type counters struct {
-	commits, syncs, written, messages, refused, failures, damaged atomic.Uint64
+	commits, syncs, written, messages, refused, refusedState, failures, damaged atomic.Uint64
 }
 
 // Stats are totals since Open, and the present size.
@@ -210,6 +221,8 @@ type Stats struct {
 	Written   uint64 // bytes handed to the file system
 	Refused   uint64 // messages that Append did not take because the journal was full
 	Failures  uint64 // failed writes and syncs
+	StateSize int64  // bytes of memory that the state takes
+	StateFull uint64 // entries that Append did not take because the state had its share
 	Damaged   uint64 // bytes of segments that could not be read back
 	Size      int64  // bytes of all segments
 	Segments  int
@@ -232,7 +245,7 @@ func (j *Journal) Stats() Stats {
 		Damaged: j.counters.damaged.Load(), Ledger: j.ledger(),
 		Segments: len(j.segments), Size: int64(len(j.segments)) * j.opts.SegmentSize,
 		NextSeq: j.nextSeq, Full: j.full, Failed: j.failed || j.spareErr != nil,
-		Retained: len(j.retained), StateKeys: len(j.state),
+		Retained: len(j.retained), StateKeys: len(j.state), StateSize: j.stateSize, StateFull: j.counters.refusedState.Load(),
 	}
 }
 
@@ -320,7 +333,14 @@ func (j *Journal) append(e *Entry) error {
 			j.counters.refused.Add(1)
 			return ErrFull
 		}
+	} else if e.Limited && size > limit {
+		return fmt.Errorf("%w: changes of %d bytes, want at most %d", ErrTooLarge, size, limit)
 	}
+	if e.Limited && j.stateGrows(e.Changes) {
+		j.counters.refusedState.Add(1)
+		return ErrState
+	}
+	added := e.stateSize()
 	if j.closing {
 		return ErrClosed
 	}
@@ -328,7 +348,11 @@ func (j *Journal) append(e *Entry) error {
 	if e.Message != nil {
 		j.nextSeq++
 	}
+	j.stateNext += added
 	j.pending.add(e, size, seq, j.clock.bootTime())
+	if len(j.pending.buf) > limit/2 && !j.crowded.Load() {
+		j.crowded.Store(true)
+	}
 	if !e.Lazy || len(j.pending.items) == 1 || j.pending.urgent {
 		j.pending.urgent = j.pending.urgent || !e.Lazy
 		if len(j.pending.items) >= j.gathering {
@@ -350,6 +374,45 @@ func (e *Entry) size() int {
 	return size
 }
 
+// stateSize is what the entry's changes add to the state, in bytes of memory, if all keys are new.
+func (e *Entry) stateSize() (n int64) {
+	for _, c := range e.Changes {
+		if c.Value != nil && !strings.HasPrefix(c.Key, readerPrefix) {
+			n += stateWeight(c.Key, c.Value)
+		}
+	}
+	return n
+}
+
+// stateGrows reports whether changes add keys for which the state has no room. What replaces or deletes a key
+// always has. Called with mu held.
+func (j *Journal) stateGrows(changes []Change) bool {
+	var added int64
+	for _, c := range changes {
+		if _, known := j.state[c.Key]; !known && c.Value != nil {
+			added += stateWeight(c.Key, c.Value)
+		}
+	}
+	return added > 0 && j.stateSize+j.stateNext+added > j.opts.MaxState
+}
+
+func stateWeight(key string, value []byte) int64 { return keyWeight + int64(len(key)+len(value)) }
+
+// Crowded reports whether WaitForRoom would wait.
+func (j *Journal) Crowded() bool { return j.crowded.Load() }
+
+// WaitForRoom returns when less waits for the disk than half of what one commit takes, or the journal closes. Who appends
+// changes for others, which Append itself does not make wait, calls it in between, without a lock.
+func (j *Journal) WaitForRoom() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for !j.closing && j.crowded.Load() {
+		j.pending.urgent = true
+		j.poke()
+		j.room.Wait()
+	}
+}
+
 // poke wakes the committer.
 func (j *Journal) poke() { signal(j.wake) }
 
@@ -365,8 +428,15 @@ func signal(c chan struct{}) {
 func (j *Journal) Range(prefix string, f func(key string, value []byte) bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, key := range slices.Sorted(maps.Keys(j.state)) {
-		if strings.HasPrefix(key, prefix) && !f(key, j.state[key]) {
+	var keys []string
+	for key := range j.state {
+		if strings.HasPrefix(key, prefix) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		if !f(key, j.state[key]) {
 			return
 		}
 	}

@@ -243,7 +243,7 @@ func (k *keeper) limit(use int) string { return k.limitWithout(0, use) }
 
 // limitWithout is what limit will be when so many files have been given back.
 func (k *keeper) limitWithout(files, use int) string {
-	if k.files-files >= k.most-held+use {
+	if k.files-files >= k.most-held+use-k.snapshotFiles() {
 		return ReasonSize
 	}
 	free, err := k.j.fs.Free()
@@ -254,6 +254,11 @@ func (k *keeper) limitWithout(files, use int) string {
 		return ReasonFree
 	}
 	return ""
+}
+
+// snapshotFiles is how many segments' worth of max_size the two snapshots on disk take, at most a quarter of all.
+func (k *keeper) snapshotFiles() int {
+	return min(int(2*k.j.snapSize.Load()/k.j.opts.SegmentSize), k.most/4)
 }
 
 // recycle makes files of settled segments ready for use again, at most n of them.

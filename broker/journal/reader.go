@@ -89,6 +89,9 @@ func (r *Reader) Name() string {
 	return r.name
 }
 
+// ID returns a number that no other reader of the journal has had before. It outlives the process.
+func (r *Reader) ID() uint64 { return r.id }
+
 // Depth is the number of messages owed and neither acknowledged nor dropped.
 func (r *Reader) Depth() uint64 {
 	r.mu.Lock()

@@ -115,6 +115,8 @@ func (j *Journal) loadSnapshot(snaps []uint64) (position, error) {
 			}
 			if at, err = fresh.decodeSnapshot(b); err == nil {
 				j.state, j.retained, j.readers, j.byID = fresh.state, fresh.retained, fresh.readers, fresh.byID
+				j.stateSize = fresh.stateSize
+				j.snapSize.Store(int64(len(b)))
 				j.segments, j.losses, j.nextSeq, j.nextID = fresh.segments, fresh.losses, fresh.nextSeq, fresh.nextID
 				j.before, j.news = fresh.before, fresh.news
 				for _, r := range j.byID {

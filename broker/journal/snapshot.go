@@ -182,7 +182,7 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
 		key := string(p.bytes())
-		j.state[key] = p.bytes()
+		j.setState(key, p.bytes())
 	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
 		c := p.clock()
@@ -235,6 +235,7 @@ func (j *Journal) writeSnapshot(n uint64) error {
 		j.counters.failures.Add(1)
 		return fmt.Errorf("snapshot: %w", err)
 	}
+	j.snapSize.Store(int64(len(b)))
 	j.mu.Lock()
 	j.snaps = append(j.snaps, snapshotMark{n, segment})
 	for len(j.snaps) > 2 {

@@ -48,6 +48,7 @@ type conn struct {
 	will      *will
 	aliases   map[uint16]*topic // that the client has set
 	connected bool              // CONNACK said success
+	changed   bool              // it has appended changes
 	heard     time.Time         // when the last whole packet came
 	armed     bool              // there is a deadline for reading
 	late      bool              // it is that of a packet that has begun
@@ -351,6 +352,13 @@ func (c *conn) report(err error) {
 // waitForRoom holds the client's further packets back while it does not read ours, or, where the
 // protocol has no other way to say so, while too many of its publishes are on their way to disk.
 func (c *conn) waitForRoom() error {
+	if c.changed { // changes are appended without waiting, under locks; here none is held
+		c.changed = false
+		if c.s.journal.Crowded() {
+			c.in.desk.finish(c.s)
+			c.s.journal.WaitForRoom()
+		}
+	}
 	most := int64(c.s.opts.MaxInflight)
 	if !c.crowded.Load() && c.pending.Load() <= most {
 		return nil

@@ -287,6 +287,10 @@ func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *c
 	x.belong(c.user())
 	x.setOwner(c.grant)
 	if err := x.setExpiry(expiry); err != nil {
+		if !present {
+			s.discard(x, reasonEnded)
+		}
+		s.stateRefused(err, p.ClientID, "session is not made")
 		return false, nil, due, err
 	}
 	c.session = x

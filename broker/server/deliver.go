@@ -374,7 +374,14 @@ func (x *session) sendStored(c *conn, d journal.Delivery) error {
 		if !isNew {
 			return nil // on its way
 		}
-		return x.s.journal.Append(journal.Entry{Changes: []journal.Change{x.flightChange(f)}, Done: stored{x, f}})
+		err := x.s.journal.Append(journal.Entry{Changes: []journal.Change{x.flightChange(f)}, Done: stored{x, f}, Limited: true})
+		if err != nil {
+			x.drop(f)
+		}
+		if x.s.stateRefused(err, x.id, "QoS 2 delivery is not begun: its connection is closed") {
+			return &wire.Error{Code: wire.QuotaExceeded, Text: err.Error()}
+		}
+		return err
 	}
 	if len(x.ready) > 0 { // an earlier one has just come to disk
 		x.ready = append(x.ready, f)

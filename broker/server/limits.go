@@ -28,6 +28,8 @@ const (
 	limitRetained      limit = "retained"
 	limitBacklog       limit = "backlog"
 	limitUserShare     limit = "user_share"
+	limitInflight      limit = "inflight"
+	limitState         limit = "state" // of the journal, a share of its max_size
 )
 
 // sayEvery is how often at most the log tells that a limit was reached.
@@ -65,7 +67,11 @@ func (s *Server) reached(l limit, text string, args ...any) {
 	if quiet {
 		return
 	}
-	log := s.log.With("limit", "broker.limits."+string(l))
+	name := "broker.limits." + string(l)
+	if l == limitState {
+		name = "journal.max_size"
+	}
+	log := s.log.With("limit", name)
 	if more := total - last.total; more > 1 {
 		log = log.With("times", more)
 	}

@@ -203,7 +203,8 @@ func (c *conn) write(b *buffer, n int) {
 // gather returns what is to be written next.
 func (c *conn) gather() *buffer {
 	if err := c.fill(); err != nil {
-		if !errors.Is(err, journal.ErrClosed) {
+		var refused *wire.Error
+		if !errors.Is(err, journal.ErrClosed) && !errors.As(err, &refused) {
 			c.logger().Error("session cannot be read", "error", err)
 		}
 		c.fail(err)

@@ -136,7 +136,7 @@ func (s *Server) publish(p *publication, t *topic, d *desk) error {
 		}
 	}
 	retain := m.Retain && s.mayRetain(p)
-	e := journal.Entry{Lazy: p.lazy, Done: p}
+	e := journal.Entry{Lazy: p.lazy, Done: p, Limited: p.conn != nil}
 	if len(p.owed) > 0 || retain || p.qos == 2 && len(p.changes) > 0 {
 		e.Message, e.Owed, e.Retained, e.Changes = m, p.owed, retain, p.changes
 	} else if p.always && len(p.changes) > 0 {
@@ -224,6 +224,9 @@ func (s *Server) append(p *publication, e journal.Entry, d *desk) error {
 	}
 	s.counts.refused.Add(1)
 	fromClient := p.conn != nil
+	if errors.Is(err, journal.ErrState) {
+		s.stateRefused(err, p.conn.session.id, "QoS 2 publish is refused")
+	}
 	if fromClient {
 		p.conn.pending.Add(-1)
 	}
@@ -373,7 +376,7 @@ func refusal(err error) wire.Code {
 	switch {
 	case err == errDenied:
 		return wire.NotAuthorized
-	case errors.Is(err, journal.ErrFull), errors.Is(err, journal.ErrTooLarge):
+	case errors.Is(err, journal.ErrFull), errors.Is(err, journal.ErrTooLarge), errors.Is(err, journal.ErrState):
 		return wire.QuotaExceeded
 	default:
 		return wire.Unspecified

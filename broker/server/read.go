@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"holdfast/broker"
@@ -115,6 +116,14 @@ func (c *conn) receive(pub *publication) (repeated bool, err error) {
 		x := c.session
 		x.leaf.Lock()
 		_, repeated = x.received[pub.id]
+		most := c.maxUnreleased()
+		if full := !repeated && len(x.received) >= most; full {
+			x.leaf.Unlock()
+			c.s.reached(limitInflight, "client has too many QoS 2 publishes without PUBREL: its connection is closed", "client", x.id, "remote", c.remote(), "most", most)
+			return false, &wire.Error{
+				Code: wire.ReceiveMaximumExceeded, Text: fmt.Sprintf("more than %d QoS 2 publishes without PUBREL", most),
+			} // [MQTT-3.3.4-7]
+		}
 		if x.received == nil {
 			x.received = map[uint16]struct{}{}
 		}
@@ -126,13 +135,14 @@ func (c *conn) receive(pub *publication) (repeated bool, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if pub.qos == 2 {
+	switch {
+	case pub.qos == 1:
+		c.unacked++
+	case c.version == wire.V5:
 		if c.open == nil {
 			c.open = map[uint16]struct{}{}
 		}
 		c.open[pub.id] = struct{}{}
-	} else {
-		c.unacked++
 	}
 	if c.version == wire.V5 && c.unacked+len(c.open) > c.s.opts.MaxInflight {
 		return false, &wire.Error{
@@ -140,6 +150,20 @@ func (c *conn) receive(pub *publication) (repeated bool, err error) {
 		} // [MQTT-3.3.4-7]
 	}
 	return repeated, nil
+}
+
+// unreleased311 is how many times more QoS 2 publishes than a 5.0 client a 3.1.1 client may have without PUBREL. It
+// knows no receive maximum: some libraries send all they have and only then look at the answers, so that waiting
+// for a PUBREL without reading on would wait for ever. Beyond it the connection is closed; the client sends
+// its PUBRELs first when it is back.
+const unreleased311 = 10
+
+// maxUnreleased is how many QoS 2 publishes the session may have without PUBREL, also of earlier connections.
+func (c *conn) maxUnreleased() int {
+	if c.version == wire.V5 {
+		return c.s.opts.MaxInflight
+	}
+	return min(unreleased311*c.s.opts.MaxInflight, math.MaxUint16)
 }
 
 // acknowledge answers a publish of the client when it is settled. Without a desk it does not wait.
@@ -255,6 +279,7 @@ func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
 	answer := &wire.Suback{Type: wire.SUBACK, ID: p.ID}
 	var changes []journal.Change
 	var replays []replay
+	var added []string
 	x.mu.Lock()
 	for _, want := range p.Subscriptions {
 		group, _ := splitShared(want.Filter)
@@ -286,6 +311,9 @@ func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
 		}
 		if code < 0x80 {
 			code = wire.Code(want.QoS)
+			if isNew {
+				added = append(added, want.Filter)
+			}
 			if group == "" && (want.RetainHandling == 0 || want.RetainHandling == 1 && isNew) {
 				replays = append(replays, replay{want.Filter, version, sub})
 			}
@@ -303,7 +331,32 @@ func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
 		done.send(d)
 		return nil
 	}
-	return c.commit(done, changes...)
+	err := c.commit(done, changes...)
+	if !c.s.stateRefused(err, x.id, "subscriptions are refused") {
+		return err
+	}
+	x.mu.Lock()
+	for _, filter := range added {
+		x.unsubscribe(filter)
+	}
+	x.mu.Unlock()
+	for i, code := range answer.Codes {
+		if code < 0x80 {
+			answer.Codes[i] = wire.QuotaExceeded
+		}
+	}
+	answer.Properties = c.because(err.Error())
+	c.send(d, answer)
+	return nil
+}
+
+// stateRefused reports whether err is the journal's refusal of more state, which it counts and logs.
+func (s *Server) stateRefused(err error, client, what string) bool {
+	if !errors.Is(err, journal.ErrState) && !errors.Is(err, journal.ErrTooLarge) {
+		return false
+	}
+	s.reached(limitState, what+": the state of clients has its share of the journal; end sessions that are not needed, or raise max_size", "client", client)
+	return true
 }
 
 // checkFilter returns the error that ends a connection which sends a malformed filter: 0x8F is for a filter that is
@@ -435,7 +488,8 @@ func (c *conn) goodbye(p *wire.Disconnect) error {
 // commit stores changes of the session, in the order of the client's packets.
 func (c *conn) commit(done journal.Completer, changes ...journal.Change) error {
 	c.pending.Add(1)
-	err := c.s.journal.Append(journal.Entry{Changes: changes, Done: done})
+	c.changed = true
+	err := c.s.journal.Append(journal.Entry{Changes: changes, Done: done, Limited: true})
 	if err != nil {
 		c.pending.Add(-1)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,10 +19,17 @@ import (
 // Keys of what the journal keeps of sessions. A client identifier holds no NUL, so each key can be
 // taken apart again.
 const (
-	sessionKey   = "session/" // + client id: expiry and owner; also the name of the session's reader
-	subKey       = "sub/"     // + client id + NUL + filter: subscription
-	receivedKey  = "in/"      // + client id + NUL + packet id: a QoS 2 publish that was not released
-	deliveredKey = "out/"     // + client id + NUL + packet id: sequence number and state of a QoS 2 delivery
+	sessionKey   = "session/"   // + client id: expiry and owner; also the name of the session's reader
+	subKey       = "sub/"       // + client id + NUL + filter: subscription
+	receivedKey  = "received/"  // + number + / + packet id: a QoS 2 publish that was not released
+	deliveredKey = "delivered/" // + number + / + packet id: sequence number and state of a QoS 2 delivery
+)
+
+// Keys of earlier versions, with the client identifier, NUL and the packet identifier in two bytes. They are
+// read and replaced at the start.
+const (
+	oldReceivedKey  = "in/"
+	oldDeliveredKey = "out/"
 )
 
 // session is what the server remembers of a client, connected or not (MQTT 5.0 section 4.1).
@@ -125,6 +133,7 @@ func (x *session) setExpiry(seconds uint32) error {
 		return nil
 	}
 	return x.s.journal.Append(journal.Entry{
+		Limited: true,
 		Changes: []journal.Change{{Key: sessionKey + x.id, Value: x.encode()}}, Lazy: true,
 	})
 }
@@ -212,6 +221,8 @@ func (s *Server) discard(x *session, reason string) {
 	for filter := range x.subs {
 		changes = append(changes, journal.Change{Key: x.subKey(filter)})
 	}
+	x.leaf.Lock()
+	defer x.leaf.Unlock()
 	for id := range x.received {
 		changes = append(changes, journal.Change{Key: x.packetKey(receivedKey, id)})
 	}
@@ -231,8 +242,11 @@ func (s *Server) discard(x *session, reason string) {
 
 func (x *session) subKey(filter string) string { return subKey + x.id + "\x00" + filter }
 
+// packetKey is short whatever the client identifier: the number is that of the session's reader, which no other has had.
 func (x *session) packetKey(prefix string, id uint16) string {
-	return string(binary.BigEndian.AppendUint16([]byte(prefix+x.id+"\x00"), id))
+	b := make([]byte, 0, len(prefix)+16)
+	b = append(strconv.AppendUint(append(b, prefix...), x.reader.ID(), 10), '/')
+	return string(strconv.AppendUint(b, uint64(id), 10))
 }
 
 // subscribe adds a subscription, and reports whether it is new and with which version of the index it is there.
@@ -364,6 +378,43 @@ func decodeSubscription(b []byte) (subscription, error) {
 	return subscription{qos: b[0] & 3, noLocal: b[0]&4 != 0, retainAsPublished: b[0]&8 != 0, id: uint32(id)}, nil
 }
 
+// loadPackets calls f for each packet identifier that is kept of a session, in keys of today or of earlier versions.
+// Old keys are replaced, and those of sessions that are gone removed, so that no later session finds them.
+func (s *Server) loadPackets(prefix, old string, f func(x *session, id uint16, value []byte)) {
+	byNumber := map[string]*session{}
+	for _, x := range s.sessions {
+		byNumber[strconv.FormatUint(x.reader.ID(), 10)] = x
+	}
+	var changes []journal.Change
+	s.journal.Range(prefix, func(key string, value []byte) bool {
+		number, packet, _ := strings.Cut(key[len(prefix):], "/")
+		id, err := strconv.ParseUint(packet, 10, 16)
+		if x := byNumber[number]; x != nil && err == nil {
+			f(x, uint16(id), value)
+		} else {
+			changes = append(changes, journal.Change{Key: key})
+		}
+		return true
+	})
+	s.journal.Range(old, func(key string, value []byte) bool {
+		name, packet, _ := strings.Cut(key[len(old):], "\x00")
+		changes = append(changes, journal.Change{Key: key})
+		if x := s.sessions[name]; x != nil && len(packet) == 2 {
+			id := binary.BigEndian.Uint16([]byte(packet))
+			f(x, id, value)
+			changes = append(changes, journal.Change{Key: x.packetKey(prefix, id), Value: value})
+		}
+		return true
+	})
+	for part := range slices.Chunk(changes, 256) { // an old key and its successor may stand in two parts: then both are read
+		s.journal.WaitForRoom()
+		if err := s.journal.Append(journal.Entry{Changes: part}); err != nil {
+			s.log.Error("keys of packet identifiers are not replaced; the next start tries again", "error", err)
+			return
+		}
+	}
+}
+
 // loadSessions rebuilds the sessions that outlive their connections. What cannot be understood of
 // one costs that part of it.
 func (s *Server) loadSessions() error {
@@ -410,26 +461,22 @@ func (s *Server) loadSessions() error {
 		}
 		x.restoreSubscription(filter, sub)
 	})
-	state(receivedKey, func(id, packet string, value []byte) {
-		if x := s.sessions[id]; x != nil && len(packet) == 2 {
-			if x.received == nil {
-				x.received = map[uint16]struct{}{}
-			}
-			x.received[binary.BigEndian.Uint16([]byte(packet))] = struct{}{}
+	received := func(x *session, id uint16, _ []byte) {
+		if x.received == nil {
+			x.received = map[uint16]struct{}{}
 		}
-	})
-	state(deliveredKey, func(id, packet string, value []byte) {
-		x := s.sessions[id]
-		if x == nil || len(packet) != 2 {
-			return
-		}
-		f, err := decodeFlight(binary.BigEndian.Uint16([]byte(packet)), value)
+		x.received[id] = struct{}{}
+	}
+	delivered := func(x *session, id uint16, value []byte) {
+		f, err := decodeFlight(id, value)
 		if err != nil {
-			damaged(id, "delivery", value)
+			damaged(x.id, "delivery", value)
 			return
 		}
 		x.restore(f)
-	})
+	}
+	s.loadPackets(receivedKey, oldReceivedKey, received)
+	s.loadPackets(deliveredKey, oldDeliveredKey, delivered)
 	for _, r := range s.journal.Readers() {
 		if id, ok := strings.CutPrefix(r.Name, sessionKey); ok && s.sessions[id] == nil {
 			if err := s.journal.DiscardReader(r.Name, reasonEnded); err != nil {
