@@ -167,6 +167,9 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 		return nil, fmt.Errorf("dead letters: %w", err)
 	}
 	a.losses = &announcer{journal: a.journal, log: a.log, every: announceEvery}
+	if err := a.splitLanes(); err != nil {
+		return nil, fmt.Errorf("bridges: %w", err)
+	}
 	for _, b := range cfg.Bridges {
 		l, err := a.newLink(b)
 		if err == nil {

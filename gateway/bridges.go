@@ -28,7 +28,7 @@ type link struct {
 	config config.Bridge
 	key    *journal.Reader // of the route: the first one that had what was new
 	lanes  []*bridge.Lane
-	pick   func(topic string) *journal.Reader
+	pick   func(topic string, own bool) *journal.Reader
 	tells  *announced // nil if nobody is told of losses
 	dialer atomic.Pointer[dial.Dialer]
 	now    atomic.Pointer[bridge.Bridge]
@@ -63,7 +63,7 @@ func (a *Agent) build(l *link, c config.Bridge) error {
 		l.key = live()
 	}
 	if pick == nil && l.key != live() {
-		pick = func(string) *journal.Reader { return live() }
+		pick = func(string, bool) *journal.Reader { return live() }
 	}
 	dialer := dialer(c, a.log)
 	b, tells, err := a.newBridge(c, dialer, lanes, live, l.key)

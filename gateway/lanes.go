@@ -16,15 +16,16 @@ import (
 // The readers of a bridge in the journal, and so what `holdfast journal` calls them:
 //
 //	bridge/NAME       what has the bridge's own priority
+//	bridge/NAME/own   what the gateway itself publishes, with one more, where the rule has no priority of its own
 //	bridge/NAME/p3    what rules send with priority 3
 //	.../2, .../3, …   beside any of these, with live-first: see bridge.Lane
 //
 // A name is one topic level, so it has no slash.
 
 // openLanes returns a bridge's lanes, with everything that waits for it, and what tells which reader a
-// message on a topic is owed to; nil if it is always the same. Readers that are live, because the server
+// message on a topic, ours or a client's, is owed to. Readers that are live, because the server
 // knows them as those of what is new, stay.
-func (a *Agent) openLanes(c config.Bridge, live func(reader string) bool) (lanes []*bridge.Lane, pick func(topic string) *journal.Reader, err error) {
+func (a *Agent) openLanes(c config.Bridge, live func(reader string) bool) (lanes []*bridge.Lane, pick func(topic string, ours bool) *journal.Reader, err error) {
 	own := bridgeReader + c.Name
 	var there []journal.ReaderInfo
 	for _, r := range a.journal.Readers() {
@@ -38,36 +39,77 @@ func (a *Agent) openLanes(c config.Bridge, live func(reader string) bool) (lanes
 	}
 	slices.Sort(priorities)
 	priorities = slices.Compact(priorities)
-	byPriority := map[int]*bridge.Lane{}
-	bases := map[string]bool{}
-	for _, p := range priorities {
-		bases[laneReader(c, p)] = true
+	type base struct {
+		reader   string
+		priority int
 	}
+	var bases []base
 	for _, p := range priorities {
-		base := laneReader(c, p)
+		bases = append(bases, base{laneReader(c, p), p})
+	}
+	// What the gateway measures and decides ranks above what clients publish: it goes first, and gives way later.
+	bases = append(bases, base{own + ownLane, min(int(c.Priority)+1, journal.MaxPriority)})
+	byReader := map[string]*bridge.Lane{}
+	for _, b := range bases {
+		byReader[b.reader] = nil
+	}
+	for _, b := range bases {
 		var orphans []journal.ReaderInfo // of a priority that no rule has any more
-		if base == own {
-			orphans = slices.DeleteFunc(slices.Clone(there), func(r journal.ReaderInfo) bool { return bases[laneOf(r.Name)] })
+		if b.reader == own {
+			orphans = slices.DeleteFunc(slices.Clone(there), func(r journal.ReaderInfo) bool { _, ok := byReader[laneOf(r.Name)]; return ok })
 		}
-		lane, err := a.openLane(base, byte(p), live, orphans, slices.DeleteFunc(slices.Clone(there), func(r journal.ReaderInfo) bool { return laneOf(r.Name) != base }))
+		lane, err := a.openLane(b.reader, byte(b.priority), live, orphans, slices.DeleteFunc(slices.Clone(there), func(r journal.ReaderInfo) bool { return laneOf(r.Name) != b.reader }))
 		if err != nil {
 			return nil, nil, err
 		}
-		byPriority[p] = lane
+		byReader[b.reader] = lane
 		lanes = append(lanes, lane)
 	}
-	if len(lanes) == 1 && c.Drain != config.DrainLiveFirst {
-		return lanes, nil, nil
-	}
+	clients, ours := byReader[own], byReader[own+ownLane]
 	rules := slices.Clone(c.Out)
-	return lanes, func(topic string) *journal.Reader {
-		for i := range rules {
-			if broker.Match(rules[i].Filter, topic) {
-				return byPriority[rules[i].Priority].Live()
+	byRule := make([]*bridge.Lane, len(rules)) // nil for the bridge's own priority
+	for i, r := range rules {
+		if r.Priority != int(c.Priority) {
+			byRule[i] = byReader[laneReader(c, r.Priority)]
+		}
+	}
+	return lanes, func(topic string, isOurs bool) *journal.Reader {
+		i := slices.IndexFunc(rules, func(r config.Rule) bool { return broker.Match(r.Filter, topic) })
+		switch {
+		case i >= 0 && byRule[i] != nil:
+			return byRule[i].Live()
+		case isOurs:
+			return ours.Live()
+		}
+		return clients.Live()
+	}, nil
+}
+
+// ownLane ends the name of the first reader of what the gateway itself publishes.
+const ownLane = "/own"
+
+// splitKey is where the journal notes that bridges have lanes of the gateway's own messages.
+const splitKey = "gateway/lanes"
+
+// splitLanes gives the bridges of an earlier version, which had one lane for everything without a priority, lanes
+// of what the gateway publishes. What waits already, of both, goes there, and so before all that comes.
+func (a *Agent) splitLanes() error {
+	done := false
+	a.journal.Range(splitKey, func(string, []byte) bool {
+		done = true
+		return false
+	})
+	if done {
+		return nil
+	}
+	for _, r := range a.journal.Readers() {
+		if name, ok := bridgeOf(r.Name); ok && r.Name == bridgeReader+name && r.Depth > 0 {
+			if _, err := a.journal.RenameReader(r.Name, r.Name+ownLane); err != nil {
+				return err
 			}
 		}
-		return byPriority[int(c.Priority)].Live()
-	}, nil
+	}
+	return a.journal.Append(journal.Entry{Changes: []journal.Change{{Key: splitKey, Value: []byte{1}}}, Lazy: true})
 }
 
 // laneReader is the name of a lane's first reader.
@@ -80,8 +122,8 @@ func laneReader(c config.Bridge, priority int) string {
 
 // laneOf is the name of the first reader of the lane that a reader is of.
 func laneOf(reader string) string {
-	parts := strings.Split(reader, "/") // bridge, name, perhaps p and a priority, perhaps a number
-	if n := len(parts); n > 2 && !strings.HasPrefix(parts[n-1], "p") {
+	parts := strings.Split(reader, "/") // bridge, name, perhaps own, or p and a priority, perhaps a number
+	if n := len(parts); n > 2 && "/"+parts[n-1] != ownLane && !strings.HasPrefix(parts[n-1], "p") {
 		parts = parts[:n-1]
 	}
 	return strings.Join(parts, "/")

@@ -93,6 +93,9 @@ func (j *Journal) apply(b *batch) (tidy bool) {
 		if e.Retained {
 			j.setRetained(e.Message, t)
 		}
+		if len(e.Owed) > 0 {
+			s.noteFrom(e.From, int64(align(frameHeader+it.length)))
+		}
 		for _, o := range e.Owed {
 			s.note(o.Reader.id, it.seq, it.length)
 			o.Reader.offer(Delivery{

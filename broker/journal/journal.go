@@ -133,6 +133,7 @@ type Entry struct {
 	Limited  bool      // Changes count against Options.MaxState: they are a client's
 	Done     Completer // nil if nobody waits
 	Tag      uint64    // for Done
+	From     string    // who published Message, for Held; empty if that does not matter. It is not on disk.
 }
 
 // Completer is told what became of an entry.

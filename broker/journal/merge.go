@@ -272,6 +272,7 @@ func (k *keeper) merge(w way) error {
 	i := slices.Index(j.segments, first)
 	j.segments = slices.Replace(j.segments, i, i+2, m.seg)
 	first.gone, second.gone = true, true
+	m.seg.mergeFrom(first, second)
 	j.mu.Unlock()
 	k.retired = append(k.retired, retired{first.name(), k.snapshots}, retired{second.name(), k.snapshots})
 	j.log.Info("journal: merged", "segments", first.name()+" "+second.name(), "into", m.seg.name(), "bytes", m.seg.end)

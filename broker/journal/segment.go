@@ -141,10 +141,11 @@ type segment struct {
 	wall int64             // wall time of its newest record in ns; 0 if the clock was not synchronised
 	owed map[uint64]owedIn // by reader id
 
-	newest  int64          // boot time of its newest record as far as it was read or written, in ns; 0 if unknown
-	earlier *bootEnd       // of the boot it is from, if that is not the one that runs; set while opening
-	told    []clockReading // of its clock records, while opening
-	gone    bool           // taken out of the log: the file may hold something else by now
+	newest  int64            // boot time of its newest record as far as it was read or written, in ns; 0 if unknown
+	earlier *bootEnd         // of the boot it is from, if that is not the one that runs; set while opening
+	told    []clockReading   // of its clock records, while opening
+	gone    bool             // taken out of the log: the file may hold something else by now
+	from    map[string]int64 // bytes by publisher, of those that have the most; of this process alone
 
 	rotten   bool   // part of it cannot be read; the keeper's
 	measured uint64 // what its readers had settled when bytes was counted again; the keeper's

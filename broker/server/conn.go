@@ -38,6 +38,7 @@ type conn struct {
 	since     time.Time
 	session   *session
 	grant     *auth.Grant
+	publisher string        // whose share of the journal its publishes take: the user's, or else the client's own
 	keepAlive time.Duration // 0 means none
 	maxPacket int           // the client's limit; 0 means none
 	aliasMax  uint16        // topic aliases that the client takes

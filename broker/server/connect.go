@@ -90,6 +90,9 @@ func (c *conn) connect() error {
 	if code, err := c.login(p, len(raw.Body)); err != nil {
 		return c.refuse(code, err.Error())
 	}
+	if c.publisher = "user " + c.user(); c.user() == "" {
+		c.publisher = "client " + p.ClientID
+	}
 	quota := c.s.opts.MaxInflight
 	if v := p.Properties.ReceiveMaximum; v != nil {
 		quota = min(quota, int(*v))

@@ -13,9 +13,9 @@ import (
 // target is somebody who wants messages: a session, a route, or a function of this process.
 type target struct {
 	session *session
-	reader  *journal.Reader                                    // of a route; of a durable session
-	deliver func(*broker.Message)                              // of a route or function
-	pick    atomic.Pointer[func(topic string) *journal.Reader] // of a route, instead of reader; nil for none
+	reader  *journal.Reader                                              // of a route; of a durable session
+	deliver func(*broker.Message)                                        // of a route or function
+	pick    atomic.Pointer[func(topic string, own bool) *journal.Reader] // of a route, instead of reader; nil for none
 }
 
 // subscription is what a target asked for with one filter.

@@ -441,3 +441,39 @@ func TestRetainedReserve(t *testing.T) {
 		})
 	}
 }
+
+// TestPublisherShare: where the journal fills up, one client's messages take no more than a share of it. It is
+// refused, and counted; another goes on.
+func TestPublisherShare(t *testing.T) {
+	both(t, server.Options{MaxBacklog: 1 << 30}, func(t *testing.T, h *host, v wire.Version) {
+		away := h.client(v, "away", true)
+		subscribe(t, away, "#", 1)
+		away.Send(&wire.Disconnect{})
+		away.Closed()
+		good := h.client(v, "good", false)
+		publish(t, good, wire.Publish{Topic: "good", Payload: []byte("first"), QoS: 1})
+		flood := h.client(v, "flood", false)
+		taken := 0
+		for taken < 100 {
+			flood.Send(&wire.Publish{Topic: "evil", Payload: make([]byte, 1000<<10), QoS: 1, ID: 7})
+			p, err := flood.Next()
+			if a, ok := p.(*wire.Ack); err != nil || !ok || a.Code != 0 { // 3.1.1 is disconnected
+				if v == wire.V5 && (err != nil || a.Code != wire.QuotaExceeded) {
+					t.Errorf("got %+v, %v", p, err)
+				}
+				break
+			}
+			taken++
+		}
+		if taken < 16 || taken > 40 { // a quarter of 64 MiB, and no more than half, from where space is short
+			t.Errorf("%d MB were taken", taken)
+		}
+		publish(t, good, wire.Publish{Topic: "good", Payload: []byte("last"), QoS: 1})
+		reached(t, h.Server, "backlog", 1)
+		for _, r := range h.journal.Readers() {
+			if r.Name == "session/away" && (len(r.Lost) > 0 || r.Depth != uint64(taken)+2) {
+				t.Errorf("%d wait, lost %v", r.Depth, r.Lost)
+			}
+		}
+	})
+}

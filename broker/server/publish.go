@@ -56,6 +56,7 @@ type publication struct {
 	stored  bool   // it is in the retained store already
 	behind  bool   // is settled after what the journal was given before, in any case
 	always  bool
+	refused error // why the journal is not given the message
 	frames  frames
 
 	// Of a client: whom to acknowledge what.
@@ -130,7 +131,7 @@ func (s *Server) publish(p *publication, t *topic, d *desk) error {
 			}
 			reader := t.reader
 			if pick := t.pick.Load(); pick != nil {
-				reader = (*pick)(m.Topic)
+				reader = (*pick)(m.Topic, p.own)
 			}
 			p.owed = append(p.owed, journal.Owed{Reader: reader, QoS: qos, Retain: m.Retain && t.retainAsPublished})
 		}
@@ -139,12 +140,38 @@ func (s *Server) publish(p *publication, t *topic, d *desk) error {
 	e := journal.Entry{Lazy: p.lazy, Done: p, Limited: p.conn != nil}
 	if len(p.owed) > 0 || retain || p.qos == 2 && len(p.changes) > 0 {
 		e.Message, e.Owed, e.Retained, e.Changes = m, p.owed, retain, p.changes
+		if p.conn != nil && p.qos > 0 {
+			e.From = p.conn.publisher
+			if p.refused = s.beyondShare(p); p.refused != nil {
+				e = journal.Entry{Done: p}
+			}
+		}
 	} else if p.always && len(p.changes) > 0 {
 		if err := s.journal.Append(journal.Entry{Changes: p.changes}); err != nil {
 			s.log.Error("a will that was published is still in the journal", "topic", m.Topic, "error", err)
 		}
 	}
 	return s.append(p, e, d)
+}
+
+// errShare refuses a publish at the publisher's share of the journal.
+var errShare = errors.New("the publisher's messages take too much of a journal that is filling up: see broker.limits.backlog")
+
+// beyondShare refuses a client's message where space in the journal is short and the client's messages, or those of
+// its user, take more of it than MaxBacklog, or a quarter: one publisher must not push out those of all others.
+func (s *Server) beyondShare(p *publication) error {
+	if s.opts.MaxBacklog <= 0 {
+		return nil
+	}
+	share := min(s.opts.MaxBacklog, s.journal.MaxSize()/4)
+	held := s.journal.Held(p.conn.publisher)
+	if held <= share {
+		return nil
+	}
+	s.counts.refused.Add(1)
+	s.reached(limitBacklog, "publish refused: space in the journal is short, and the publisher's messages take more than its share",
+		"client", p.conn.session.id, "user", p.conn.user(), "topic", p.topic.name, "bytes", held, "share", share)
+	return errShare
 }
 
 // find sets matches.
@@ -319,8 +346,11 @@ func (p *publication) settle(err error, d *desk) {
 			p.offer(&p.late[i], true, d)
 		}
 	}
-	if p.denied {
+	switch {
+	case p.denied:
 		err = errDenied
+	case p.refused != nil:
+		err = p.refused
 	}
 	if p.conn != nil && p.qos > 0 {
 		p.conn.acknowledge(p.id, p.qos, err, d)
@@ -376,7 +406,7 @@ func refusal(err error) wire.Code {
 	switch {
 	case err == errDenied:
 		return wire.NotAuthorized
-	case errors.Is(err, journal.ErrFull), errors.Is(err, journal.ErrTooLarge), errors.Is(err, journal.ErrState):
+	case err == errShare, errors.Is(err, journal.ErrFull), errors.Is(err, journal.ErrTooLarge), errors.Is(err, journal.ErrState):
 		return wire.QuotaExceeded
 	default:
 		return wire.Unspecified

@@ -21,8 +21,9 @@ type Route struct {
 	Filters []FilterQoS
 	Reader  *journal.Reader // has one route
 	// Pick, if set, says for a topic which reader a message is owed to, instead of Reader, which then only
-	// names the route. It must not block, and is called with the message that is owed.
-	Pick    func(topic string) *journal.Reader
+	// names the route. own is true of messages that this process has published by itself. It must not block, and
+	// is called with the message that is owed.
+	Pick    func(topic string, own bool) *journal.Reader
 	Deliver func(*broker.Message)
 }
 
