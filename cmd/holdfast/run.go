@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync"
 	"syscall"
 
@@ -19,6 +20,13 @@ import (
 	"holdfast/sensors/outputs"
 	"holdfast/sensors/simulated"
 )
+
+// memoryLimit is what Go's memory may grow to before it is collected harder, in bytes: what the gateway takes by
+// itself, and what its limits let wait and be retained.
+func memoryLimit(cfg *config.Config) int64 {
+	const itself = 64 << 20
+	return itself + cfg.Broker.Limits.QueuedTotal + cfg.Broker.Limits.RetainedTotal
+}
 
 func runCommand() *cobra.Command {
 	var files []string
@@ -42,6 +50,9 @@ func runCommand() *cobra.Command {
 			cfg, err := start(log)
 			if err != nil {
 				return usageError{err}
+			}
+			if os.Getenv("GOMEMLIMIT") == "" {
+				debug.SetMemoryLimit(memoryLimit(cfg))
 			}
 			opts := gateway.Options{Log: log, Version: version(), Simulate: simulate, Source: source}
 			if lines != "" {
