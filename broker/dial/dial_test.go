@@ -137,7 +137,7 @@ func wants(t *testing.T, what string, err error, texts ...string) {
 func TestEveryScheme(t *testing.T) {
 	a := brokertest.NewAuthority(t)
 	x := serverTLS(t, a, nil)
-	ws := &listen.WebSocket{}
+	ws := &listen.WebSocket{Hosts: []string{"broker.example"}}
 	plain, secure := serve(t, listen.Options{}), serve(t, listen.Options{TLS: x})
 	web, both := serve(t, listen.Options{WebSocket: ws}), serve(t, listen.Options{TLS: x, WebSocket: ws})
 	mutual := serve(t, listen.Options{TLS: serverTLS(t, a, func(o *listen.TLSOptions) { o.ClientCA, o.Require = a.File, true })})

@@ -1,7 +1,9 @@
 package server_test
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"testing"
 	"time"
@@ -95,8 +97,12 @@ func TestWillsSurviveTheGateway(t *testing.T) {
 				with("replaced", "replaced", false)
 				w.Close()
 				if kill { // what is on disk now is all that is left
-					dir := t.TempDir()
-					if err := os.CopyFS(dir, os.DirFS(h.dir)); err != nil {
+					dir, err := t.TempDir(), fs.ErrNotExist
+					for try := 0; errors.Is(err, fs.ErrNotExist) && try < 100; try++ { // a snapshot got its name meanwhile
+						dir = t.TempDir()
+						err = os.CopyFS(dir, os.DirFS(h.dir))
+					}
+					if err != nil {
 						t.Fatal(err)
 					}
 					h.stop()
