@@ -4,9 +4,15 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
+	"holdfast/broker/journal"
 	"holdfast/gateway/status"
 )
+
+// stalledAfter is how long the journal may be at one commit before clients are told to go elsewhere: all of them
+// wait for it. The watchdog, which starts the gateway again, has more patience.
+const stalledAfter = 8 * time.Second
 
 // Handlers for those who watch over many machines. They are served on the control socket and on the dashboard.
 
@@ -22,7 +28,11 @@ type part struct{ name, wrong string }
 func (a *Agent) healthHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		p := part{name: "loops"}
-		if stuck := a.progress.stuck(stuckAfter); len(stuck) > 0 {
+		stuck := a.progress.stuck(stuckAfter)
+		if stalled := a.journal.Stalled(); stalled > stalledAfter {
+			stuck = append(stuck, fmt.Sprintf("journal, for %v", stalled.Round(time.Second)))
+		}
+		if len(stuck) > 0 {
 			p.wrong = "no progress: " + strings.Join(stuck, ", ")
 		}
 		answer(w, p)
@@ -32,14 +42,23 @@ func (a *Agent) healthHandler() http.Handler {
 // readyHandler says whether clients and sensors get what they need: a journal that keeps, and open listeners.
 func (a *Agent) readyHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		journal, listeners := part{name: "journal"}, part{name: "listeners"}
-		switch j := a.journal.Stats(); {
+		log, listeners := part{name: "journal"}, part{name: "listeners"}
+		var j journal.Stats
+		stalled, answers := a.journal.Stalled(), true
+		if stalled <= stalledAfter {
+			j, answers = a.journal.StatsNow()
+		}
+		switch {
+		case stalled > stalledAfter:
+			log.wrong = fmt.Sprintf("no progress for %v", stalled.Round(time.Second))
+		case !answers:
+			log.wrong = "does not answer"
 		case a.broken != nil:
-			journal.wrong = a.broken.Error()
+			log.wrong = a.broken.Error()
 		case j.Failed:
-			journal.wrong = "its storage refuses writes"
+			log.wrong = "its storage refuses writes"
 		case j.Full:
-			journal.wrong = "full"
+			log.wrong = "full"
 		}
 		switch a.phase.Load().(status.State) {
 		case status.Starting:
@@ -52,7 +71,7 @@ func (a *Agent) readyHandler() http.Handler {
 				listeners.wrong = l.URL + " is not open: " + l.Error
 			}
 		}
-		answer(w, journal, listeners)
+		answer(w, log, listeners)
 	})
 }
 

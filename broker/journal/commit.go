@@ -39,22 +39,25 @@ func (c *committer) run() {
 	defer j.ended.Done()
 	defer close(j.done)
 	defer j.opts.Progress(false)
+	defer j.committing.waits()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		j.committing.works()
 		j.mu.Lock()
 		wait, last := j.due()
 		if wait > 0 {
 			j.mu.Unlock()
 			timer.Reset(wait)
+			j.committing.waits()
 			j.opts.Progress(false)
 			select {
 			case <-j.wake:
 			case <-timer.C:
 			}
-			j.opts.Progress(true)
 			continue
 		}
+		j.opts.Progress(true)
 		if c.crowd > 1 && !last {
 			c.gather(timer)
 		}

@@ -13,6 +13,7 @@ func (j *Journal) complete() {
 	defer close(j.stop)
 	failed := false // as Journal.failed
 	for b := range j.done {
+		j.completing.works()
 		tidy := false
 		if b.err == nil && b.seg != nil {
 			tidy = j.apply(b)
@@ -52,6 +53,7 @@ func (j *Journal) complete() {
 		if tidy || failed {
 			signal(j.tidy)
 		}
+		j.completing.waits()
 	}
 }
 

@@ -160,6 +160,8 @@ type Journal struct {
 	stop   chan struct{} // closed when the completer has ended
 	ended  sync.WaitGroup
 
+	committing, completing pace
+
 	mu        sync.Mutex
 	room      sync.Cond // pending was taken, a spare came, or the journal is closing
 	pending   *batch
@@ -239,6 +241,11 @@ type Stats struct {
 func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return j.stats()
+}
+
+// stats is Stats, called with mu held.
+func (j *Journal) stats() Stats {
 	return Stats{
 		Messages: j.counters.messages.Load(),
 		Commits:  j.counters.commits.Load(), Syncs: j.counters.syncs.Load(),
@@ -303,6 +310,7 @@ func Open(opts Options) (*Journal, error) {
 		j.before.Since = time.Now()
 	}
 	k.begin()
+	j.committing.begun, j.completing.begun = time.Now(), time.Now()
 	j.ended.Add(3)
 	go c.run()
 	go j.complete()
