@@ -411,8 +411,8 @@ func (d stored) Committed(_ *journal.Entry, _ uint64, err error) {
 		if f.charged {
 			x.ready = append(x.ready, f)
 		}
+		x.notify() // after it is ready: where the inbox has this, that is later
 	})
-	x.notify()
 }
 
 // launch queues a flight's PUBLISH. What cannot be sent is settled. Called with mu held.
