@@ -37,6 +37,7 @@ type MosquittoOptions struct {
 type Mosquitto struct {
 	t       testing.TB
 	address string
+	others  []string // addresses of further listeners
 	config  string
 
 	mu     sync.Mutex
@@ -65,6 +66,11 @@ func StartMosquitto(t testing.TB, opts MosquittoOptions) *Mosquitto {
 		lines = append(lines, "persistence_location "+dir+"/", "autosave_on_changes true", "autosave_interval 1")
 	}
 	lines = append(lines, opts.Extra...)
+	for _, line := range opts.Extra {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "listener" {
+			m.others = append(m.others, net.JoinHostPort(f[2], f[1]))
+		}
+	}
 	if err := os.WriteFile(m.config, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +136,12 @@ func (m *Mosquitto) start() error {
 		_ = cmd.Wait() // Kill makes it an error
 		close(exited)
 	}(m.exited)
-	if err := m.listening(); err != nil {
+	for _, address := range append([]string{m.address}, m.others...) { // WebSocket listeners come later than the first
+		if err == nil {
+			err = m.listening(address)
+		}
+	}
+	if err != nil {
 		_ = cmd.Process.Kill()
 		<-m.exited
 		m.cmd = nil
@@ -139,13 +150,13 @@ func (m *Mosquitto) start() error {
 	return nil
 }
 
-// listening waits until a connection is accepted. Nobody tells when that is, so it tries.
-func (m *Mosquitto) listening() error {
+// listening waits until a connection is accepted, which it can only try.
+func (m *Mosquitto) listening(address string) error {
 	deadline := time.After(startTimeout)
 	try := time.NewTicker(2 * time.Millisecond)
 	defer try.Stop()
 	for {
-		if c, err := net.Dial("tcp", m.address); err == nil {
+		if c, err := net.Dial("tcp", address); err == nil {
 			return c.Close()
 		}
 		select {
@@ -153,7 +164,7 @@ func (m *Mosquitto) listening() error {
 		case <-m.exited:
 			return errors.New("mosquitto ended at once")
 		case <-deadline:
-			return fmt.Errorf("mosquitto does not listen on %s", m.address)
+			return fmt.Errorf("mosquitto does not listen on %s", address)
 		}
 	}
 }
