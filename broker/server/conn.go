@@ -128,6 +128,7 @@ func (c *conn) serve() {
 		c.drain()
 	}
 	if c.session != nil {
+		c.s.pressure.gone(c)
 		c.s.leave(c)
 	}
 	c.report(err)

@@ -36,6 +36,7 @@ type outbox struct {
 	replay  []outgoing // of the first of them
 	queue   []outgoing // live messages of a session that ends with its connection
 	queued  int        // bytes in queue
+	held    int        // bytes of messages of flights that are kept in memory
 
 	denied []journal.Delivery // that the client may not read any more, for fill to drop
 }
@@ -101,7 +102,8 @@ func (x *session) accept(c *conn, p *publication, o outgoing) {
 	if x.over {
 		return
 	}
-	if c != nil && !x.waits() && x.mayFly() {
+	cost := o.cost()
+	if c != nil && !x.waits() && (c.out == nil || len(c.out.b)+cost <= writeChunk) && !x.s.full(c.queued(), cost) && x.mayFly() {
 		f := x.newFlight(0)
 		f.outgoing = o
 		x.charge(f)
@@ -111,13 +113,17 @@ func (x *session) accept(c *conn, p *publication, o outgoing) {
 		} else if v, ok := o.publish(x.s, f.id, false); ok {
 			sent = c.put(&v)
 		}
-		if !sent {
+		switch {
+		case !sent:
 			x.settle(f)
+		case x.reader == nil: // what is sent is never sent again
+			f.message = nil
+		default:
+			x.hold(f)
 		}
 		return
 	}
-	cost := o.cost()
-	if len(x.queue) > 0 && (x.queued+cost > x.s.opts.MaxQueued || x.s.waiting.Load() > x.s.opts.MaxQueuedTotal) {
+	if len(x.queue) > 0 && x.queued+cost > x.s.opts.MaxQueued || x.s.full(x.queued, cost) {
 		x.s.counts.droppedQueue.Add(1)
 		return
 	}
@@ -217,15 +223,22 @@ func (c *conn) takes(size int, qos byte) bool {
 		c.s.counts.droppedSize.Add(1) // [MQTT-3.1.2-24]
 		return false
 	}
-	if qos > 0 || c.out == nil {
+	if qos > 0 {
 		return true
 	}
-	n := len(c.out.b)
-	if n > 0 && n+size > c.s.opts.MaxQueued || n > writeChunk && c.s.waiting.Load() > c.s.opts.MaxQueuedTotal {
+	if n := c.queued(); n > 0 && n+size > c.s.opts.MaxQueued || c.s.full(n, size) {
 		c.s.counts.droppedQueue.Add(1)
 		return false
 	}
 	return true
+}
+
+// queued is how many bytes are to be written. Called with mu held.
+func (c *conn) queued() int {
+	if c.out == nil {
+		return 0
+	}
+	return len(c.out.b)
 }
 
 // published notes that a PUBLISH was added to b. Called with mu held.
@@ -239,9 +252,15 @@ func (c *conn) published(b *buffer, size int) {
 // go. Only the writing goroutine calls it.
 func (c *conn) fill() error {
 	x := c.session
+	if x.reader != nil {
+		if !c.s.beginTurn(c) {
+			return nil
+		}
+		defer c.s.endTurn()
+	}
 	for {
 		c.mu.Lock()
-		full := c.closing || c.out != nil && len(c.out.b) >= writeChunk
+		full := c.closing || c.queued() >= writeChunk
 		c.mu.Unlock()
 		if full {
 			return nil
@@ -296,7 +315,7 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 			x.replay = x.replay[1:]
 			break
 		}
-		if o.qos > 0 && !x.mayFly() {
+		if o.qos > 0 && (!x.mayFly() || x.full()) {
 			return false, 0
 		}
 		x.replay = x.replay[1:]
@@ -313,18 +332,23 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 				message: k.message, qos: min(r.qos, k.message.QoS), retain: true, ids: ids, at: time.Now().Add(-x.s.journal.Waited(k.at)),
 			})
 		}
-	case len(x.queue) > 0 && x.mayFly():
+	case len(x.queue) > 0 && x.mayFly() && !x.full():
 		o := x.queue[0]
 		x.queue[0] = outgoing{}
 		x.queue = x.queue[1:]
 		x.queued -= o.cost()
 		x.s.waiting.Add(-int64(o.cost()))
 		x.sendNew(c, o)
+	case x.full(): // until the client answers, or what is on its way to disk is there
+		return false, 0
 	default:
 		return false, x.quota
 	}
 	return true, x.quota
 }
+
+// full reports whether flights keep as much in memory as they may. Called with mu held.
+func (x *session) full() bool { return x.held >= x.s.opts.MaxQueued }
 
 // sendNew sends a message that only memory has. Called with mu held, and if QoS > 0 after mayFly.
 func (x *session) sendNew(c *conn, o outgoing) {
@@ -377,6 +401,8 @@ func (x *session) sendStored(c *conn, d journal.Delivery) error {
 		err := x.s.journal.Append(journal.Entry{Changes: []journal.Change{x.flightChange(f)}, Done: stored{x, f}, Limited: true})
 		if err != nil {
 			x.drop(f)
+		} else {
+			x.hold(f)
 		}
 		if x.s.stateRefused(err, x.id, "QoS 2 delivery is not begun: its connection is closed") {
 			return &wire.Error{Code: wire.QuotaExceeded, Text: err.Error()}
@@ -410,6 +436,8 @@ func (d stored) Committed(_ *journal.Entry, _ uint64, err error) {
 		f.stored = true
 		if f.charged {
 			x.ready = append(x.ready, f)
+		} else {
+			x.release(f) // handed out again
 		}
 		x.notify() // after it is ready: where the inbox has this, that is later
 	})
@@ -429,8 +457,14 @@ func (x *session) launch(c *conn, f *flight, dup bool) {
 	}
 	if !ok {
 		x.settle(f)
-	} else if f.seq != 0 {
-		f.outgoing = outgoing{qos: f.qos} // the journal has the message
+		return
+	}
+	switch {
+	case f.seq != 0 || x.reader == nil: // the journal has the message, or it is not sent again
+		x.release(f)
+		f.outgoing = outgoing{qos: f.qos}
+	case f.held == 0:
+		x.hold(f)
 	}
 }
 

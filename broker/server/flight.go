@@ -19,6 +19,7 @@ type flight struct {
 	id       uint16 // packet identifier
 	n        uint64 // order of sending
 	dup      bool   // may have been sent before
+	held     int    // bytes of the message, which is kept in memory, that count in session.held
 	charged  bool   // counts in the client's receive maximum on this connection, until PUBACK or PUBCOMP
 	stored   bool   // QoS 2 of the journal: the packet identifier is on disk
 	released bool   // QoS 2: PUBREC has come, what is left is PUBREL and PUBCOMP
@@ -87,8 +88,31 @@ func (x *session) charge(f *flight) {
 	f.charged = true
 }
 
+// hold keeps the message of a flight in memory. Called with mu held.
+func (x *session) hold(f *flight) {
+	f.held = f.cost()
+	x.held += f.held
+	x.s.waiting.Add(int64(f.held))
+}
+
+// release lets go of the message of a flight. Called with mu held.
+func (x *session) release(f *flight) {
+	x.held -= f.held
+	x.s.waiting.Add(-int64(f.held))
+	f.held, f.message = 0, nil
+}
+
+// dropReady lets go of what was about to be sent: the journal hands it out again. Called with mu held.
+func (x *session) dropReady() {
+	for _, f := range x.ready {
+		x.release(f)
+	}
+	x.ready = nil
+}
+
 // drop forgets a flight without settling its message. Called with mu held.
 func (x *session) drop(f *flight) {
+	x.release(f)
 	delete(x.flights, f.id)
 	delete(x.bySeq, f.seq)
 	if f.charged {
@@ -166,7 +190,8 @@ func (c *conn) answered(p *wire.Ack, d *desk) error {
 			c.poke()
 		}
 	case f.seq == 0 || f.released:
-		f.released, f.outgoing.message = true, nil
+		f.released = true
+		x.release(f)
 		c.send(d, &wire.Ack{Type: wire.PUBREL, ID: p.ID})
 	default:
 		f.released = true

@@ -28,6 +28,7 @@ const (
 	limitRetained      limit = "retained"
 	limitBacklog       limit = "backlog"
 	limitUserShare     limit = "user_share"
+	limitQueuedTotal   limit = "queued_total"
 	limitInflight      limit = "inflight"
 	limitState         limit = "state" // of the journal, a share of its max_size
 )

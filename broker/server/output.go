@@ -29,6 +29,7 @@ var buffers = sync.Pool{New: func() any { return new(buffer) }}
 func (s *Server) putBuffer(b *buffer) {
 	if b.charged > 0 {
 		s.waiting.Add(-b.charged)
+		s.buffered.Add(-b.charged)
 		b.charged = 0
 	}
 	if cap(b.b) <= keepBuffer {
@@ -55,9 +56,11 @@ func (c *conn) buffer() *buffer {
 // appended notes that a packet was added to b. Called with mu held.
 func (c *conn) appended(b *buffer) {
 	c.packets++
-	for int64(len(b.b))-b.charged > writeChunk {
-		b.charged += writeChunk
-		c.s.waiting.Add(writeChunk)
+	if n := int64(len(b.b)) - b.charged; n >= chargeStep {
+		n -= n % chargeStep
+		b.charged += n
+		c.s.waiting.Add(n)
+		c.s.buffered.Add(n)
 	}
 	if len(b.b) > c.s.opts.MaxQueued {
 		c.crowded.Store(true)
@@ -262,6 +265,8 @@ func (c *conn) writeAll(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
+	c.s.pressure.writes(c, len(b))
+	defer c.s.pressure.wrote(c)
 	for len(b) > 0 {
 		n := min(len(b), writeChunk)
 		c.patience(time.Now().Add(c.s.opts.WriteTimeout))

@@ -139,16 +139,19 @@ func (o *Options) setDefaults() {
 
 // Server is an MQTT broker. All methods are safe for concurrent use.
 type Server struct {
-	opts    Options
-	log     *slog.Logger
-	journal *journal.Journal
-	index   index
-	topics  topicCache
-	kept    retainedStore
-	desks   sync.Pool
-	coming  admission
-	waiting atomic.Int64 // bytes in memory for clients that do not take them at once
-	counts  counts
+	opts     Options
+	log      *slog.Logger
+	journal  *journal.Journal
+	index    index
+	topics   topicCache
+	kept     retainedStore
+	desks    sync.Pool
+	coming   admission
+	waiting  atomic.Int64  // bytes in memory for clients that do not take them at once
+	buffered atomic.Int64  // of them, those in connections' buffers
+	turns    chan struct{} // has an element for each connection that takes from the journal
+	pressure pressure
+	counts   counts
 
 	limits     reached
 	refusals   refusals
@@ -213,7 +216,8 @@ func New(opts Options) (*Server, error) {
 		}
 	}
 	s := &Server{
-		opts: opts, log: opts.Log, journal: opts.Journal, ready: make(chan struct{}),
+		turns: make(chan struct{}, opts.maxTurns()),
+		opts:  opts, log: opts.Log, journal: opts.Journal, ready: make(chan struct{}),
 		sessions: map[string]*session{}, conns: map[*conn]struct{}{},
 	}
 	s.unfinished.most, s.unfinished.held = opts.MaxUnfinished, map[*conn]int64{}

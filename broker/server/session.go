@@ -91,7 +91,8 @@ func (s *Server) newSession(id, user string, durable bool) (*session, error) {
 func (x *session) attach(c *conn, quota int) {
 	x.mu.Lock()
 	x.quota = quota
-	x.again, x.ready = x.again[:0], nil
+	x.again = x.again[:0]
+	x.dropReady()
 	for _, f := range x.flights {
 		f.charged = false
 		if f.seq == 0 || f.released {
@@ -114,7 +115,7 @@ func (x *session) attach(c *conn, quota int) {
 func (x *session) detach() {
 	x.conn.Store(nil)
 	x.mu.Lock()
-	x.ready = nil
+	x.dropReady()
 	if x.reader == nil { // what waits in memory goes with the session
 		x.over = true
 		x.s.waiting.Add(-int64(x.queued))
@@ -215,8 +216,8 @@ func (s *Server) discard(x *session, reason string) {
 	if x.reader == nil {
 		return
 	}
-	x.s.waiting.Add(-int64(x.queued))
-	x.queue, x.queued = nil, 0
+	x.s.waiting.Add(-int64(x.queued + x.held))
+	x.queue, x.queued, x.held = nil, 0, 0
 	changes := []journal.Change{{Key: sessionKey + x.id}}
 	for filter := range x.subs {
 		changes = append(changes, journal.Change{Key: x.subKey(filter)})
