@@ -46,16 +46,17 @@ type conn struct {
 	noReasons bool          // the client wants neither reason strings nor user properties
 
 	// Of the reading goroutine.
-	will      *will
-	aliases   map[uint16]*topic // that the client has set
-	connected bool              // CONNACK said success
-	changed   bool              // it has appended changes
-	heard     time.Time         // when the last whole packet came
-	armed     bool              // there is a deadline for reading
-	late      bool              // it is that of a packet that has begun
-	announced bool              // the client has published to its state topic
-	told      bool              // a denied publish was logged
-	todo      []func()          // what is put off until Server.mu is free: logging may wait
+	will       *will
+	aliases    map[uint16]*topic // that the client has set
+	aliasBytes int               // of their topics
+	connected  bool              // CONNACK said success
+	changed    bool              // it has appended changes
+	heard      time.Time         // when the last whole packet came
+	armed      bool              // there is a deadline for reading
+	late       bool              // it is that of a packet that has begun
+	announced  bool              // the client has published to its state topic
+	told       bool              // a denied publish was logged
+	todo       []func()          // what is put off until Server.mu is free: logging may wait
 
 	// Of whoever has made work busy.
 	raw     syscall.RawConn // nil if nc is not a socket of the kernel's
@@ -167,6 +168,7 @@ func (c *conn) run() (err error) {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
 		c.in.leave()
+		c.in.part, c.in.big, c.in.buf, c.in.own = nil, nil, nil, nil // what comes takes a moment, and many may end at once
 		c.s.unfinished.hold(c, 0)
 	}()
 	if err := c.handshake(); err != nil {

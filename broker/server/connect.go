@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	forever     = math.MaxUint32 // Session Expiry Interval of a session that does not expire
-	maxAliases  = 32             // topic aliases that a client may set
-	maxClientID = 1024           // bytes
+	forever       = math.MaxUint32 // Session Expiry Interval of a session that does not expire
+	maxAliases    = 32             // topic aliases that a client may set
+	maxAliasBytes = 8 << 10        // of the topics that it has set aliases for
+	maxClientID   = 1024           // bytes
 )
 
 // connectV5 is how the body of a CONNECT of 5.0 begins.

@@ -30,6 +30,7 @@ const (
 	limitUserShare     limit = "user_share"
 	limitQueuedTotal   limit = "queued_total"
 	limitInflight      limit = "inflight"
+	limitTopicAliases  limit = "topic_aliases"
 	limitState         limit = "state" // of the journal, a share of its max_size
 )
 

@@ -478,3 +478,46 @@ func TestPublisherShare(t *testing.T) {
 		}
 	})
 }
+
+// TestTopicAliasBytes: the topics behind a client's aliases are bounded together, and one that is replaced counts
+// no more.
+func TestTopicAliasBytes(t *testing.T) {
+	h := newHost(t, server.Options{})
+	c := h.client(wire.V5, "c", false)
+	set := func(alias uint16, size int) wire.Packet {
+		return &wire.Publish{Topic: strings.Repeat("t", size), TopicAlias: alias}
+	}
+	for range 3 {
+		c.Send(set(1, 4<<10), set(2, 4<<10), &wire.Ping{Type: wire.PINGREQ})
+		brokertest.Receive[*wire.Ping](c)
+	}
+	reached(t, h.Server, "topic_aliases", 0)
+	c.Send(set(3, 1))
+	if d := brokertest.Receive[*wire.Disconnect](c); d.Code != wire.QuotaExceeded {
+		t.Errorf("got %+v", d)
+	}
+	reached(t, h.Server, "topic_aliases", 1)
+}
+
+// TestClientsThatDoNotReadAreBounded: what is queued for clients that do not read, or sent and not answered, takes no
+// more memory than its limit, as the server counts it.
+func TestClientsThatDoNotReadAreBounded(t *testing.T) {
+	for _, qos := range []byte{0, 1, 2} {
+		t.Run(fmt.Sprint("QoS ", qos), func(t *testing.T) {
+			both(t, server.Options{MaxQueuedTotal: 4 << 20}, func(t *testing.T, h *host, v wire.Version) {
+				for i := range 10 {
+					c := h.client(v, fmt.Sprint("slow", i), i%2 == 0)
+					subscribe(t, c, "big", qos)
+				}
+				p := h.client(v, "p", false)
+				payload := make([]byte, 200<<10)
+				for range 40 {
+					publish(t, p, wire.Publish{Topic: "big", Payload: payload, QoS: 1})
+				}
+				if got, most := h.Waiting(), int64(5<<20); got > most {
+					t.Errorf("%d bytes in memory for clients that do not read, want at most %d", got, most)
+				}
+			})
+		})
+	}
+}

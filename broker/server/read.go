@@ -260,12 +260,25 @@ func (c *conn) topic(p *wire.Publish, d *desk) (*topic, error) {
 		return nil, &wire.Error{Code: wire.TopicNameInvalid, Text: t.err.Error()}
 	}
 	if p.TopicAlias != 0 {
-		if c.aliases == nil {
-			c.aliases = map[uint16]*topic{}
-		}
-		c.aliases[p.TopicAlias] = t
+		return t, c.setAlias(p.TopicAlias, t)
 	}
 	return t, nil
+}
+
+// setAlias notes what an alias stands for, as long as all of the client's are short enough together.
+func (c *conn) setAlias(alias uint16, t *topic) error {
+	if old := c.aliases[alias]; old != nil {
+		c.aliasBytes -= len(old.name)
+	}
+	if c.aliasBytes += len(t.name); c.aliasBytes > maxAliasBytes {
+		c.s.reached(limitTopicAliases, "connection closed: the topics of its aliases are too long together", "client", c.session.id, "remote", c.remote())
+		return &wire.Error{Code: wire.QuotaExceeded, Text: fmt.Sprintf("topics with an alias have %d bytes, want at most %d", c.aliasBytes, maxAliasBytes)}
+	}
+	if c.aliases == nil {
+		c.aliases = map[uint16]*topic{}
+	}
+	c.aliases[alias] = t
+	return nil
 }
 
 // subscribe answers when the subscriptions of a durable session are on disk.

@@ -1,0 +1,4 @@
+package server
+
+// Waiting returns the bytes in memory for clients that do not take them at once.
+func (s *Server) Waiting() int64 { return s.waiting.Load() }
