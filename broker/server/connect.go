@@ -346,6 +346,6 @@ func (s *Server) leave(c *conn) {
 		x.scheduleExpiry()
 	}
 	s.mu.Unlock()
-	s.publishWill(due)
 	s.endState(c)
+	s.publishWill(due)
 }

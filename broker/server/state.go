@@ -54,7 +54,8 @@ func (s *Server) publishState(m *broker.Message) {
 	p.release()
 }
 
-// endState removes what is retained on the state topic of a client that has gone, after its will.
+// endState removes what is retained on the state topic of a client that has gone, before its will
+// tells others.
 func (s *Server) endState(c *conn) {
 	topic := stateTopic(c.session.id)
 	if !c.announced && (c.will == nil || c.will.Topic != topic) {

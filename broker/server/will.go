@@ -106,6 +106,7 @@ func (s *Server) publishWill(w *will) {
 		s.removeWill(w)
 		return
 	case isSys(w.Topic):
+		m.Retain = false // its connection has ended, and what is retained there with it
 		s.publishState(m)
 		return
 	}
