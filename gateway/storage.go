@@ -29,7 +29,10 @@ func (a *Agent) openJournal(openDisk func(dir string) (journal.FS, error)) error
 		opts.WhenFull = journal.RefuseNew
 	}
 	var err error
-	if opts.FS, err = openDisk(dir); err == nil {
+	if opts.Beside, err = openDisk(a.cfg.DataDir); err == nil {
+		opts.FS, err = openDisk(dir)
+	}
+	if err == nil {
 		a.journal, err = journal.Open(opts)
 	} else if !storageFailed(err) {
 		return fmt.Errorf("data_dir: %w: choose a directory that this user may write to", err)
@@ -42,7 +45,7 @@ func (a *Agent) openJournal(openDisk func(dir string) (journal.FS, error)) error
 			"and nothing is acknowledged that would have to be kept; mend or replace the storage, or choose another data_dir, and start holdfast again",
 			"journal", dir, "error", err)
 		a.broken = err
-		opts.FS, opts.Log = brokenFS{err}, nil // it has been said
+		opts.FS, opts.Beside, opts.Log = brokenFS{err}, nil, nil // it has been said
 		if a.journal, err = journal.Open(opts); err != nil {
 			return err
 		}

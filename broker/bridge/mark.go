@@ -21,9 +21,16 @@ const markName = "holdfast"
 // maxHops is the most bridges that a message has come by.
 const maxHops = 8
 
-// marker makes the values of this bridge. The epoch changes with the journal, which the sequence
-// numbers are of. A bridge that has got another name keeps its values: the name is stored with the epoch.
-type marker struct{ prefix []byte }
+// marker makes the values of this bridge. EPOCH is a number that changes with what the journal remembers of the
+// bridge and, behind a dash, the journal's epoch in which the message was appended: one that is sent again has the
+// same mark, and a new message of a journal that went back in time never has that of an old one. A bridge that has
+// got another name keeps its values: the name is stored with the number. It is for one goroutine.
+type marker struct {
+	journal *journal.Journal
+	name    []byte        // DEVICE/BRIDGE/ and the number
+	epoch   journal.Epoch // of prefix
+	prefix  []byte
+}
 
 func (m *marker) init(o *Options) {
 	if o.Origin == "" || o.Journal == nil {
@@ -43,13 +50,26 @@ func (m *marker) init(o *Options) {
 		// known to be.
 		_ = o.Journal.Append(journal.Entry{Changes: []journal.Change{{Key: key, Value: []byte(epoch)}}, Lazy: true})
 	}
-	m.prefix = []byte(o.Origin + "/" + epoch + "/")
+	m.journal, m.name = o.Journal, []byte(o.Origin+"/"+epoch)
+	m.of(o.Journal.Epoch())
+}
+
+// of makes the prefix for an epoch. Messages from before there were epochs have none.
+func (m *marker) of(e journal.Epoch) {
+	m.epoch, m.prefix = e, append(m.prefix[:0], m.name...)
+	if e != (journal.Epoch{}) {
+		m.prefix = append(append(m.prefix, '-'), e.String()...)
+	}
+	m.prefix = append(m.prefix, '/')
 }
 
 // append puts the mark of a message behind its properties, in b's memory.
 func (m *marker) append(b []byte, properties []byte, seq uint64) []byte {
 	if m.prefix == nil {
 		return properties
+	}
+	if e := m.journal.EpochOf(seq); seq > 0 && e != m.epoch {
+		m.of(e)
 	}
 	var value [256]byte
 	v := strconv.AppendUint(append(value[:0], m.prefix...), seq, 10)

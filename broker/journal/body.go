@@ -282,7 +282,9 @@ const (
 	ReasonBacklog = "backlog"   // the oldest of a reader that had reached its own limit
 	ReasonRefused = "refused"   // the reader's consumer will never be able to hand it on
 	ReasonExpired = "expired"   // the message's own lifetime was over
-	ReasonDenied  = "denied"    // the reader's consumer may not have it any more
+	// ReasonUnknown is of a loss of which the number is not known: its Count is 0.
+	ReasonUnknown = "unknown"
+	ReasonDenied  = "denied" // the reader's consumer may not have it any more
 )
 
 // Loss is a range of messages that a reader was owed and will never get. First and Last are sequence

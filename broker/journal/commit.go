@@ -270,7 +270,7 @@ func (c *committer) roll(b *batch, now clockReading) error {
 	c.j.collectAcks(b) // with what was dropped to make room
 	c.j.mu.Unlock()
 	base := b.frames[0].seq
-	if len(readers) > 0 {
+	if readers != nil {
 		b.prepend(kindState, base, b.frames[0].boot, readers)
 	}
 	c.seg = &segment{
@@ -298,9 +298,16 @@ func (j *Journal) allReaders() []byte {
 	for _, r := range j.readers {
 		changes = append(changes, r.registration())
 	}
-	body := appendChanges(nil, changes)
+	var start []Change
+	if j.opts.Beside != nil {
+		start = []Change{{startsKey, j.state[startsKey]}}
+	}
+	body := appendChanges(nil, append(changes, start...))
 	if len(changes) == 0 || int64(len(body)) > j.opts.SegmentSize/8 {
-		return nil
+		if start == nil {
+			return nil
+		}
+		return appendChanges(nil, start)
 	}
 	for _, r := range j.readers {
 		if !r.dirty {

@@ -61,7 +61,10 @@ const (
 
 // Options configure a Journal. The zero value of every field but FS is usable.
 type Options struct {
-	FS          FS
+	FS FS
+	// Beside is where a second small file tells how far the journal has been, outside of FS; nil for none, and
+	// then there is no Epoch, and a journal that went back in time is not noticed.
+	Beside      FS
 	MaxSize     int64         // bytes of all segments; 0 means 2 GiB, less than 2 MiB is raised to it
 	MaxState    int64         // bytes of memory for keys and values of Limited entries; 0 means an eighth of MaxSize, at most 16 MiB
 	SegmentSize int64         // bytes; 0 means 8 MiB, or less so that MaxSize holds at least 8
@@ -199,8 +202,10 @@ type Journal struct {
 	stale     []uint64       // snapshots that were not removed in time
 	resnap    bool           // memory holds changes that failed to reach the log
 	recovery  Recovery
-	closeErr  error  // of the last snapshot
-	before    Ledger // up to Open
+	identity  []byte  // of this journal; does not change after Open
+	starts    []begun // ascending, the present one last; does not change after Open
+	closeErr  error   // of the last snapshot
+	before    Ledger  // up to Open
 
 	counters counters
 }
@@ -264,6 +269,8 @@ type Recovery struct {
 	Damaged  int64    // bytes that had been synchronised and cannot be read
 	Aside    []string // damaged files, renamed and kept
 	Foreign  []string // files that are none of the journal's, left alone
+	Rewound  bool     // the journal is older than what stands beside it, or another one
+	Unknown  []string // why an unknown number of messages is lost; empty if all that is lost is known
 }
 
 // Recovery returns what Open found.
@@ -290,11 +297,13 @@ func Open(opts Options) (*Journal, error) {
 		j.free = append(j.free, newBatch())
 	}
 	j.pending = j.takeBatch()
-	r, err := j.recover()
+	start := j.readStart()
+	r, err := j.recover(start)
 	if err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("journal: open: %w", err)
 	}
+	j.beginEpoch(start)
 	c := &committer{j: j, next: j.nextSeq}
 	if n := len(j.segments); n > 0 {
 		s := j.segments[n-1]
@@ -309,8 +318,12 @@ func Open(opts Options) (*Journal, error) {
 	if j.before.Since.IsZero() {
 		j.before.Since = time.Now()
 	}
+	if start != nil {
+		k.start.Next = start.Next
+	}
 	k.begin()
 	j.committing.begun, j.completing.begun = time.Now(), time.Now()
+	k.first()
 	j.ended.Add(3)
 	go c.run()
 	go j.complete()

@@ -37,6 +37,7 @@ type keeper struct {
 	merges    bool      // not while the journal opens
 	noSpace   time.Time // when a file could not be made although there was said to be space; it is tried when it has to be
 	retired   []retired
+	start     startRecord // as it stands beside the journal
 }
 
 // held is how many of the files that max_size and keep_free allow are held back: one to write down what
@@ -62,6 +63,9 @@ func (k *keeper) run() {
 		case <-timer.C:
 		case <-j.stop:
 			j.closeErr = errors.Join(k.snapshot(), k.syncNames())
+			if j.closeErr == nil {
+				j.closeErr = k.noteStart(true) // a snapshot has the epoch
+			}
 			for _, s := range j.spares {
 				s.file.Close()
 			}
@@ -82,6 +86,9 @@ func (k *keeper) tidy() error {
 	var err error
 	if due {
 		err = k.snapshot()
+	}
+	if j.counters.commits.Load() > 0 && (due && err == nil || !k.start.Used) {
+		err = errors.Join(err, k.noteStart(true))
 	}
 	k.expire()
 	k.trim()
@@ -185,6 +192,24 @@ func (k *keeper) reclaim() {
 func (k *keeper) begin() {
 	k.reclaim()
 	_ = k.makeRoom() // it is tried again, and told, when the keeper runs
+}
+
+// first tells the file beside the journal of this start. What was found to be lost is on disk before that: the next
+// start would not find it again.
+func (k *keeper) first() {
+	if k.j.opts.Beside == nil {
+		return
+	}
+	var err error
+	if len(k.j.recovery.Unknown) > 0 {
+		err = errors.Join(k.snapshot(), k.syncNames())
+	}
+	if err == nil {
+		err = k.noteStart(false)
+	}
+	if err != nil {
+		k.j.log.Warn("journal: a journal that goes back in time may not be noticed", "error", err)
+	}
 }
 
 // prepare has a spare ready, or says why not. What is held back of the space is used only when a

@@ -22,7 +22,7 @@ type recovered struct {
 
 // recover brings memory to the state of the log: the newest snapshot that can be read, and what the
 // log holds after it. It writes nothing but the names of damaged files.
-func (j *Journal) recover() (*recovered, error) {
+func (j *Journal) recover(start *startRecord) (*recovered, error) {
 	files, err := j.fs.List()
 	if err != nil {
 		return nil, err
@@ -53,20 +53,34 @@ func (j *Journal) recover() (*recovered, error) {
 		return nil, err
 	}
 	known := map[uint64]*segment{}
+	dead := map[uint64]bool{} // of which nothing is left
 	for _, s := range j.segments {
 		known[s.id] = s
+		if size, ok := sizes[s.id]; ok && j.holdsNothing(s, size) {
+			dead[s.id] = true
+			r.free = append(r.free, s.name())
+		}
 		if size, ok := sizes[s.id]; ok {
 			s.end = max(headerSize, min(s.end, size)) // whatever was cut off is missing, and noticed
 		}
 	}
-	tail, err := j.openTail(segs, sizes, known, at, r)
+	there := slices.DeleteFunc(slices.Clone(segs), func(id uint64) bool { return dead[id] })
+	if _, ok := slices.BinarySearch(segs, at.segment); at.segment > 0 && !ok {
+		dead[at.segment] = true
+	}
+	tail, err := j.openTail(there, sizes, known, at, r)
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range tail {
+	behind := j.nextSeq // what is known of until here
+	for i, t := range tail {
+		if (i > 0 || len(j.snaps) > 0) && !t.merged && behind < t.previousNext && t.segment.next == t.base {
+			j.unknownLoss(behind, t.previousNext-1)
+		}
 		t.replay(j)
+		behind = max(behind, t.segment.next)
 	}
-	j.missingFiles(segs)
+	j.missingFiles(there)
 	r.files = len(r.free) + len(j.segments)
 	if len(j.snaps) == 0 {
 		j.withoutSnapshot()
@@ -74,6 +88,7 @@ func (j *Journal) recover() (*recovered, error) {
 	if n := len(j.segments); n > 0 {
 		j.nextSeq = max(j.nextSeq, j.segments[n-1].next)
 	}
+	j.judge(start, at, dead)
 	if j.recovery.Damaged > 0 || len(j.recovery.Aside) > 0 {
 		j.log.Error("journal: damage found", "bytes", j.recovery.Damaged, "set_aside", j.recovery.Aside)
 	}

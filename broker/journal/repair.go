@@ -98,7 +98,7 @@ func (v *View) repair() (*Repaired, error) {
 // settledJournal recovers the journal in d and has two snapshots say so.
 func settledJournal(d *DirFS) (*Journal, error) {
 	j := newView(d)
-	r, err := j.recover()
+	r, err := j.recover(nil)
 	for _, reader := range j.byID { // what is settled because its file is gone
 		if reader.settled != reader.durable.settled {
 			reader.durable, _ = reader.takeAck()
@@ -235,7 +235,7 @@ type Forgotten struct {
 func Forget(dir, reader string) (f Forgotten, err error) {
 	err = offline(dir, "forget", func(d *DirFS) error {
 		j := newView(d)
-		rec, err := j.recover()
+		rec, err := j.recover(nil)
 		if err != nil {
 			return fmt.Errorf("journal: %s: %w", d.dir, err)
 		}

@@ -58,7 +58,7 @@ func inspect(d *DirFS) (*View, error) {
 			return nil, fmt.Errorf("journal: %w", err)
 		}
 		v = &View{j: newView(viewFS{d}), dir: d, holder: lockHolder(d.dir), files: before}
-		if v.r, err = v.j.recover(); err != nil {
+		if v.r, err = v.j.recover(v.j.readStart()); err != nil {
 			return nil, fmt.Errorf("journal: %s: %w", d.dir, err)
 		}
 		after, err := d.List()
@@ -80,6 +80,9 @@ func inspect(d *DirFS) (*View, error) {
 // newView returns a journal in memory that nothing runs in.
 func newView(f FS) *Journal {
 	opts := Options{FS: f}
+	if v, ok := f.(viewFS); ok {
+		opts.Beside = viewFS{&DirFS{filepath.Dir(filepath.Clean(v.dir))}}
+	}
 	opts.setDefaults()
 	j := &Journal{
 		opts: opts, fs: f, log: slog.New(slog.DiscardHandler),

@@ -1,0 +1,281 @@
+package journal
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Epoch names one start of the process on one journal. Number is larger than any that the journal or the file
+// beside it has seen; Nonce is random, so that no two starts have the same Epoch even where both went back in time.
+// The zero Epoch stands for all starts before there were epochs.
+type Epoch struct{ Number, Nonce uint64 }
+
+func (e Epoch) String() string { return fmt.Sprintf("%d-%016x", e.Number, e.Nonce) }
+
+const (
+	// startFile stands beside the journal's directory and tells how far the journal has been. It is written at
+	// the start, after the first commit, with snapshots and at the end: never for a message.
+	startFile = "journal.start"
+	// startsKey holds the journal's identity and its epochs: 16 bytes, then for each epoch the first sequence
+	// number, number and nonce as varints. It stands in front of each segment and in snapshots.
+	startsKey    = "journal/starts"
+	maxStarts    = 64 // epochs that are remembered; records of older ones count as the present one's
+	identitySize = 16
+)
+
+// begun is an epoch and the first sequence number that it gave out.
+type begun struct {
+	first uint64
+	epoch Epoch
+}
+
+// startRecord is the content of startFile: one line of JSON with its CRC-32C in front.
+type startRecord struct {
+	Version int       `json:"version"`
+	Journal []byte    `json:"journal"`        // identity
+	Epoch   Epoch     `json:"epoch"`          // of the newest start
+	Used    bool      `json:"used,omitempty"` // the journal has a record of that epoch
+	Next    uint64    `json:"next"`           // every sequence number below was on disk
+	Time    time.Time `json:"time"`           // by a clock that may be wrong
+}
+
+func (r *startRecord) encode() []byte {
+	b, _ := json.Marshal(r) // of plain fields: cannot fail
+	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(b, castagnoli), b)
+}
+
+// decodeStart is false for what is no record.
+func decodeStart(b []byte) (*startRecord, bool) {
+	sum, text, ok := bytes.Cut(bytes.TrimRight(b, "\n"), []byte(" "))
+	r := &startRecord{}
+	if !ok || string(sum) != fmt.Sprintf("%08x", crc32.Checksum(text, castagnoli)) || json.Unmarshal(text, r) != nil {
+		return nil, false
+	}
+	return r, r.Version == 1 && len(r.Journal) == identitySize
+}
+
+// readStart returns what stands beside the journal; nil if there is nothing that can be read.
+func (j *Journal) readStart() *startRecord {
+	if j.opts.Beside == nil {
+		return nil
+	}
+	f, err := j.opts.Beside.Open(startFile, false)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, 4096))
+	r, ok := decodeStart(b)
+	if err != nil || !ok {
+		j.log.Warn("journal: the file beside it cannot be read; whether the journal went back in time is not known", "file", startFile, "error", err)
+		return nil
+	}
+	return r
+}
+
+// writeStart replaces the file beside the journal, durably.
+func (j *Journal) writeStart(r startRecord) error {
+	beside := j.opts.Beside
+	f, err := beside.Open(startFile+tempSuffix, true)
+	if err == nil {
+		b := r.encode()
+		for len(b) < sector { // over a longer one that was left half written
+			b = append(b, '\n')
+		}
+		if _, err = f.WriteAt(b, 0); err == nil {
+			err = f.Datasync()
+		}
+		if e := f.Close(); err == nil {
+			err = e
+		}
+	}
+	if err == nil {
+		err = beside.Rename(startFile+tempSuffix, startFile)
+	}
+	if err == nil {
+		err = beside.SyncDir()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", startFile, err)
+	}
+	return nil
+}
+
+// loadStarts reads startsKey.
+func (j *Journal) loadStarts() {
+	value := j.state[startsKey]
+	if len(value) < identitySize {
+		return
+	}
+	j.identity = slices.Clone(value[:identitySize])
+	p := parser{b: value[identitySize:]}
+	for len(p.b) > 0 && p.err == nil {
+		s := begun{p.uvarint(), Epoch{p.uvarint(), p.uvarint()}}
+		if p.err == nil {
+			j.starts = append(j.starts, s)
+		}
+	}
+}
+
+func (j *Journal) encodeStarts() []byte {
+	b := slices.Clone(j.identity)
+	for _, s := range j.starts {
+		for _, v := range []uint64{s.first, s.epoch.Number, s.epoch.Nonce} {
+			b = binary.AppendUvarint(b, v)
+		}
+	}
+	return b
+}
+
+// beginEpoch gives this start its epoch. Nothing runs yet.
+func (j *Journal) beginEpoch(w *startRecord) {
+	if j.opts.Beside == nil {
+		return
+	}
+	if j.identity == nil {
+		j.identity = make([]byte, identitySize)
+		rand.Read(j.identity)
+		if j.nextSeq > 1 && len(j.recovery.Unknown) == 0 {
+			j.starts = []begun{{1, Epoch{}}} // by a version without epochs
+		}
+	}
+	var e Epoch
+	for _, s := range j.starts {
+		e.Number = max(e.Number, s.epoch.Number)
+	}
+	if w != nil {
+		e.Number = max(e.Number, w.Epoch.Number)
+	}
+	e.Number++
+	var nonce [8]byte
+	rand.Read(nonce[:])
+	e.Nonce = binary.LittleEndian.Uint64(nonce[:])
+	j.starts = slices.DeleteFunc(j.starts, func(s begun) bool { return s.first >= j.nextSeq }) // nothing of theirs is left
+	j.starts = append(j.starts, begun{j.nextSeq, e})
+	oldest := j.nextSeq
+	if len(j.segments) > 0 {
+		oldest = min(oldest, j.segments[0].base)
+	}
+	for len(j.starts) > maxStarts || len(j.starts) > 1 && j.starts[1].first <= oldest {
+		j.starts = j.starts[1:]
+	}
+	j.state[startsKey] = j.encodeStarts()
+}
+
+// Epoch is this start's; zero without Options.Beside.
+func (j *Journal) Epoch() Epoch {
+	if len(j.starts) == 0 {
+		return Epoch{}
+	}
+	return j.starts[len(j.starts)-1].epoch
+}
+
+// EpochOf is the epoch in which the message was appended: with seq, it names the message for good. Of messages
+// from before the epochs that are remembered it is the present one.
+func (j *Journal) EpochOf(seq uint64) Epoch {
+	for _, s := range slices.Backward(j.starts) {
+		if s.first <= seq {
+			return s.epoch
+		}
+	}
+	return j.Epoch()
+}
+
+// noteStart tells the file beside the journal how far the journal is.
+func (k *keeper) noteStart(used bool) error {
+	j := k.j
+	if j.opts.Beside == nil {
+		return nil
+	}
+	j.mu.Lock()
+	if n := len(j.segments); n > 0 {
+		k.start.Next = max(k.start.Next, j.segments[n-1].next)
+	}
+	j.mu.Unlock()
+	k.start.Version, k.start.Journal, k.start.Epoch, k.start.Used, k.start.Time = 1, j.identity, j.Epoch(), used, time.Now().UTC()
+	return j.writeStart(k.start)
+}
+
+// judge compares what was recovered with the file beside the journal, and enters what is lost without anybody
+// knowing how much of it. at is where the snapshot ends; dead are segments of which nothing is left.
+func (j *Journal) judge(w *startRecord, at position, dead map[uint64]bool) {
+	j.loadStarts()
+	unknown := func(format string, args ...any) {
+		j.recovery.Unknown = append(j.recovery.Unknown, fmt.Sprintf(format, args...))
+	}
+	empty := len(j.snaps) == 0 && len(j.segments) == 0
+	if w != nil && (w.Used || w.Next > 1) {
+		has := slices.ContainsFunc(j.starts, func(s begun) bool { return s.epoch == w.Epoch })
+		switch {
+		case empty:
+			unknown("it is empty, and was in use until %s", w.Time.Format(time.RFC3339))
+		case j.identity != nil && !bytes.Equal(j.identity, w.Journal):
+			j.recovery.Rewound = true
+			unknown("it is another gateway's: got identity %x, want %x", j.identity, w.Journal)
+		case w.Used && !has:
+			j.recovery.Rewound = true
+			unknown("it went back in time: it does not have start %v of %s", w.Epoch, w.Time.Format(time.RFC3339))
+		case j.nextSeq < w.Next:
+			j.recovery.Rewound = true
+			unknown("it went back in time: it ends at message %d, and had %d or more", j.nextSeq-1, w.Next-1)
+		}
+		if same := j.identity == nil || bytes.Equal(j.identity, w.Journal); same && j.nextSeq < w.Next {
+			j.unknownLoss(j.nextSeq, w.Next-1)
+			j.nextSeq = w.Next // so that no number is given twice
+		}
+	}
+	if len(j.snaps) == 0 && slices.ContainsFunc(j.recovery.Aside, func(name string) bool { return strings.Contains(name, snapSuffix) }) {
+		unknown("no snapshot can be read: sessions, retained messages and what only they told are gone")
+	} else if n := len(j.segments); len(j.snaps) == 0 && n > 0 && j.segments[0].previous != 0 && !j.segments[0].merged {
+		unknown("there is no snapshot, and the log begins in its middle")
+	}
+	if dead[at.segment] {
+		unknown("the segment that the snapshot ends in (%s) is missing or holds nothing: what came after is not known", segmentName(at.segment))
+	}
+	if empty && len(j.recovery.Unknown) == 0 && len(j.recovery.Aside) > 0 {
+		unknown("none of its files can be read")
+	}
+	if len(j.recovery.Unknown) == 0 {
+		return
+	}
+	lost := func(r *Reader, name string) {
+		j.addLoss(r, Loss{Reader: name, First: j.nextSeq, Last: j.nextSeq, Reason: ReasonUnknown, Time: time.Now()})
+	}
+	for _, r := range j.byID {
+		lost(r, r.name)
+	}
+	if len(j.byID) == 0 {
+		lost(nil, "")
+	}
+	j.resnap = true
+	j.log.Error("journal: an unknown number of messages is lost", "why", j.recovery.Unknown, "from", j.nextSeq, "of_readers", len(j.byID))
+}
+
+// holdsNothing reports whether the file of a segment that a snapshot names holds none of its frames: it was
+// zeroed, or it is a copy from another time.
+func (j *Journal) holdsNothing(s *segment, size int64) bool {
+	if s.end <= headerSize {
+		return false
+	}
+	f, err := j.fs.Open(s.name(), false)
+	if err != nil {
+		return false // who reads it finds out
+	}
+	defer f.Close()
+	if h, err := readHeader(f); err == nil && h.id == s.id && h.salt == s.salt {
+		var first [sector]byte
+		if n, _ := f.ReadAt(first[:], headerSize); n > 0 && len(bytes.TrimLeft(first[:n], "\x00")) > 0 {
+			return false
+		}
+	}
+	_, ok := newScanner(f, &s.header, headerSize, min(s.end, size), nil).next()
+	return !ok
+}
