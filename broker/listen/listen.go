@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -56,7 +57,7 @@ func (o Options) Open(ctx context.Context) (net.Listener, error) {
 	if o.Network == "unix" {
 		l, err = Unix(ctx, o.Address, o.Mode)
 	} else {
-		l, err = lc.Listen(ctx, o.Network, o.Address)
+		l, err = lc.Listen(ctx, Network(o.Network, o.Address), o.Address)
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -71,6 +72,16 @@ func (o Options) Open(ctx context.Context) (net.Listener, error) {
 		return l, nil
 	}
 	return &listener{l, o}, nil
+}
+
+// Network is what package net takes for an address to listen on. Under "tcp" it reads 0.0.0.0 as every address
+// there is, IPv6 too; who writes 0.0.0.0 means IPv4, and gets tcp4. "[::]" and no host stay both.
+func Network(network, address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if ip, bad := netip.ParseAddr(host); network == "tcp" && err == nil && bad == nil && ip.Unmap() == netip.IPv4Unspecified() {
+		return "tcp4"
+	}
+	return network
 }
 
 type listener struct {

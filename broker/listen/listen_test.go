@@ -68,6 +68,37 @@ func says(t *testing.T, nc net.Conn, text string) {
 	}
 }
 
+// TestFamilies: a listener takes the family of its address, and both without one.
+func TestFamilies(t *testing.T) {
+	if l, err := net.Listen("tcp6", "[::1]:0"); err != nil {
+		t.Skip("this machine has no IPv6")
+	} else {
+		l.Close()
+	}
+	for address, want := range map[string][2]bool{ // IPv4, IPv6
+		"0.0.0.0:0": {true, false}, "[::ffff:0.0.0.0]:0": {true, false}, "127.0.0.1:0": {true, false},
+		"[::]:0": {true, true}, ":0": {true, true}, "[::1]:0": {false, true},
+	} {
+		l, err := listen.Options{Network: "tcp", Address: address}.Open(context.Background())
+		if err != nil {
+			t.Errorf("%s: %v", address, err)
+			continue
+		}
+		_, port, _ := net.SplitHostPort(l.Addr().String())
+		var got [2]bool
+		for i, host := range []string{"127.0.0.1", "::1"} {
+			nc, err := net.Dial("tcp", net.JoinHostPort(host, port))
+			if got[i] = err == nil; got[i] {
+				nc.Close()
+			}
+		}
+		l.Close()
+		if got != want {
+			t.Errorf("%s: IPv4 and IPv6 get in: %v, want %v", address, got, want)
+		}
+	}
+}
+
 func TestUnix(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "mqtt.sock")
 	opts := listen.Options{Network: "unix", Address: path, Mode: 0o620}

@@ -22,7 +22,7 @@ const maxSocket = 107
 
 func (l *loader) listenerKeys(e *Listener) *table {
 	t := newTable(
-		key{"url", required, "`mqtt://HOST:PORT`, `mqtts://`, `ws://`, `wss://` or `unix:///PATH`. Without a host all addresses; without a port 1883, 8883, 80 or 443. A path after ws and wss is the only one served.",
+		key{"url", required, "`mqtt://HOST:PORT`, `mqtts://`, `ws://`, `wss://` or `unix:///PATH`. Without a host all addresses, as with `[::]`, and with `0.0.0.0` those of IPv4; without a port 1883, 8883, 80 or 443. A path after ws and wss is the only one served.",
 			listenerURL(e)},
 		key{"cert", "", "PEM file of the certificate, and of what lies between it and its authority. Of mqtts and wss, required there.", l.file(&e.Cert)},
 		key{"key", "", "PEM file of the private key, not encrypted. Of mqtts and wss, required there.", l.file(&e.Key)},

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/broker/listen"
 	"holdfast/broker/probe"
 	"holdfast/gateway"
 	"holdfast/gateway/config"
@@ -34,7 +35,7 @@ func Here() Machine {
 		},
 		Group: groupOf, Synced: synced, Disk: disk, Sync: commits,
 		Listen: func(network, address string) error {
-			l, err := net.Listen(network, address)
+			l, err := net.Listen(listen.Network(network, address), address)
 			if err == nil {
 				err = l.Close()
 			}

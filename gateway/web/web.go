@@ -219,7 +219,7 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 		}
 	}
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", s.opts.Address)
+	l, err := lc.Listen(ctx, listen.Network("tcp", s.opts.Address), s.opts.Address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		err = errors.Join(err, errors.New("another program has the port: choose another one in web.url, or off"))
