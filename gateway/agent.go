@@ -170,6 +170,7 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	if err := a.splitLanes(); err != nil {
 		return nil, fmt.Errorf("bridges: %w", err)
 	}
+	a.noteRules()
 	for _, b := range cfg.Bridges {
 		l, err := a.newLink(b)
 		if err == nil {
@@ -278,7 +279,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.changing.Lock()
 	a.say(bridge.Online)
 	for _, l := range a.links {
-		l.stop = a.start(l.now.Load().Run)
+		l.stop = a.startLink(l)
 	}
 	a.stops[stageServer] = a.start(a.server.Run)
 	a.stops[stageFiles] = a.start(a.changes.Run)

@@ -228,11 +228,7 @@ func (a *Agent) moveState(was, now string) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	done := make(settled, 1)
-	if err := a.journal.Append(journal.Entry{Changes: changes, Done: done}); err != nil {
-		return err
-	}
-	return <-done
+	return a.remember(changes)
 }
 
 // formerBridges tells of messages that wait for bridges which are not configured any more. They stay
@@ -248,9 +244,9 @@ func (a *Agent) formerBridges() error {
 		}
 		return true
 	})
-	if len(state) > 0 {
-		if err := a.journal.Append(journal.Entry{Changes: state, Lazy: true}); err != nil {
-			return err
+	if len(state) > 0 { // a bridge of that name that comes next must not find it
+		if err := a.remember(state); err != nil {
+			a.log.Warn("what was known of bridges that are gone is still in the journal", "error", err)
 		}
 	}
 	var text []string

@@ -187,6 +187,7 @@ func TestEveryKeyOfABridgeIsTakenOver(t *testing.T) {
 		"out[].strip":       {base, `client_id: x, upstream: ["mqtt://127.0.0.1:1"], out: [{filter: x, strip: x}]`},
 		"out[].prefix":      {base, `client_id: x, upstream: ["mqtt://127.0.0.1:1"], out: [{filter: x, prefix: p/}]`},
 		"out[].priority":    {base, `client_id: x, upstream: ["mqtt://127.0.0.1:1"], out: [{filter: x, priority: 3}]`},
+		"out[].retained":    {base, `client_id: x, upstream: ["mqtt://127.0.0.1:1"], out: [{filter: x, retained: skip}]`},
 		"in":                {base, in},
 		"in[].filter":       {in, base + `, in: [{filter: z}]`},
 		"in[].qos":          {in, base + `, in: [{filter: y, qos: 0}]`},

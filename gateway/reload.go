@@ -281,7 +281,7 @@ func (x *exchange) switchLinks() {
 			x.log.Error("a bridge does not run: mend the storage of the journal, and start holdfast again", "bridge", l.config.Name, "error", err)
 			continue
 		}
-		l.stop = x.start(l.now.Load().Run)
+		l.stop = x.startLink(l)
 	}
 }
 

@@ -378,6 +378,7 @@ func (p *publication) offer(t *match, late bool, d *desk) {
 	qos := min(t.qos, p.view.QoS)
 	switch {
 	case p.skips(t), qos > 0 && t.reader != nil && !late:
+	case late && t.reader != nil && t.session == nil: // a route is sent what was retained before it by SendRetained
 	case t.deliver != nil:
 		t.deliver(p.keep())
 	case t.session != nil: // not so for a bridge's reader at QoS 0 without Deliver

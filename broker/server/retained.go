@@ -17,6 +17,7 @@ type kept struct {
 	message *broker.Message
 	at      journal.Time
 	version uint64 // of the index: who had subscribed by then was given the message as it came
+	matched uint64 // of the index: a route of that version or an earlier one is owed the message
 	own     bool   // published by this process
 }
 
@@ -160,7 +161,7 @@ func (s *Server) retain(p *publication) {
 	t := s.named(p.topic.name)
 	passed := s.kept.passed(t.name, p.taken)
 	if !passed {
-		s.kept.set(kept{p.message, at, t.version, p.own})
+		s.kept.set(kept{p.message, at, t.version, p.topic.version, p.own})
 	}
 	s.kept.mu.Unlock()
 	if !passed && t.version != p.topic.version && !p.silent {

@@ -36,6 +36,7 @@ type routes struct {
 type route struct {
 	target  *target
 	filters []FilterQoS
+	version uint64 // of the index: what was matched before may not be owed
 }
 
 // Route adds a route, or changes the filters of the one that its Reader has, whose Deliver stays. There
@@ -50,7 +51,7 @@ func (s *Server) Route(r Route) error {
 	s.routes.mu.Lock()
 	defer s.routes.mu.Unlock()
 	old := s.routes.byReader[r.Reader]
-	now := &route{&target{reader: r.Reader, deliver: r.Deliver}, r.Filters}
+	now := &route{target: &target{reader: r.Reader, deliver: r.Deliver}, filters: r.Filters}
 	kept := map[string]bool{}
 	if old != nil {
 		now.target = old.target
@@ -66,6 +67,7 @@ func (s *Server) Route(r Route) error {
 		s.index.add(f.Filter, now.target, subscription{qos: f.QoS, retainAsPublished: true}, noLimit, noLimit)
 		kept[f.Filter] = true
 	}
+	now.version = s.index.version.Load()
 	for _, f := range old.filters {
 		if !kept[f.Filter] {
 			s.index.remove(f.Filter, old.target)

@@ -175,7 +175,16 @@ type Rule struct {
 	// Priority, of Out, 0 to 3: messages of a higher one are sent first and, at a limit of space, dropped last. The
 	// default is the bridge's.
 	Priority int
+	Retained Retained // of Out; default SendRetained
 }
+
+// Retained is what becomes of messages that are retained already when a rule is added.
+type Retained string
+
+const (
+	SendRetained Retained = "send" // they go upstream, once
+	SkipRetained Retained = "skip"
+)
 
 // Bridge is what the bridge has to know of the rule.
 func (r Rule) Bridge() bridge.Rule {

@@ -156,13 +156,13 @@ func TestOverlay(t *testing.T) {
 				Window: 200, KeepAlive: 30 * time.Second, Priority: 3, Was: "old", Reach: tls12,
 				Drain: DrainLiveFirst, DrainShare: 20, Rate: Rate{100, 50_000}, Losses: "sites/north/losses",
 				Out: []Rule{
-					{Filter: "sensors/+/temperature", QoS: 1, Strip: "sensors/", Priority: 3},
-					{Filter: "alarms/#", QoS: 1, Priority: 3},
+					{Filter: "sensors/+/temperature", QoS: 1, Strip: "sensors/", Priority: 3, Retained: SendRetained},
+					{Filter: "alarms/#", QoS: 1, Priority: 3, Retained: SendRetained},
 				},
 			},
 			{
 				Name: "lan", Upstream: []Endpoint{tcp("192.168.1.2:1883")}, ClientID: "greenhouse-1-lan", Protocol: Auto, FailBack: time.Minute, SessionExpiry: 7 * 24 * time.Hour,
-				Window: 100, KeepAlive: 30 * time.Second, Priority: 1, Out: []Rule{{Filter: "$SYS/#", Priority: 1}},
+				Window: 100, KeepAlive: 30 * time.Second, Priority: 1, Out: []Rule{{Filter: "$SYS/#", Priority: 1, Retained: SendRetained}},
 				Drain: DrainFIFO, DrainShare: 50, Losses: "holdfast/greenhouse-1/losses", Reach: tls12,
 			},
 		},

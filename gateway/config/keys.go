@@ -105,7 +105,10 @@ func (l *loader) outRule(r *Rule) kind {
 		key{"prefix", "", "Put in front of what is left.", part(&r.Prefix)},
 		key{"priority", "", "Messages of a higher priority are sent before those of lower ones that wait, and give way later when space runs out. Default: the bridge's.",
 			number(&r.Priority, 0, 3, "")},
+		key{"retained", string(SendRetained), "What becomes of retained messages that are there already when the rule is added: `send` sends them once, at QoS 1, `skip` does not. Given back as `send` after `skip`, they are sent again.",
+			choice(&r.Retained, string(SendRetained), string(SkipRetained))},
 	))
+	r.Retained = SendRetained
 	r.Priority = -1 // the bridge's: see finishBridges
 	return k
 }

@@ -1,0 +1,151 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"holdfast/broker"
+	"holdfast/broker/journal"
+)
+
+const (
+	replayBatch  = 64 // retained messages that are on their way to disk for a route at the same time
+	replaySettle = 200 * time.Millisecond
+	replayLook   = 20 * time.Millisecond
+)
+
+// Replay is what a route is sent of the messages that were retained before it had a filter.
+type Replay struct {
+	Reader *journal.Reader                     // of the route
+	After  string                              // topics up to this one have been sent
+	Wants  func(topic string) bool             // reports whether a topic is meant; does not block
+	Sent   func(topic string) []journal.Change // become durable with the message of that topic
+}
+
+// SendRetained owes a route what is retained, in the order of the topics, as messages with RETAIN at QoS 1: while there is
+// no connection nothing is lost. A value that the route has been owed as it came, or a newer one, is not owed again. It
+// waits for the disk after each batch and returns how many messages are there. After an error, or the end of ctx, the
+// changes of the last message that is durable tell where to go on.
+func (s *Server) SendRetained(ctx context.Context, r Replay) (sent int, err error) {
+	// What found its subscribers before the route was there may not have reached the store yet.
+	if !wait(ctx, replaySettle) {
+		return 0, ctx.Err()
+	}
+	done := make(batchDone, replayBatch)
+	topics := s.kept.topics(r.Wants, r.After)
+	for batch := range slices.Chunk(topics, replayBatch) {
+		under := 0
+		for _, topic := range batch {
+			var owed bool
+			if owed, err = s.replay(ctx, r, topic, done); err != nil {
+				break
+			}
+			if owed {
+				under++
+			}
+		}
+		for range under {
+			if failed := <-done; failed != nil {
+				err = errors.Join(err, failed)
+			} else {
+				sent++
+			}
+		}
+		if err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// replay owes what is retained of one topic. The topic's lane is held, so that what is published later is behind it in
+// the journal.
+func (s *Server) replay(ctx context.Context, r Replay, topic string, done batchDone) (owed bool, err error) {
+	lane := s.kept.lane(topic)
+	for {
+		lane.Lock()
+		k, onTheirWay := s.kept.latest(topic)
+		s.routes.mu.Lock()
+		route := s.routes.byReader[r.Reader]
+		s.routes.mu.Unlock()
+		if route == nil {
+			lane.Unlock()
+			return false, errors.New("the route has ended")
+		}
+		if k.message != nil && k.matched >= route.version || k.message == nil && !onTheirWay {
+			lane.Unlock()
+			return false, nil
+		}
+		if !onTheirWay {
+			defer lane.Unlock()
+			m, alive := s.replayed(k)
+			if !alive {
+				return false, nil
+			}
+			reader := r.Reader
+			if pick := route.target.pick.Load(); pick != nil {
+				reader = (*pick)(topic, k.own)
+			}
+			return true, s.journal.Append(journal.Entry{
+				Message: m, Owed: []journal.Owed{{Reader: reader, QoS: 1, Retain: true}}, Changes: r.Sent(topic), Lazy: true, Done: done,
+			})
+		}
+		lane.Unlock() // a newer one may have found its subscribers before the route was there
+		if !wait(ctx, replayLook) {
+			return false, ctx.Err()
+		}
+	}
+}
+
+// replayed is a retained message as it is owed now, and whether its lifetime is not over.
+func (s *Server) replayed(k kept) (_ *broker.Message, alive bool) {
+	m := *k.message
+	m.QoS = 1
+	if m.Expires {
+		m.Expiry, alive = journal.Remaining(m.Expiry, s.journal.Waited(k.at))
+		return &m, alive
+	}
+	return &m, true
+}
+
+// batchDone is told of each message of a batch, and has room for all of them.
+type batchDone chan error
+
+func (c batchDone) Committed(_ *journal.Entry, _ uint64, err error) { c <- err }
+
+// wait reports whether ctx goes on for so long.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// topics are those behind one, in order, that have a retained message or one on its way to disk. $SYS is not among them.
+func (s *retainedStore) topics(wants func(topic string) bool, after string) (found []string) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for topic := range s.messages {
+		if topic > after && !isSys(topic) && wants(topic) {
+			found = append(found, topic)
+		}
+	}
+	for topic := range s.turns {
+		if topic > after && !isSys(topic) && wants(topic) {
+			found = append(found, topic)
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// latest returns what is stored of a topic, and whether there are publishes of it on their way to disk.
+func (s *retainedStore) latest(topic string) (k kept, onTheirWay bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.messages[topic], s.turns[topic] != nil
+}
