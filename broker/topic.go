@@ -99,3 +99,27 @@ func Match(filter, topic string) bool {
 		filter, topic = restFilter, restTopic
 	}
 }
+
+// Covers reports whether outer matches every topic that inner matches. Both have to be well-formed, and not shared.
+func Covers(outer, inner string) bool {
+	if strings.HasPrefix(inner, "$") && (strings.HasPrefix(outer, "+") || strings.HasPrefix(outer, "#")) {
+		return false
+	}
+	for {
+		if outer == "#" {
+			return true
+		}
+		o, restOuter, moreOuter := strings.Cut(outer, "/")
+		i, restInner, moreInner := strings.Cut(inner, "/")
+		if i == "#" || o != i && o != "+" {
+			return false
+		}
+		if !moreInner {
+			return !moreOuter || restOuter == "#"
+		}
+		if !moreOuter {
+			return false
+		}
+		outer, inner = restOuter, restInner
+	}
+}

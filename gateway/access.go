@@ -52,6 +52,13 @@ func (a *Agent) reloaded(what string, changed bool, err error) {
 // It starts and opens nothing else.
 func Check(cfg *config.Config) error { return CheckAt(cfg, time.Now()) }
 
+// warn logs what is possible in a configuration and hardly meant, in the words of `holdfast check`.
+func (a *Agent) warn(cfg *config.Config) {
+	for _, w := range cfg.Warnings() {
+		a.log.Warn("warning: " + w.Error())
+	}
+}
+
 // CheckAt is Check at a certain time, which certificates are judged by.
 func CheckAt(cfg *config.Config, now time.Time) error {
 	var errs []error

@@ -150,6 +150,7 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	limit := logs.NewLimit(a.log.Handler()) // over the dashboard's log, which holds little
 	a.log = slog.New(logs.Cut(limit))
 	a.close = append(a.close, limit.Close)
+	a.warn(cfg)
 	if err := a.newBuses(); err != nil {
 		return nil, err
 	}

@@ -81,6 +81,7 @@ func (a *Agent) Reload(cfg *config.Config) (changes []string, err error) {
 	a.mu.Lock()
 	a.cfg = cfg
 	a.mu.Unlock()
+	a.warn(cfg)
 	if err := a.formerBridges(); err != nil {
 		a.log.Error("the reader of a former bridge stays in the journal", "error", err)
 	}

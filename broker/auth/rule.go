@@ -195,35 +195,11 @@ func (r *rights) maySubscribe(filter string) bool {
 	}
 	covered := func(filters []string) bool {
 		for _, f := range filters {
-			if covers(f, filter) {
+			if broker.Covers(f, filter) {
 				return true
 			}
 		}
 		return false
 	}
 	return r.all || !covered(r.deny) && (covered(r.read) || !shared && covered(r.subscribe))
-}
-
-// covers says whether every topic that inner matches is matched by outer, both being well-formed.
-func covers(outer, inner string) bool {
-	if strings.HasPrefix(inner, "$") && (strings.HasPrefix(outer, "+") || strings.HasPrefix(outer, "#")) {
-		return false
-	}
-	for {
-		if outer == "#" {
-			return true
-		}
-		o, restOuter, moreOuter := strings.Cut(outer, "/")
-		i, restInner, moreInner := strings.Cut(inner, "/")
-		if i == "#" || o != i && o != "+" {
-			return false
-		}
-		if !moreInner {
-			return !moreOuter || restOuter == "#"
-		}
-		if !moreOuter {
-			return false
-		}
-		outer, inner = restOuter, restInner
-	}
 }

@@ -146,8 +146,8 @@ func TestCovers(t *testing.T) {
 			}
 			// "#" and "/#" would also match an empty topic, which there is none of: "+/#" would do as well.
 			odd := inner == "#" && outer != "#" || inner == "/#"
-			if got := covers(outer, inner); got != want && !odd || got && !want {
-				t.Fatalf("covers(%q, %q): got %v", outer, inner, got)
+			if got := broker.Covers(outer, inner); got != want && !odd || got && !want {
+				t.Fatalf("Covers(%q, %q): got %v", outer, inner, got)
 			}
 		}
 	}

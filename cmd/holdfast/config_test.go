@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -339,4 +340,21 @@ func TestApplyWithoutPermission(t *testing.T) {
 	g.start(g.base, g.sensors)
 	g.connected()
 	g.terminate()
+}
+
+// TestCheckWarns: what is hardly meant goes to standard error, and the configuration is good all the same.
+func TestCheckWarns(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a.yaml")
+	if err := os.WriteFile(file, []byte("device: {id: a}\nbridges: [{name: up, upstream: [\"mqtt://broker.example\"], out: [{filter: \"sensor/#\"}]}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := checkCommand()
+	var out, errs bytes.Buffer
+	c.SetOut(&out)
+	c.SetErr(&errs)
+	c.SetArgs([]string{"-c", file})
+	if err := c.Execute(); err != nil || !strings.HasPrefix(out.String(), "ok: ") || strings.Contains(out.String(), "warning") ||
+		!strings.HasPrefix(errs.String(), "warning: "+file+":2: bridges[up].out[0].filter: ") {
+		t.Errorf("got %v, output %s, errors %s", err, &out, &errs)
+	}
 }

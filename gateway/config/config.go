@@ -34,6 +34,8 @@ type Config struct {
 	Sensors []sensors.Config // likewise; Options is typed, checked and has its defaults
 	Outputs []outputs.Config // likewise
 	Web     Web
+
+	warnings Errors
 }
 
 // Device says who this gateway is.
@@ -209,6 +211,7 @@ func Load(files []string, opts Options) (*Config, error) {
 	if len(l.errs) > 0 {
 		return nil, l.errs.sorted(files)
 	}
+	l.finishWarnings(files)
 	return l.config, nil
 }
 

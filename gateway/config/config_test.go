@@ -181,6 +181,10 @@ func TestOverlay(t *testing.T) {
 		},
 		Web: localWeb,
 	}
+	if len(got.Warnings()) != 2 { // of the password, for each upstream
+		t.Errorf("got %v", got.Warnings())
+	}
+	want.warnings = got.warnings
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)
 	}

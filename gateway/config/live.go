@@ -39,6 +39,9 @@ func fixed(v reflect.Value, prefix string, f func(path string, v reflect.Value, 
 	walk = func(v reflect.Value, prefix string, at []int) {
 		for i := range v.NumField() {
 			field := v.Type().Field(i)
+			if !field.IsExported() {
+				continue
+			}
 			path, at := prefix+snake(field.Name), append(slices.Clone(at), i)
 			if field.Name == "Endpoint" || field.Name == "Scheme" { // of a section that has a url
 				path = prefix + "url"

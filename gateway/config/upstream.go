@@ -181,6 +181,11 @@ func (l *loader) finishUpstream(e *element[Bridge]) {
 	case given("tls") && !secure && len(b.Upstream) > 0:
 		l.errorf(at("tls"), "only upstreams of mqtts and wss have this")
 	}
+	if what := b.credentials(); secure && what != "" && what != "username" {
+		if i := slices.IndexFunc(b.Upstream, isPlain); i >= 0 {
+			l.errorf(entryOf(e.given["upstream"], i), "is plain text beside encrypted upstreams: an attacker who blocks those is sent the %s in the clear: use mqtts or wss for all of them, or a bridge of its own without it", what)
+		}
+	}
 	if given("server_references") && !secure && len(b.Upstream) > 0 {
 		l.errorf(at("server_references"), "are followed from upstreams of mqtts and wss only: over mqtt and ws anybody on the way could name one")
 	}
