@@ -32,11 +32,15 @@ type link struct {
 	tells  *announced // nil if nobody is told of losses
 	dialer atomic.Pointer[dial.Dialer]
 	now    atomic.Pointer[bridge.Bridge]
+	usage  atomic.Pointer[usage]
 	stop   func() // nil while the bridge does not run
 }
 
 // deliver takes what the journal does not keep.
-func (l *link) deliver(m *broker.Message) { l.now.Load().Deliver(m) }
+func (l *link) deliver(m *broker.Message) {
+	l.usage.Load().out.note(m.Topic)
+	l.now.Load().Deliver(m)
+}
 
 // isLive says whether a reader is owed what is new.
 func (l *link) isLive(reader string) bool {
@@ -66,17 +70,19 @@ func (a *Agent) build(l *link, c config.Bridge) error {
 		pick = func(string, bool) *journal.Reader { return live() }
 	}
 	dialer := dialer(c, a.log)
-	b, tells, err := a.newBridge(c, dialer, lanes, live, l.key)
+	used := newUsage(c)
+	b, tells, err := a.newBridge(c, dialer, lanes, live, l.key, used)
 	if err != nil {
 		return err
 	}
 	l.config, l.lanes, l.pick, l.tells = c, lanes, pick, tells
 	l.dialer.Store(dialer)
+	l.usage.Store(used)
 	l.now.Store(b)
 	return nil
 }
 
-func (a *Agent) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*bridge.Lane, live func() *journal.Reader, key *journal.Reader) (*bridge.Bridge, *announced, error) {
+func (a *Agent) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*bridge.Lane, live func() *journal.Reader, key *journal.Reader, used *usage) (*bridge.Bridge, *announced, error) {
 	own := a.statusTopic()
 	opts := bridge.Options{
 		Name: c.Name, ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),
@@ -92,7 +98,8 @@ func (a *Agent) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*bridge.
 			// done is told of the journal's errors, and the bridge has looked at the topic.
 			_ = a.server.Publish(m, server.PublishOptions{From: key, Changes: changes, Done: done})
 		},
-		Dial: dialer.Dial, Credentials: credentials(c).Get,
+		Heard: used.in.note,
+		Dial:  dialer.Dial, Credentials: credentials(c).Get,
 	}
 	if p := c.Profile; p != nil {
 		opts.Adapt = func(topic string, m *broker.Message, retain bool) (string, bool, error) {
@@ -126,7 +133,14 @@ func (a *Agent) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*bridge.
 
 // route has a link owed what its configuration sends, from now on.
 func (a *Agent) route(l *link) error {
-	r := server.Route{Name: l.config.Name, Reader: l.key, Pick: l.pick, Deliver: l.deliver}
+	pick, used := l.pick, l.usage.Load()
+	r := server.Route{Name: l.config.Name, Reader: l.key, Deliver: l.deliver, Pick: func(topic string, own bool) *journal.Reader {
+		used.out.note(topic)
+		if pick == nil {
+			return l.key
+		}
+		return pick(topic, own)
+	}}
 	for _, out := range l.config.Out {
 		r.Filters = append(r.Filters, server.FilterQoS{Filter: out.Filter, QoS: out.QoS})
 	}

@@ -184,7 +184,7 @@ func (x *exchange) prepareLinks() error {
 		switch {
 		case changed:
 			x.built[l] = c
-			_, _, err = x.newBridge(c, dialer(c, x.log), l.lanes, l.lanes[0].Live, l.key)
+			_, _, err = x.newBridge(c, dialer(c, x.log), l.lanes, l.lanes[0].Live, l.key, newUsage(c))
 		case l == nil:
 			l, err = x.prepareLink(c)
 		}

@@ -122,6 +122,7 @@ func (a *Agent) bridgeStatus() []status.Bridge {
 			Refused: s.Refused, Expired: s.Expired, QoS0Sent: s.QoS0Sent, QoS0Drops: s.QoS0Dropped,
 			Reconnects: s.Reconnects, LastError: s.LastError, Problems: l.now.Load().Problems(),
 		}
+		one.Unmatched = l.usage.Load().unmatched(time.Now())
 		one.Oldest = a.oldest(s.Name)
 		for _, e := range l.dialer.Load().Expiries() {
 			one.Certificates = append(one.Certificates, status.Certificate{What: e.What, Name: e.Name, Expires: e.NotAfter})

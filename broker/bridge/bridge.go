@@ -44,7 +44,10 @@ type Options struct {
 	Window    int           // most messages in flight; 0 means 100
 
 	// Dial opens a connection up to where MQTT begins; nil means package dial without options.
-	Dial func(ctx context.Context, u *url.URL) (net.Conn, error)
+	// Heard, if set, is told the upstream's topic of every message that comes from there and is no repeat. It must
+	// not block.
+	Heard func(topic string)
+	Dial  func(ctx context.Context, u *url.URL) (net.Conn, error)
 	// Credentials are asked for at each connection; nil connects without. They are never logged.
 	Credentials func() (username, password string, err error)
 	// Adapt, if set, fits a message to the upstream after the rules: name is the topic to send it under

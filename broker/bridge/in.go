@@ -149,6 +149,9 @@ func (s *session) receive(p *wire.Publish) {
 			return
 		}
 	}
+	if b.opts.Heard != nil {
+		b.opts.Heard(p.Topic)
+	}
 	topic, qos, err := b.local(p.Topic)
 	if err != nil {
 		b.refused(p.Topic, "from the upstream: "+err.Error())

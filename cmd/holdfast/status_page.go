@@ -123,6 +123,9 @@ func (p *page) bridges(s *status.Status) {
 		if !b.Connected && b.LastError != "" {
 			p.row(span{b.Name + ": " + b.LastError, odd})
 		}
+		for _, r := range b.Unmatched {
+			p.row(span{fmt.Sprintf("%s: the %s rule %q has matched nothing for %s", b.Name, r.Direction, r.Filter, since(s.Time, r.Since)), odd})
+		}
 	}
 }
 

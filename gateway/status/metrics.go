@@ -159,6 +159,7 @@ func families() []family {
 					}
 				}
 			}},
+		perBridge("holdfast_bridge_unmatched_rules", gauge, "Rules that have matched nothing since the bridge was made, ten minutes ago or more.", func(b *Bridge) float64 { return float64(len(b.Unmatched)) }),
 		perBridge("holdfast_bridge_reconnects_total", counter, "Connections after the first.", func(b *Bridge) float64 { return float64(b.Reconnects) }),
 
 		one("holdfast_journal_waiting_messages", gauge, "Messages that the slowest reader waits for.", func(s *Status) float64 { return float64(s.Journal.Depth) }),

@@ -175,7 +175,17 @@ type Bridge struct {
 	LastError  string    `json:"last_error,omitempty"`
 	Problems   []string  `json:"problems,omitempty"` // that a person has to put right, although there may be a connection
 
+	// Unmatched are rules that have matched nothing since the bridge was made, ten minutes ago or more.
+	Unmatched []UnmatchedRule `json:"unmatched_rules,omitempty"`
+
 	Certificates []Certificate `json:"certificates,omitempty"` // that were used last
+}
+
+// UnmatchedRule is one that carries nothing, for its filter or because another rule comes first.
+type UnmatchedRule struct {
+	Direction string    `json:"direction"` // "out" or "in"
+	Filter    string    `json:"filter"`
+	Since     time.Time `json:"since"`
 }
 
 // Certificate is one of a connection over TLS.
