@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"time"
 
+	"holdfast/broker/dial"
 	"holdfast/broker/wire"
 )
 
@@ -41,7 +42,7 @@ func (b *Bridge) connect(ctx context.Context, u *url.URL) (*link, error) {
 			return nil, err
 		}
 		b.remember(u)
-		b.log.Info("upstream does not speak MQTT 5", "upstream", u.String(), "reason", err)
+		b.log.Info("upstream does not speak MQTT 5", "upstream", dial.Redact(u.String()), "reason", err)
 		err = nil
 	}
 	return l, err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"holdfast/broker"
+	"holdfast/broker/dial"
 	"holdfast/broker/wire"
 )
 
@@ -57,7 +58,7 @@ func (b *Bridge) silence(u *url.URL, reason string) {
 	b.mute[u.Host] = time.Now().Add(memory)
 	b.mu.Unlock()
 	b.log.Warn("the upstream does not let the gateway say there whether it is online: allow the topic, name another one in `status`, or `status: off`; tried again later",
-		"upstream", u.String(), "topic", b.sign.topic, "in", memory, "reason", reason)
+		"upstream", dial.Redact(u.String()), "topic", b.sign.topic, "in", memory, "reason", reason)
 }
 
 // refusesWill says whether an upstream may have refused a connection for its will.

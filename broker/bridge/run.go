@@ -34,7 +34,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 		if b.moved != nil {
 			upstream, b.moved = b.moved, nil
 		}
-		b.count(func(s *Stats) { s.Upstream = upstream.String() })
+		b.count(func(s *Stats) { s.Upstream = dial.Redact(upstream.String()) })
 		event := "upstream cannot be reached"
 		l, err := ready, error(nil)
 		if ready = nil; l == nil {
@@ -62,13 +62,13 @@ func (b *Bridge) Run(ctx context.Context) error {
 			break
 		}
 		if ready != nil {
-			b.log.Info("back to the first upstream", "upstream", b.upstreams[0].String())
+			b.log.Info("back to the first upstream", "upstream", dial.Redact(b.upstreams[0].String()))
 			at = 0
 			continue
 		}
 		b.count(func(s *Stats) { s.LastError = err.Error() })
 		if !reported {
-			b.log.Warn(event, "upstream", upstream.String(), "reason", err)
+			b.log.Warn(event, "upstream", dial.Redact(upstream.String()), "reason", err)
 			reported = true
 		}
 		if moves++; b.move(upstream, err) && moves <= maxMove {
@@ -140,7 +140,7 @@ func (b *Bridge) move(from *url.URL, err error) bool {
 		return false
 	}
 	b.moved = u
-	b.log.Warn("upstream says to use another server", "upstream", from.String(), "server", u.String())
+	b.log.Warn("upstream says to use another server", "upstream", dial.Redact(from.String()), "server", dial.Redact(u.String()))
 	return true
 }
 

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/broker/dial"
 	"holdfast/broker/wire"
 )
 
@@ -117,9 +118,9 @@ func Connect(ctx context.Context, opts Options) (Client, error) {
 	case err == nil:
 		return c, nil
 	case errors.Is(err, context.DeadlineExceeded):
-		return nil, fmt.Errorf("%s: no answer within %v", opts.URL, opts.Timeout)
+		return nil, fmt.Errorf("%s: no answer within %v", dial.Redact(opts.URL.String()), opts.Timeout)
 	}
-	return nil, fmt.Errorf("%s: %w", opts.URL, err)
+	return nil, fmt.Errorf("%s: %w", dial.Redact(opts.URL.String()), err)
 }
 
 // ending is the end of a connection, which several goroutines may notice, and that of the messages that

@@ -90,13 +90,13 @@ func ParseURL(s string) (*url.URL, error) {
 		return nil, errors.New("no name and password in a URL: others can see it")
 	case u.Scheme == "unix":
 		if u.Host != "" || !filepath.IsAbs(u.Path) {
-			return nil, fmt.Errorf("%q: want unix:///PATH, with three slashes", s)
+			return nil, fmt.Errorf("%q: want unix:///PATH, with three slashes", Redact(s))
 		}
 		return u, nil
 	case ports[u.Scheme] == "":
-		return nil, fmt.Errorf("%q: %s", s, schemes)
+		return nil, fmt.Errorf("%q: %s", Redact(s), schemes)
 	case u.Hostname() == "":
-		return nil, fmt.Errorf("%q: there is no host", s)
+		return nil, fmt.Errorf("%q: there is no host", Redact(s))
 	case u.Port() == "":
 		u.Host = net.JoinHostPort(u.Hostname(), ports[u.Scheme])
 	}

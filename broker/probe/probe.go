@@ -281,7 +281,7 @@ func (r *run) connect(ctx context.Context, nc net.Conn, received chan<- string) 
 		}
 	}
 	if err != nil {
-		text := errors.New(strings.TrimPrefix(err.Error(), r.URL.String()+": "))
+		text := errors.New(strings.TrimPrefix(err.Error(), dial.Redact(r.URL.String())+": "))
 		r.fail("connect", text, connectRemedy(err))
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"holdfast/broker/auth"
+	"holdfast/broker/dial"
 )
 
 // field is one value in one file, with what a message about it needs.
@@ -50,7 +51,7 @@ func (f field) shown() string {
 	if f.node.ShortTag() != "!!str" {
 		return plain(f.node.Value)
 	}
-	return strconv.Quote(short(f.node.Value))
+	return strconv.Quote(short(dial.Redact(f.node.Value)))
 }
 
 // plain is text as part of a path: quoted if it has characters that would make the path misleading.

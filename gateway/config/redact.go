@@ -6,13 +6,12 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"holdfast/broker/dial"
 )
 
 // alone is a text that is nothing but a reference: it gives nothing away.
 var alone = regexp.MustCompile(`^\$\{(env|file):[^}]*\}$`)
-
-// credentials are those in a URL, where Load refuses them.
-var credentials = regexp.MustCompile(`://[^/\s"']*@`)
 
 // Redact returns a configuration file's text without its secrets, for somebody else to read, and whether
 // there were any. Every value below a key that Load takes for secret, or that is such a key misspelt, is
@@ -38,9 +37,11 @@ func redact(root *yaml.Node) (found bool) {
 			found = true
 			*n = yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: redacted}
 		}
-		if n.Kind == yaml.ScalarNode && credentials.MatchString(n.Value) {
-			found = true
-			n.Value = credentials.ReplaceAllString(n.Value, "://"+redacted+"@")
+		if n.Kind == yaml.ScalarNode {
+			if shown := dial.Redact(n.Value); shown != n.Value {
+				found = true
+				n.Value = shown
+			}
 		}
 		for i, c := range n.Content {
 			value := n.Kind == yaml.MappingNode && i%2 == 1
