@@ -40,6 +40,9 @@ send it.`,
 			ctx, out := c.Context(), c.OutOrStdout()
 			s := doctor.Subject{Files: files, Drivers: sensors.Drivers()}
 			s.Config, s.Err = load(files)
+			if s.Config != nil {
+				s.Lost, s.LostErr = unknownLosses(s.Config)
+			}
 			m := doctor.Here()
 			findings := doctor.Examine(ctx, s, m)
 			if asJSON {
@@ -87,10 +90,26 @@ func journalInfo(cfg *config.Config) string {
 	var b bytes.Buffer
 	v, err := journal.Inspect(filepath.Join(cfg.DataDir, "journal"))
 	if err == nil {
-		err = printInfo(&b, v.Info())
+		err = printInfo(&b, v.Info(), v.Losses())
 	}
 	if err != nil {
 		io.WriteString(&b, err.Error()+"\n")
 	}
 	return b.String()
+}
+
+// unknownLosses says which readers of the journal, if there is one, have lost an unknown number of messages.
+func unknownLosses(cfg *config.Config) (lost []string, err error) {
+	dir := filepath.Join(cfg.DataDir, "journal")
+	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	v, err := journal.Inspect(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, reader := range unknownOf(v.Losses()) {
+		lost = append(lost, unknownNumber(orDash(escaped(reader))))
+	}
+	return lost, nil
 }

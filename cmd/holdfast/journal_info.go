@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -27,12 +28,12 @@ func journalInfoCommand(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printInfo(c.OutOrStdout(), v.Info())
+			return printInfo(c.OutOrStdout(), v.Info(), v.Losses())
 		},
 	}
 }
 
-func printInfo(out io.Writer, i journal.Info) error {
+func printInfo(out io.Writer, i journal.Info, losses []journal.Loss) error {
 	w := table(out)
 	line := func(key, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", key, fmt.Sprintf(format, args...)) }
 	line("journal", "%s", i.Dir)
@@ -63,9 +64,13 @@ func printInfo(out io.Writer, i journal.Info) error {
 	} else {
 		line("snapshot", "%s, %s, number %d", i.Snapshot.Time.Format(time.DateTime), sizeOf(i.Snapshot.Size), i.Snapshot.Number)
 	}
-	if i.Losses == 0 {
+	for _, reader := range unknownOf(losses) {
+		line("lost", "%s: see 'holdfast journal losses'", unknownNumber(orDash(escaped(reader))))
+	}
+	switch {
+	case i.Losses == 0:
 		line("lost", "nothing")
-	} else {
+	case i.Lost > 0:
 		line("lost", "%s in %s: see 'holdfast journal losses'",
 			plural(i.Lost, "message", "messages"), plural(uint64(i.Losses), "range", "ranges"))
 	}
@@ -161,7 +166,8 @@ func journalLossesCommand(p *place) *cobra.Command {
 		Short: "What was dropped or damaged: ranges of messages by reader, with reason and time",
 		Long: "First and last are numbers of the journal, messages how many between them the reader was owed. Readings are the\n" +
 			"numbers of this device's readings among them, as they stand in payloads. 1,000 ranges are kept; beyond that, the\n" +
-			"oldest are joined. A reader without a name stands for damage of which nobody knows whom it was owed to.",
+			"oldest are joined. Where the journal was damaged, emptied or went back in time, an unknown number from first on is lost\n" +
+			"(JSON: count 0, reason unknown). A reader without a name stands for damage of which nobody knows whom it was owed to.",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			v, err := p.view()
@@ -186,13 +192,35 @@ func journalLossesCommand(p *place) *cobra.Command {
 				if n := l.Numbers; n.Count > 0 {
 					readings = fmt.Sprintf("%d of %d..%d", n.Count, n.First, n.Last)
 				}
-				fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\t%s\n", reader, l.First, l.Last, l.Count, readings, l.Reason, l.Time.Format(time.DateTime))
+				count := strconv.FormatUint(l.Count, 10)
+				if l.Reason == journal.ReasonUnknown && l.Count == 0 {
+					count = "an unknown number"
+				}
+				fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\n", reader, l.First, l.Last, count, readings, l.Reason, l.Time.Format(time.DateTime))
 			}
 			return w.Flush()
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "a JSON object for each range, one a line")
 	return c
+}
+
+// unknownNumber is what is said of a loss of which the number is not known. of is the reader, or empty.
+func unknownNumber(of string) string {
+	if of != "" {
+		of = " of " + of
+	}
+	return "an unknown number of messages" + of + ": the journal was damaged, emptied or went back in time"
+}
+
+// unknownOf returns the readers that have lost an unknown number of messages, each once.
+func unknownOf(losses []journal.Loss) (readers []string) {
+	for _, l := range losses {
+		if l.Reason == journal.ReasonUnknown && !slices.Contains(readers, l.Reader) {
+			readers = append(readers, l.Reader)
+		}
+	}
+	return readers
 }
 
 func lossesJSON(w io.Writer, losses []journal.Loss) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -224,6 +225,61 @@ func TestJournalLosses(t *testing.T) {
 	s.expect(0, []string{"no damage"}, "verify")
 	if out := s.expect(0, nil, "info"); strings.Contains(out, "session/late") {
 		t.Errorf("still there:\n%s", out)
+	}
+}
+
+// TestUnknownLosses: of a journal whose files are zeroed, emptied or random, no command says that nothing was lost.
+func TestUnknownLosses(t *testing.T) {
+	for name, spoil := range map[string]func([]byte) []byte{
+		"zeros":  func(b []byte) []byte { return make([]byte, len(b)) },
+		"empty":  func([]byte) []byte { return nil },
+		"random": func(b []byte) []byte { rand.Read(b); return b },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			s.publish(2, readings(0, 100)...)
+			s.close()
+			files, _ := filepath.Glob(filepath.Join(s.dataDir, "journal", "*.s*"))
+			for _, file := range files {
+				b, err := os.ReadFile(file)
+				if err == nil {
+					err = os.WriteFile(file, spoil(b), 0o600)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			const said = "an unknown number of messages of -: the journal was damaged, emptied or went back in time"
+			config := filepath.Join(t.TempDir(), "pi.yaml")
+			text := fmt.Sprintf("data_dir: %s\nweb: {url: off}\nbroker: {listeners: [{url: \"mqtt://127.0.0.1:0\"}]}\njournal: {max_size: 32MiB, keep_free: 0B}\n", s.dataDir)
+			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			look := func() {
+				t.Helper()
+				out := s.expect(0, []string{"lost " + said}, "info")
+				out += s.expect(0, []string{"an unknown number", "unknown"}, "losses")
+				if strings.Contains(strings.Join(strings.Fields(out), " "), "lost nothing") || strings.Contains(out, "nothing was lost") {
+					t.Errorf("nothing is said to be lost:\n%s", out)
+				}
+				if r := holdfast(t, "", "doctor", "-c", config); !strings.Contains(r.out, said) {
+					t.Errorf("doctor says nothing of it: %s%s", r.out, r.errs)
+				}
+			}
+			look()
+			fs, err := journal.NewDirFS(filepath.Join(s.dataDir, "journal"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			j, err := journal.Open(journal.Options{FS: fs})
+			if err == nil {
+				err = j.Close()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			look()
+		})
 	}
 }
 

@@ -195,8 +195,7 @@ func (p *page) journal(s *status.Status) {
 	}
 	for _, l := range j.Losses {
 		if l.Reason == "unknown" {
-			line("lost", bad, "an unknown number of messages of %s: the journal was damaged, emptied or went back in time, %s ago: see 'holdfast journal losses'",
-				orDash(l.Reader), since(s.Time, l.Last))
+			line("lost", bad, "%s, %s ago: see 'holdfast journal losses'", unknownNumber(orDash(l.Reader)), since(s.Time, l.Last))
 			continue
 		}
 		line("lost", bad, "%s of %s: %s, last %s ago", plural(l.Count, "message", "messages"), orDash(l.Reader), l.Reason, since(s.Time, l.Last))

@@ -281,6 +281,9 @@ func (f *verifying) print(out io.Writer, r *stream.Report) error {
 		for _, reason := range slices.Sorted(maps.Keys(d.Reasons)) {
 			fmt.Fprintf(out, "%s: %s lost: %s\n", shown(d.Device), plural(d.Reasons[reason], "reading was announced as", "readings were announced as"), shown(reason))
 		}
+		if d.Unknown > 0 {
+			fmt.Fprintf(out, "%s: %s: readings may be among them\n", shown(d.Device), unknownNumber(""))
+		}
 		if d.Unnumbered > 0 {
 			fmt.Fprintf(out, "%s: %s lost without numbers, such as damage: readings may be among them\n", shown(d.Device),
 				plural(d.Unnumbered, "message was announced as", "messages were announced as"))

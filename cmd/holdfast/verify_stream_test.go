@@ -51,6 +51,8 @@ func TestVerifyStreamFromAFile(t *testing.T) {
 			"pi: 5 messages were announced as lost without numbers, such as damage: readings may be among them\n" +
 			"pi: missing, and not announced: 500 to 500\n"},
 		{b.String() + announced + reading(500), nil, 0, "announced as lost: max_age"},
+		{b.String() + `holdfast/pi/losses {"bridge":"cloud","id":2,"first":9,"last":9,"count":0,"reason":"unknown"}` + "\n", nil, 1,
+			"pi: an unknown number of messages: the journal was damaged, emptied or went back in time: readings may be among them\n"},
 		{b.String() + announced + reading(500), []string{"--strict"}, 1, "announced as lost: max_age"},
 		{b.String(), []string{"--count", "499"}, 0, "pi      1     499  499       0      0         0        0          0"},
 		{b.String(), []string{"--count", "5000"}, 3, "pi      1     1000"},

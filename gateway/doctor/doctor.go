@@ -65,6 +65,8 @@ type Subject struct {
 	Config  *config.Config // nil if Err is set
 	Err     error
 	Drivers []sensors.Driver
+	Lost    []string // what of the journal was lost of which the number is not known
+	LostErr error    // why that is not known
 }
 
 // patient is how long a single check may take.
@@ -99,6 +101,7 @@ func Examine(ctx context.Context, s Subject, m Machine) []Finding {
 		{"power", e.power, true},
 		{"clock", e.clock, true},
 		{"disk", e.disk, false},
+		{"lost", e.lost, true},
 		{"card", e.card, true},
 		{"commit", e.commit, false},
 		{"ports", e.ports, false},

@@ -59,6 +59,16 @@ func (e *examination) disk(context.Context) {
 	}
 }
 
+// lost tells of losses that have no number; others are in the journal's ledger with theirs.
+func (e *examination) lost(context.Context) {
+	if e.LostErr != nil {
+		e.add(Warn, "run this as the service's user: sudo -u holdfast holdfast doctor", "whether an unknown number of messages was lost cannot be read: %v", e.LostErr)
+	}
+	for _, lost := range e.Lost {
+		e.add(Warn, "holdfast journal losses; if data_dir was restored from a copy, start with an empty one the next time", "%s", lost)
+	}
+}
+
 func mib(n int64) string { return strconv.FormatInt(n>>20, 10) + " MiB" }
 
 // fileSystem is the type and the mount point of the file system that a path is on.

@@ -27,6 +27,10 @@ const (
 	listed       = 20
 )
 
+// unknown is the reason of an announcement that an unknown number of messages is lost: its Count is 0. The journal's
+// ledger has the word.
+const unknown = "unknown"
+
 // Range is a range of numbers, both ends included.
 type Range struct {
 	First uint64 `json:"first"`
@@ -68,8 +72,10 @@ type Device struct {
 	Unaccounted uint64  `json:"unaccounted"`
 	Ranges      []Range `json:"ranges,omitempty"` // the first of what is unaccounted
 	// Unnumbered messages were announced as lost without saying which readings are among them.
-	Unnumbered uint64            `json:"unnumbered,omitempty"`
-	Reasons    map[string]uint64 `json:"reasons,omitempty"` // of announced readings, as the gateway counts them
+	Unnumbered uint64 `json:"unnumbered,omitempty"`
+	// Unknown announcements say that a number of messages is lost that is not known.
+	Unknown uint64            `json:"unknown,omitempty"`
+	Reasons map[string]uint64 `json:"reasons,omitempty"` // of announced readings, as the gateway counts them
 }
 
 // Report is what has been found.
@@ -123,7 +129,7 @@ func (c *Checker) Message(topic string, payload []byte) bool {
 	levels := strings.Split(topic, "/")
 	if n := len(levels); n >= 3 && levels[n-3] == "holdfast" && levels[n-1] == "losses" {
 		var l Loss
-		if json.Unmarshal(payload, &l) == nil && l.Count > 0 {
+		if json.Unmarshal(payload, &l) == nil && (l.Count > 0 || l.Reason == unknown) {
 			c.loss(levels[n-2], l)
 			return true
 		}
@@ -270,6 +276,10 @@ func (d *device) report() Device {
 	out.Missing = d.closed + total(left)
 	losses := slices.SortedFunc(maps.Values(d.told), func(a, b Loss) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.ID, b.ID)) })
 	for _, l := range losses {
+		if l.Count == 0 {
+			out.Unknown++
+			continue
+		}
 		n := l.Readings
 		if n == nil {
 			n = &Numbers{}

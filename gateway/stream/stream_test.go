@@ -150,3 +150,17 @@ func TestNonsense(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+// TestUnknownLoss: an announcement of an unknown number is reported, once, and explains nothing that is missing.
+func TestUnknownLoss(t *testing.T) {
+	c := New(0, 0)
+	feed(c, "a", 1, 2, 5)
+	for range 2 {
+		announce(c, "a", `{"bridge":"cloud","id":1,"first":900,"last":900,"count":0,"reason":"unknown"}`)
+	}
+	announce(c, "a", `{"bridge":"cloud","id":2,"first":950,"last":950,"count":0,"reason":"max_size"}`) // says nothing
+	r := c.Report()
+	if len(r.Devices) != 1 || r.Devices[0].Unknown != 1 || r.Devices[0].Unaccounted != 2 || r.Devices[0].Unnumbered != 0 || r.Ignored != 1 || r.Complete() {
+		t.Errorf("%+v", r)
+	}
+}
