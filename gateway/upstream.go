@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/broker"
+	"holdfast/broker/client"
 	"holdfast/broker/dial"
 	"holdfast/broker/journal"
 	"holdfast/broker/probe"
@@ -74,7 +75,7 @@ func tryBridge(ctx context.Context, c config.Bridge, opts TryOptions, address fu
 	p := probe.Options{
 		Dialer: dialerWithin(opts.Timeout, c, slog.New(slog.DiscardHandler)), Credentials: credentials(c).Get, Timeout: opts.Timeout, Clock: journal.Now,
 		// Another client of the same name would push the running gateway out, and take its session.
-		ClientID: c.ClientID + "-test", V311: c.Protocol == config.V311, Read: len(c.In) > 0,
+		ClientID: c.ClientID + "-test", V311: c.Protocol == config.V311,
 	}
 	if c.Profile != nil {
 		p.Deaf = c.Profile.Deaf()
@@ -93,6 +94,9 @@ func tryBridge(ctx context.Context, c config.Bridge, opts TryOptions, address fu
 		p.Topics = append(p.Topics, topic)
 	}
 	p.Topics = unique(p.Topics)
+	for _, r := range c.In {
+		p.In = append(p.In, client.Subscription{Filter: r.Filter, QoS: r.QoS, NoLocal: true, RetainAsPublished: true, RetainHandling: 2})
+	}
 	good := true
 	for _, u := range c.Upstream {
 		var err error

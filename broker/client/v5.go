@@ -88,7 +88,32 @@ func (s *session) Ack(p *packets.Publish) error {
 // safe lets several goroutines write, as paho does.
 func safe(nc net.Conn) net.Conn { return packets.NewThreadSafeConn(nc) }
 
+// whileAlive returns a context that also ends with the connection: paho waits for an answer that cannot come any more.
+func (c *client5) whileAlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-c.lost:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+// because returns why the connection ended instead of err, if it did.
+func (c *client5) because(err error) error {
+	select {
+	case <-c.lost:
+		return c.err
+	default:
+		return err
+	}
+}
+
 func (c *client5) Publish(ctx context.Context, m Message) error {
+	ctx, cancel := c.whileAlive(ctx)
+	defer cancel()
 	p := &paho.Publish{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: properties5(m.Properties)}
 	r, err := c.paho.Publish(ctx, p)
 	switch {
@@ -100,11 +125,15 @@ func (c *client5) Publish(ctx context.Context, m Message) error {
 		return refusal
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("publish to %s: no acknowledgement in time", m.Topic)
+	case err != nil:
+		return c.because(err)
 	}
-	return err
+	return nil
 }
 
 func (c *client5) Subscribe(ctx context.Context, subs []Subscription) ([]wire.Code, error) {
+	ctx, cancel := c.whileAlive(ctx)
+	defer cancel()
 	var codes []wire.Code
 	for _, s := range subs { // a subscription identifier is the packet's
 		p := &paho.Subscribe{Subscriptions: []paho.SubscribeOptions{{
@@ -115,7 +144,7 @@ func (c *client5) Subscribe(ctx context.Context, subs []Subscription) ([]wire.Co
 		}
 		ack, err := c.paho.Subscribe(ctx, p)
 		if ack == nil || len(ack.Reasons) == 0 {
-			return nil, fmt.Errorf("subscribe to %s: %w", s.Filter, err)
+			return nil, fmt.Errorf("subscribe to %s: %w", s.Filter, c.because(err))
 		}
 		codes = append(codes, wire.Code(ack.Reasons[0]))
 	}

@@ -25,18 +25,18 @@ import (
 	"holdfast/broker/wire"
 )
 
-// Options say what to try. All but V311, Keep, Reach, Read and Deaf have to be set.
+// Options say what to try. All but V311, Keep, Reach, In and Deaf have to be set.
 type Options struct {
 	URL         *url.URL // of dial.ParseURL
 	Dialer      *dial.Dialer
 	Credentials func() (username, password string, err error)
 	ClientID    string
-	Keep        bool     // go on with the session that ClientID may have
-	Reach       bool     // go no further than to where MQTT begins
-	V311        bool     // do not try MQTT 5
-	Topics      []string // to publish to
-	Read        bool     // whether reading from the upstream is needed
-	Deaf        bool     // the upstream is one that nothing can be read from
+	Keep        bool                  // go on with the session that ClientID may have
+	Reach       bool                  // go no further than to where MQTT begins
+	V311        bool                  // do not try MQTT 5
+	Topics      []string              // to publish to
+	In          []client.Subscription // what is to come from the upstream, as it is asked for
+	Deaf        bool                  // the upstream is one that nothing can be read from
 	Timeout     time.Duration
 	Clock       func() (now time.Time, synced bool)
 }
@@ -68,7 +68,13 @@ type run struct {
 	Options
 	report func(Step)
 	failed bool
-	told   string // the last step that was reported
+	id     string        // in the payload of what is published
+	client client.Client // nil where it was lost and could not be opened again
+	how    client.Options
+	back   chan string // topics of what was published and came back
+	heard  []string    // topics that are subscribed to
+	missed int         // topics that were published to on connections that have ended, so that their way back is not known
+	told   string      // the last step that was reported
 
 	connected net.Addr
 	proxied   string
@@ -117,8 +123,12 @@ func (r *run) applies(name string) bool {
 		return dial.Secure(r.URL)
 	case "websocket":
 		return strings.HasPrefix(r.URL.Scheme, "ws")
-	case "subscribe", "round trip":
-		return !r.Deaf
+	case "subscribe":
+		return !r.Deaf || len(r.In) > 0
+	case "publish":
+		return len(r.Topics) > 0
+	case "round trip":
+		return !r.Deaf && len(r.Topics) > 0
 	}
 	return true
 }
@@ -221,33 +231,38 @@ func (r *run) certificate(s dial.State) {
 
 // mqtt goes from CONNECT to the round trip.
 func (r *run) mqtt(ctx context.Context, nc net.Conn) {
-	received := make(chan string, 100)
-	c := r.connect(ctx, nc, received)
-	if c == nil {
+	r.id, r.back = rand.Text(), make(chan string, 100)
+	if !r.connect(ctx, nc) {
 		return
 	}
-	defer c.Close()
-	readable := r.subscribe(ctx, c)
-	id := rand.Text()
+	defer func() {
+		if r.client != nil {
+			r.client.Close()
+		}
+	}()
+	if !r.subscribeIn(ctx) || !r.subscribe(ctx) {
+		return
+	}
 	begun := time.Now()
-	accepted := r.publish(ctx, c, id)
+	accepted := r.publish(ctx)
+	expected := slices.DeleteFunc(slices.Clone(accepted[r.missed:]), func(t string) bool { return !slices.Contains(r.heard, t) })
 	switch {
-	case r.Deaf:
-	case !readable:
+	case r.Deaf || len(r.Topics) == 0:
+	case len(r.heard) == 0:
 		r.tell("round trip", Skipped, "nothing can be read here", "")
-	case len(accepted) == 0:
-		r.tell("round trip", Skipped, "nothing was published", "")
-	default:
-		r.roundTrip(ctx, c, accepted, id, received, begun)
+	case len(expected) == 0:
+		r.tell("round trip", Skipped, "nothing was published that can be read", "")
+	case r.client != nil:
+		r.roundTrip(ctx, expected, begun)
 	}
 }
 
-func (r *run) connect(ctx context.Context, nc net.Conn, received chan<- string) client.Client {
+func (r *run) connect(ctx context.Context, nc net.Conn) bool {
 	username, password, err := r.Credentials()
 	if err != nil {
 		nc.Close()
 		r.fail("connect", err, "correct the file")
-		return nil
+		return false
 	}
 	opts := client.Options{
 		URL: r.URL, ClientID: r.ClientID, Keep: r.Keep, Username: username, KeepAlive: time.Minute, Timeout: r.Timeout, V311: r.V311,
@@ -260,9 +275,11 @@ func (r *run) connect(ctx context.Context, nc net.Conn, received chan<- string) 
 			return first, nil
 		},
 		Receive: func(m client.Message) bool {
-			select {
-			case received <- m.Topic + "\x00" + string(m.Payload):
-			default:
+			if strings.Contains(string(m.Payload), r.id) { // not what others publish
+				select {
+				case r.back <- m.Topic:
+				default:
+				}
 			}
 			return true
 		},
@@ -283,15 +300,33 @@ func (r *run) connect(ctx context.Context, nc net.Conn, received chan<- string) 
 	if err != nil {
 		text := errors.New(strings.TrimPrefix(err.Error(), dial.Redact(r.URL.String())+": "))
 		r.fail("connect", text, connectRemedy(err))
-		return nil
+		return false
 	}
-	r.V311 = opts.V311
+	r.V311, r.how, r.client = opts.V311, opts, c
 	as := ""
 	if username != "" {
 		as = ", user " + username
 	}
 	r.tell("connect", OK, fmt.Sprintf("accepted, %s, client %s%s", r.version(), r.ClientID, as), "")
-	return c
+	return true
+}
+
+// reopen connects again where the upstream has ended the connection at one rule, so that the others are tried too.
+func (r *run) reopen(ctx context.Context) bool {
+	r.client.Close()
+	r.client = nil
+	c, err := client.Connect(ctx, r.how)
+	if err != nil {
+		return false
+	}
+	for _, t := range r.heard {
+		if _, err := c.Subscribe(ctx, []client.Subscription{{Filter: t, QoS: 1}}); err != nil {
+			c.Close()
+			return false
+		}
+	}
+	r.client = c
+	return true
 }
 
 func (r *run) version() string {
@@ -301,55 +336,75 @@ func (r *run) version() string {
 	return "MQTT 5"
 }
 
-// subscribe says whether what is published can come back.
-func (r *run) subscribe(ctx context.Context, c client.Client) bool {
-	if r.Deaf {
-		return false
-	}
-	var subs []client.Subscription
-	for _, t := range r.Topics {
-		subs = append(subs, client.Subscription{Filter: t, QoS: 1})
-	}
-	codes, err := c.Subscribe(ctx, subs)
-	if err != nil {
-		r.tell("subscribe", r.readFailure(), err.Error(), "the broker ends the connection instead of refusing: its log says why")
-		return false
-	}
-	ok := true
-	for i, code := range codes {
-		if code >= 0x80 {
-			ok = false
-			r.tell("subscribe", r.readFailure(), fmt.Sprintf("%s: refused: %v (0x%02x)", r.Topics[i], code, byte(code)), r.readRemedy(r.Topics[i]))
+// subscribeIn asks for what is to come from the upstream. It reports whether there is a connection afterwards.
+func (r *run) subscribeIn(ctx context.Context) bool {
+	var good []string
+	for _, sub := range r.In {
+		codes, err := r.client.Subscribe(ctx, []client.Subscription{sub})
+		switch {
+		case err != nil:
+			r.tell("subscribe", Failed, "in: "+err.Error(), "the broker ends the connection instead of refusing, many do so where reading is not allowed: "+readRemedy(sub.Filter))
+			if !r.reopen(ctx) {
+				return false
+			}
+		case codes[0] >= wire.Unspecified:
+			r.tell("subscribe", Failed, "in: "+refused(sub.Filter, codes[0]), readRemedy(sub.Filter))
+		case byte(codes[0]) < sub.QoS:
+			r.tell("subscribe", Warning, fmt.Sprintf("in: %s: granted QoS %d, want %d", sub.Filter, codes[0], sub.QoS),
+				"what is published there while the bridge is away does not come in: have the broker grant it, or give the rule qos: 0")
+		default:
+			good = append(good, sub.Filter)
 		}
 	}
-	if ok {
-		r.tell("subscribe", OK, strings.Join(r.Topics, ", "), "")
+	if len(good) > 0 {
+		r.tell("subscribe", OK, "in: "+strings.Join(good, ", "), "")
 	}
-	return ok
+	return true
 }
 
-func (r *run) readFailure() Outcome {
-	if r.Read {
-		return Failed
-	}
-	return Warning
+func refused(filter string, code wire.Code) string {
+	return fmt.Sprintf("%s: refused: %v (0x%02x)", filter, code, byte(code))
 }
 
-func (r *run) readRemedy(topic string) string {
-	if r.Read {
-		return "give this user the right to read " + topic + " in the broker's access rules"
+func readRemedy(filter string) string {
+	return "give this user the right to read " + filter + " in the broker's access rules, or correct the rule in `in`"
+}
+
+// subscribe asks for what is published for the test. It reports whether there is a connection afterwards.
+func (r *run) subscribe(ctx context.Context) bool {
+	if r.Deaf {
+		return true
 	}
-	return "this bridge only sends, so it can do without; whether what it sends is kept cannot be seen from here"
+	const remedy = "sending needs no such right; whether what is sent is kept cannot be seen from here"
+	for _, topic := range r.Topics {
+		codes, err := r.client.Subscribe(ctx, []client.Subscription{{Filter: topic, QoS: 1}})
+		switch {
+		case err != nil:
+			r.tell("subscribe", Warning, err.Error(), "the broker ends the connection instead of refusing: its log says why; "+remedy)
+			if !r.reopen(ctx) {
+				r.failed = true
+				return false
+			}
+		case codes[0] >= wire.Unspecified:
+			r.tell("subscribe", Warning, refused(topic, codes[0]), remedy)
+		default:
+			r.heard = append(r.heard, topic)
+		}
+	}
+	if len(r.heard) > 0 {
+		r.tell("subscribe", OK, strings.Join(r.heard, ", "), "")
+	}
+	return true
 }
 
 // publish returns the topics that were taken.
-func (r *run) publish(ctx context.Context, c client.Client, id string) (accepted []string) {
+func (r *run) publish(ctx context.Context) (accepted []string) {
 	for _, topic := range r.Topics {
-		m := client.Message{Topic: topic, QoS: 1, Payload: []byte(`{"holdfast":"test","id":"` + id + `"}`)}
+		m := client.Message{Topic: topic, QoS: 1, Payload: []byte(`{"holdfast":"test","id":"` + r.id + `"}`)}
 		if !r.V311 {
 			m.Expires, m.Expiry = true, 60
 		}
-		err := c.Publish(ctx, m)
+		err := r.client.Publish(ctx, m)
 		var refusal *client.Refusal
 		switch {
 		case err == nil:
@@ -360,7 +415,9 @@ func (r *run) publish(ctx context.Context, c client.Client, id string) (accepted
 			r.fail("publish", err, "the broker's limits, or its documents on this reason code, say more")
 		default:
 			r.fail("publish", fmt.Errorf("%s: %w", topic, err), "the broker ends the connection, or says nothing: many do so where writing is not allowed; its log says why")
-			return accepted
+			if r.missed = len(accepted); !r.reopen(ctx) {
+				return accepted
+			}
 		}
 	}
 	if len(accepted) > 0 {
@@ -369,19 +426,16 @@ func (r *run) publish(ctx context.Context, c client.Client, id string) (accepted
 	return accepted
 }
 
-func (r *run) roundTrip(ctx context.Context, c client.Client, topics []string, id string, received <-chan string, begun time.Time) {
+func (r *run) roundTrip(ctx context.Context, topics []string, begun time.Time) {
 	missing := slices.Clone(topics)
 	timeout := time.NewTimer(r.Timeout)
 	defer timeout.Stop()
 	for len(missing) > 0 {
 		select {
-		case m := <-received:
-			topic, payload, _ := strings.Cut(m, "\x00")
-			if strings.Contains(payload, id) {
-				missing = slices.DeleteFunc(missing, func(t string) bool { return t == topic })
-			}
-		case <-c.Lost():
-			r.fail("round trip", c.Err(), "the broker ends the connection after the publish: many do so where writing is not allowed; its log says why")
+		case topic := <-r.back:
+			missing = slices.DeleteFunc(missing, func(t string) bool { return t == topic })
+		case <-r.client.Lost():
+			r.fail("round trip", r.client.Err(), "the broker ends the connection after the publish: many do so where writing is not allowed; its log says why")
 			return
 		case <-timeout.C:
 			r.fail("round trip", fmt.Errorf("%s: acknowledged, and not handed on within %v", strings.Join(missing, ", "), r.Timeout),

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/broker/brokertest"
+	"holdfast/broker/client"
 	"holdfast/broker/dial"
 	"holdfast/broker/probe"
 	"holdfast/broker/wire"
@@ -55,16 +56,18 @@ func TestBrokersThatSayLittle(t *testing.T) {
 	for _, tt := range []struct {
 		what   string
 		suback wire.Code
-		read   bool
+		in     []client.Subscription
 		good   bool
 		wants  []string
 	}{
-		{"dropped", 1, false, false, []string{"ok connect: accepted, MQTT 3.1.1", "ok publish: a/holdfast-test: acknowledged", "FAIL round trip: a/holdfast-test: acknowledged, and not handed on within", "the right to write"}},
-		{"not readable", 0x80, false, true, []string{"warn subscribe: a/holdfast-test: refused", "ok publish", "- round trip: nothing can be read here"}},
-		{"not readable and needed", 0x80, true, false, []string{"FAIL subscribe", "the right to read a/holdfast-test"}},
+		{"dropped", 1, nil, false, []string{"ok connect: accepted, MQTT 3.1.1", "ok publish: a/holdfast-test: acknowledged", "FAIL round trip: a/holdfast-test: acknowledged, and not handed on within", "the right to write"}},
+		{"not readable", 0x80, nil, true, []string{"warn subscribe: a/holdfast-test: refused", "ok publish", "- round trip: nothing can be read here"}},
+		{"not readable and needed", 0x80, []client.Subscription{{Filter: "cmd/#", QoS: 1}}, false, []string{"FAIL subscribe: in: cmd/#: refused: unspecified error (0x80)", "the right to read cmd/#", "warn subscribe: a/holdfast-test: refused", "ok publish"}},
+		{"less than needed", 0, []client.Subscription{{Filter: "cmd/#", QoS: 1}}, false, []string{"warn subscribe: in: cmd/#: granted QoS 0, want 1", "qos: 0"}},
+		{"as needed", 1, []client.Subscription{{Filter: "cmd/#", QoS: 1}, {Filter: "x/+", QoS: 0}}, false, []string{"ok subscribe: in: cmd/#, x/+"}},
 	} {
 		s := brokertest.NewScript(t, nil, answer(tt.suback))
-		good, steps := run(t, "mqtt://"+s.Addr(), func(o *probe.Options) { o.Timeout, o.Read = 300*time.Millisecond, tt.read })
+		good, steps := run(t, "mqtt://"+s.Addr(), func(o *probe.Options) { o.Timeout, o.In = 300*time.Millisecond, tt.in })
 		for _, want := range tt.wants {
 			if good != tt.good || !strings.Contains(steps, want) {
 				t.Errorf("%s: %v, want %v and %q in\n%s", tt.what, good, tt.good, want, steps)
@@ -93,6 +96,50 @@ func TestClock(t *testing.T) {
 		})
 		if !good || !strings.Contains(steps, tt.want) {
 			t.Errorf("want %q in\n%s", tt.want, steps)
+		}
+	}
+}
+
+// TestEachRuleIsTried: an upstream that ends the connection at one rule does not hide what it says to the others.
+func TestEachRuleIsTried(t *testing.T) {
+	takes := func() brokertest.Answer {
+		return func(_ *tls.ConnectionState, p wire.Packet) ([]wire.Packet, error) {
+			switch p := p.(type) {
+			case *wire.Connect:
+				return []wire.Packet{&wire.Connack{}}, nil
+			case *wire.Subscribe:
+				switch p.Subscriptions[0].Filter {
+				case "in/closed":
+					return nil, brokertest.ErrHangUp
+				case "in/refused":
+					return []wire.Packet{&wire.Suback{Type: wire.SUBACK, ID: p.ID, Codes: []wire.Code{wire.NotAuthorized}}}, nil
+				}
+				return []wire.Packet{&wire.Suback{Type: wire.SUBACK, ID: p.ID, Codes: []wire.Code{1}}}, nil
+			case *wire.Publish:
+				if p.Topic == "out/closed" {
+					return nil, brokertest.ErrHangUp
+				}
+				return []wire.Packet{&wire.Ack{Type: wire.PUBACK, ID: p.ID}, &wire.Publish{Topic: p.Topic, Payload: p.Payload}}, nil
+			}
+			return nil, nil
+		}
+	}
+	for _, version := range []string{"5", "3.1.1"} {
+		s := brokertest.NewScript(t, nil, takes)
+		good, steps := run(t, "mqtt://"+s.Addr(), func(o *probe.Options) {
+			o.V311 = version == "3.1.1"
+			o.Topics = []string{"out/a", "out/closed", "out/b"}
+			for _, f := range []string{"in/closed", "in/a", "in/refused", "in/b"} {
+				o.In = append(o.In, client.Subscription{Filter: f, QoS: 1})
+			}
+		})
+		for _, want := range []string{
+			"FAIL subscribe: in: subscribe to in/closed", "FAIL subscribe: in: in/refused: refused: ", "-> give this user the right to read in/refused",
+			"ok subscribe: in: in/a, in/b", "ok subscribe: out/a, out/closed, out/b", "FAIL publish: out/closed", "ok publish: out/a, out/b", "ok round trip",
+		} {
+			if good || !strings.Contains(steps, want) {
+				t.Errorf("%s: good %v, want %q in\n%s", version, good, want, steps)
+			}
 		}
 	}
 }

@@ -24,8 +24,8 @@ func bridgeTestCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "test NAME -c FILE",
 		Short: "Try the way to a bridge's upstreams step by step, and say what to do where it fails",
-		Long: "Test connects to every upstream of a bridge as the gateway would, subscribes to and publishes on a topic\n" +
-			"holdfast-test below those of the rules, and prints a line for each step: what it met, and the remedy where it\n" +
+		Long: "Test connects to every upstream of a bridge as the gateway would, subscribes to each filter of in, subscribes to\n" +
+			"and publishes on a topic holdfast-test below those of each rule of out, and prints a line for each step: what it met, and the remedy where it\n" +
 			"failed. The gateway may be running. The exit code is 0 if everything that the bridge needs works, 1 if not.",
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {

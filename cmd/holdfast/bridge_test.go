@@ -117,3 +117,49 @@ bridges:
 		}
 	}
 }
+
+// TestBridgeTestOfIn: a rule of `in` to which a Mosquitto refuses the subscription fails, in each version of MQTT, and
+// the other rules of both directions are tried all the same.
+func TestBridgeTestOfIn(t *testing.T) {
+	plugins, _ := filepath.Glob("/usr/lib/*/mosquitto_dynamic_security.so")
+	if len(plugins) == 0 {
+		t.Fatal("no plugin for access control: run `scripts/setup-test`")
+	}
+	dir := t.TempDir()
+	put := func(name, text string) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	rights := put("rights.json", `{
+		"defaultACLAccess": {"publishClientSend": true, "publishClientReceive": true, "subscribe": true, "unsubscribe": true},
+		"groups": [{"groupname": "all", "roles": [{"rolename": "some"}]}], "anonymousGroup": "all",
+		"roles": [{"rolename": "some", "acls": [{"acltype": "subscribePattern", "topic": "secret/#", "priority": 1, "allow": false}]}]}`)
+	m := brokertest.StartMosquitto(t, brokertest.MosquittoOptions{Extra: []string{"plugin " + plugins[0], "plugin_opt_config_file " + rights}})
+	for _, version := range []string{"3.1.1", "5"} {
+		for _, tt := range []struct {
+			in    string
+			code  int
+			wants []string
+		}{
+			{"cmd/#, open/+", 0, []string{"ok    subscribe   in: cmd/#, open/+", "ok    subscribe   sensors/holdfast-test", "ok    round trip"}},
+			{"cmd/#, secret/#, open/+", 1, []string{"FAIL  subscribe   in: secret/#: refused", "→ give this user the right to read secret/#", "ok    subscribe   in: cmd/#, open/+", "ok    publish", "ok    round trip"}},
+			{"secret/doors", 1, []string{"FAIL  subscribe   in: secret/doors: refused", "ok    round trip"}},
+		} {
+			var rules []string
+			for _, f := range strings.Split(tt.in, ", ") {
+				rules = append(rules, fmt.Sprintf("{filter: %q, prefix: cloud/}", f))
+			}
+			file := put("config.yaml", fmt.Sprintf("device: {id: pi}\ndata_dir: %q\nbridges: [{name: cloud, upstream: [%q], protocol: %q, out: [{filter: sensors/#}], in: [%s]}]\n",
+				filepath.Join(dir, "data"), m.URL(), version, strings.Join(rules, ", ")))
+			r := holdfast(t, "", "bridge", "test", "cloud", "-c", file, "--timeout", "20s")
+			for _, want := range tt.wants {
+				if r.code != tt.code || !strings.Contains(r.out, want) {
+					t.Errorf("%s: %s: code %d, want %d and %q in\n%s%s", version, tt.in, r.code, tt.code, want, r.out, r.errs)
+				}
+			}
+		}
+	}
+}

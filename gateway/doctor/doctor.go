@@ -19,6 +19,7 @@ import (
 
 	"holdfast/broker/probe"
 	"holdfast/gateway/config"
+	"holdfast/gateway/status"
 	"holdfast/sensors"
 	"holdfast/sensors/scan"
 )
@@ -55,6 +56,8 @@ type Machine struct {
 	Sync   func(dir string) (median, worst time.Duration, err error) // what a small commit takes there
 	Listen func(network, address string) error
 	Try    func(ctx context.Context, cfg *config.Config, bridge string, address func(url string), report func(probe.Step)) error
+	// Status is that of the gateway that runs with a configuration, and an error if none answers.
+	Status func(ctx context.Context, cfg *config.Config) (*status.Status, error)
 	Run    func(ctx context.Context, name string, args ...string) (string, error)
 	Scan   func(ctx context.Context) (*scan.Result, error)
 }
@@ -106,6 +109,7 @@ func Examine(ctx context.Context, s Subject, m Machine) []Finding {
 		{"commit", e.commit, false},
 		{"ports", e.ports, false},
 		{"certificates", e.certificates, false},
+		{"bridges", e.bridges, false},
 		{"upstream", e.upstream, false}, // has a time for each address
 		{"watchdog", e.watchdog, true},
 	} {

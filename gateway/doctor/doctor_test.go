@@ -28,6 +28,7 @@ import (
 
 	"holdfast/broker/probe"
 	"holdfast/gateway/config"
+	"holdfast/gateway/status"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
 	"holdfast/sensors/scan"
@@ -72,6 +73,7 @@ type pi struct {
 	tried   error
 	listen  map[string]error
 	denied  map[string]error
+	status  *status.Status // nil while no gateway runs
 }
 
 func newPi(t *testing.T) *pi {
@@ -110,6 +112,7 @@ func newPi(t *testing.T) *pi {
 		"LoadState": "loaded", "UnitFileState": "enabled", "ActiveState": "active", "SubState": "running", "Result": "success",
 		"NRestarts": "0", "WatchdogUSec": "30s", "RuntimeWatchdogUSec": "15s",
 	}
+	p.status = &status.Status{Bridges: []status.Bridge{{Name: "cloud", Connected: true}}}
 	p.m = Machine{
 		Root: p.files, Now: func() time.Time { return today }, UserID: 999,
 		Groups: func() ([]string, error) { return []string{"gpio", "holdfast", "i2c"}, nil },
@@ -131,6 +134,12 @@ func newPi(t *testing.T) *pi {
 			return p.tried
 		},
 		Scan: func(context.Context) (*scan.Result, error) { return &p.scan, nil },
+		Status: func(context.Context, *config.Config) (*status.Status, error) {
+			if p.status == nil {
+				return nil, errors.New("holdfast does not run")
+			}
+			return p.status, nil
+		},
 		Run: func(_ context.Context, name string, args ...string) (string, error) {
 			if name != "systemctl" {
 				return "log of the gateway with s3cret in it\n", nil
@@ -313,6 +322,13 @@ var ills = []struct {
 		p.certificate(t, today, today.AddDate(1, 0, 0))
 		p.write(t, "server.crt", string(cert))
 	}, Fail, "certificates", "private key does not match"},
+	{"a problem of a bridge", func(t *testing.T, p *pi) {
+		p.status.Bridges[0].Problems = []string{"the upstream refuses the subscription to \"x\"; allow this user s3cret to read there"}
+	}, Fail, "bridges", "bridge cloud: the upstream refuses the subscription to \"x\" allow this user ******** to read there"},
+	{"a problem without a remedy", func(t *testing.T, p *pi) { p.status.Bridges[0].Problems = []string{"odd"} }, Fail, "bridges", "holdfast status shows it"},
+	{"not connected", func(t *testing.T, p *pi) {
+		p.status.Bridges[0].Connected, p.status.Bridges[0].LastError = false, "upstream closed the connection"
+	}, Warn, "bridges", "not connected: upstream closed the connection"},
 	{"no such name", func(t *testing.T, p *pi) {
 		p.steps = []probe.Step{{Name: "name", Outcome: probe.Failed, Answer: "broker.example: no such host", Remedy: "correct the host"}, {Name: "tcp", Outcome: probe.Skipped, Answer: "not tried"}}
 	}, Fail, "upstream", "bridge cloud: mqtt://broker.example:1883: name: broker.example: no such host"},

@@ -20,6 +20,8 @@ import (
 	"holdfast/broker/probe"
 	"holdfast/gateway"
 	"holdfast/gateway/config"
+	"holdfast/gateway/control"
+	"holdfast/gateway/status"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
 	"holdfast/sensors/scan"
@@ -44,6 +46,10 @@ func Here() Machine {
 		Try: func(ctx context.Context, cfg *config.Config, bridge string, address func(string), report func(probe.Step)) error {
 			_, err := gateway.TryBridge(ctx, cfg, bridge, gateway.TryOptions{Timeout: patience / 3, Aside: true}, address, report)
 			return err
+		},
+		Status: func(ctx context.Context, cfg *config.Config) (*status.Status, error) {
+			s := new(status.Status)
+			return s, control.Find(cfg.Control, cfg.DataDir).Get(ctx, "/status", s)
 		},
 		Run: run,
 		Scan: func(ctx context.Context) (*scan.Result, error) {

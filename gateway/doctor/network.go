@@ -151,6 +151,44 @@ func (e *examination) addresses() time.Duration {
 	return time.Duration(max(1, n))
 }
 
+// bridges tells what a gateway that runs has met with its upstreams.
+func (e *examination) bridges(ctx context.Context) {
+	if len(e.Config.Bridges) == 0 {
+		return
+	}
+	s, err := e.m.Status(ctx, e.Config)
+	if err != nil {
+		e.ok("no running gateway answers: what it would say of its bridges is not known")
+		return
+	}
+	for _, b := range s.Bridges {
+		for _, p := range b.Problems {
+			remedy := "holdfast status shows it for as long as it lasts"
+			if i := strings.LastIndex(p, "; "); i >= 0 {
+				p, remedy = p[:i], p[i+2:]
+			}
+			e.add(Fail, e.hide(remedy), "bridge %s: %s", b.Name, e.hide(p))
+		}
+		switch {
+		case b.Connected && len(b.Problems) == 0:
+			e.ok("bridge %s is connected", b.Name)
+		case !b.Connected && b.LastError != "":
+			e.add(Warn, "the steps of upstream below say more", "bridge %s is not connected: %s", b.Name, e.hide(b.LastError))
+		case !b.Connected:
+			e.add(Warn, "the steps of upstream below say more", "bridge %s is not connected", b.Name)
+		}
+	}
+}
+
+// hide returns a text without the secrets of the configuration: a broker or a proxy may have repeated them.
+func (e *examination) hide(text string) string {
+	var hide []string
+	for _, s := range secretsOf(e.Config) {
+		hide = append(hide, s, "********")
+	}
+	return strings.NewReplacer(hide...).Replace(text)
+}
+
 // upstream goes the way of each bridge, step by step.
 func (e *examination) upstream(ctx context.Context) {
 	if len(e.Config.Bridges) == 0 {
@@ -173,11 +211,6 @@ func (e *examination) upstream(ctx context.Context) {
 
 // way has a finding for each step that was tried.
 func (e *examination) way(ctx context.Context, b config.Bridge) {
-	var hide []string
-	for _, s := range secretsOf(e.Config) { // a broker or a proxy may have repeated it
-		hide = append(hide, s, "********")
-	}
-	secret := strings.NewReplacer(hide...)
 	test := "holdfast bridge test " + b.Name
 	at, well, asked := "", true, false
 	err := e.m.Try(ctx, e.Config, b.Name, func(url string) { at = url }, func(s probe.Step) {
@@ -190,11 +223,11 @@ func (e *examination) way(ctx context.Context, b config.Bridge) {
 		case level != OK && s.Remedy == "":
 			s.Remedy = test + " shows it again"
 		}
-		e.add(level, secret.Replace(s.Remedy), "bridge %s: %s: %s: %s", b.Name, at, s.Name, secret.Replace(s.Answer))
+		e.add(level, e.hide(s.Remedy), "bridge %s: %s: %s: %s", b.Name, at, s.Name, e.hide(s.Answer))
 	})
 	switch {
 	case err != nil:
-		e.add(Fail, test+" shows it again", "bridge %s: %s", b.Name, secret.Replace(err.Error()))
+		e.add(Fail, test+" shows it again", "bridge %s: %s", b.Name, e.hide(err.Error()))
 	case well && !asked:
 		e.add(OK, test+" does; it takes the place of a running gateway for a moment", "bridge %s: nobody has logged in: the service takes the device's own identifier only", b.Name)
 	}
