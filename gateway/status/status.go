@@ -173,7 +173,7 @@ type Bridge struct {
 	Looped     uint64    `json:"looped"`     // that had been here before
 	Reconnects uint64    `json:"reconnects"`
 	LastError  string    `json:"last_error,omitempty"`
-	Problems   []string  `json:"problems,omitempty"` // that a person has to put right, although there may be a connection
+	Problems   []string  `json:"problems,omitempty"` // that a person has to put right, although there may be a connection; `holdfast doctor` shows them too
 
 	// Unmatched are rules that have matched nothing since the bridge was made, ten minutes ago or more.
 	Unmatched []UnmatchedRule `json:"unmatched_rules,omitempty"`
