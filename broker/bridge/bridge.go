@@ -212,6 +212,7 @@ type Bridge struct {
 	marker marker
 	window window
 	poison poison
+	rival  rival
 	moved  *url.URL // named by the upstream, to be tried next
 	ids    ids      // of packets
 	// condemned are messages to be refused, by sequence number, and why.
@@ -242,7 +243,8 @@ func New(opts Options) (*Bridge, error) {
 		refusals: make(map[string]bool), problems: make(map[string]problem), old: make(map[string]time.Time), mute: make(map[string]time.Time),
 		window: newWindow(opts.Window), tries: make(map[uint64]int),
 		poison: newPoison(), ids: newIDs(uint16(rand.Uint32())), condemned: make(map[uint64]string),
-		feed: newFeed(&opts),
+		feed:  newFeed(&opts),
+		rival: rival{wait: backoff{min: opts.BackoffMax / 4, max: rivalWaits * opts.BackoffMax}},
 	}
 	for _, upstream := range opts.Upstreams {
 		u, err := dial.ParseURL(upstream)

@@ -15,15 +15,17 @@ type problem struct {
 	until time.Time // zero until it is taken back
 }
 
-// problem notes what is wrong under a key of its own. An empty text takes it back.
-func (b *Bridge) problem(key, text string, until time.Time) {
+// problem notes what is wrong under a key of its own. An empty text takes it back. It reports whether the problem is new.
+func (b *Bridge) problem(key, text string, until time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if text == "" {
 		delete(b.problems, key)
-		return
+		return false
 	}
+	old, known := b.problems[key]
 	b.problems[key] = problem{text, until}
+	return !known || !old.until.IsZero() && !time.Now().Before(old.until)
 }
 
 // Problems returns what is wrong although there may be a connection, each with what to do about it, in a stable order.

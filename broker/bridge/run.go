@@ -35,7 +35,7 @@ func (b *Bridge) Run(ctx context.Context) error {
 			upstream, b.moved = b.moved, nil
 		}
 		b.count(func(s *Stats) { s.Upstream = dial.Redact(upstream.String()) })
-		event := "upstream cannot be reached"
+		event, taken := "upstream cannot be reached", false
 		l, err := ready, error(nil)
 		if ready = nil; l == nil {
 			b.opts.Progress(false) // a connection has deadlines of its own
@@ -53,10 +53,12 @@ func (b *Bridge) Run(ctx context.Context) error {
 			if b.poison.note(s, err, time.Now()) {
 				wait.reset()
 			}
+			taken = b.rival.note(s, err, time.Now())
 			b.noteSign(s, upstream, err)
 			b.window.restart()
 		} else {
 			b.poison.unreachable()
+			b.rival.unreachable()
 		}
 		if ctx.Err() != nil {
 			break
@@ -79,6 +81,9 @@ func (b *Bridge) Run(ctx context.Context) error {
 			wait.ceiling = wait.max
 		}
 		delay := wait.next()
+		if taken {
+			delay = b.takenOver(time.Now())
+		}
 		b.log.Debug("next attempt", "in", delay, "reason", err)
 		b.opts.Progress(false)
 		select {
