@@ -16,6 +16,7 @@ import (
 	"holdfast/broker/probe"
 	"holdfast/broker/profile"
 	"holdfast/gateway/config"
+	"holdfast/gateway/control"
 )
 
 // dialer is how a bridge's upstreams are reached.
@@ -49,7 +50,7 @@ func checkUpstream(c config.Bridge) error {
 
 // TryOptions are what the configuration does not say about TryBridge.
 type TryOptions struct {
-	ClientID string // instead of one made of the bridge's
+	ClientID string // instead of the bridge's, or of one made of it
 	Timeout  time.Duration
 	// Aside goes no further than to where MQTT begins where a service takes no client but the one that a running
 	// gateway is: it would be pushed out.
@@ -61,7 +62,7 @@ func TryBridge(ctx context.Context, cfg *config.Config, name string, opts TryOpt
 	var names []string
 	for _, c := range cfg.Bridges {
 		if c.Name == name {
-			return tryBridge(ctx, c, opts, address, report)
+			return tryBridge(ctx, c, opts, control.Find(cfg.Control, cfg.DataDir).Absent(ctx), address, report)
 		}
 		names = append(names, c.Name)
 	}
@@ -71,17 +72,26 @@ func TryBridge(ctx context.Context, cfg *config.Config, name string, opts TryOpt
 	return false, fmt.Errorf("there is no bridge %q, want %s", name, strings.Join(names, " or "))
 }
 
-func tryBridge(ctx context.Context, c config.Bridge, opts TryOptions, address func(string), report func(probe.Step)) (bool, error) {
+// tryBridge takes the bridge's own identifier if it is alone, that is, no gateway runs that would be pushed out.
+func tryBridge(ctx context.Context, c config.Bridge, opts TryOptions, alone bool, address func(string), report func(probe.Step)) (bool, error) {
 	p := probe.Options{
 		Dialer: dialerWithin(opts.Timeout, c, slog.New(slog.DiscardHandler)), Credentials: credentials(c).Get, Timeout: opts.Timeout, Clock: journal.Now,
-		// Another client of the same name would push the running gateway out, and take its session.
 		ClientID: c.ClientID + "-test", V311: c.Protocol == config.V311,
 	}
 	if c.Profile != nil {
 		p.Deaf = c.Profile.Deaf()
 		if c.Profile.FixedClient() {
-			p.ClientID, p.Keep, p.Reach = c.ClientID, true, opts.Aside
+			p.ClientID, p.Keep, p.Reach = c.ClientID, true, opts.Aside && !alone
 		}
+	}
+	switch {
+	case opts.ClientID != "" || p.ClientID == c.ClientID:
+	case !alone:
+		p.Untried = fmt.Sprintf("the bridge's own identifier %s is not tried: a gateway that runs would be pushed out", c.ClientID)
+	case len(c.In) > 0:
+		p.Untried = fmt.Sprintf("the bridge's own identifier %s is not tried: the upstream keeps a session for it, with messages", c.ClientID)
+	default: // the bridge begins without a session too
+		p.ClientID = c.ClientID
 	}
 	if opts.ClientID != "" {
 		p.ClientID, p.Keep = opts.ClientID, opts.ClientID == c.ClientID

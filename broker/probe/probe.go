@@ -31,6 +31,7 @@ type Options struct {
 	Dialer      *dial.Dialer
 	Credentials func() (username, password string, err error)
 	ClientID    string
+	Untried     string                // what using ClientID leaves open, for the answer of "connect"; may be empty
 	Keep        bool                  // go on with the session that ClientID may have
 	Reach       bool                  // go no further than to where MQTT begins
 	V311        bool                  // do not try MQTT 5
@@ -306,6 +307,9 @@ func (r *run) connect(ctx context.Context, nc net.Conn) bool {
 	as := ""
 	if username != "" {
 		as = ", user " + username
+	}
+	if r.Untried != "" {
+		as += "; " + r.Untried
 	}
 	r.tell("connect", OK, fmt.Sprintf("accepted, %s, client %s%s", r.version(), r.ClientID, as), "")
 	return true

@@ -56,7 +56,7 @@ func TestBridgeTest(t *testing.T) {
 		code            int
 		wants           []string
 	}{
-		{"all is well", m.URL(), anna, 0, []string{"ok    connect     accepted, MQTT 5, client pi-test, user anna", "ok    publish     sites/north/sensors/holdfast-test", "ok    round trip", "clock       offset unknown"}},
+		{"all is well", m.URL(), anna, 0, []string{"ok    connect     accepted, MQTT 5, client pi, user anna", "ok    publish     sites/north/sensors/holdfast-test", "ok    round trip", "clock       offset unknown"}},
 		{"by name", "mqtt://" + strings.Replace(m.Addr(), "127.0.0.1", "localhost", 1), anna, 0, []string{"ok    name        localhost: "}},
 		{"WebSocket", "ws://" + web, anna, 0, []string{"ok    websocket   upgraded", "ok    round trip"}},
 		{"proxy", "mqtt://broker.example", anna + "\n    proxy: {url: \"" + proxy.URL + "\"}", 0, []string{"left to the proxy", "ok    proxy", "the same as that of the proxy", "ok    round trip"}},
@@ -76,6 +76,7 @@ func TestBridgeTest(t *testing.T) {
 	} {
 		file := put("config.yaml", fmt.Sprintf(`
 device: {id: pi}
+data_dir: /none
 bridges:
   - name: cloud
     upstream: [%q]
@@ -109,6 +110,16 @@ bridges:
 `, m.URL()))
 	r := holdfast(t, "", "bridge", "test", "cloud", "-c", file, "--timeout", "2s")
 	if r.code != 1 || !strings.Contains(r.out, "ok    publish") || !strings.Contains(r.out, "FAIL  round trip") || !strings.Contains(r.out, "where writing is not allowed") {
+		t.Errorf("got %+v", r)
+	}
+	// Where a gateway runs, its identifier is left to it.
+	control, err := net.Listen("unix", filepath.Join(dir, "control.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer control.Close()
+	running := put("running.yaml", fmt.Sprintf("device: {id: pi}\ncontrol: %q\nbridges: [{name: cloud, upstream: [%q], username: anna, password: hunter2, out: [{filter: \"sensors/#\", prefix: sites/north/}]}]\n", control.Addr(), m.URL()))
+	if r := holdfast(t, "", "bridge", "test", "cloud", "-c", running); r.code != 0 || !strings.Contains(r.out, "client pi-test, user anna; the bridge's own identifier pi is not tried: a gateway that runs") {
 		t.Errorf("got %+v", r)
 	}
 	for _, args := range [][]string{{"nobody"}, {}, {"cloud", "--timeout", "-1s"}} {

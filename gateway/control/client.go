@@ -105,6 +105,21 @@ func decode(answer *http.Response, err error, path string, to any) error {
 	return nil
 }
 
+// Absent reports whether certainly no gateway runs: one that this user may not ask, or that is too busy, may.
+func (c Client) Absent(ctx context.Context) bool {
+	for _, path := range c.Paths {
+		var d net.Dialer
+		nc, err := d.DialContext(ctx, "unix", path)
+		if err == nil {
+			nc.Close()
+		}
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED) {
+			return false
+		}
+	}
+	return true
+}
+
 // dialError says why nobody answers, and what to do.
 type dialError struct{ text string }
 

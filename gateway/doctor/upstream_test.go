@@ -30,6 +30,11 @@ func TestUpstreamStepByStep(t *testing.T) {
 	if ack := running.Connect(wire.Connect{ClientID: "pi", HasUsername: true, Username: "pi", HasPassword: true, Password: []byte("hunter2")}); ack.Code != wire.Success {
 		t.Fatalf("got %+v", ack)
 	}
+	socket, err := net.Listen("unix", filepath.Join(t.TempDir(), "control.sock")) // a gateway runs
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
 	refused := brokertest.FreeAddress(t)
 	for _, tt := range []struct {
 		what, keys string
@@ -37,7 +42,7 @@ func TestUpstreamStepByStep(t *testing.T) {
 		wants      []string // level, text and remedy, in this order
 	}{
 		{"all is well", fmt.Sprintf("upstream: [%q], username: pi, password: hunter2", m.URL()), OK,
-			[]string{"ok name: 127.0.0.1", "ok tcp: ", "ok connect: accepted", "ok subscribe: sensors/holdfast-test", "ok publish: ", "ok round trip: "}},
+			[]string{"ok name: 127.0.0.1", "ok tcp: ", "ok connect: accepted", "own identifier pi is not tried", "ok subscribe: sensors/holdfast-test", "ok publish: ", "ok round trip: "}},
 		{"wrong password", fmt.Sprintf("upstream: [%q], username: pi, password: hunter3", m.URL()), Fail,
 			[]string{"ok tcp", "fail connect: ", "-> the broker does not let this user in"}},
 		{"refused port", fmt.Sprintf("upstream: [\"mqtt://%s\", %q], username: pi, password: hunter2", refused, m.URL()), Fail,
@@ -49,7 +54,7 @@ func TestUpstreamStepByStep(t *testing.T) {
 	} {
 		p := newPi(t)
 		p.m.Try = Here().Try
-		p.write(t, "pi.yaml", fmt.Sprintf("device: {id: pi}\nbroker: {listeners: []}\nweb: {url: off}\nbridges: [{name: cloud, out: [{filter: \"sensors/#\"}], %s}]\n", tt.keys))
+		p.write(t, "pi.yaml", fmt.Sprintf("device: {id: pi}\ncontrol: %q\nbroker: {listeners: []}\nweb: {url: off}\nbridges: [{name: cloud, out: [{filter: \"sensors/#\"}], %s}]\n", socket.Addr(), tt.keys))
 		var text strings.Builder
 		worst := OK
 		for _, f := range p.examine() {
