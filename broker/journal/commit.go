@@ -200,7 +200,7 @@ func (c *committer) commit(b *batch) error {
 	if err == nil || errors.Is(err, ErrFull) {
 		return err
 	}
-	c.j.log.Error("journal: commit failed, trying a new segment", "error", err)
+	c.j.complaints.tell(c.j.log, "journal: commit failed, trying a new segment", err)
 	c.leave()
 	if err = c.write(b, now); err != nil {
 		c.leave()

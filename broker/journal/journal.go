@@ -165,49 +165,52 @@ type Journal struct {
 
 	committing, completing pace
 
-	mu        sync.Mutex
-	room      sync.Cond // pending was taken, a spare came, or the journal is closing
-	pending   *batch
-	gathering int // how many entries the committer waits for; 0 for any
-	free      []*batch
-	closing   bool
-	nextSeq   uint64
-	dirty     []*Reader    // with acknowledgements that are not on disk
-	dirtyAt   time.Time    // since when
-	acked     int          // how many
-	unlogged  []readerLoss // losses that are not on disk; their readers are dirty
-	hasty     bool         // they do not wait for other entries
-	logging   []readerLoss // losses in the batches that are on their way there
-	failed    bool         // the last commit did
-	retryAt   time.Time    // after a failed commit: when to write acknowledgements and losses again
-	spares    []*spare     // the next segments' files, ready
-	spareErr  error        // why there is none
-	lastSpare bool         // whether there can be no other after it
-	starving  bool         // the committer waits for one
-	unused    []string     // files that a failed commit left without anything durable
-	full      bool         // RefuseNew, and no space but the reserve
-	state     map[string][]byte
-	crowded   atomic.Bool  // much waits for the disk; guarded by mu for writing
-	snapSize  atomic.Int64 // bytes of the newest snapshot
-	stateSize int64        // bytes of memory for state
-	stateNext int64        // the same of what is on its way to disk
-	retained  map[string]retained
-	readers   map[string]*Reader
-	byID      map[uint64]*Reader
-	nextID    uint64
-	segments  []*segment     // oldest first
-	losses    []Loss         // oldest first
-	news      uint64         // losses that are on disk, ever
-	snaps     []snapshotMark // on disk, oldest first; at most two
-	stale     []uint64       // snapshots that were not removed in time
-	resnap    bool           // memory holds changes that failed to reach the log
-	recovery  Recovery
-	identity  []byte  // of this journal; does not change after Open
-	starts    []begun // ascending, the present one last; does not change after Open
-	closeErr  error   // of the last snapshot
-	before    Ledger  // up to Open
+	mu          sync.Mutex
+	room        sync.Cond // pending was taken, a spare came, or the journal is closing
+	pending     *batch
+	gathering   int // how many entries the committer waits for; 0 for any
+	free        []*batch
+	closing     bool
+	nextSeq     uint64
+	dirty       []*Reader    // with acknowledgements that are not on disk
+	dirtyAt     time.Time    // since when
+	acked       int          // how many
+	unlogged    []readerLoss // losses that are not on disk; their readers are dirty
+	hasty       bool         // they do not wait for other entries
+	logging     []readerLoss // losses in the batches that are on their way there
+	failed      bool         // the last commit did
+	retryAt     time.Time    // after a failed commit: when to write acknowledgements and losses again
+	spares      []*spare     // the next segments' files, ready
+	spareErr    error        // why there is none
+	lastSpare   bool         // whether there can be no other after it
+	starving    bool         // the committer waits for one
+	every       int          // segments between snapshots, and files that are made ready together; does not change
+	mayTakeLast bool         // the last spare, although a snapshot is due: it was tried
+	unused      []string     // files that a failed commit left without anything durable
+	full        bool         // RefuseNew, and no space but the reserve
+	state       map[string][]byte
+	crowded     atomic.Bool  // much waits for the disk; guarded by mu for writing
+	snapSize    atomic.Int64 // bytes of the newest snapshot
+	stateSize   int64        // bytes of memory for state
+	stateNext   int64        // the same of what is on its way to disk
+	retained    map[string]retained
+	readers     map[string]*Reader
+	byID        map[uint64]*Reader
+	nextID      uint64
+	segments    []*segment     // oldest first
+	losses      []Loss         // oldest first
+	news        uint64         // losses that are on disk, ever
+	snaps       []snapshotMark // on disk, oldest first; at most two
+	stale       []uint64       // snapshots that were not removed in time
+	resnap      bool           // memory holds changes that failed to reach the log
+	recovery    Recovery
+	identity    []byte  // of this journal; does not change after Open
+	starts      []begun // ascending, the present one last; does not change after Open
+	closeErr    error   // of the last snapshot
+	before      Ledger  // up to Open
 
-	counters counters
+	counters   counters
+	complaints complaints
 }
 
 // retained is the retained message of a topic.
@@ -313,7 +316,7 @@ func Open(opts Options) (*Journal, error) {
 		j: j, lastID: r.lastID, free: r.free, snapshots: r.lastSnapshot, files: r.files,
 		most: int(opts.MaxSize / opts.SegmentSize),
 	}
-	k.every = max(1, min(k.most/16, 4))
+	j.every = max(1, min(k.most/16, 4))
 	k.least = k.files + 1 // whatever the limits have become
 	if j.before.Since.IsZero() {
 		j.before.Since = time.Now()

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,9 @@ import (
 const (
 	keepInterval = time.Minute // how often max_age is looked at
 	retryDelay   = time.Second // after a failure
+
+	// mostRetryDelay is the longest time between attempts to write a snapshot that fails.
+	mostRetryDelay = 30 * time.Second
 )
 
 // spare is a prepared segment file: named, its name durable, its blocks reserved.
@@ -32,12 +36,18 @@ type keeper struct {
 	files     int       // segment files, all told
 	most      int       // as many as max_size allows
 	least     int       // as many as there may be in any case, so that a loss can be written down
-	every     int       // segments between snapshots, and files that are made ready together
 	unsynced  bool      // a snapshot's name may not be durable
 	merges    bool      // not while the journal opens
-	noSpace   time.Time // when a file could not be made although there was said to be space; it is tried when it has to be
+	noSpace   time.Time // when a file could not be made although there was said to be space
+	noSpaceAt int64     // the space that there was said to be then; more of it is worth another attempt, and so is time
 	retired   []retired
 	start     startRecord // as it stands beside the journal
+
+	// Of the last attempt to write a snapshot, if it failed: why, when, when to try again, and the space there was.
+	snapErr    error
+	snapFailed time.Time
+	snapDelay  time.Duration
+	snapSpace  int64
 }
 
 // held is how many of the files that max_size and keep_free allow are held back: one to write down what
@@ -53,7 +63,7 @@ func (k *keeper) run() {
 	for {
 		err := k.tidy()
 		if err != nil {
-			j.log.Error("journal: housekeeping failed", "error", err)
+			j.complaints.tell(j.log, "journal: housekeeping failed", err)
 			timer.Reset(retryDelay)
 		} else {
 			timer.Reset(keepInterval)
@@ -62,7 +72,7 @@ func (k *keeper) run() {
 		case <-j.tidy:
 		case <-timer.C:
 		case <-j.stop:
-			j.closeErr = errors.Join(k.snapshot(), k.syncNames())
+			j.closeErr = errors.Join(k.snapshotNow(), k.syncNames())
 			if j.closeErr == nil {
 				j.closeErr = k.noteStart(true) // a snapshot has the epoch
 			}
@@ -77,8 +87,12 @@ func (k *keeper) run() {
 func (k *keeper) tidy() error {
 	j := k.j
 	j.mu.Lock()
-	every := k.every
-	if len(j.spares) > 0 {
+	waited := j.starving // before the snapshot
+	j.mu.Unlock()
+	short := k.limit(0) == ReasonFree
+	j.mu.Lock()
+	every := j.every
+	if len(j.spares) > 0 && !short && !waited {
 		every *= 2 // wait for the sync of the next files' names
 	}
 	due := j.snapshotDue(every)
@@ -93,6 +107,12 @@ func (k *keeper) tidy() error {
 	k.expire()
 	k.trim()
 	k.reclaim()
+	j.mu.Lock()
+	if waited && len(j.spares) > 0 { // for the snapshot, which was tried
+		j.starving, j.mayTakeLast = false, true
+		j.room.Broadcast()
+	}
+	j.mu.Unlock()
 	err = errors.Join(err, k.prepare(), k.giveBack())
 	if k.unsynced {
 		err = errors.Join(err, k.syncNames())
@@ -102,7 +122,7 @@ func (k *keeper) tidy() error {
 
 // giveBack removes files that are not needed soon, or at a limit not at all.
 func (k *keeper) giveBack() error {
-	for len(k.free) > 2*k.every || len(k.free) > 0 && k.limit(0) != "" {
+	for len(k.free) > 2*k.j.every || len(k.free) > 0 && k.limit(0) != "" {
 		if err := k.j.fs.Remove(k.free[len(k.free)-1]); err != nil {
 			return err
 		}
@@ -126,10 +146,122 @@ func (j *Journal) snapshotDue(segments int) bool {
 
 // snapshot writes a snapshot. Its name is durable no later than that of any file which is free because of
 // it: names change on disk in the order of their renames. So one sync serves both.
+//
+// After a failure the next attempt is made when some time has passed, longer each time, or when there is more space.
 func (k *keeper) snapshot() error {
-	k.snapshots++
+	if k.snapErr != nil && time.Since(k.snapFailed) < k.snapDelay && k.space() <= k.snapSpace && !k.canSacrifice() {
+		return k.snapErr
+	}
+	return k.snapshotNow()
+}
+
+func (k *keeper) snapshotNow() error {
+	j := k.j
 	k.unsynced = true
-	return k.j.writeSnapshot(k.snapshots)
+	err := j.writeSnapshot(k.snapshots + 1)
+	j.mu.Lock()
+	named := len(j.snaps) > 0 && j.snaps[len(j.snaps)-1].n > k.snapshots
+	j.mu.Unlock()
+	if named {
+		k.snapshots++
+	}
+	if noSpace(err) && k.sacrifice() {
+		return k.snapshotNow()
+	}
+	if k.snapErr = err; err == nil {
+		k.snapDelay = 0
+		return nil
+	}
+	k.snapFailed, k.snapSpace = time.Now(), k.space()
+	k.snapDelay = min(max(2*k.snapDelay, retryDelay), mostRetryDelay)
+	return err
+}
+
+// snapshotTwice has both snapshots tell how the log is now.
+func (k *keeper) snapshotTwice() error {
+	if err := k.snapshot(); err != nil {
+		return err
+	}
+	return k.snapshot()
+}
+
+// sacrifice makes room for a snapshot, without which nothing more would become free: by a file that is not used now,
+// of which one is left to write to unless a commit waits for this, and at last by the older snapshot, for which all
+// segments after it are kept.
+func (k *keeper) sacrifice() bool {
+	free, spare, older := k.sacrifices()
+	switch {
+	case free:
+		last := len(k.free) - 1
+		if k.j.fs.Remove(k.free[last]) != nil {
+			return false
+		}
+		k.free = k.free[:last]
+		k.files--
+		return true
+	case spare:
+		return k.giveSpare()
+	}
+	return older && k.syncNames() == nil && k.forgetOlder()
+}
+
+func (k *keeper) canSacrifice() bool {
+	free, spare, older := k.sacrifices()
+	return noSpace(k.snapErr) && (free || spare || older)
+}
+
+func (k *keeper) sacrifices() (free, spare, older bool) {
+	j := k.j
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	all := len(k.free) + len(j.spares)
+	enough := all > 1 || all > 0 && j.starving
+	return enough && len(k.free) > 0, enough && len(j.spares) > 0, j.starving && len(j.snaps) > 1
+}
+
+// giveSpare removes the last of the next files.
+func (k *keeper) giveSpare() bool {
+	j := k.j
+	j.mu.Lock()
+	last := len(j.spares) - 1
+	if last < 0 { // it was taken meanwhile
+		j.mu.Unlock()
+		return false
+	}
+	s := j.spares[last]
+	j.spares = j.spares[:last]
+	j.mu.Unlock()
+	s.file.Close()
+	if k.j.fs.Remove(segmentName(s.id)) != nil {
+		k.free = append(k.free, segmentName(s.id))
+		return false
+	}
+	k.files--
+	return true
+}
+
+// forgetOlder removes the older snapshot. The newer one is durable.
+func (k *keeper) forgetOlder() bool {
+	j := k.j
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.fs.Remove(snapshotName(j.snaps[0].n)) != nil {
+		return false
+	}
+	j.snaps = slices.Delete(j.snaps, 0, 1)
+	return true
+}
+
+// noSpace reports whether err is that the file system, or the user's quota of it, is full.
+func noSpace(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+// space is how much the file system has left, 0 if that is not known.
+func (k *keeper) space() int64 {
+	free, err := k.j.fs.Free()
+	if err != nil {
+		return 0
+	}
+	return free
 }
 
 // syncNames makes all names durable.
@@ -224,25 +356,90 @@ func (k *keeper) prepare() error {
 	if !need {
 		return failed
 	}
-	var spares []*spare
-	var err error
-	switch {
-	case len(k.free) > 0 && (starving || k.limit(1) == ""):
-		spares, err = k.recycle(k.every)
-	case k.limit(0) == "", starving && (k.limit(held) == "" || k.files < k.least):
-		spares, err = k.create(k.every)
-	case starving:
-		err = fmt.Errorf("%w: no space for another segment", ErrFull)
-	default:
+	spares, err := k.next(starving)
+	if noSpace(err) && j.opts.WhenFull == DropOldest { // no limit had said so
+		if failed = k.makeRoom(); len(k.free) > 0 || starving {
+			spares, err = k.next(starving)
+		}
+	}
+	if spares == nil && err == nil {
 		return failed
 	}
 	last := k.limit(0) != "" && len(k.free) == 0
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.spares, j.spareErr, j.starving, j.lastSpare = spares, err, false, last
+	j.spares, j.spareErr, j.starving, j.lastSpare, j.mayTakeLast = spares, err, false, last, false
 	j.full = j.full && len(spares) == 0
 	j.room.Broadcast()
 	return errors.Join(failed, err)
+}
+
+// next returns the next files, or none if a limit keeps it from making any and no commit needs one. There is always
+// one of those that can be used again: what is given back to the disk, others may take.
+func (k *keeper) next(starving bool) (spares []*spare, err error) {
+	if len(k.free) > 0 {
+		n := k.j.every
+		if k.limit(1) != "" {
+			n = 1
+		}
+		return k.recycle(n)
+	}
+	if k.limit(0) == "" || starving && (k.limit(held) == "" || k.files < k.least) {
+		spares, err = k.create(k.j.every)
+		if !starving || !noSpace(err) {
+			return spares, err
+		}
+	}
+	if !starving {
+		return nil, nil
+	}
+	if k.rescue() {
+		return k.recycle(1)
+	}
+	if err == nil {
+		err = fmt.Errorf("%w: no space for another segment", ErrFull)
+	}
+	return nil, err
+}
+
+// rescue gains a file for a commit that cannot go on without one where there is no space to make one.
+func (k *keeper) rescue() bool {
+	if k.snapErr == nil && k.seize() {
+		return true
+	}
+	if k.j.opts.WhenFull != DropOldest {
+		return k.seize()
+	}
+	for range 3 {
+		k.seize() // for the snapshots
+		_ = k.snapshotTwice()
+		_ = k.makeWay(ReasonFree, true)
+		if len(k.free) > 0 || k.seize() {
+			return true
+		}
+	}
+	return false
+}
+
+// seize takes the oldest file of the log in which nobody waits for anything, although the log does not say so yet,
+// for the commit that will say so and that cannot go on without it. A crash before that commit leaves the messages
+// missing, and counted as that.
+func (k *keeper) seize() bool {
+	j := k.j
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for i, s := range j.segments {
+		if j.recoveryNeeds(s) {
+			return false
+		}
+		if !j.waitsFor(s) {
+			s.gone = true
+			j.segments = slices.Delete(j.segments, i, i+1)
+			k.free = append(k.free, s.name())
+			return true
+		}
+	}
+	return false
 }
 
 // makeRoom makes way where a limit keeps another file from being made and none is left, or refuses what
@@ -257,7 +454,7 @@ func (k *keeper) makeRoom() error {
 	if !out && (k.limit(1) == "" || k.limitWithout(len(k.free), 0) == "") { // what is free is given back
 		return nil
 	}
-	err := k.makeWay(limit)
+	err := k.makeWay(cmp.Or(limit, k.limit(1), ReasonFree), false) // others may have taken space just now
 	k.reclaim()
 	return err
 }
@@ -275,7 +472,7 @@ func (k *keeper) limitWithout(files, use int) string {
 	if err == nil && free < k.j.opts.KeepFree+int64(1+held-use-files)*k.j.opts.SegmentSize {
 		return ReasonFree
 	}
-	if files == 0 && use < held && time.Since(k.noSpace) < keepInterval {
+	if files == 0 && use < held && time.Since(k.noSpace) < retryDelay && free <= k.noSpaceAt {
 		return ReasonFree
 	}
 	return ""
@@ -335,12 +532,13 @@ func (k *keeper) createOne() (*spare, error) {
 		k.files++
 		return s, nil
 	}
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) { // a quota, perhaps: a limit like others
-		k.noSpace = time.Now()
-	}
+	full := noSpace(err) // by a quota, perhaps: a limit like others
 	if rm := k.j.fs.Remove(name); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
 		k.files++
 		k.free = append(k.free, name)
+	}
+	if full {
+		k.noSpace, k.noSpaceAt = time.Now(), k.space()
 	}
 	return nil, err
 }
@@ -389,12 +587,13 @@ func (k *keeper) named(spares []*spare, err error) ([]*spare, error) {
 	return nil, err
 }
 
-// takeSpare waits until the next segment's file is ready.
+// takeSpare waits until the next segment's file is ready. While a snapshot is due, the last one is not given out before
+// the keeper has tried to write it: it may need the space.
 func (j *Journal) takeSpare() (*spare, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for len(j.spares) == 0 {
-		if err := j.spareErr; err != nil {
+	for len(j.spares) == 0 || len(j.spares) == 1 && !j.mayTakeLast && j.snapshotDue(j.every) {
+		if err := j.spareErr; err != nil && len(j.spares) == 0 {
 			signal(j.tidy)
 			j.spareErr = nil
 			return nil, err

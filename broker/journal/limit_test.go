@@ -210,7 +210,8 @@ func TestFreeFilesAreGivenBackFirst(t *testing.T) {
 		j.readers["a"], j.byID[1] = r, r
 		j.segments = []*segment{{header: header{id: 1, base: 1}, next: 101, owed: map[uint64]owedIn{1: {100, 100, 10_000}}}}
 		j.snaps = []snapshotMark{{1, 2}, {2, 2}}
-		k := &keeper{j: j, most: 8, files: 7, free: c.free, every: 1}
+		k := &keeper{j: j, most: 8, files: 7, free: c.free}
+		j.every = 1
 		j.spares = []*spare{{}}
 		if err := errors.Join(k.makeRoom(), k.giveBack()); err != nil {
 			t.Fatal(err)

@@ -34,8 +34,9 @@ type way struct {
 
 // findWay looks for the way that costs the lowest priority and the oldest messages. early says that
 // there is none before a snapshot has been written twice: recovery would read what could give way at
-// a lower price. Called with mu held.
-func (j *Journal) findWay() (w way, early, ok bool) {
+// a lower price. Where there is no space for a snapshot, nor then for a merged segment, that price is paid.
+// Called with mu held.
+func (j *Journal) findWay(full bool) (w way, early, ok bool) {
 	var candidates []*segment
 	lowest := MaxPriority
 	for i, s := range j.segments {
@@ -59,7 +60,7 @@ func (j *Journal) findWay() (w way, early, ok bool) {
 		most = -1
 	}
 	for below := -1; below <= most; below++ {
-		if below > lowest && early {
+		if below > lowest && early && !full {
 			return way{}, true, false
 		}
 		for i, s := range candidates {
@@ -67,7 +68,7 @@ func (j *Journal) findWay() (w way, early, ok bool) {
 			if left == 0 {
 				return way{s, nil, candidates[:i+1], below}, false, true
 			}
-			if i+1 == len(candidates) || s.rotten {
+			if i+1 == len(candidates) || s.rotten || full {
 				continue
 			}
 			n := candidates[i+1]
@@ -94,20 +95,22 @@ func (j *Journal) bytesAbove(s *segment, below int) (n int64) {
 // waitsBefore says whether the reader waits for anything up to a message. Called with Journal.mu held.
 func (r *Reader) waitsBefore(last uint64) bool { return !r.removed && r.firstWaiting() <= last }
 
-// makeWay drops or merges. A file is gained when the log says what was dropped.
-func (k *keeper) makeWay(reason string) error {
+// makeWay drops or merges. A file is gained when the log says what was dropped. With full there is no space to merge.
+func (k *keeper) makeWay(reason string, full bool) error {
 	j := k.j
-	if len(k.retired) > 0 {
+	if len(k.retired) > 0 && k.snapErr == nil {
 		return nil // their files come
 	}
 	find := func() (way, bool, bool) {
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		return j.findWay()
+		return j.findWay(full)
 	}
 	w, early, ok := find()
-	if early && k.merges {
-		if err := errors.Join(k.snapshot(), k.snapshot()); err != nil {
+	if early && k.merges && !full {
+		err := k.snapshotTwice()
+		full = noSpace(err) && j.opts.WhenFull == DropOldest
+		if err != nil && !full {
 			return err
 		}
 		w, _, ok = find()
@@ -137,7 +140,7 @@ func (k *keeper) makeWay(reason string) error {
 	if err := k.merge(w); !errors.Is(err, errRotten) {
 		return err
 	}
-	return k.makeWay(reason) // without the damaged one
+	return k.makeWay(reason, full) // without the damaged one
 }
 
 // measure finds out, before anything is dropped, how much of the segments that may give way is still waited for:
@@ -220,7 +223,7 @@ func (k *keeper) writeAcks() error {
 	if !idle || !k.merges {
 		return nil
 	}
-	return errors.Join(k.snapshot(), k.snapshot())
+	return k.snapshotTwice()
 }
 
 // merge writes what the log says readers wait for in both segments to a new one.
@@ -265,7 +268,6 @@ func (k *keeper) merge(w way) error {
 	}
 	if err != nil {
 		k.free = append(k.free, m.seg.name())
-		j.log.Warn("journal: cannot merge", "segments", first.name()+" "+second.name(), "error", err)
 		return fmt.Errorf("merge of %s and %s: %w", first.name(), second.name(), err)
 	}
 	j.mu.Lock()
@@ -276,7 +278,7 @@ func (k *keeper) merge(w way) error {
 	j.mu.Unlock()
 	k.retired = append(k.retired, retired{first.name(), k.snapshots}, retired{second.name(), k.snapshots})
 	j.log.Info("journal: merged", "segments", first.name()+" "+second.name(), "into", m.seg.name(), "bytes", m.seg.end)
-	return errors.Join(k.snapshot(), k.snapshot())
+	return k.snapshotTwice()
 }
 
 // retired is a segment file that a merged one has replaced, and the last snapshot that may name it.

@@ -40,7 +40,7 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 			r.lastID = max(r.lastID, n)
 		} else if strings.HasSuffix(f.Name, snapSuffix+tempSuffix) {
 			if err := j.fs.Remove(f.Name); err != nil { // never finished, so never relied on
-				return nil, err
+				j.log.Warn("journal: an unfinished snapshot cannot be removed", "file", f.Name, "error", err)
 			}
 		} else if f.Name != lockName && !strings.HasSuffix(f.Name, asideSuffix) {
 			j.recovery.Foreign = append(j.recovery.Foreign, f.Name)

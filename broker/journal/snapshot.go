@@ -224,6 +224,7 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 func (j *Journal) writeSnapshot(n uint64) error {
 	j.mu.Lock()
 	b, segment := j.encodeSnapshot()
+	again := j.resnap
 	j.resnap = false
 	j.mu.Unlock()
 	name := snapshotName(n)
@@ -233,6 +234,12 @@ func (j *Journal) writeSnapshot(n uint64) error {
 	}
 	if err != nil {
 		j.counters.failures.Add(1)
+		if rm := j.fs.Remove(name + tempSuffix); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
+			err = errors.Join(err, rm) // the next attempt has the same name
+		}
+		j.mu.Lock()
+		j.resnap = j.resnap || again
+		j.mu.Unlock()
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	j.snapSize.Store(int64(len(b)))

@@ -21,9 +21,9 @@ const (
 // Limit passes records on to another handler, of each kind no more than 10 in a minute. The rest are counted, and
 // told in one line when the minute is over; while they go on, that line is all. Debug is not limited.
 //
-// A kind is a level, a message and what it is about: all its text, but for the port of an address and the figures in an
-// error. Numbers, times and durations do not make a kind. Of more than 1,000 kinds the one that came first is
-// forgotten, and its next record is a first one again.
+// A kind is a level, a message and what it is about: all its text, but for the port of an address and, in an error,
+// figures and names of 16 hexadecimal digits, as the journal's files have. Numbers, times and durations do not make a
+// kind. Of more than 1,000 kinds the one that came first is forgotten, and its next record is a first one again.
 type Limit struct {
 	next slog.Handler
 	kind []string // of With
@@ -46,7 +46,7 @@ type seen struct {
 	next   slog.Handler
 }
 
-var figures = regexp.MustCompile(`[0-9]+`)
+var figures = regexp.MustCompile(`[0-9a-f]{16}|[0-9]+`)
 
 // NewLimit returns a limit that has to be closed.
 func NewLimit(next slog.Handler) *Limit {

@@ -55,6 +55,7 @@ type Disk struct {
 	trace  []step
 	inodes int
 	locked bool
+	others int64 // bytes that others take
 }
 
 // inode is a file as programs see it.
@@ -114,7 +115,17 @@ func (d *Disk) fail(op Op, name string) error {
 	return nil
 }
 
+// Others sets how many bytes of the disk others take, at most all that is left. It returns how many that is.
+func (d *Disk) Others(bytes int64) int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.others = 0
+	d.others = max(0, min(bytes, d.Size-d.used()))
+	return d.others
+}
+
 func (d *Disk) used() (n int64) {
+	n = d.others
 	for _, f := range d.files {
 		n += int64(len(f.data))
 	}

@@ -1,0 +1,56 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	complainEvery = time.Minute
+	mostComplains = 100 // that are remembered
+)
+
+// complaints logs faults that come again and again: of each message and cause one line in a minute, with how many were
+// not told since. The names of files, which are others each time, make no cause. For any goroutine.
+type complaints struct {
+	mu   sync.Mutex // only this
+	seen map[string]*complaint
+}
+
+type complaint struct {
+	told time.Time
+	held int
+}
+
+var numbersInNames = regexp.MustCompile(`[0-9a-f]{16}|[0-9]+`)
+
+func (c *complaints) tell(log *slog.Logger, message string, err error) {
+	cause := numbersInNames.ReplaceAllString(err.Error(), "0")
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		cause = fmt.Sprint(int(errno))
+	}
+	key := message + "\x00" + cause
+	c.mu.Lock()
+	s := c.seen[key]
+	if s != nil && time.Since(s.told) < complainEvery {
+		s.held++
+		c.mu.Unlock()
+		return
+	}
+	args := []any{"error", err}
+	if s != nil && s.held > 0 {
+		args = append(args, "more_since_the_last", s.held)
+	}
+	if s == nil && len(c.seen) >= mostComplains || c.seen == nil {
+		c.seen = map[string]*complaint{}
+	}
+	c.seen[key] = &complaint{told: time.Now()}
+	c.mu.Unlock()
+	log.Error(message, args...)
+}
