@@ -393,7 +393,8 @@ func (k *keeper) next(starving bool) (spares []*spare, err error) {
 	if !starving {
 		return nil, nil
 	}
-	if k.rescue() {
+	full := noSpace(err) || k.limit(held) == ReasonFree
+	if full && k.j.opts.WhenFull == DropOldest && k.rescue() {
 		return k.recycle(1)
 	}
 	if err == nil {
@@ -402,13 +403,10 @@ func (k *keeper) next(starving bool) (spares []*spare, err error) {
 	return nil, err
 }
 
-// rescue gains a file for a commit that cannot go on without one where there is no space to make one.
+// rescue gains a file for a commit that cannot go on without one where others have left no space to make one.
 func (k *keeper) rescue() bool {
 	if k.snapErr == nil && k.seize() {
 		return true
-	}
-	if k.j.opts.WhenFull != DropOldest {
-		return k.seize()
 	}
 	for range 3 {
 		k.seize() // for the snapshots
