@@ -88,13 +88,19 @@ func (s *session) next() (d journal.Delivery, h how, ok bool, at time.Time) {
 		return d, fresh, true, at
 	}
 	if len(s.held) > 0 {
+		full := len(s.held) >= s.b.opts.Window || s.heldBytes >= flightBytes
+		if !full && s.othersFirst(now) {
+			if d, ok, _ := s.read(now); ok {
+				return d, fresh, true, at
+			}
+		}
 		d, single, ok, at := s.fromHeld(now)
 		switch {
 		case ok && single:
 			return d, alone, true, at
 		case ok:
 			return d, released, true, at
-		case len(s.held) >= s.b.opts.Window || s.heldBytes >= flightBytes:
+		case full:
 			return d, h, false, at
 		}
 		d, ok, next := s.read(now)

@@ -412,10 +412,20 @@ func (s *session) mayTry(k kind, now time.Time) (ok bool, at time.Time) {
 	return s.proved, at
 }
 
+// othersFirst reports whether what need not be tried alone goes before what has to be. Where the link is known to break, a
+// trial does not wait for the connection to prove itself, and may end one after the other at its beginning without
+// being blamed: then nothing else would ever pass.
+func (s *session) othersFirst(now time.Time) bool {
+	return s.b.poison.broken >= 0.5 && now.Sub(s.began) < settleTime
+}
+
 // settledAt returns when a connection has shown enough for another trial: one that ends by the clock, or at any packet,
 // whatever is sent, ends before. Where the link is known to break this is not waited for: it is in the count.
 func (s *session) settledAt(u *suspicion) time.Time {
 	if s.b.poison.broken >= 0.5 {
+		if len(s.flight) > 0 {
+			return s.began.Add(settleTime) // others first
+		}
 		return s.began
 	}
 	outlives := s.began.Add(min(u.age+u.age/8, settleTime))

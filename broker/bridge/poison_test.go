@@ -389,3 +389,45 @@ func TestPoisonIsTriedAgain(t *testing.T) {
 		})
 	}
 }
+
+// TestPoisonOnALinkThatBreaks: where connections have ended with no message to blame, a message that ends each one is not
+// blamed, but what waits beside it passes.
+func TestPoisonOnALinkThatBreaks(t *testing.T) {
+	versions(t, func(t *testing.T, version wire.Version) {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			var up *picky
+			up = &picky{slow: 2 * time.Millisecond, bad: func(p *wire.Publish) bool {
+				if time.Since(began) < time.Minute {
+					return up.breaksNow()
+				}
+				return p.Topic == "bad/x"
+			}}
+			res := runPoison(t, up, version, 20, time.Minute, func(round int) (all []*broker.Message) {
+				if round >= 13 {
+					all = append(all, message("bad/x", false, 20, "bad %d", round))
+				}
+				for i := range 300 {
+					all = append(all, message(fmt.Sprintf("good/%d", i%7), false, 20, "good %d.%d", round, i))
+				}
+				return all
+			})
+			all, arrived, _ := res.good(isBad)
+			if arrived != all {
+				t.Errorf("%d of %d good ones arrived", arrived, all)
+			}
+			for payload := range res.dead {
+				if !isBad(payload) {
+					t.Errorf("%.20q was set aside", payload)
+				}
+			}
+		})
+	})
+}
+
+// breaksNow ends a connection once in a few hundred messages, whatever they are.
+func (u *picky) breaksNow() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.first) > 300*(1+len(u.ended))
+}
