@@ -24,16 +24,24 @@ func (a *Agent) lookAtFiles() {
 		return // everything is being read anyway, or about to end
 	}
 	defer a.changing.Unlock()
+	a.takeFiles()
+}
+
+// takeFiles is lookAtFiles, called with changing held.
+func (a *Agent) takeFiles() {
+	certificates := false
 	for _, t := range a.certificates() {
 		changed, err := t.ReloadIfChanged()
 		a.reloaded(t.Name(), changed, err)
 		if changed && err == nil {
 			a.logCertificate(t)
+			certificates = true // a CRL may revoke those of clients that are here
 		}
 	}
+	a.noteCRLs()
 	changed, err := a.auth.ReloadIfChanged()
 	a.reloaded("users and rules", changed, err)
-	if changed && err == nil {
+	if certificates || changed && err == nil {
 		a.server.Reauthorize()
 	}
 }

@@ -76,9 +76,10 @@ type Agent struct {
 	losses    *announcer
 	readings  *publisher
 	sensors   *sensors.Supervisor
-	dash      *dashboard  // what web needs; nil if there is none
-	web       *web.Server // nil if there is none
-	webTLS    *listen.TLS // of it; nil for none
+	dash      *dashboard             // what web needs; nil if there is none
+	web       *web.Server            // nil if there is none
+	webTLS    *listen.TLS            // of it; nil for none
+	staleCRLs map[*listen.TLS]string // what noteCRLs has logged; guarded by changing
 	control   *control.Server
 	changes   *change.Changes
 	latest    *latest
@@ -248,6 +249,7 @@ func (a *Agent) newServer() (err error) {
 	for _, t := range a.certificates() {
 		a.logCertificate(t)
 	}
+	a.noteCRLs()
 	opts.Listeners = opened(a.entrances)
 	a.server, err = server.New(opts)
 	return err

@@ -32,9 +32,13 @@ func entrances(all []config.Listener, known []entrance) []entrance {
 			continue
 		}
 		opts, _ := place(l) // an error is found again by Open
-		made = append(made, entrance{
+		e := entrance{
 			server.Listener{Open: opts.Open, Anonymous: &l.Anonymous, Key: key, Patient: true, Name: l.URL}, l.URL, opts.TLS,
-		})
+		}
+		if e.tls != nil {
+			e.Revoked = e.tls.Revoked
+		}
+		made = append(made, e)
 	}
 	return made
 }
@@ -75,7 +79,7 @@ func place(l config.Listener) (listen.Options, error) {
 	}
 	var err error // the TLS is there all the same
 	opts.TLS, err = listen.NewTLS(listen.TLSOptions{
-		Cert: l.Cert, Key: l.Key, ClientCA: l.CA, Require: l.RequireClientCertificate,
+		Cert: l.Cert, Key: l.Key, ClientCA: l.CA, Require: l.RequireClientCertificate, CRL: l.CRL,
 	})
 	return opts, err
 }
@@ -95,6 +99,21 @@ func (a *Agent) logCertificate(t *listen.TLS) {
 	}
 }
 
+// noteCRLs logs each CRL that should have been replaced by now, once. Called with changing held, or before Run.
+func (a *Agent) noteCRLs() {
+	told := map[*listen.TLS]string{}
+	for _, t := range a.certificates() {
+		err := t.CheckCRL(time.Now())
+		if err == nil {
+			continue
+		}
+		if told[t] = err.Error(); a.staleCRLs[t] != told[t] {
+			a.log.Warn("revoked certificates", "error", err)
+		}
+	}
+	a.staleCRLs = told
+}
+
 // brokerListeners is how the places are doing where clients connect.
 func (a *Agent) brokerListeners() []status.Listener {
 	list := []status.Listener{}
@@ -106,7 +125,13 @@ func (a *Agent) brokerListeners() []status.Listener {
 		if i < 0 {
 			continue // it is just being exchanged
 		}
-		list = append(list, listenerOf(known[i].url, x.Err, x.Since))
+		l := listenerOf(known[i].url, x.Err, x.Since)
+		if t := known[i].tls; t != nil {
+			if err := t.CheckCRL(time.Now()); err != nil {
+				l.Warning = err.Error()
+			}
+		}
+		list = append(list, l)
 	}
 	return list
 }

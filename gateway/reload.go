@@ -354,7 +354,6 @@ func (x *exchange) access() error {
 	if err := x.auth.Configure(access(x.cfg.Broker)); err != nil { // changed since a moment ago
 		return errors.Join(err, x.server.SetListeners(context.Background(), opened(x.entrances)))
 	}
-	x.server.Reauthorize()
 	if x.web != nil {
 		x.web.SetLocal(localRole(x.cfg.Broker))
 	}
@@ -368,5 +367,7 @@ func (x *exchange) access() error {
 			x.logCertificate(t)
 		}
 	}
+	x.noteCRLs()
+	x.server.Reauthorize()
 	return nil
 }

@@ -86,7 +86,7 @@ func (a *Agent) clientStatus() status.Clients {
 			Queue: s.DroppedQueue, Size: s.DroppedSize, Expired: s.DroppedExpired, Refused: s.Refused,
 			NotRetained: s.NotRetained, Denied: s.Denied, Unread: s.DeniedDelivery,
 		},
-		LoginsRefused: s.LoginsRefused, RateLimited: s.RateLimited, RefusedHosts: s.RefusedHosts, Oversized: s.Oversized, Limits: s.Limits, Refusals: s.Refusals, List: []status.Client{},
+		LoginsRefused: s.LoginsRefused, RateLimited: s.RateLimited, RefusedHosts: s.RefusedHosts, Revoked: s.Revoked, Oversized: s.Oversized, Limits: s.Limits, Refusals: s.Refusals, List: []status.Client{},
 	}
 	for _, x := range a.server.Clients(status.MaxClients) {
 		one := status.Client{
@@ -228,6 +228,7 @@ func problems(s *status.Status) []string {
 	add(len(ill) > 0, "outputs: %s", strings.Join(ill, ", "))
 	for _, l := range s.Listeners {
 		add(!l.Open, "%s is not open and is tried again: %s", l.URL, l.Error)
+		add(l.Warning != "", "%s: %s", l.URL, l.Warning)
 	}
 	for _, b := range s.Bridges {
 		add(!b.Connected, "bridge %s is not connected: %d waiting", b.Name, b.Depth)

@@ -69,10 +69,27 @@ func ReadAuthorities(name string, pool *x509.CertPool) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-const maxPEM = 1 << 20 // bytes of a file; certificates and keys are a few thousand
+// readCertificates reads the certificates of a file; blocks that cannot be read are left out, as ReadAuthorities does.
+func readCertificates(name string) (all []*x509.Certificate, err error) {
+	data, err := readPEM("ca", name, "CERTIFICATE")
+	if err != nil {
+		return nil, err
+	}
+	for {
+		var block *pem.Block
+		if block, data = pem.Decode(data); block == nil {
+			return all, nil
+		}
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil && block.Type == "CERTIFICATE" {
+			all = append(all, c)
+		}
+	}
+}
 
-// readPEM reads a file with a block whose type ends with want.
-func readPEM(what, name, want string) ([]byte, error) {
+const maxPEM = 1 << 20 // bytes of a file; certificates and keys are a few thousand, a revoked certificate about 50
+
+// readFile reads a file of which form says what it has to be.
+func readFile(what, name, form string) ([]byte, error) {
 	info, err := os.Stat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -80,7 +97,7 @@ func readPEM(what, name, want string) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", what, err)
 	case !info.Mode().IsRegular() || info.Size() > maxPEM:
-		return nil, fmt.Errorf("%s %s: want a PEM file of at most %d KiB", what, name, maxPEM>>10)
+		return nil, fmt.Errorf("%s %s: want a %s file of at most %d KiB", what, name, form, maxPEM>>10)
 	}
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrPermission) {
@@ -88,6 +105,15 @@ func readPEM(what, name, want string) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return data, nil
+}
+
+// readPEM reads a file with a block whose type ends with want.
+func readPEM(what, name, want string) ([]byte, error) {
+	data, err := readFile(what, name, "PEM")
+	if err != nil {
+		return nil, err
 	}
 	var seen []string
 	for rest := data; ; {

@@ -82,6 +82,6 @@ func (h Hosts) knows(host string) bool {
 
 // names reports whether the certificate is for a host. One for any host below a domain is.
 func (t *TLS) names(host string) bool {
-	config := t.current.Load()
+	config := t.now().config
 	return config != nil && config.Certificates[0].Leaf.VerifyHostname(host) == nil
 }

@@ -9,12 +9,13 @@ import (
 	"time"
 )
 
-// TLSOptions name the files, all of them PEM.
+// TLSOptions name the files, all of them PEM but for CRL, which may be DER.
 type TLSOptions struct {
 	Cert     string // the certificate, and what lies between it and its authority
 	Key      string // its private key, not encrypted
 	ClientCA string // who signs the certificates of clients; empty asks for none
 	Require  bool   // whether a client without one is turned away; needs ClientCA
+	CRL      string // what ClientCA has revoked; needs ClientCA, empty for nothing
 }
 
 // TLS is the server side of TLS 1.2 and 1.3 with files that may be replaced. All methods are safe
@@ -22,10 +23,16 @@ type TLSOptions struct {
 type TLS struct {
 	opts    TLSOptions
 	config  *tls.Config // what connections start with: it asks for current
-	current atomic.Pointer[tls.Config]
+	current atomic.Pointer[loaded]
 
 	mu     sync.Mutex
 	stamps []Stamp
+}
+
+// loaded is what one reading of the files gave. It does not change.
+type loaded struct {
+	config  *tls.Config
+	revoked *revocations // nil without TLSOptions.CRL
 }
 
 // NewTLS reads the files. Its errors name a file and what to do about it; then the value has no certificate, no
@@ -34,7 +41,7 @@ func NewTLS(opts TLSOptions) (*TLS, error) {
 	t := &TLS{opts: opts}
 	t.config = &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return t.current.Load(), nil },
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return t.now().config, nil },
 	}
 	return t, t.Reload()
 }
@@ -45,12 +52,20 @@ func (t *TLS) Reload() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stamps = t.opts.stamps() // before reading: what changes meanwhile is read again
-	config, err := t.opts.load()
+	next, err := t.opts.load()
 	if err != nil {
 		return err
 	}
-	t.current.Store(config)
+	t.current.Store(next)
 	return nil
+}
+
+// now is what was read last; the zero value before anything was.
+func (t *TLS) now() loaded {
+	if l := t.current.Load(); l != nil {
+		return *l
+	}
+	return loaded{}
 }
 
 // ReloadIfChanged reads the files again if one of them has been replaced or written to.
@@ -72,7 +87,7 @@ func (t *TLS) Name() string { return t.opts.Cert }
 
 // Check returns why a certificate that was loaded is not good at a time. The names in it are not looked at.
 func (t *TLS) Check(now time.Time) error {
-	config := t.current.Load()
+	config := t.now().config
 	if config == nil {
 		return nil
 	}
@@ -87,16 +102,31 @@ func (t *TLS) Check(now time.Time) error {
 	return nil
 }
 
-func (o TLSOptions) stamps() []Stamp { return Stamps(o.Cert, o.Key, o.ClientCA) }
+// Revoked returns a *RevokedError if the certificate of a client, whose connection was let in before, is revoked
+// by now.
+func (t *TLS) Revoked(of tls.ConnectionState) error { return t.now().revoked.check(of) }
 
-func (o TLSOptions) load() (*tls.Config, error) {
+// CheckCRL returns why the CRL that is in use should have been replaced by a time. What it lists is refused all
+// the same, and what it does not list is let in.
+func (t *TLS) CheckCRL(now time.Time) error { return t.now().revoked.stale(now) }
+
+func (o TLSOptions) stamps() []Stamp {
+	names := []string{o.Cert, o.Key, o.ClientCA}
+	if o.CRL != "" {
+		names = append(names, o.CRL)
+	}
+	return Stamps(names...)
+}
+
+func (o TLSOptions) load() (*loaded, error) {
 	pair, err := ReadPair(o.Cert, o.Key)
 	if err != nil {
 		return nil, err
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	l := &loaded{config: config}
 	if o.ClientCA == "" {
-		return config, nil
+		return l, nil
 	}
 	if config.ClientCAs, err = ReadAuthorities(o.ClientCA, nil); err != nil {
 		return nil, err
@@ -105,5 +135,11 @@ func (o TLSOptions) load() (*tls.Config, error) {
 	if o.Require {
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
-	return config, nil
+	if o.CRL != "" {
+		if l.revoked, err = readCRL(o.CRL, o.ClientCA); err != nil {
+			return nil, err
+		}
+		config.VerifyConnection = l.revoked.check // also where a session is resumed
+	}
+	return l, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"holdfast/broker/auth"
+	"holdfast/broker/listen"
 	"holdfast/broker/wire"
 )
 
@@ -62,14 +63,35 @@ func (c *conn) user() string {
 
 // commonName is that of the client's verified certificate.
 func (c *conn) commonName() string {
-	t, ok := c.nc.(interface{ ConnectionState() tls.ConnectionState })
-	if !ok {
-		return ""
-	}
-	if s := t.ConnectionState(); len(s.VerifiedChains) > 0 {
+	if s := c.secured(); len(s.VerifiedChains) > 0 {
 		return s.PeerCertificates[0].Subject.CommonName
 	}
 	return ""
+}
+
+// secured is the state of the connection's TLS, or none.
+func (c *conn) secured() tls.ConnectionState {
+	if t, ok := c.nc.(interface{ ConnectionState() tls.ConnectionState }); ok {
+		return t.ConnectionState()
+	}
+	return tls.ConnectionState{}
+}
+
+// revoked returns why the client's certificate, which its handshake accepted, is not accepted any more.
+func (c *conn) revoked() error {
+	if c.place == nil || c.place.Revoked == nil {
+		return nil
+	}
+	return c.place.Revoked(c.secured())
+}
+
+// noteRevoked counts and logs a connection that a revoked certificate ends.
+func (c *conn) noteRevoked(err error) {
+	var r *listen.RevokedError
+	if errors.As(err, &r) {
+		c.s.counts.revoked.Add(1)
+		c.logger().Warn("connection refused: the client's certificate is revoked", "serial", r.Serial, "subject", r.Subject, "crl", r.CRL)
+	}
 }
 
 // mayPublish says whether the client may publish to topic. The first time that it may not is logged.
@@ -93,18 +115,28 @@ func (c *conn) mayReceive(topic string) bool {
 	return false
 }
 
-// Reauthorize ends the connections of users who do not exist any more or have another password. It is
-// to be called after a change of Options.Auth.
+// Reauthorize ends the connections of users who do not exist any more or have another password, and those whose
+// certificate is revoked. It is to be called after a change of Options.Auth and of what Listener.Revoked goes by.
 func (s *Server) Reauthorize() {
 	var gone []*conn
+	revoked := map[*conn]error{}
 	s.mu.Lock()
 	for _, x := range s.sessions {
-		if c := x.conn.Load(); c != nil && c.grant.Revoked() {
+		c := x.conn.Load()
+		if c == nil {
+			continue
+		}
+		err := c.revoked()
+		if err != nil {
+			revoked[c] = err
+		}
+		if err != nil || c.grant.Revoked() {
 			gone = append(gone, c)
 		}
 	}
 	s.mu.Unlock()
 	for _, c := range gone {
+		c.noteRevoked(revoked[c])
 		c.kick(wire.NotAuthorized)
 	}
 }

@@ -332,6 +332,7 @@ func (c *conn) report(err error) {
 	c.mu.Unlock()
 	log := c.logger()
 	var violation *wire.Error
+	var revoked *listen.RevokedError
 	switch {
 	case errors.Is(err, errDisconnect):
 		log.Debug("client disconnected")
@@ -341,6 +342,8 @@ func (c *conn) report(err error) {
 			"bytes", violation.Size, "limit", c.in.max)
 	case errors.As(err, &violation):
 		log.Info("client disconnected", "reason", err)
+	case errors.As(err, &revoked):
+		c.noteRevoked(err)
 	case errors.Is(err, listen.ErrHost), errors.Is(err, listen.ErrOrigin):
 		c.s.counts.strangers.Add(1)
 		log.Warn("connection refused", "error", err)

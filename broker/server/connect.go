@@ -239,6 +239,10 @@ func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *c
 	if c.grant.Revoked() { // since login; from here on Reauthorize finds the connection
 		return false, nil, nil, &wire.Error{Code: wire.BadUserNameOrPassword, Text: "the user was deleted or has a new password"}
 	}
+	if err := c.revoked(); err != nil { // since the handshake
+		c.later(func() { c.noteRevoked(err) })
+		return false, nil, nil, &wire.Error{Code: wire.NotAuthorized, Text: "the certificate is revoked"}
+	}
 	x := s.sessions[p.ClientID]
 	if x != nil && !x.mayBeTaken(c) {
 		s.counts.logins.Add(1)

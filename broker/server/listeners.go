@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -18,7 +19,9 @@ type Listener struct {
 	Network, Address string // for package net, unless Open is set
 	// Open listens in another way (package listen). Connections may have a Handshake, which is called
 	// first, and a ConnectionState that a client's certificate is taken from.
-	Open      func(context.Context) (net.Listener, error)
+	Open func(context.Context) (net.Listener, error)
+	// Revoked returns a *listen.RevokedError where the certificate of a connection is not accepted any more; nil for never.
+	Revoked   func(tls.ConnectionState) error
 	Anonymous *bool // what holds here instead of Options.Anonymous; nil for that
 	// Patient has one that cannot be opened tried again, with growing and random delays of at most
 	// longestReopen, until it is open or not wanted any more. Without it that is an error.

@@ -177,6 +177,7 @@ type Server struct {
 }
 
 type counts struct {
+	revoked                                                                         atomic.Uint64 // connections with a revoked certificate
 	strangers                                                                       atomic.Uint64 // WebSocket requests with a wrong Host or Origin
 	received, sent, droppedQueue, droppedSize, droppedExpired, refused, notRetained atomic.Uint64
 	packetsIn, packetsOut, bytesIn, bytesOut, publishBytesIn, publishBytesOut       atomic.Uint64
@@ -197,6 +198,7 @@ type Stats struct {
 	DeniedDelivery                                 uint64 // messages that a subscriber may not read
 	LoginsRefused                                  uint64
 	RateLimited                                    uint64                       // connections closed because too many came
+	Revoked                                        uint64                       // connections that a revoked certificate ended
 	RefusedHosts                                   uint64                       // WebSocket requests whose Host or Origin may not connect
 	Oversized                                      uint64                       // connections closed at a packet larger than MaxPacket
 	Limits                                         map[string]uint64            // refusals and drops at each limit, by its name
@@ -345,6 +347,7 @@ func (s *Server) Stats() Stats {
 	st.DroppedQueue, st.DroppedSize = s.counts.droppedQueue.Load(), s.counts.droppedSize.Load()
 	st.DroppedExpired, st.Refused = s.counts.droppedExpired.Load(), s.counts.refused.Load()
 	st.NotRetained, st.Denied = s.counts.notRetained.Load(), s.counts.denied.Load()
+	st.Revoked = s.counts.revoked.Load()
 	st.RefusedHosts = s.counts.strangers.Load()
 	st.LoginsRefused, st.RateLimited, st.DeniedDelivery = s.counts.logins.Load(), s.counts.rate.Load(), s.counts.unread.Load()
 	st.Oversized = s.counts.oversized.Load()

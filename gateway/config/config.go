@@ -71,7 +71,8 @@ type Listener struct {
 
 	// Of mqtts and wss. Paths are relative to the working directory, as the program's own are.
 	Cert, Key, CA            string
-	RequireClientCertificate bool // never without CA
+	CRL                      string // never without CA
+	RequireClientCertificate bool   // never without CA
 
 	Hosts   []string    // of ws and wss: further names that clients may reach it by
 	Origins []string    // of ws and wss: the web pages that may connect, beside those of the same host

@@ -236,7 +236,7 @@ broker:
   anonymous: false
   listeners:
     - {url: "mqtt://LOCALHOST:0"}
-    - {url: "mqtts://0.0.0.0", cert: server.crt, key: /k, ca: "${env:ID}.crt", require_client_certificate: true}
+    - {url: "mqtts://0.0.0.0", cert: server.crt, key: /k, ca: "${env:ID}.crt", crl: ca.crl, require_client_certificate: true}
     - {url: "ws://[::1]/mqtt/", origins: ["https://dash.example", "*"], hosts: [gate.example], anonymous: true}
     - {url: "wss://:9443", cert: c, key: k}
     - {url: "unix:///run/a//b.sock", mode: "0600"}
@@ -252,14 +252,14 @@ broker:
 	var got []string
 	for _, l := range c.Broker.Listeners {
 		got = append(got, fmt.Sprintf("%s %s %s %q %s %v %v %o %v %v", l.Network, l.Address, l.URL, l.Path,
-			filepath.Base(l.Cert+":"+l.Key+":"+l.CA), l.RequireClientCertificate, append(l.Origins, l.Hosts...), l.Mode, l.Anonymous, filepath.IsAbs(l.Cert)))
+			filepath.Base(l.Cert+":"+l.Key+":"+l.CA)+filepath.Base(l.CRL), l.RequireClientCertificate, append(l.Origins, l.Hosts...), l.Mode, l.Anonymous, filepath.IsAbs(l.Cert)))
 	}
 	want := []string{
-		`tcp localhost:0 mqtt://localhost:0 "" :: false [] 660 false false`,
-		`tcp 0.0.0.0:8883 mqtts://0.0.0.0:8883 "" from-env.crt true [] 660 false true`,
-		`tcp [::1]:80 ws://[::1]:80/mqtt "/mqtt" :: false [https://dash.example * gate.example] 660 true false`,
-		`tcp :9443 wss://:9443 "" k: false [] 660 true true`,
-		`unix /run/a/b.sock unix:///run/a/b.sock "" :: false [] 666 false false`,
+		`tcp localhost:0 mqtt://localhost:0 "" ::. false [] 660 false false`,
+		`tcp 0.0.0.0:8883 mqtts://0.0.0.0:8883 "" from-env.crtca.crl true [] 660 false true`,
+		`tcp [::1]:80 ws://[::1]:80/mqtt "/mqtt" ::. false [https://dash.example * gate.example] 660 true false`,
+		`tcp :9443 wss://:9443 "" k:. false [] 660 true true`,
+		`unix /run/a/b.sock unix:///run/a/b.sock "" ::. false [] 666 false false`,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -27,6 +27,7 @@ func (l *loader) listenerKeys(e *Listener) *table {
 		key{"cert", "", "PEM file of the certificate, and of what lies between it and its authority. Of mqtts and wss, required there.", l.file(&e.Cert)},
 		key{"key", "", "PEM file of the private key, not encrypted. Of mqtts and wss, required there.", l.file(&e.Key)},
 		key{"ca", "", "PEM file of the authorities that sign the certificates of clients. Of mqtts and wss.", l.file(&e.CA)},
+		key{"crl", "", "File of what `ca` has revoked (CRL): one list in DER, or any number in PEM. Clients with a certificate in it are refused, those that are connected too. Read again when it changes. Of mqtts and wss.", l.file(&e.CRL)},
 		key{"require_client_certificate", "false", "Turn away clients without a certificate of `ca`.", boolean(&e.RequireClientCertificate)},
 		key{"origins", "", "Web pages that may connect, such as `https://dash.example`, or `\"*\"` for any. Of ws and wss; pages from the host they connect to always may.",
 			replaced(l, "a list of origins", &e.Origins, origin)},
@@ -175,7 +176,8 @@ func (l *loader) finishListener(e *element[Listener]) {
 		of    string
 	}{
 		{"cert", v.TLS(), true, "mqtts and wss"}, {"key", v.TLS(), true, "mqtts and wss"},
-		{"ca", v.TLS(), false, "mqtts and wss"}, {"require_client_certificate", v.TLS(), false, "mqtts and wss"},
+		{"ca", v.TLS(), false, "mqtts and wss"}, {"crl", v.TLS(), false, "mqtts and wss"},
+		{"require_client_certificate", v.TLS(), false, "mqtts and wss"},
 		{"origins", v.WebSocket(), false, "ws and wss"}, {"hosts", v.WebSocket(), false, "ws and wss"},
 		{"mode", v.Scheme == "unix", false, "unix"},
 	} {
@@ -188,6 +190,9 @@ func (l *loader) finishListener(e *element[Listener]) {
 	}
 	if v.RequireClientCertificate && v.CA == "" {
 		l.errorf(e.given["require_client_certificate"], "needs ca beside it: who signs the certificates?")
+	}
+	if v.CRL != "" && v.CA == "" {
+		l.errorf(e.given["crl"], "needs ca beside it: who has signed the list?")
 	}
 	if _, given := e.given["anonymous"]; !given {
 		_, given := l.broker.given["anonymous"]

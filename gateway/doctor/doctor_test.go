@@ -26,6 +26,7 @@ import (
 	"testing/fstest"
 	"time"
 
+	"holdfast/broker/brokertest"
 	"holdfast/broker/probe"
 	"holdfast/gateway/config"
 	"holdfast/gateway/status"
@@ -181,6 +182,14 @@ func (p *pi) certificate(t *testing.T, from, to time.Time) {
 	p.write(t, "server.key", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})))
 }
 
+// revoke gives the listener an authority, with a CRL that is due to be replaced at a time.
+func (p *pi) revoke(t *testing.T, next time.Time) {
+	t.Helper()
+	ca := brokertest.NewAuthority(t)
+	p.write(t, "ca.crl", string(ca.Revoke(next)))
+	p.write(t, "pi.yaml", strings.Replace(device, "key: server.key}", "key: server.key, ca: "+ca.File+", crl: ca.crl}", 1))
+}
+
 func (p *pi) subject() Subject {
 	s := Subject{Files: []string{filepath.Join(p.dir, "pi.yaml")}, Drivers: sensors.Drivers()}
 	s.Config, s.Err = config.Load(s.Files, config.Options{Drivers: s.Drivers, Outputs: outputs.Drivers()})
@@ -329,6 +338,8 @@ var ills = []struct {
 	{"not connected", func(t *testing.T, p *pi) {
 		p.status.Bridges[0].Connected, p.status.Bridges[0].LastError = false, "upstream closed the connection"
 	}, Warn, "bridges", "not connected: upstream closed the connection"},
+	{"an old CRL", func(t *testing.T, p *pi) { p.revoke(t, today.AddDate(0, 0, -1)) }, Warn, "certificates", "should have been replaced by 2026-11-23"},
+	{"no CRL", func(t *testing.T, p *pi) { p.revoke(t, today); os.Remove(filepath.Join(p.dir, "ca.crl")) }, Fail, "certificates", "ca.crl: no such file"},
 	{"no such name", func(t *testing.T, p *pi) {
 		p.steps = []probe.Step{{Name: "name", Outcome: probe.Failed, Answer: "broker.example: no such host", Remedy: "correct the host"}, {Name: "tcp", Outcome: probe.Skipped, Answer: "not tried"}}
 	}, Fail, "upstream", "bridge cloud: mqtt://broker.example:1883: name: broker.example: no such host"},

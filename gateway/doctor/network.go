@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/broker/listen"
 	"holdfast/broker/probe"
 	"holdfast/gateway/config"
 )
@@ -103,6 +104,7 @@ const soon = 30 * 24 * time.Hour
 
 // certificates that this device shows to others.
 func (e *examination) certificates(context.Context) {
+	e.revocations()
 	type pair struct{ of, cert, key string }
 	var all []pair
 	for _, l := range e.Config.Broker.Listeners {
@@ -138,6 +140,24 @@ func (e *examination) certificates(context.Context) {
 			e.add(Warn, renew, "%s: %s is valid until %s, for %d days", p.of, p.cert, end, int(left/(24*time.Hour)))
 		default:
 			e.ok("%s: %s is valid until %s", p.of, p.cert, end)
+		}
+	}
+}
+
+// revocations are the CRLs that listeners go by.
+func (e *examination) revocations() {
+	for _, l := range e.Config.Broker.Listeners {
+		if !l.TLS() || l.CRL == "" {
+			continue
+		}
+		t, err := listen.NewTLS(listen.TLSOptions{Cert: l.Cert, Key: l.Key, ClientCA: l.CA, CRL: l.CRL})
+		switch stale := t.CheckCRL(e.m.Now()); {
+		case err != nil && strings.HasPrefix(err.Error(), "crl "):
+			e.add(Fail, "a running gateway goes on with the list that it had, but would not open the listener again", "%s: %v", l.URL, err)
+		case err == nil && stale != nil:
+			e.add(Warn, "put a new list in its place; a running gateway takes it within ten seconds", "%s: %v", l.URL, stale)
+		case err == nil:
+			e.ok("%s: %s is up to date", l.URL, l.CRL)
 		}
 	}
 }

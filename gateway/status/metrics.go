@@ -111,6 +111,7 @@ func families() []family {
 				add(float64(d.Unread), "unread")
 			}},
 		one("holdfast_logins_refused_total", counter, "Logins of clients that were refused.", func(s *Status) float64 { return float64(s.Clients.LoginsRefused) }),
+		one("holdfast_clients_revoked_total", counter, "Connections that were refused or closed because the client's certificate is revoked.", func(s *Status) float64 { return float64(s.Clients.Revoked) }),
 		one("holdfast_websocket_refused_total", counter, "WebSocket requests whose Host or Origin may not connect.", func(s *Status) float64 { return float64(s.Clients.RefusedHosts) }),
 		one("holdfast_connections_rate_limited_total", counter, "Connections that were closed because too many came.", func(s *Status) float64 { return float64(s.Clients.RateLimited) }),
 		one("holdfast_connections_oversized_total", counter, "Connections that were closed at a packet larger than broker.limits.packet.", func(s *Status) float64 { return float64(s.Clients.Oversized) }),

@@ -108,6 +108,7 @@ type Clients struct {
 	Dropped       Drops  `json:"dropped"`
 	LoginsRefused uint64 `json:"logins_refused"`
 	RateLimited   uint64 `json:"rate_limited"`  // connections
+	Revoked       uint64 `json:"revoked"`       // connections that a revoked certificate ended
 	RefusedHosts  uint64 `json:"refused_hosts"` // WebSocket requests whose Host or Origin may not connect
 	Oversized     uint64 `json:"oversized"`     // connections closed at a packet larger than broker.limits.packet
 
@@ -138,6 +139,8 @@ type Listener struct {
 	Open  bool      `json:"open"`
 	Since time.Time `json:"since,omitzero"`  // that it is open, or not
 	Error string    `json:"error,omitempty"` // why it is not open: it is tried again
+	// Warning is what is wrong with one that is open: a CRL that should have been replaced.
+	Warning string `json:"warning,omitempty"`
 }
 
 // Client is one session.
