@@ -9,6 +9,7 @@ export CGO_ENABLED = 0
 # May be set on the command line: make fuzz FUZZTIME=5m
 ARGS     =
 VERSION  =
+SIGN     =
 FUZZTIME = 30s
 KILLS    = 200
 CUTS     = 20
@@ -77,9 +78,9 @@ soak: ## 200 simulated sensors on 8 buses with 5 % faults, on a fake clock and i
 cross: ## Static binaries for arm64, armv7 and armv6 in dist/
 	scripts/cross
 
-package: cross ## Debian packages, archives, SBOMs and SHA256SUMS of them in dist/; VERSION=1.2.3
-	rm -f dist/holdfast_* dist/SHA256SUMS dist/install.sh
-	cd scripts/package && go run . -out "$(CURDIR)/dist" -version '$(VERSION)'
+package: cross ## Debian packages, archives, SBOMs and SHA256SUMS of them in dist/; VERSION=1.2.3 SIGN=KEYFILE
+	rm -f dist/holdfast_* dist/SHA256SUMS dist/SHA256SUMS.sig dist/install.sh
+	cd scripts/package && go run . -out "$(CURDIR)/dist" -version '$(VERSION)' $(if $(SIGN),-sign '$(abspath $(SIGN))')
 
 reproducible: ## Packages of the same commit, built in two places without a common cache, are the same bytes
 	scripts/reproducible

@@ -3,11 +3,12 @@
 // it (CycloneDX), and SHA256SUMS over all of them.
 //
 // The same commit gives the same bytes: times are those of the commit (SOURCE_DATE_EPOCH), and nothing
-// of the machine gets in. It signs nothing.
+// of the machine gets in. With -sign it has scripts/sign sign the sums.
 package main
 
 import (
 	"crypto/sha256"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -40,14 +41,15 @@ func main() {
 	out := flag.String("out", "dist", "`DIR` with the programs, which gets the packages as well, relative to the sources")
 	version := flag.String("version", "", "`VERSION` of the packages; by default from git: that of the tag, or of the last one with the commit's time added")
 	only := flag.String("only", "", "`NAME` of a single target: arm64, armv7 or armv6")
+	key := flag.String("sign", "", "`KEYFILE` to sign SHA256SUMS with: ECDSA on P-256, PEM; relative to the working directory")
 	flag.Parse()
-	if err := packageAll(*out, *version, *only); err != nil {
+	if err := packageAll(*out, *version, *only, *key); err != nil {
 		fmt.Fprintln(os.Stderr, "package:", err)
 		os.Exit(1)
 	}
 }
 
-func packageAll(out, version, only string) error {
+func packageAll(out, version, only, key string) error {
 	root, err := git(".", "rev-parse", "--show-toplevel")
 	if err != nil {
 		return err
@@ -93,7 +95,28 @@ func packageAll(out, version, only string) error {
 	if err := copyFile(filepath.Join(r.root, "scripts/install.sh"), script, 0o755); err != nil {
 		return err
 	}
-	return sums(r.out, append(made, filepath.Base(script)))
+	if err := errors.Join(os.RemoveAll(filepath.Join(r.out, "SHA256SUMS.sig")), sums(r.out, append(made, filepath.Base(script)))); err != nil {
+		return err
+	}
+	if key == "" {
+		fmt.Fprintln(os.Stderr, "package: SHA256SUMS is not signed, and install.sh of this build fetches nothing without --unsigned: make package SIGN=KEYFILE signs")
+		return nil
+	}
+	return r.sign(key)
+}
+
+// sign makes a signed release of what was written.
+func (r *release) sign(key string) error {
+	key, err := filepath.Abs(key)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "run", "./scripts/sign", "-key", key, r.out)
+	cmd.Dir, cmd.Stderr = r.root, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w", cmd, err)
+	}
+	return nil
 }
 
 // sums writes SHA256SUMS, which `sha256sum -c` reads.
