@@ -69,7 +69,8 @@ type Agent struct {
 	pi        *simulated.Pi // whatever is simulated
 	buses     *bus.Set
 	journal   *journal.Journal
-	broken    error // why the journal keeps nothing; nil if it does
+	foreign   string // the other device that wrote the journal before; "" if there is none
+	broken    error  // why the journal keeps nothing; nil if it does
 	auth      *auth.Auth
 	server    *server.Server
 	dead      *deadLetters

@@ -140,6 +140,7 @@ func (a *Agent) journalStatus() status.Journal {
 		Written: s.Written, Refused: s.Refused, Failures: s.Failures, Damaged: s.Damaged,
 		Losses: sum(a.journal.Losses()), Readers: []status.Reader{}, PerDay: s.Ledger.PerDay(time.Now()),
 	}
+	j.Foreign = a.foreign
 	if a.broken != nil {
 		j.Broken = a.broken.Error()
 	}
@@ -211,6 +212,7 @@ func problems(s *status.Status) []string {
 	j := &s.Journal
 	add(j.Broken != "", "the journal could not be opened and keeps nothing: %s", j.Broken)
 	add(j.Broken == "" && j.Failed, "the storage of the journal refuses writes")
+	add(j.Foreign != "", "data_dir was written by device %q: if it was copied from another gateway, an unknown number of messages of this one is lost; if the device was renamed, nothing is", j.Foreign)
 	add(j.Full, "the journal is full and refuses new messages")
 	var ill []string
 	for _, x := range s.Sensors {

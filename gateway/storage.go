@@ -51,7 +51,30 @@ func (a *Agent) openJournal(openDisk func(dir string) (journal.FS, error)) error
 		}
 	}
 	a.close = append(a.close, a.closeJournal)
+	a.sign()
 	return nil
+}
+
+// deviceKey is where the journal keeps the id of the device that it belongs to.
+const deviceKey = "gateway/device"
+
+// sign notes whose the journal is, and whether it was another device's before.
+func (a *Agent) sign() {
+	id := a.cfg.Device.ID
+	was := ""
+	a.journal.Range(deviceKey, func(_ string, value []byte) bool {
+		was = string(value)
+		return false
+	})
+	if was == id {
+		return
+	}
+	if a.foreign = was; was != "" {
+		a.log.Warn("the data directory was written by another device: if it was copied from another gateway, an unknown number of messages of this one is lost; if the device was renamed, nothing is",
+			"data_dir", a.cfg.DataDir, "device", id, "was", was)
+	}
+	// Should this not become durable, it is noted at the next start.
+	_ = a.journal.Append(journal.Entry{Changes: []journal.Change{{Key: deviceKey, Value: []byte(id)}}, Lazy: true})
 }
 
 func (a *Agent) closeJournal() error {

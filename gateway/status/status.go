@@ -207,10 +207,11 @@ type Journal struct {
 	MaxSize  int64         `json:"max_size"`
 	Free     int64         `json:"free"` // of the file system; -1 if it does not tell
 	KeepFree int64         `json:"keep_free"`
-	Capacity int64         `json:"capacity"`         // of the file system; 0 if it does not tell
-	Full     bool          `json:"full"`             // new messages are refused
-	Failed   bool          `json:"failed"`           // the storage refuses writes
-	Broken   string        `json:"broken,omitempty"` // why it could not be opened: nothing is kept
+	Capacity int64         `json:"capacity"`          // of the file system; 0 if it does not tell
+	Full     bool          `json:"full"`              // new messages are refused
+	Failed   bool          `json:"failed"`            // the storage refuses writes
+	Broken   string        `json:"broken,omitempty"`  // why it could not be opened: nothing is kept
+	Foreign  string        `json:"foreign,omitempty"` // the other device that wrote the data directory before this start
 	Messages uint64        `json:"messages"`
 	Commits  uint64        `json:"commits"`
 	Syncs    uint64        `json:"syncs"`
