@@ -20,7 +20,11 @@ func TestNothingLeavesBeforeItsAcknowledgement(t *testing.T) {
 	ids := p.expect(sequence(0, 10)...)
 	p.ack(ids[:4]...)
 	p.expect(sequence(10, 14)...)
-	if st := b.Stats(); st.Depth != 46 || st.Acknowledged != 4 {
+	st := b.Stats()
+	for end := time.Now().Add(time.Minute); st.Sent != 14 && time.Now().Before(end); st = b.Stats() {
+		time.Sleep(time.Millisecond) // the figures follow what was sent
+	}
+	if st.Depth != 46 || st.Acknowledged != 4 {
 		t.Errorf("got %+v, want 46 waiting and 4 acknowledged", st)
 	}
 	b.quit()
