@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint 386 arm64 fuzz crash powercut hostile reload soak cross package reproducible vm bench bench-broker bench-bridge bench-journal loss cluster fleet dashboard clean setup
+.PHONY: help build run test race states lint 386 arm64 fuzz crash powercut hostile hostile-short reload soak cross package reproducible vm bench bench-broker bench-bridge bench-journal loss cluster fleet dashboard clean setup
 
 export CGO_ENABLED = 0
 
@@ -31,7 +31,7 @@ build: ## Build bin/holdfast for this machine
 run: build ## Build and run the demo; ARGS="--for 60s" and others are passed on
 	./bin/holdfast demo $(ARGS)
 
-test: setup lint race states cluster 386 arm64 cross ## Everything: set-up, lint, race, states, cluster, 386, arm64, cross
+test: setup lint race states hostile-short cluster 386 arm64 cross ## Everything: set-up, lint, race, states, hostile clients, cluster, 386, arm64, cross
 
 race: ## All tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
@@ -68,6 +68,10 @@ ifeq ($(ARGS),)
 else
 	go run ./scripts/hostile $(ARGS)
 endif
+
+hostile-short: build
+	go run ./scripts/hostile -runs 40 -seconds 45
+	go run ./scripts/hostile -damage -runs 6 -seconds 20
 
 reload: ## A gateway under load is given 1,000 configurations, every second one wrong, RELOADS=1000
 	HOLDFAST_RELOADS=$(RELOADS) go test -run TestReloadUnderLoad -count 1 -timeout 30m -v ./gateway

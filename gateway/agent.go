@@ -25,10 +25,10 @@ import (
 	"holdfast/broker/journal"
 	"holdfast/broker/listen"
 	"holdfast/broker/server"
-	"holdfast/gateway/change"
 	"holdfast/gateway/config"
 	"holdfast/gateway/control"
 	"holdfast/gateway/logs"
+	"holdfast/gateway/reconfigure"
 	"holdfast/gateway/status"
 	"holdfast/gateway/web"
 	"holdfast/sensors"
@@ -50,7 +50,7 @@ type Options struct {
 	// Observe, if set, is told of every reading and of what became of it. It must not block.
 	Observe Observer
 	// Source is what the configuration was loaded from; nil if it is in no file, so that it stays as it is.
-	Source *change.Source
+	Source *reconfigure.Source
 
 	openDisk func(dir string) (journal.FS, error) // nil means journal.NewDirFS
 }
@@ -82,7 +82,7 @@ type Agent struct {
 	webTLS    *listen.TLS            // of it; nil for none
 	staleCRLs map[*listen.TLS]string // what noteCRLs has logged; guarded by changing
 	control   *control.Server
-	changes   *change.Changes
+	changes   *reconfigure.Changes
 	latest    *latest
 	progress  *progress
 	close     []func() error // in the order of making
@@ -202,14 +202,14 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 		Host:     newHost(a.journal, a.server, a.log),
 		Progress: func(bus string) func(bool) { return a.progress.loop("sensors on " + bus) },
 	})
-	changes := change.Options{
+	changes := reconfigure.Options{
 		Source: opts.Source, Exchange: a.Reload, Check: Check, Config: a.config, Status: a.Status, Dir: cfg.DataDir,
 		Look: a.lookAtFiles, Log: a.log,
 	}
 	if a.simulated {
 		changes.Dir = ""
 	}
-	a.changes = change.New(changes)
+	a.changes = reconfigure.New(changes)
 	a.newControl()
 	if cfg.Web.On() {
 		if err := a.newWeb(opts.Source); err != nil {
@@ -384,7 +384,7 @@ func (a *Agent) Stats() Stats {
 }
 
 // Changes are what has the gateway go by its files as they are now.
-func (a *Agent) Changes() *change.Changes { return a.changes }
+func (a *Agent) Changes() *reconfigure.Changes { return a.changes }
 
 // Losses returns what the journal had to drop.
 func (a *Agent) Losses() []journal.Loss { return a.journal.Losses() }

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"net/http"
 
-	"holdfast/gateway/change"
 	"holdfast/gateway/control"
+	"holdfast/gateway/reconfigure"
 	"holdfast/gateway/status"
 )
 
@@ -48,7 +48,7 @@ const maxApplication = 4 << 20
 
 func (a *Agent) applyHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var what change.Application
+		var what reconfigure.Application
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxApplication)).Decode(&what); err != nil {
 			reply(w, nil, fmt.Errorf("the request cannot be read: %w", err))
 			return

@@ -15,8 +15,8 @@ import (
 	"holdfast/broker/journal"
 	"holdfast/broker/listen"
 	"holdfast/broker/server"
-	"holdfast/gateway/change"
 	"holdfast/gateway/config"
+	"holdfast/gateway/reconfigure"
 	"holdfast/gateway/status"
 	"holdfast/gateway/web"
 	"holdfast/sensors"
@@ -52,7 +52,7 @@ func secrets(all ...*config.Config) (list []string) {
 }
 
 // newWeb makes the server, when everything that it shows has been built.
-func (a *Agent) newWeb(source *change.Source) (err error) {
+func (a *Agent) newWeb(source *reconfigure.Source) (err error) {
 	w, b := a.cfg.Web, a.cfg.Broker
 	var shown func() (string, error)
 	if source != nil {

@@ -15,8 +15,8 @@ import (
 
 	"holdfast/broker/brokertest"
 	"holdfast/broker/wire"
-	"holdfast/gateway/change"
 	"holdfast/gateway/config"
+	"holdfast/gateway/reconfigure"
 	"holdfast/gateway/status"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
@@ -307,12 +307,12 @@ func TestRollBackOfRenamedBridge(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
-	source := func() *change.Source {
-		return change.NewSource([]string{file}, config.Options{Drivers: sensors.Drivers(), Outputs: outputs.Drivers()})
+	source := func() *reconfigure.Source {
+		return reconfigure.NewSource([]string{file}, config.Options{Drivers: sensors.Drivers(), Outputs: outputs.Drivers()})
 	}
 	try := func() {
 		t.Helper()
-		if _, err := s.agent.Changes().Apply(change.Application{Text: []byte(second), Within: time.Hour}); err != nil {
+		if _, err := s.agent.Changes().Apply(reconfigure.Application{Text: []byte(second), Within: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 		write(second)

@@ -17,7 +17,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
-	"holdfast/gateway/stream"
+	"holdfast/gateway/verify"
 )
 
 const (
@@ -152,13 +152,13 @@ func (a *announcer) announce(b *announced) {
 }
 
 // lossPayload is the contract with whoever consumes announcements.
-func lossPayload(bridge string, l *journal.Loss) *stream.Loss {
-	p := &stream.Loss{
+func lossPayload(bridge string, l *journal.Loss) *verify.Loss {
+	p := &verify.Loss{
 		Bridge: bridge, ID: l.ID, First: l.First, Last: l.Last, Count: l.Count, Reason: l.Reason,
 		Time: l.Time.UTC().Format("2006-01-02T15:04:05.000Z"),
 	}
 	if n := l.Numbers; n.Count > 0 {
-		p.Readings = &stream.Numbers{First: n.First, Last: n.Last, Count: n.Count}
+		p.Readings = &verify.Numbers{First: n.First, Last: n.Last, Count: n.Count}
 	}
 	return p
 }

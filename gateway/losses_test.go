@@ -15,7 +15,7 @@ import (
 	"holdfast/broker/brokertest"
 	"holdfast/broker/journal"
 	"holdfast/broker/server"
-	"holdfast/gateway/stream"
+	"holdfast/gateway/verify"
 )
 
 // upstreamAt is a gateway as upstream, whose clients may do what rules say, and what comes there.
@@ -53,11 +53,11 @@ func TestRefusedMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	var topics []string
-	told := map[uint64]stream.Loss{}
-	for len(topics) < 2 || len(told) < 1 || !slices.ContainsFunc(slices.Collect(maps.Values(told)), func(l stream.Loss) bool { return l.Readings != nil }) {
+	told := map[uint64]verify.Loss{}
+	for len(topics) < 2 || len(told) < 1 || !slices.ContainsFunc(slices.Collect(maps.Values(told)), func(l verify.Loss) bool { return l.Readings != nil }) {
 		switch m := <-came; {
 		case m.Topic == "holdfast/site/losses":
-			var l stream.Loss
+			var l verify.Loss
 			if err := json.Unmarshal(m.Payload, &l); err != nil {
 				t.Fatal(err)
 			}
@@ -71,7 +71,7 @@ func TestRefusedMessages(t *testing.T) {
 	}
 	var count uint64
 	for _, l := range told {
-		if l.Bridge != "cloud" || l.Reason != journal.ReasonRefused || l.Readings != nil && *l.Readings != (stream.Numbers{First: 77, Last: 77, Count: 1}) {
+		if l.Bridge != "cloud" || l.Reason != journal.ReasonRefused || l.Readings != nil && *l.Readings != (verify.Numbers{First: 77, Last: 77, Count: 1}) {
 			t.Errorf("told %+v", l)
 		}
 		count += l.Count

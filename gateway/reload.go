@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"holdfast/broker/auth"
-	"holdfast/gateway/change"
 	"holdfast/gateway/config"
+	"holdfast/gateway/reconfigure"
 	"holdfast/gateway/status"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
@@ -28,10 +28,10 @@ func (a *Agent) Reload(cfg *config.Config) (changes []string, err error) {
 	select {
 	case <-a.server.Ready():
 	default:
-		return nil, fmt.Errorf("the gateway is starting: %w", change.ErrNotNow)
+		return nil, fmt.Errorf("the gateway is starting: %w", reconfigure.ErrNotNow)
 	}
 	if a.phase.Load() == status.Stopping {
-		return nil, fmt.Errorf("the gateway is stopping: %w", change.ErrNotNow)
+		return nil, fmt.Errorf("the gateway is stopping: %w", reconfigure.ErrNotNow)
 	}
 	defer a.reloading()()
 	if a.simulated {

@@ -11,9 +11,9 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/client"
+	"holdfast/broker/diagnose"
 	"holdfast/broker/dial"
 	"holdfast/broker/journal"
-	"holdfast/broker/probe"
 	"holdfast/broker/profile"
 	"holdfast/gateway/config"
 	"holdfast/gateway/control"
@@ -58,7 +58,7 @@ type TryOptions struct {
 }
 
 // TryBridge goes the way to each upstream of a bridge, and returns whether all of them work.
-func TryBridge(ctx context.Context, cfg *config.Config, name string, opts TryOptions, address func(url string), report func(probe.Step)) (bool, error) {
+func TryBridge(ctx context.Context, cfg *config.Config, name string, opts TryOptions, address func(url string), report func(diagnose.Step)) (bool, error) {
 	var names []string
 	for _, c := range cfg.Bridges {
 		if c.Name == name {
@@ -73,8 +73,8 @@ func TryBridge(ctx context.Context, cfg *config.Config, name string, opts TryOpt
 }
 
 // tryBridge takes the bridge's own identifier if it is alone, that is, no gateway runs that would be pushed out.
-func tryBridge(ctx context.Context, c config.Bridge, opts TryOptions, alone bool, address func(string), report func(probe.Step)) (bool, error) {
-	p := probe.Options{
+func tryBridge(ctx context.Context, c config.Bridge, opts TryOptions, alone bool, address func(string), report func(diagnose.Step)) (bool, error) {
+	p := diagnose.Options{
 		Dialer: dialerWithin(opts.Timeout, c, slog.New(slog.DiscardHandler)), Credentials: credentials(c).Get, Timeout: opts.Timeout, Clock: journal.Now,
 		ClientID: c.ClientID + "-test", V311: c.Protocol == config.V311,
 	}
@@ -114,7 +114,7 @@ func tryBridge(ctx context.Context, c config.Bridge, opts TryOptions, alone bool
 			return false, err
 		}
 		address(u.URL)
-		good = probe.Run(ctx, p, report) && good
+		good = diagnose.Run(ctx, p, report) && good
 	}
 	return good, ctx.Err()
 }

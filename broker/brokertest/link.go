@@ -3,18 +3,18 @@ package brokertest
 import (
 	"testing"
 
-	"holdfast/broker/link"
+	"holdfast/broker/faultnet"
 )
 
 // Link is a link.Link that belongs to a test.
 type Link struct {
-	*link.Link
+	*faultnet.Link
 	t testing.TB
 }
 
 // NewLink returns a link to target, host:port, which ends with the test.
 func NewLink(t testing.TB, target string) *Link {
-	l := &Link{link.New(FreeAddress(t), target), t}
+	l := &Link{faultnet.New(FreeAddress(t), target), t}
 	t.Cleanup(l.Cut)
 	return l
 }

@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/broker/link"
+	"holdfast/broker/faultnet"
 )
 
 // startTimeout is far beyond what a start takes on a loaded machine.
@@ -82,7 +82,7 @@ func StartMosquitto(t testing.TB, opts MosquittoOptions) *Mosquitto {
 // FreeAddress is link.FreeAddress.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	address, err := link.FreeAddress()
+	address, err := faultnet.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}

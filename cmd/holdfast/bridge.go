@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/broker/probe"
+	"holdfast/broker/diagnose"
 	"holdfast/gateway"
 )
 
@@ -41,7 +41,7 @@ func bridgeTestCommand() *cobra.Command {
 			out := c.OutOrStdout()
 			begun := false
 			good, err := gateway.TryBridge(c.Context(), cfg, args[0], opts,
-				func(url string) { begun = true; fmt.Fprintln(out, url) }, func(s probe.Step) { printStep(out, s) })
+				func(url string) { begun = true; fmt.Fprintln(out, url) }, func(s diagnose.Step) { printStep(out, s) })
 			switch {
 			case err != nil && !begun:
 				return usageError{err}
@@ -59,7 +59,7 @@ func bridgeTestCommand() *cobra.Command {
 	return c
 }
 
-func printStep(out io.Writer, s probe.Step) {
+func printStep(out io.Writer, s diagnose.Step) {
 	fmt.Fprintf(out, "  %-4s  %-10s  %s\n", s.Outcome, s.Name, s.Answer)
 	if s.Remedy != "" {
 		fmt.Fprintf(out, "  %-4s  %-10s  → %s\n", "", "", s.Remedy)

@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/gateway/change"
 	"holdfast/gateway/config"
 	"holdfast/gateway/control"
+	"holdfast/gateway/reconfigure"
 	"holdfast/gateway/status"
 )
 
@@ -91,7 +91,7 @@ func configApplyCommand() *cobra.Command {
 				return err
 			}
 			a := applying{gateway: gateway, out: c.OutOrStdout(), files: []string{target}}
-			return a.apply(c.Context(), change.Application{File: target, Text: text, Name: args[0], Within: within})
+			return a.apply(c.Context(), reconfigure.Application{File: target, Text: text, Name: args[0], Within: within})
 		},
 	}
 	s.flags(c)
@@ -165,14 +165,14 @@ func (a applying) mayWrite(file string) error {
 	return fmt.Errorf("the gateway asks for %s to be written, and this command was called for %s: give it with -c if that is right", file, strings.Join(a.files, ", "))
 }
 
-func (a applying) apply(ctx context.Context, what change.Application) error {
-	var done change.Applied
+func (a applying) apply(ctx context.Context, what reconfigure.Application) error {
+	var done reconfigure.Applied
 	if err := a.gateway.Post(ctx, "/config/apply", what, &done); err != nil {
 		return fmt.Errorf("nothing is changed: %w", err)
 	}
 	err := a.mayWrite(done.File)
 	if err == nil {
-		err = change.Replace(done.File, what.Text, true)
+		err = reconfigure.Replace(done.File, what.Text, true)
 	}
 	if err != nil {
 		var undone error
@@ -242,7 +242,7 @@ func (a applying) wait(ctx context.Context, within time.Duration) error {
 
 // rollback has the gateway go back, and writes what it may not.
 func (a applying) rollback(ctx context.Context) error {
-	var done change.Undone
+	var done reconfigure.Undone
 	if err := a.gateway.Post(ctx, "/config/rollback", nil, &done); err != nil {
 		return err
 	}
@@ -252,7 +252,7 @@ func (a applying) rollback(ctx context.Context) error {
 	}
 	err := a.mayWrite(done.File)
 	if err == nil {
-		err = change.PutBack(done.File, done.Earlier)
+		err = reconfigure.PutBack(done.File, done.Earlier)
 	}
 	if err != nil {
 		return fmt.Errorf("the gateway has gone back, but its file has not: %w", err)

@@ -280,7 +280,7 @@ func TestApplyIsRefused(t *testing.T) {
 func TestApplyWithoutPermission(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("only root can run a gateway as somebody else; TestTrialWithoutPermission of gateway/change has the same without")
+		t.Skip("only root can run a gateway as somebody else; TestTrialWithoutPermission of gateway/reconfigure has the same without")
 	}
 	const nobody = 65534
 	upstream := brokertest.StartMosquitto(t, brokertest.MosquittoOptions{})

@@ -14,7 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/gateway/config"
-	"holdfast/gateway/setup"
+	"holdfast/gateway/firstconfig"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
 	"holdfast/sensors/scan"
@@ -26,7 +26,7 @@ const (
 )
 
 func initCommand() *cobra.Command {
-	var a setup.Answers
+	var a firstconfig.Answers
 	var out string
 	var yes, force bool
 	c := &cobra.Command{
@@ -58,7 +58,7 @@ password for --user is the first line of stdin.`,
 			}
 			var cfg *config.Config
 			// What the package has put there and nobody has changed is kept as .old, too, but needs no --force.
-			written, err := setup.Write(out, a, force || sameContent(out, shippedConfig), func(file string) (err error) {
+			written, err := firstconfig.Write(out, a, force || sameContent(out, shippedConfig), func(file string) (err error) {
 				if cfg, err = check([]string{file}); err != nil {
 					return usageError{errors.New(strings.ReplaceAll(err.Error(), filepath.Dir(file)+"/", ""))}
 				}
@@ -95,7 +95,7 @@ func sameContent(one, other string) bool {
 }
 
 // answer completes what the flags have not said. x is nil if nobody can be asked.
-func answer(ctx context.Context, c *cobra.Command, x *terminal, a *setup.Answers) error {
+func answer(ctx context.Context, c *cobra.Command, x *terminal, a *firstconfig.Answers) error {
 	host, _ := os.Hostname()
 	for _, q := range []struct {
 		flag, question, def string

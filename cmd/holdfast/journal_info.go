@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/broker/journal"
-	"holdfast/gateway/stream"
+	"holdfast/gateway/verify"
 )
 
 func table(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) }
@@ -226,9 +226,9 @@ func unknownOf(losses []journal.Loss) (readers []string) {
 func lossesJSON(w io.Writer, losses []journal.Loss) error {
 	enc := json.NewEncoder(w)
 	for _, l := range losses {
-		var readings *stream.Numbers
+		var readings *verify.Numbers
 		if n := l.Numbers; n.Count > 0 {
-			readings = &stream.Numbers{First: n.First, Last: n.Last, Count: n.Count}
+			readings = &verify.Numbers{First: n.First, Last: n.Last, Count: n.Count}
 		}
 		err := enc.Encode(struct {
 			ID       uint64          `json:"id"`
@@ -238,7 +238,7 @@ func lossesJSON(w io.Writer, losses []journal.Loss) error {
 			Count    uint64          `json:"count"`
 			Reason   string          `json:"reason"`
 			Time     time.Time       `json:"time"`
-			Readings *stream.Numbers `json:"readings,omitempty"`
+			Readings *verify.Numbers `json:"readings,omitempty"`
 		}{l.ID, l.Reader, l.First, l.Last, l.Count, l.Reason, l.Time, readings})
 		if err != nil {
 			return err

@@ -12,9 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/gateway"
-	"holdfast/gateway/change"
 	"holdfast/gateway/config"
 	"holdfast/gateway/logs"
+	"holdfast/gateway/reconfigure"
 	"holdfast/gateway/status"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
@@ -42,7 +42,7 @@ func runCommand() *cobra.Command {
 				level = slog.LevelDebug
 			}
 			log := slog.New(logs.Handler(level))
-			source := change.NewSource(files, loadOptions())
+			source := reconfigure.NewSource(files, loadOptions())
 			start := source.Start
 			if simulate { // nothing of the device's is changed
 				start = func(*slog.Logger) (*config.Config, error) { return source.Load() }

@@ -17,7 +17,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/client"
-	"holdfast/gateway/stream"
+	"holdfast/gateway/verify"
 )
 
 // lossesTopic is where gateways announce what they had to drop.
@@ -90,7 +90,7 @@ func (f *verifying) run(c *cobra.Command, topic string) error {
 	if f.level < 0 || f.duration < 0 {
 		return usageError{errors.New("--level and --for: want 0 or more")}
 	}
-	checker := stream.New(f.level, f.from)
+	checker := verify.New(f.level, f.from)
 	var ended error
 	if f.input != "" {
 		in, err := f.open(c)
@@ -116,7 +116,7 @@ func (f *verifying) run(c *cobra.Command, topic string) error {
 		return errors.New("no reading has come: nothing is proved")
 	case !report.Complete():
 		return errIncomplete
-	case f.strict && slices.ContainsFunc(report.Devices, func(d stream.Device) bool { return d.Duplicates+d.Disorder > 0 }):
+	case f.strict && slices.ContainsFunc(report.Devices, func(d verify.Device) bool { return d.Duplicates+d.Disorder > 0 }):
 		return errors.New("readings came twice or in disorder")
 	}
 	return nil
@@ -134,7 +134,7 @@ func (f *verifying) open(c *cobra.Command) (io.ReadCloser, error) {
 }
 
 // read takes lines of "topic payload", or JSON objects with topic and payload.
-func (f *verifying) read(in io.Reader, topic string, checker *stream.Checker) error {
+func (f *verifying) read(in io.Reader, topic string, checker *verify.Checker) error {
 	const longest = 1 << 20
 	lines := bufio.NewScanner(in)
 	lines.Buffer(make([]byte, 0, 64<<10), longest)
@@ -208,7 +208,7 @@ func (f *verifying) upstream(c *cobra.Command) error {
 }
 
 // listen reads from a broker. ended is why it did before it should have.
-func (f *verifying) listen(c *cobra.Command, topic string, checker *stream.Checker) (ended, err error) {
+func (f *verifying) listen(c *cobra.Command, topic string, checker *verify.Checker) (ended, err error) {
 	if err := f.upstream(c); err != nil {
 		return nil, err
 	}
@@ -265,7 +265,7 @@ func (f *verifying) listen(c *cobra.Command, topic string, checker *stream.Check
 	return ended, nil
 }
 
-func (f *verifying) print(out io.Writer, r *stream.Report) error {
+func (f *verifying) print(out io.Writer, r *verify.Report) error {
 	if f.asJSON {
 		return json.NewEncoder(out).Encode(r)
 	}
@@ -304,7 +304,7 @@ func (f *verifying) print(out io.Writer, r *stream.Report) error {
 // shown is a name from the network, written so that no terminal is harmed.
 func shown(s string) string { return show([]byte(s)) }
 
-func total(ranges []stream.Range) (n uint64) {
+func total(ranges []verify.Range) (n uint64) {
 	for _, r := range ranges {
 		n += r.Last - r.First + 1
 	}

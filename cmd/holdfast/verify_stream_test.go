@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/gateway/stream"
+	"holdfast/gateway/verify"
 )
 
 // TestVerifyStreamFromAFile: a stream with known gaps, duplicates and disorder, as other programs write it.
@@ -110,7 +110,7 @@ func TestVerifyStreamLive(t *testing.T) {
 	}
 }
 
-func reported(t *testing.T, r result) (report stream.Report) {
+func reported(t *testing.T, r result) (report verify.Report) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(r.out), &report); err != nil {
 		t.Fatalf("%v: %s%s", err, r.out, r.errs)

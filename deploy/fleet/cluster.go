@@ -17,7 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"holdfast/broker/link"
+	"holdfast/broker/faultnet"
 )
 
 const secret = "a-password-of-this-check"
@@ -62,7 +62,7 @@ func newCluster(dir string) (*cluster, error) {
 	c := &cluster{attempts: &attempts{}, sent: &sent{}}
 	var routes, addresses []string
 	for range 9 {
-		address, err := link.FreeAddress()
+		address, err := faultnet.FreeAddress()
 		if err != nil {
 			return nil, err
 		}

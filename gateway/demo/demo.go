@@ -19,9 +19,9 @@ import (
 	"time"
 
 	"holdfast/gateway"
-	"holdfast/gateway/change"
 	"holdfast/gateway/config"
-	"holdfast/gateway/standin"
+	"holdfast/gateway/fakeupstream"
+	"holdfast/gateway/reconfigure"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
 	"holdfast/sensors/simulated"
@@ -50,7 +50,7 @@ func Run(ctx context.Context, opts Options) error {
 	}
 	defer os.RemoveAll(dir)
 	account := newLedger()
-	up, err := standin.NewUpstream(filepath.Join(dir, "upstream"), "demo/#", account.arrived)
+	up, err := fakeupstream.NewUpstream(filepath.Join(dir, "upstream"), "demo/#", account.arrived)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func Run(ctx context.Context, opts Options) error {
 }
 
 // show draws the state each second and makes the upstream come and go.
-func show(ctx context.Context, s *screen, total time.Duration, agent *gateway.Agent, up *standin.Upstream, account *ledger, ended chan error) error {
+func show(ctx context.Context, s *screen, total time.Duration, agent *gateway.Agent, up *fakeupstream.Upstream, account *ledger, ended chan error) error {
 	outage := outagePlan(total)
 	begun := time.Now()
 	tick := time.NewTicker(showEvery)
@@ -168,7 +168,7 @@ func report(out io.Writer, t Totals) error {
 }
 
 // configure makes the demonstration's configuration the way a user does: as YAML.
-func configure(dir, listen, upstream string) (*change.Source, error) {
+func configure(dir, listen, upstream string) (*reconfigure.Source, error) {
 	text := fmt.Sprintf(`device:
   id: demo
 data_dir: %s
@@ -198,7 +198,7 @@ outputs:
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	return change.NewSource([]string{file}, known()), nil
+	return reconfigure.NewSource([]string{file}, known()), nil
 }
 
 const demoFile = "demo.yaml"

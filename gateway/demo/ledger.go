@@ -5,14 +5,14 @@ import (
 	"sync"
 
 	"holdfast/broker"
-	"holdfast/gateway/standin"
+	"holdfast/gateway/fakeupstream"
 	"holdfast/sensors"
 )
 
 // ledger follows every reading by its number, from three places that share no code: where the sensor
 // was read, where the local broker settled it, and where it arrived upstream.
 type ledger struct {
-	*standin.Ledger
+	*fakeupstream.Ledger
 
 	mu      sync.Mutex
 	taken   int
@@ -24,7 +24,7 @@ type ledger struct {
 const device = "demo"
 
 func newLedger() *ledger {
-	return &ledger{Ledger: standin.NewLedger(), latest: map[string]sensors.Reading{}}
+	return &ledger{Ledger: fakeupstream.NewLedger(), latest: map[string]sensors.Reading{}}
 }
 
 // Taken and Settled make ledger a gateway.Observer.

@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/broker/probe"
+	"holdfast/broker/diagnose"
 	"holdfast/gateway/config"
 	"holdfast/gateway/status"
 	"holdfast/sensors"
@@ -55,7 +55,7 @@ type Machine struct {
 	Disk   func(path string) (size, free int64, err error)
 	Sync   func(dir string) (median, worst time.Duration, err error) // what a small commit takes there
 	Listen func(network, address string) error
-	Try    func(ctx context.Context, cfg *config.Config, bridge string, address func(url string), report func(probe.Step)) error
+	Try    func(ctx context.Context, cfg *config.Config, bridge string, address func(url string), report func(diagnose.Step)) error
 	// Status is that of the gateway that runs with a configuration, and an error if none answers.
 	Status func(ctx context.Context, cfg *config.Config) (*status.Status, error)
 	Run    func(ctx context.Context, name string, args ...string) (string, error)

@@ -27,7 +27,7 @@ import (
 	"time"
 
 	"holdfast/broker/brokertest"
-	"holdfast/broker/probe"
+	"holdfast/broker/diagnose"
 	"holdfast/gateway/config"
 	"holdfast/gateway/status"
 	"holdfast/sensors"
@@ -70,7 +70,7 @@ type pi struct {
 	scan    scan.Result
 	dir     string // of the configuration
 	systemd map[string]string
-	steps   []probe.Step
+	steps   []diagnose.Step
 	tried   error
 	listen  map[string]error
 	denied  map[string]error
@@ -104,10 +104,10 @@ func newPi(t *testing.T) *pi {
 		{Bus: "i2c-1", Address: 0x70},
 		{Chip: "ds18b20", Drivers: []string{"ds18b20", "w1"}, Sure: true},
 	}
-	p.steps = []probe.Step{
-		{Name: "name", Outcome: probe.OK, Answer: "broker.example: 192.0.2.7"}, {Name: "tcp", Outcome: probe.OK, Answer: "192.0.2.7:1883, in 20ms"},
-		{Name: "connect", Outcome: probe.OK, Answer: "accepted, MQTT 5, client pi-test, user pi"},
-		{Name: "clock", Outcome: probe.Warning, Answer: "offset unknown: the upstream does not tell the time"},
+	p.steps = []diagnose.Step{
+		{Name: "name", Outcome: diagnose.OK, Answer: "broker.example: 192.0.2.7"}, {Name: "tcp", Outcome: diagnose.OK, Answer: "192.0.2.7:1883, in 20ms"},
+		{Name: "connect", Outcome: diagnose.OK, Answer: "accepted, MQTT 5, client pi-test, user pi"},
+		{Name: "clock", Outcome: diagnose.Warning, Answer: "offset unknown: the upstream does not tell the time"},
 	}
 	p.systemd = map[string]string{
 		"LoadState": "loaded", "UnitFileState": "enabled", "ActiveState": "active", "SubState": "running", "Result": "success",
@@ -127,7 +127,7 @@ func newPi(t *testing.T) *pi {
 			return 4 * time.Millisecond, 9 * time.Millisecond, nil
 		},
 		Listen: func(_, address string) error { return p.listen[address] },
-		Try: func(_ context.Context, _ *config.Config, _ string, address func(string), report func(probe.Step)) error {
+		Try: func(_ context.Context, _ *config.Config, _ string, address func(string), report func(diagnose.Step)) error {
 			address("mqtt://broker.example:1883")
 			for _, s := range p.steps {
 				report(s)
@@ -341,16 +341,16 @@ var ills = []struct {
 	{"an old CRL", func(t *testing.T, p *pi) { p.revoke(t, today.AddDate(0, 0, -1)) }, Warn, "certificates", "should have been replaced by 2026-11-23"},
 	{"no CRL", func(t *testing.T, p *pi) { p.revoke(t, today); os.Remove(filepath.Join(p.dir, "ca.crl")) }, Fail, "certificates", "ca.crl: no such file"},
 	{"no such name", func(t *testing.T, p *pi) {
-		p.steps = []probe.Step{{Name: "name", Outcome: probe.Failed, Answer: "broker.example: no such host", Remedy: "correct the host"}, {Name: "tcp", Outcome: probe.Skipped, Answer: "not tried"}}
+		p.steps = []diagnose.Step{{Name: "name", Outcome: diagnose.Failed, Answer: "broker.example: no such host", Remedy: "correct the host"}, {Name: "tcp", Outcome: diagnose.Skipped, Answer: "not tried"}}
 	}, Fail, "upstream", "bridge cloud: mqtt://broker.example:1883: name: broker.example: no such host"},
 	{"not readable", func(t *testing.T, p *pi) {
-		p.steps = append(p.steps, probe.Step{Name: "subscribe", Outcome: probe.Warning, Answer: "refused", Remedy: "it can do without"})
+		p.steps = append(p.steps, diagnose.Step{Name: "subscribe", Outcome: diagnose.Warning, Answer: "refused", Remedy: "it can do without"})
 	}, Warn, "upstream", "it can do without"},
 	{"a wrong clock there", func(t *testing.T, p *pi) {
-		p.steps = append(p.steps, probe.Step{Name: "clock", Outcome: probe.Warning, Answer: "1h0m0s ahead of that of the proxy", Remedy: "one of the two is wrong"})
+		p.steps = append(p.steps, diagnose.Step{Name: "clock", Outcome: diagnose.Warning, Answer: "1h0m0s ahead of that of the proxy", Remedy: "one of the two is wrong"})
 	}, Warn, "upstream", "1h0m0s ahead"},
 	{"a broker that repeats a secret", func(t *testing.T, p *pi) {
-		p.steps = []probe.Step{{Name: "connect", Outcome: probe.Failed, Answer: "bad password s3cret"}}
+		p.steps = []diagnose.Step{{Name: "connect", Outcome: diagnose.Failed, Answer: "bad password s3cret"}}
 	}, Fail, "upstream", "bad password ******** holdfast bridge test cloud"},
 	{"no rule that can be tried", func(t *testing.T, p *pi) { p.tried = errors.New("odd") }, Fail, "upstream", "bridge cloud: odd"},
 	{"to itself", func(t *testing.T, p *pi) {

@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"holdfast/broker/diagnose"
 	"holdfast/broker/listen"
-	"holdfast/broker/probe"
 	"holdfast/gateway"
 	"holdfast/gateway/config"
 	"holdfast/gateway/control"
@@ -43,7 +43,7 @@ func Here() Machine {
 			}
 			return err
 		},
-		Try: func(ctx context.Context, cfg *config.Config, bridge string, address func(string), report func(probe.Step)) error {
+		Try: func(ctx context.Context, cfg *config.Config, bridge string, address func(string), report func(diagnose.Step)) error {
 			_, err := gateway.TryBridge(ctx, cfg, bridge, gateway.TryOptions{Timeout: patience / 3, Aside: true}, address, report)
 			return err
 		},

@@ -18,8 +18,8 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/broker/diagnose"
 	"holdfast/broker/listen"
-	"holdfast/broker/probe"
 	"holdfast/gateway/config"
 )
 
@@ -233,10 +233,10 @@ func (e *examination) upstream(ctx context.Context) {
 func (e *examination) way(ctx context.Context, b config.Bridge) {
 	test := "holdfast bridge test " + b.Name
 	at, well, asked := "", true, false
-	err := e.m.Try(ctx, e.Config, b.Name, func(url string) { at = url }, func(s probe.Step) {
-		well = well && s.Outcome != probe.Failed
-		asked = asked || s.Name == "connect" && s.Outcome != probe.Skipped
-		level := map[probe.Outcome]Level{probe.OK: OK, probe.Warning: Warn, probe.Failed: Fail}[s.Outcome]
+	err := e.m.Try(ctx, e.Config, b.Name, func(url string) { at = url }, func(s diagnose.Step) {
+		well = well && s.Outcome != diagnose.Failed
+		asked = asked || s.Name == "connect" && s.Outcome != diagnose.Skipped
+		level := map[diagnose.Outcome]Level{diagnose.OK: OK, diagnose.Warning: Warn, diagnose.Failed: Fail}[s.Outcome]
 		switch {
 		case level == "", s.Name == "clock" && (level == OK || strings.HasPrefix(s.Answer, "offset unknown")): // the clock has a check of its own
 			return

@@ -14,14 +14,14 @@ import (
 	"time"
 
 	"holdfast/broker/client"
-	"holdfast/gateway/standin"
+	"holdfast/gateway/fakeupstream"
 )
 
 // load is a few publishers that number what they publish, and repeat each number until it is acknowledged.
 type load struct {
 	address string
 	payload int // bytes
-	ledger  *standin.Ledger
+	ledger  *fakeupstream.Ledger
 	refused atomic.Int64
 	acked   atomic.Int64
 	cancel  func()
@@ -30,7 +30,7 @@ type load struct {
 
 const publishers = 4
 
-func startLoad(address string, payload int, ledger *standin.Ledger) *load {
+func startLoad(address string, payload int, ledger *fakeupstream.Ledger) *load {
 	l := &load{address: address, payload: payload, ledger: ledger}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"holdfast/broker"
+	"holdfast/broker/faultnet"
 	"holdfast/broker/journal"
-	"holdfast/broker/link"
-	"holdfast/gateway/standin"
+	"holdfast/gateway/fakeupstream"
 )
 
 // spec is a kind of trial.
@@ -57,9 +57,9 @@ type bench struct {
 	rand    *rand.Rand
 	until   time.Time
 	pace    time.Duration // the longest time between two faults
-	ledger  *standin.Ledger
-	up      *standin.Upstream
-	link    *link.Link
+	ledger  *fakeupstream.Ledger
+	up      *fakeupstream.Upstream
+	link    *faultnet.Link
 	gateway child
 	load    *load
 	configs []string
@@ -67,7 +67,7 @@ type bench struct {
 }
 
 func runTrial(ctx context.Context, s spec, opts Options, dir string, r *rand.Rand) Verdict {
-	b := &bench{spec: s, Verdict: Verdict{Name: s.name}, opts: opts, dir: dir, rand: r, ledger: standin.NewLedger()}
+	b := &bench{spec: s, Verdict: Verdict{Name: s.name}, opts: opts, dir: dir, rand: r, ledger: fakeupstream.NewLedger()}
 	b.until = time.Now().Add(time.Duration(s.share * float64(opts.For)))
 	b.pace = min(5*time.Second, opts.For/10)
 	err := b.run(ctx)
@@ -114,15 +114,15 @@ func (b *bench) prepare() error {
 		return err
 	}
 	var err error
-	if b.up, err = standin.NewUpstream(filepath.Join(b.dir, "upstream"), "up/#", b.take); err != nil {
+	if b.up, err = fakeupstream.NewUpstream(filepath.Join(b.dir, "upstream"), "up/#", b.take); err != nil {
 		return err
 	}
-	address, err := link.FreeAddress()
+	address, err := faultnet.FreeAddress()
 	if err != nil {
 		return err
 	}
-	b.link = link.New(address, b.up.Address)
-	if b.gateway.address, err = link.FreeAddress(); err != nil {
+	b.link = faultnet.New(address, b.up.Address)
+	if b.gateway.address, err = faultnet.FreeAddress(); err != nil {
 		return err
 	}
 	b.gateway.program = b.opts.Program

@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"holdfast/broker/link"
+	"holdfast/broker/faultnet"
 )
 
 // The gateways that are compared: ours, and Mosquitto as a careful user sets it up.
@@ -35,7 +35,7 @@ type process struct {
 
 // newGateway prepares a gateway that hands on bench/# to upstream.
 func newGateway(kind, program, dir, upstream string) (*process, error) {
-	addr, err := link.FreeAddress()
+	addr, err := faultnet.FreeAddress()
 	if err != nil {
 		return nil, err
 	}

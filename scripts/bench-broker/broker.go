@@ -19,8 +19,8 @@ import (
 
 	nats "github.com/nats-io/nats-server/v2/server"
 
+	"holdfast/broker/faultnet"
 	"holdfast/broker/journal"
-	"holdfast/broker/link"
 	"holdfast/broker/server"
 )
 
@@ -35,7 +35,7 @@ type process struct {
 
 // start starts a broker on a free port, without anything of an earlier run.
 func start(kind, profile string) (*process, error) {
-	addr, err := link.FreeAddress()
+	addr, err := faultnet.FreeAddress()
 	if err != nil {
 		return nil, err
 	}

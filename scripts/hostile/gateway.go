@@ -19,7 +19,7 @@ import (
 	"syscall"
 	"time"
 
-	"holdfast/broker/link"
+	"holdfast/broker/faultnet"
 )
 
 // gateway is a process of the built binary, with its configuration and data in dir. Its methods are for one
@@ -45,7 +45,7 @@ func newGateway(program, dir, name string) (*gateway, error) {
 	g := &gateway{program: program, dir: dir, name: name, config: filepath.Join(dir, "holdfast.yaml")}
 	for _, a := range []*string{&g.mqtt, &g.ws, &g.web} {
 		var err error
-		if *a, err = link.FreeAddress(); err != nil {
+		if *a, err = faultnet.FreeAddress(); err != nil {
 			return nil, err
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/broker/link"
+	"holdfast/broker/faultnet"
 	"holdfast/scripts/guest"
 )
 
@@ -102,7 +102,7 @@ type running struct {
 
 // start switches the guest on.
 func (g *machine) start() (*running, error) {
-	addr, err := link.FreeAddress()
+	addr, err := faultnet.FreeAddress()
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"holdfast/broker/link"
+	"holdfast/broker/faultnet"
 	"holdfast/scripts/guest"
 )
 
@@ -87,7 +87,7 @@ func (c *console) until(ctx context.Context, budget time.Duration, mark string) 
 
 // switchOn boots the guest and waits for its shell.
 func (t *test) switchOn(ctx context.Context) (*console, error) {
-	address, err := link.FreeAddress()
+	address, err := faultnet.FreeAddress()
 	if err != nil {
 		return nil, err
 	}

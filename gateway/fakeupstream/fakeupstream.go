@@ -1,16 +1,16 @@
-// Package standin is what a gateway is tried with: an upstream broker in this process that can be taken
-// away and brought back, and a ledger of what was promised and what has come.
+// Package fakeupstream is an upstream broker in this process that can be taken away and brought back, and a
+// ledger of what was promised and what has arrived. The demo and the torture test run a gateway against it.
 //
-// The upstream keeps nothing of what it takes but tells of it before it is acknowledged; the ledger
-// compares numbers, and no counters of the code that it judges.
-package standin
+// The upstream stores nothing: it reports each message before it acknowledges it. The ledger compares numbers,
+// and uses no counters of the code that it checks.
+package fakeupstream
 
 import (
 	"context"
 
 	"holdfast/broker"
+	"holdfast/broker/faultnet"
 	"holdfast/broker/journal"
-	"holdfast/broker/link"
 	"holdfast/broker/server"
 )
 
@@ -27,7 +27,7 @@ type Upstream struct {
 // NewUpstream returns one that is away. It tells take of every message that matches filter; dir is for what
 // a broker has to have on disk.
 func NewUpstream(dir, filter string, take func(*broker.Message)) (*Upstream, error) {
-	address, err := link.FreeAddress()
+	address, err := faultnet.FreeAddress()
 	if err != nil {
 		return nil, err
 	}

@@ -1,12 +1,12 @@
-// Package change has a gateway that runs go by its configuration as it is now. It is the one place that does,
-// whoever asks: a signal, `holdfast reload`, a file that has changed, or `holdfast config apply`.
+// Package reconfigure applies configuration changes to a running gateway: on SIGHUP, `holdfast reload`,
+// `holdfast config apply`, or when the file changes and the configuration allows it.
 //
-// It promises that a configuration with mistakes changes nothing, and says why once; that a file is not taken
-// into use while it is being written, as far as that can be seen; and that what became of the last change is
-// known, to whoever asks for the status. A configuration on trial is rolled back unless it proves itself or a
-// person confirms it, whatever becomes of the process meanwhile: each start goes by a configuration that was good
-// before, or that was confirmed. How the parts of a gateway are exchanged is not its matter: see gateway/reload.go.
-package change
+// It promises that a configuration with mistakes changes nothing and that the mistakes are logged once; that a
+// file is not loaded while it is being written, as far as that can be seen; and that the status shows the
+// outcome of the last change. A configuration on trial is rolled back unless it proves itself or is confirmed,
+// also when the process ends meanwhile: each start uses a configuration that worked before, or that was
+// confirmed. It does not exchange the gateway's parts: see gateway/reload.go.
+package reconfigure
 
 import (
 	"errors"

@@ -1,9 +1,9 @@
-// Package link is a TCP path to a broker that can be cut: a port of its own that forwards to it. It is what
-// tests, and whoever torments a gateway, put between it and its upstream.
+// Package faultnet is a TCP path to a broker that can be cut: a port that forwards to it. Tests, `holdfast demo`
+// and `holdfast torture` put it between a gateway and its upstream.
 //
-// It promises that after Cut nothing more comes through and no goroutine of it is left. It delays nothing
+// It promises that after Cut nothing more comes through and none of its goroutines is left. It delays nothing
 // and loses no part of what it has let through.
-package link
+package faultnet
 
 import (
 	"io"

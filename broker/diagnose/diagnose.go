@@ -1,11 +1,11 @@
-// Package probe goes the way to an upstream step by step, and says at each what it has met and, where it
-// fails, what to do: name, TCP, proxy, TLS, WebSocket, CONNECT, subscribe, publish, round trip, clock.
+// Package diagnose tries the way to an upstream step by step: name, TCP, proxy, TLS, WebSocket, CONNECT,
+// subscribe, publish, round trip, clock. Each step has an outcome and, where it fails, a remedy.
 //
-// It promises to leave nothing behind: what it publishes is not retained and expires, and it does not
-// touch the session of the client identifier it is given if Keep is set. It shows no secret.
+// It promises to leave nothing behind: what it publishes is not retained and expires, and with Keep it does not
+// touch the session of the client identifier that it uses. It shows no secret.
 //
 // It does not measure speed, and one good answer is no promise of the next.
-package probe
+package diagnose
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package probe_test
+package diagnose_test
 
 import (
 	"crypto/tls"
@@ -8,25 +8,25 @@ import (
 
 	"holdfast/broker/brokertest"
 	"holdfast/broker/client"
+	"holdfast/broker/diagnose"
 	"holdfast/broker/dial"
-	"holdfast/broker/probe"
 	"holdfast/broker/wire"
 )
 
-func run(t *testing.T, address string, change func(*probe.Options)) (good bool, steps string) {
+func run(t *testing.T, address string, change func(*diagnose.Options)) (good bool, steps string) {
 	t.Helper()
 	u, err := dial.ParseURL(address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := probe.Options{
+	o := diagnose.Options{
 		URL: u, Dialer: dial.New(dial.Options{}), Credentials: func() (string, string, error) { return "", "", nil },
 		ClientID: "pi-test", Topics: []string{"a/holdfast-test"}, Timeout: time.Minute,
 		Clock: func() (time.Time, bool) { return time.Now(), true },
 	}
 	change(&o)
 	var b strings.Builder
-	good = probe.Run(t.Context(), o, func(s probe.Step) {
+	good = diagnose.Run(t.Context(), o, func(s diagnose.Step) {
 		b.WriteString(string(s.Outcome) + " " + s.Name + ": " + s.Answer + " -> " + s.Remedy + "\n")
 	})
 	return good, b.String()
@@ -67,7 +67,7 @@ func TestBrokersThatSayLittle(t *testing.T) {
 		{"as needed", 1, []client.Subscription{{Filter: "cmd/#", QoS: 1}, {Filter: "x/+", QoS: 0}}, false, []string{"ok subscribe: in: cmd/#, x/+"}},
 	} {
 		s := brokertest.NewScript(t, nil, answer(tt.suback))
-		good, steps := run(t, "mqtt://"+s.Addr(), func(o *probe.Options) { o.Timeout, o.In = 300*time.Millisecond, tt.in })
+		good, steps := run(t, "mqtt://"+s.Addr(), func(o *diagnose.Options) { o.Timeout, o.In = 300*time.Millisecond, tt.in })
 		for _, want := range tt.wants {
 			if good != tt.good || !strings.Contains(steps, want) {
 				t.Errorf("%s: %v, want %v and %q in\n%s", tt.what, good, tt.good, want, steps)
@@ -90,7 +90,7 @@ func TestClock(t *testing.T) {
 		{time.Hour, true, "warn clock: 1h0m0s ahead of that of the proxy"},
 		{0, false, "warn clock: the same as that of the proxy; nothing has set"},
 	} {
-		good, steps := run(t, "mqtt://broker.example", func(o *probe.Options) {
+		good, steps := run(t, "mqtt://broker.example", func(o *diagnose.Options) {
 			o.Dialer = dial.New(dial.Options{Proxy: dial.Proxy{URL: p.URL}})
 			o.Clock = func() (time.Time, bool) { return time.Now().Add(tt.ahead), tt.synced }
 		})
@@ -126,7 +126,7 @@ func TestEachRuleIsTried(t *testing.T) {
 	}
 	for _, version := range []string{"5", "3.1.1"} {
 		s := brokertest.NewScript(t, nil, takes)
-		good, steps := run(t, "mqtt://"+s.Addr(), func(o *probe.Options) {
+		good, steps := run(t, "mqtt://"+s.Addr(), func(o *diagnose.Options) {
 			o.V311 = version == "3.1.1"
 			o.Topics = []string{"out/a", "out/closed", "out/b"}
 			for _, f := range []string{"in/closed", "in/a", "in/refused", "in/b"} {

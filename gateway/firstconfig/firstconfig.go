@@ -1,10 +1,10 @@
-// Package setup writes the first configuration of a device.
+// Package firstconfig writes the first configuration of a device.
 //
-// It promises that what it writes passes the same check as any other configuration, before anything of
-// it is on the disk; that no file of anybody is overwritten unasked, and that one that is goes on as
-// FILE.old; and that a password is in a file of its own, which only its owner and the service can read.
-// It does not find out whether the upstream answers, and it starts nothing.
-package setup
+// It promises that the configuration passes the same check as any other before anything of it is on the disk;
+// that it overwrites no file without being asked, and keeps an overwritten one as FILE.old; and that a password
+// is in a file of its own, readable by its owner and the service only. It does not test whether the upstream
+// answers, and it starts nothing.
+package firstconfig
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package standin
+package fakeupstream
 
 import (
 	"math/bits"

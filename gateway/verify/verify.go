@@ -1,14 +1,13 @@
-// Package stream finds out from what has arrived upstream whether all readings of gateways have arrived.
+// Package verify checks the completeness of a stream: whether all readings of gateways have arrived upstream.
 //
-// Every reading of a device has a number, without a gap, over restarts. What is missing between the
-// first and the last number that came is lost, late, or was announced as lost by the gateway on
-// holdfast/<device>/losses. It promises that a report without Unaccounted means: of the readings between
-// First and Last each one has come at least once, or a gateway has said that it was given up and why.
-// Memory is bounded, whatever comes.
+// The readings of a device are numbered without a gap, over restarts. A number that is missing between the
+// first and the last that came is lost, late, or was announced as lost by the gateway on
+// holdfast/<device>/losses. A report without Unaccounted promises: each reading between First and Last has
+// come at least once, or a gateway has announced its loss and the reason. Memory is bounded, whatever comes.
 //
-// It does not know of readings before the first, unless it is told where to begin, and after the last one that came, nor of messages without
-// a number; and a stream that is meant to hold only some readings of a device has gaps by nature.
-package stream
+// It knows nothing of readings before the first, unless it is given where to begin, or after the last, nor of
+// messages without a number; a stream that holds only some readings of a device has gaps by nature.
+package verify
 
 import (
 	"cmp"
