@@ -114,9 +114,7 @@ func handshake(ctx context.Context, nc net.Conn, connect *wire.Connect, timeout 
 	}
 	l.limits = limitsOf(ack, connect)
 	l.tune()
-	now := time.Now().UnixNano()
-	l.heard.Store(now)
-	l.wrote.Store(now)
+	l.begun = time.Now()
 	go l.read()
 	go l.write()
 	return l, nil

@@ -159,7 +159,7 @@ func (s *session) acked(acks []ack) {
 // overdue returns how long the acknowledgement of what was sent at since, and ends at end, may still take.
 // Time until it was written does not count: the writer has its own deadline.
 func (s *session) overdue(since *time.Time, end uint64, now time.Time) time.Duration {
-	if wrote := time.Unix(0, s.l.wrote.Load()); s.l.written.Load() < end && wrote.After(*since) {
+	if wrote := s.l.wroteAt(); s.l.written.Load() < end && wrote.After(*since) {
 		*since = wrote
 	}
 	return since.Add(s.b.opts.AckTimeout).Sub(now)

@@ -11,13 +11,13 @@ const pingTimeout = 20 * time.Second // a slow link has to carry what is before 
 // keepAlive pings where there is nothing else to say or to hear, and returns for how long nothing has
 // to be done about that; alive is false if the link is dead.
 func (s *session) keepAlive(now time.Time) (wait time.Duration, alive bool) {
-	heard := time.Unix(0, s.l.heard.Load())
+	heard := s.l.heardAt()
 	if s.pinged {
 		if s.l.written.Load() < s.pingEnd { // the writer has a deadline of its own
 			return pingTimeout, true
 		}
 		if s.pingAt.IsZero() {
-			s.pingAt = time.Unix(0, s.l.wrote.Load())
+			s.pingAt = s.l.wroteAt()
 		}
 		wait = pingTimeout - min(now.Sub(s.pingAt), now.Sub(heard))
 		return wait, wait > 0
@@ -26,7 +26,7 @@ func (s *session) keepAlive(now time.Time) (wait time.Duration, alive bool) {
 	if every == 0 {
 		every = s.b.opts.KeepAlive // the upstream asks for none; the link may be dead all the same
 	}
-	quiet := max(now.Sub(heard), now.Sub(time.Unix(0, s.l.wrote.Load())))
+	quiet := max(now.Sub(heard), now.Sub(s.l.wroteAt()))
 	if quiet < every {
 		return every - quiet, true
 	}

@@ -36,7 +36,8 @@ type link struct {
 	skip    int         // bytes of an oversized packet that are to come before anything else
 	arrived chan *batch // what has; it is given back with release
 	free    chan *batch
-	heard   atomic.Int64 // when the last bytes came, in ns
+	begun   time.Time    // with the monotonic clock: no step of the wall clock makes the connection look dead, or alive
+	heard   atomic.Int64 // when the last bytes came, in ns since begun
 	ended   chan struct{}
 	err     error // why; after ended
 	stop    chan struct{}
@@ -44,7 +45,7 @@ type link struct {
 
 	wake    chan struct{} // there is something to write
 	drained chan struct{} // there is room again
-	wrote   atomic.Int64  // when the last bytes were taken by the kernel, in ns
+	wrote   atomic.Int64  // when the last bytes were taken by the kernel, in ns since begun
 	written atomic.Uint64 // bytes, of those that were put
 	put     uint64
 
@@ -69,6 +70,9 @@ type ack struct {
 	code wire.Code
 	text string
 }
+
+func (l *link) heardAt() time.Time { return l.begun.Add(time.Duration(l.heard.Load())) }
+func (l *link) wroteAt() time.Time { return l.begun.Add(time.Duration(l.wrote.Load())) }
 
 // more reads once, towards a packet that ends at n bytes of in.
 func (l *link) more(n int) error {
@@ -99,7 +103,7 @@ func (l *link) read() {
 		}
 		if err == nil {
 			err = l.more(len(l.in) + 1)
-			l.heard.Store(time.Now().UnixNano())
+			l.heard.Store(int64(time.Since(l.begun)))
 		}
 		if err != nil {
 			l.mu.Lock()
@@ -264,7 +268,7 @@ func (l *link) write() {
 				return
 			}
 			b = b[len(chunk):]
-			l.wrote.Store(time.Now().UnixNano())
+			l.wrote.Store(int64(time.Since(l.begun)))
 			l.written.Add(uint64(len(chunk)))
 			signal(l.drained)
 		}

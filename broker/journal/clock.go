@@ -50,10 +50,12 @@ type clock struct {
 	wall   func() (ns int64, synced bool) // nil is the kernel or source
 	opened time.Time                      // with the monotonic clock
 	boot   atomic.Int64                   // boot time at opened; grows by what the machine sleeps (read)
+	least  atomic.Int64                   // the least that wall time was ahead of boot time, in ns, while it was synchronised
 }
 
 func (c *clock) init(opts *Options) {
 	c.source, c.wall, c.opened = opts.Clock, opts.wall, time.Now()
+	c.least.Store(math.MaxInt64)
 	if c.source == nil {
 		c.boot.Store(kernelBoot())
 	}
@@ -92,13 +94,31 @@ func (c *clock) read() clockReading {
 }
 
 func (c *clock) wallTime() (ns int64, synced bool) {
+	boot := c.bootTime() // before the wall clock: a pause in between makes nothing older
 	switch {
 	case c.wall != nil:
-		return c.wall()
+		ns, synced = c.wall()
 	case c.source != nil:
-		return c.source.Wall()
+		ns, synced = c.source.Wall()
+	default:
+		ns, synced = wallTime()
 	}
-	return wallTime()
+	if synced {
+		for least := c.least.Load(); ns-boot < least && !c.least.CompareAndSwap(least, ns-boot); least = c.least.Load() {
+		}
+	}
+	return ns, synced
+}
+
+// earliest returns the earliest that it may be by the wall clock, in ns, and whether that is synchronised. A clock that
+// is synchronised and steps has been wrong before or is wrong now, by 40 days as well as by an hour. Nothing tells
+// which, so that the reading counts by which less time has passed.
+func (c *clock) earliest() (ns int64, synced bool) {
+	ns, synced = c.wallTime()
+	if synced {
+		ns = min(ns, c.bootTime()+c.least.Load())
+	}
+	return ns, synced
 }
 
 // Now returns the time of a message that is appended now.
@@ -110,11 +130,11 @@ func (j *Journal) Now() Time {
 // Waited returns how long ago t was, of a message of this journal. Within a boot, boot time alone decides,
 // whatever the wall clock does. Over a restart of the machine the result is what is certain: the boot time
 // that the log shows, or more by the wall clock where it was synchronised then and is now. It is never more
-// than the truth as long as "synchronised" is true.
+// than the truth as long as "synchronised" is true, or was true once in the boot that runs (earliest).
 func (j *Journal) Waited(t Time) time.Duration {
 	waited := max(0, time.Duration(j.clock.bootTime())-t.Boot)
 	if t.Earlier && t.Synced {
-		if now, synced := j.clock.wallTime(); synced {
+		if now, synced := j.clock.earliest(); synced {
 			waited = max(waited, time.Unix(0, now).Sub(t.Wall))
 		}
 	}

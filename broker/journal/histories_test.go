@@ -15,9 +15,10 @@ import (
 // machine is a fake clock that knows the true time. Its wall clock is only right while it is synchronised.
 type machine struct {
 	id     atomic.Uint64
-	boot   atomic.Int64 // since the machine started, in ns
-	truth  atomic.Int64 // since 1970, in ns
-	off    atomic.Int64 // of the wall clock from the truth
+	boot   atomic.Int64  // since the machine started, in ns
+	truth  atomic.Int64  // since 1970, in ns
+	off    atomic.Int64  // of the wall clock from the truth
+	worst  time.Duration // off while it was synchronised, at most 0, the least in this boot
 	synced atomic.Bool
 }
 
@@ -34,6 +35,7 @@ func (m *machine) reboot(off time.Duration, wall int64) {
 	m.truth.Add(int64(off))
 	m.id.Add(1)
 	m.boot.Store(int64(time.Second))
+	m.worst = 0
 	m.step(wall)
 }
 
@@ -44,6 +46,12 @@ func (m *machine) step(wall int64) {
 }
 
 func (m *machine) sync() { m.off.Store(0); m.synced.Store(true) }
+
+// lie sets the wall clock wrong, and it says all the same that it is synchronised.
+func (m *machine) lie(off time.Duration) {
+	m.off.Store(int64(off))
+	m.worst = min(m.worst, off)
+}
 
 // sentAt is what the model knows of a message.
 type sentAt struct {
@@ -61,6 +69,8 @@ type sentAt struct {
 //   - Over boots it is the truth if the clock was synchronised when the message was appended and is now, and
 //     otherwise at least the boot time of the boot that runs. What a machine slept or was off without a clock
 //     cannot be known.
+//   - A synchronised clock that steps by an hour or 40 days, either way, and is put right again, makes nothing older
+//     than it is, and what is from earlier boots younger by that step at most.
 //
 // HOLDFAST_CLOCK_RUNS says how many.
 func TestHistories(t *testing.T) {
@@ -96,21 +106,38 @@ func history(t *testing.T, seed uint64) {
 		got, truth := j.Waited(tm), time.Duration(m.truth.Load()-at.truth)
 		least := m.Boot()
 		_, synced := m.Wall()
-		if at.id == m.id.Load() || at.synced && synced {
+		if at.id == m.id.Load() {
 			least = truth
+		} else if at.synced && synced {
+			least = max(least, truth+m.worst)
 		}
 		if got > truth+slack || got < least-slack {
 			t.Fatalf("%s: waited %v, want %v to %v (%+v, %+v, now boot %d at %v, synchronised %v)", what, got, least, truth, at, tm, m.id.Load(), m.Boot(), synced)
 		}
 	}
+	lies := false
 	for range 40 {
-		switch rnd.IntN(9) {
+		action := rnd.IntN(10)
+		if lies && action >= 4 && action <= 8 && action != 7 { // what is written while it lies is lost to the truth
+			m.sync()
+			lies = false
+		}
+		switch action {
 		case 0, 1:
 			m.pass(time.Duration(rnd.Int64N(int64(20 * time.Hour))))
 		case 2:
 			m.step(anyWall())
+			lies = false
 		case 3:
 			m.sync()
+			j.Now() // as each commit
+			lies = false
+		case 9:
+			if _, lies = m.Wall(); lies {
+				j.Now()
+				by := []time.Duration{time.Hour, 40 * 24 * time.Hour}[rnd.IntN(2)]
+				m.lie([]time.Duration{by, -by}[rnd.IntN(2)])
+			}
 		case 4, 5, 6: // append
 			n := 1 + rnd.IntN(400)
 			at := sentAt{m.truth.Load(), m.boot.Load(), m.id.Load(), m.synced.Load()}
