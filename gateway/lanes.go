@@ -94,12 +94,7 @@ const splitKey = "gateway/lanes"
 // splitLanes gives the bridges of an earlier version, which had one lane for everything without a priority, lanes
 // of what the gateway publishes. What waits already, of both, goes there, and so before all that comes.
 func (a *Agent) splitLanes() error {
-	done := false
-	a.journal.Range(splitKey, func(string, []byte) bool {
-		done = true
-		return false
-	})
-	if done {
+	if _, done := a.journal.Get(splitKey); done {
 		return nil
 	}
 	for _, r := range a.journal.Readers() {

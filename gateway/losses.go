@@ -75,12 +75,7 @@ func (a *announcer) set(name string, b *announced) {
 
 // told returns what the journal keeps of a bridge's announcements; nil if there was none.
 func told(j *journal.Journal, bridge string) (value []byte) {
-	j.Range(toldKey+bridge, func(key string, v []byte) bool {
-		if key == toldKey+bridge {
-			value = v
-		}
-		return false
-	})
+	value, _ = j.Get(toldKey + bridge)
 	return value
 }
 

@@ -200,13 +200,7 @@ func (r *outputRoom) first(ctx context.Context, name, id string) error {
 	sum := sha256.Sum256([]byte(id))
 	hash := sum[:8]
 	key := outputIDsKey + name
-	var known []byte
-	r.journal.Range(key, func(k string, value []byte) bool { // the key itself comes before longer ones
-		if k == key {
-			known = value
-		}
-		return false
-	})
+	known, _ := r.journal.Get(key)
 	for i := 0; i+len(hash) <= len(known); i += len(hash) {
 		if string(known[i:i+len(hash)]) == string(hash) {
 			return fmt.Errorf("id %q: it was taken before", id)

@@ -61,11 +61,8 @@ const deviceKey = "gateway/device"
 // sign notes whose the journal is, and whether it was another device's before.
 func (a *Agent) sign() {
 	id := a.cfg.Device.ID
-	was := ""
-	a.journal.Range(deviceKey, func(_ string, value []byte) bool {
-		was = string(value)
-		return false
-	})
+	value, _ := a.journal.Get(deviceKey)
+	was := string(value)
 	if was == id {
 		return
 	}

@@ -37,13 +37,8 @@ func (m *marker) init(o *Options) {
 		return
 	}
 	key := "bridge/" + o.Name + "/epoch"
-	epoch := ""
-	o.Journal.Range(key, func(k string, value []byte) bool {
-		if k == key {
-			epoch = string(value)
-		}
-		return true
-	})
+	value, _ := o.Journal.Get(key)
+	epoch := string(value)
 	if epoch == "" {
 		epoch = fmt.Sprintf("%s/%08x", o.Name, rand.Uint32())
 		// Should this not become durable, there is another one next time: what is sent twice then is not

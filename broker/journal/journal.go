@@ -448,20 +448,43 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Range calls f for each key that has the prefix, in order, until f returns false. Values are shared
-// and must not be changed. Changes of entries that are not yet durable are not seen.
-func (j *Journal) Range(prefix string, f func(key string, value []byte) bool) {
+// Get returns the value of a key, and whether there is one. The value is shared and must not be changed.
+// Changes of entries that are not yet durable are not seen.
+func (j *Journal) Get(key string) ([]byte, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	var keys []string
-	for key := range j.state {
+	value, ok := j.state[key]
+	return value, ok
+}
+
+// rangeStep is how many keys Range looks at before it lets others have the journal.
+const rangeStep = 1000
+
+// Range calls f for each key that has the prefix, in order, until f returns false. Values are shared
+// and must not be changed. Changes of entries that are not yet durable are not seen, and those that become durable
+// while Range looks for keys are seen or not. The journal is not locked while f runs, and appends wait for no
+// more than a part of the search.
+func (j *Journal) Range(prefix string, f func(key string, value []byte) bool) {
+	type entry struct {
+		key   string
+		value []byte
+	}
+	var found []entry
+	seen := 0
+	j.mu.Lock()
+	for key, value := range j.state { // a map may change between two steps of its iteration
 		if strings.HasPrefix(key, prefix) {
-			keys = append(keys, key)
+			found = append(found, entry{key, value})
+		}
+		if seen++; seen%rangeStep == 0 {
+			j.mu.Unlock()
+			j.mu.Lock()
 		}
 	}
-	slices.Sort(keys)
-	for _, key := range keys {
-		if !f(key, j.state[key]) {
+	j.mu.Unlock()
+	slices.SortFunc(found, func(a, b entry) int { return strings.Compare(a.key, b.key) })
+	for _, e := range found {
+		if !f(e.key, e.value) {
 			return
 		}
 	}

@@ -1,116 +1,80 @@
 package journal
 
 import (
-	"errors"
 	"fmt"
-	"strings"
+	"slices"
+	"sync"
 	"testing"
-
-	"holdfast/broker"
 )
 
-// TestStateIsBounded: clients' keys are refused at the state's share of the size, with an error of their own, while
-// keys are replaced and deleted, the gateway's own are taken, and messages go on. The size is counted the same after
-// a restart, and the files stay within the size.
-func TestStateIsBounded(t *testing.T) {
-	dir, err := NewDirFS(t.TempDir())
-	if err != nil {
+// TestStateWhileItChanges reads the state while other keys come and go: Range returns each key that stays once and
+// in order, and its callback may use the journal.
+func TestStateWhileItChanges(t *testing.T) {
+	j := open(t, t.TempDir(), nil)
+	defer closeJournal(t, j)
+	const stay = 5000
+	var changes []Change
+	var want []string
+	for i := range stay {
+		key := fmt.Sprintf("stay/%05d", i)
+		want = append(want, key)
+		changes = append(changes, Change{Key: key, Value: []byte(key)})
+	}
+	change := func(changes ...Change) error {
+		w := &waiter{}
+		w.wg.Add(1)
+		if err := j.Append(Entry{Changes: changes, Done: w}); err != nil {
+			return err
+		}
+		w.wg.Wait()
+		return nil
+	}
+	if err := change(changes...); err != nil {
 		t.Fatal(err)
 	}
-	open := func() *Journal {
-		j, err := Open(Options{FS: dir, MaxSize: 4 << 20})
-		if err != nil {
-			t.Fatal(err)
+
+	stop := make(chan struct{})
+	var others sync.WaitGroup
+	others.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			key := fmt.Sprintf("stays not/%d", i%3000)
+			value := []byte("x")
+			if i/3000%2 == 1 {
+				value = nil
+			}
+			if err := change(Change{Key: key, Value: value}); err != nil {
+				t.Error(err)
+				return
+			}
 		}
-		return j
-	}
-	j := open()
-	done := make(stateWaiter, 1)
-	set := func(limited bool, key string, value []byte) error {
-		err := j.Append(Entry{Changes: []Change{{key, value}}, Limited: limited, Done: done})
-		if err == nil {
-			err = <-done
-		}
-		return err
-	}
-	long := strings.Repeat("k", 900)
-	n := 0
-	for ; err == nil; n++ {
-		err = set(true, fmt.Sprint(long, n), []byte{1})
-	}
-	if n--; !errors.Is(err, ErrState) {
-		t.Fatalf("key %d: got %v, want %v", n, err, ErrState)
-	}
-	check := func() {
-		t.Helper()
-		s := j.Stats()
-		if s.StateKeys != n || s.StateSize > j.opts.MaxState || s.StateSize < j.opts.MaxState*9/10 {
-			t.Errorf("%d keys of %d bytes, want %d of almost %d", s.StateKeys, s.StateSize, n, j.opts.MaxState)
-		}
-		files, err := dir.List()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var size int64
-		for _, f := range files {
-			size += f.Size
-		}
-		if most := j.opts.MaxSize + 3*j.opts.MaxState; size > most {
-			t.Errorf("%d bytes on disk, want at most %d", size, most)
+	})
+	for range 20 {
+		var got []string
+		j.Range("stay/", func(key string, value []byte) bool {
+			got = append(got, key)
+			if string(value) != key {
+				t.Errorf("%s: got %q", key, value)
+			}
+			if v, ok := j.Get(key); !ok || string(v) != key { // no lock is held
+				t.Errorf("Get(%s): got %q, %v", key, v, ok)
+			}
+			return true
+		})
+		if !slices.Equal(got, want) {
+			t.Fatalf("got %d keys, want %d in order", len(got), len(want))
 		}
 	}
-	check()
-	if got := j.Stats().StateFull; got != 1 {
-		t.Errorf("%d refusals are counted, want 1", got)
+	close(stop)
+	others.Wait()
+	if v, ok := j.Get("stay/"); ok {
+		t.Errorf("a prefix is no key: got %q", v)
 	}
-	big := []Change{{Key: "big", Value: make([]byte, j.opts.maxBatch())}}
-	if err := j.Append(Entry{Changes: big, Limited: true}); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("changes larger than a commit: got %v, want %v", err, ErrTooLarge)
-	}
-	for _, c := range []struct {
-		what    string
-		limited bool
-		key     string
-		value   []byte
-		want    error
-	}{
-		{"replaced", true, long + "0", []byte{2}, nil},
-		{"the gateway's own", false, "own", []byte{1}, nil},
-		{"deleted", false, "own", nil, nil},
-		{"another", true, long + "x", []byte{}, ErrState},
-		{"deleted by a client", true, long + "1", nil, nil},
-		{"in its place", true, long + "y", []byte{1}, nil},
-		{"one more", true, long + "z", []byte{1}, ErrState},
-	} {
-		if err := set(c.limited, c.key, c.value); !errors.Is(err, c.want) {
-			t.Errorf("%s: got %v, want %v", c.what, err, c.want)
-		}
-	}
-	r, err := j.OpenReader("r")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := j.Append(Entry{Message: &broker.Message{Topic: "t", QoS: 1}, Owed: []Owed{{Reader: r, QoS: 1}}, Done: done}); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		if err := j.Close(); err != nil {
-			t.Fatal(err)
-		}
-		j = open()
-		check()
-		if err := set(true, long+"z", []byte{1}); !errors.Is(err, ErrState) {
-			t.Errorf("after a restart: got %v, want %v", err, ErrState)
-		}
-	}
-	if err := j.Close(); err != nil {
-		t.Fatal(err)
+	if n := testing.AllocsPerRun(100, func() { j.Get("stay/00042") }); n != 0 {
+		t.Errorf("Get allocates %v times", n)
 	}
 }
-
-type stateWaiter chan error
-
-func (w stateWaiter) Committed(_ *Entry, _ uint64, err error) { w <- err }
