@@ -18,11 +18,11 @@ type User struct {
 func (l *loader) accessKeys(b *Broker) []key {
 	return []key{
 		{"users", "", "Clients with a password. As soon as there is one, or a rule, everything is forbidden that no rule allows.",
-			overlaid(l, "a list of users", "name", &l.users, unchanged, userKeys)},
-		{"password_file", "", "File with further users, a line `NAME:HASH` for each, as `holdfast passwd` and mosquitto_passwd write it.", l.file(&b.PasswordFile)},
-		{"groups", "", "Names for several users, for rules.", overlaid(l, "a list of groups", "name", &l.groups, unchanged, l.groupKeys)},
-		{"acl", "", "What clients may do. Rules that deny win; the order does not matter.", replaced(l, "a list of rules", &b.ACL, l.aclRule)},
-		{"acl_file", "", "File with further rules, in the form of Mosquitto's acl_file.", l.file(&b.ACLFile)},
+			live(overlaid(l, "a list of users", "name", &l.users, unchanged, userKeys))},
+		{"password_file", "", "File with further users, a line `NAME:HASH` for each, as `holdfast passwd` and mosquitto_passwd write it.", live(l.file(&b.PasswordFile))},
+		{"groups", "", "Names for several users, for rules.", live(overlaid(l, "a list of groups", "name", &l.groups, unchanged, l.groupKeys))},
+		{"acl", "", "What clients may do. Rules that deny win; the order does not matter.", live(replaced(l, "a list of rules", &b.ACL, l.aclRule))},
+		{"acl_file", "", "File with further rules, in the form of Mosquitto's acl_file.", live(l.file(&b.ACLFile))},
 	}
 }
 

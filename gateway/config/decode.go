@@ -95,6 +95,8 @@ const required = "required"
 
 // kind is what a key takes: a scalar that parse stores, or a mapping or list that decode walks.
 type kind struct {
+	into   any      // pointer to where the value is stored, of what is compared on a reload
+	live   bool     // a running gateway takes a change over, also of what is below it; others need a restart
 	want   string   // "text", "a list of rules"
 	types  []string // YAML types of a scalar; nil means any
 	secret bool     // never shown, not even as it is written

@@ -20,9 +20,9 @@ func newLoader(opts Options) *loader {
 	)
 	l.broker = newTable(slices.Concat(l.brokerKeys(&c.Broker), []key{
 		{"listeners", "", "Where clients connect. Default: `mqtt://127.0.0.1:1883`; `[]` for none.",
-			overlaid(l, "a list of listeners", "url", &l.listeners, sameURL, l.listenerKeys)},
+			live(overlaid(l, "a list of listeners", "url", &l.listeners, sameURL, l.listenerKeys))},
 		{"anonymous", "", "Let clients in without a name and password, on every listener that does not say otherwise. Default: on those that only this device can reach.",
-			boolean(&l.anonymous)},
+			live(boolean(&l.anonymous))},
 	}, l.accessKeys(&c.Broker))...)
 	j := &c.Journal
 	journal := newTable(
@@ -44,15 +44,15 @@ func newLoader(opts Options) *loader {
 		key{"data_dir", "/var/lib/holdfast", "Directory for everything durable.", packed(&c.DataDir, "a path")},
 		key{"control", "", "Path of the unix socket for `holdfast status` and others. Default: `control.sock` in the unit's directory below `/run` under systemd, else in `data_dir`.",
 			socketPath(&c.Control)},
-		key{"watch", "true", "Take files of the configuration into use when they have changed; `false`: only after `holdfast reload` or SIGHUP.", boolean(&c.Watch)},
+		key{"watch", "true", "Take files of the configuration into use when they have changed; `false`: only after `holdfast reload` or SIGHUP.", live(boolean(&c.Watch))},
 		key{"broker", "", "The embedded broker.", l.section(l.broker)},
 		key{"journal", "", "The durable log of messages.", l.section(journal)},
 		key{"bridges", "", "Connections to upstream brokers.",
-			overlaid(l, "a list of bridges", "name", &l.bridges, unchanged, l.bridgeKeys)},
+			live(overlaid(l, "a list of bridges", "name", &l.bridges, unchanged, l.bridgeKeys))},
 		key{"sensors", "", "What is measured.",
-			overlaid(l, "a list of sensors", "name", &l.sensors, unchanged, l.sensorKeys)},
+			live(overlaid(l, "a list of sensors", "name", &l.sensors, unchanged, l.sensorKeys))},
 		key{"outputs", "", "What commands move.",
-			overlaid(l, "a list of outputs", "name", &l.outputs, unchanged, l.outputKeys)},
+			live(overlaid(l, "a list of outputs", "name", &l.outputs, unchanged, l.outputKeys))},
 		key{"web", "", "The dashboard.", l.section(l.web)},
 	)
 	l.defaults(l.root)

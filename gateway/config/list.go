@@ -16,6 +16,7 @@ func (l *loader) section(t *table) kind {
 func replaced[T any](l *loader, want string, to *[]T, each func(*T) kind) kind {
 	item := each(new(T))
 	return kind{
+		into: to,
 		want: want,
 		decode: func(f field) {
 			if !l.is(f, yaml.SequenceNode, want) {

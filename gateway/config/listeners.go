@@ -137,7 +137,7 @@ func fileMode(to *fs.FileMode) kind {
 // file is the path of a file, relative to the configuration file that names it.
 func (l *loader) file(to *string) kind {
 	const want = "a path"
-	return kind{want: want, schema: schema{"type": "string", "minLength": 1}, decode: func(f field) {
+	return kind{into: to, want: want, schema: schema{"type": "string", "minLength": 1}, decode: func(f field) {
 		var path string
 		before := len(l.errs)
 		l.decode(f, packed(&path, want))

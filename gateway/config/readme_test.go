@@ -21,7 +21,7 @@ func TestReadme(t *testing.T) {
 	}
 	var b strings.Builder
 	b.WriteString("| Key | Takes | Default | Meaning | Change |\n|---|---|---|---|---|\n")
-	describe(&b, newLoader(options()).root, "")
+	describe(&b, newLoader(options()).root, "", false)
 	want := before + start + b.String() + end + after
 	if *update {
 		if err := os.WriteFile("README.md", []byte(want), 0o644); err != nil {
@@ -55,14 +55,14 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-func describe(b *strings.Builder, t *table, prefix string) {
+func describe(b *strings.Builder, t *table, prefix string, live bool) {
 	for _, k := range t.keys {
 		path, def := prefix+k.name, k.def
 		if def != "" && def != required {
 			def = "`" + def + "`"
 		}
 		change := "restart"
-		if isLive(path) {
+		if live || k.live {
 			change = "reload"
 		} else if k.table != nil {
 			change = ""
@@ -75,7 +75,7 @@ func describe(b *strings.Builder, t *table, prefix string) {
 			if k.name == "quantities" {
 				path += ".NAME"
 			}
-			describe(b, k.table, path+".")
+			describe(b, k.table, path+".", live || k.live)
 		}
 	}
 }

@@ -19,7 +19,7 @@ import (
 // its errors say what is wanted without repeating the text, which may be secret.
 
 func text(to *string, want string, valid func(string) bool) kind {
-	return kind{want: want, types: []string{"!!str", "!!timestamp"}, parse: func(s string) error {
+	return kind{into: to, want: want, types: []string{"!!str", "!!timestamp"}, parse: func(s string) error {
 		if !valid(s) {
 			return errors.New("want " + want)
 		}
@@ -29,7 +29,7 @@ func text(to *string, want string, valid func(string) bool) kind {
 }
 
 func boolean(to *bool) kind {
-	return kind{want: "true or false", types: []string{"!!bool"}, parse: func(s string) error {
+	return kind{into: to, want: "true or false", types: []string{"!!bool"}, parse: func(s string) error {
 		switch strings.ToLower(s) {
 		case "true":
 			*to = true
@@ -49,7 +49,7 @@ func number[T ~int | ~int64 | ~uint8 | ~uint16](to *T, low, high int64, why stri
 		want = fmt.Sprintf("a whole number from %d to %d", low, high)
 	}
 	bounds := schema{"minimum": low, "maximum": high}
-	return kind{want: want, types: []string{"!!int"}, schema: bounds, parse: func(s string) error {
+	return kind{into: to, want: want, types: []string{"!!int"}, schema: bounds, parse: func(s string) error {
 		n, err := strconv.ParseInt(s, 0, 64)
 		if err != nil || n < low || n > high {
 			return errors.New("want " + want + why)
@@ -60,7 +60,7 @@ func number[T ~int | ~int64 | ~uint8 | ~uint16](to *T, low, high int64, why stri
 }
 
 func choice[T ~string](to *T, allowed ...string) kind {
-	return kind{want: oneOf(allowed), types: []string{"!!str"}, schema: schema{"enum": allowed}, parse: func(s string) error {
+	return kind{into: to, want: oneOf(allowed), types: []string{"!!str"}, schema: schema{"enum": allowed}, parse: func(s string) error {
 		for _, a := range allowed {
 			if s == a {
 				*to = T(a)
@@ -90,7 +90,7 @@ var units = []struct {
 // size is a number of bytes, at least low.
 func size(to *int64, low int64, least string) kind {
 	const want = "a size such as 256MiB"
-	return kind{want: want, schema: sizeSchema, parse: func(s string) error {
+	return kind{into: to, want: want, schema: sizeSchema, parse: func(s string) error {
 		digits := strings.TrimRightFunc(s, unicode.IsLetter)
 		n, err := strconv.ParseFloat(digits, 64)
 		if err != nil || strings.Trim(digits, "0123456789.") != "" {
@@ -116,7 +116,7 @@ func size(to *int64, low int64, least string) kind {
 // duration is a time span of at least low.
 func duration(to *time.Duration, low time.Duration, why string) kind {
 	const want = "a duration such as 500ms, 10s, 1h30m or 30d"
-	return kind{want: want, schema: durationSchema, parse: func(s string) error {
+	return kind{into: to, want: want, schema: durationSchema, parse: func(s string) error {
 		if s != "" && strings.Trim(s, "0123456789.") == "" {
 			return errors.New("want a unit after the number: ms, s, m, h or d")
 		}
@@ -197,7 +197,7 @@ func part(to *string) kind {
 // announcements is a topic to publish on, or off for none.
 func announcements(to *string) kind {
 	const want = `a topic without "+", "#" and U+0000, or off`
-	return kind{want: want, types: []string{"!!str"}, parse: func(s string) error {
+	return kind{into: to, want: want, types: []string{"!!str"}, parse: func(s string) error {
 		switch {
 		case s == "off":
 			*to = ""
@@ -213,7 +213,7 @@ func announcements(to *string) kind {
 // percent is a part of a whole that leaves something for both sides.
 func percent(to *int) kind {
 	const want = "a percentage from 1% to 99%, such as 50%"
-	return kind{want: want, types: []string{"!!str"}, schema: pattern(`^[1-9][0-9]?%$`), parse: func(s string) error {
+	return kind{into: to, want: want, types: []string{"!!str"}, schema: pattern(`^[1-9][0-9]?%$`), parse: func(s string) error {
 		digits, ok := strings.CutSuffix(s, "%")
 		n, err := strconv.Atoi(digits)
 		if !ok || err != nil || n < 1 || n > 99 {

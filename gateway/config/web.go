@@ -46,7 +46,7 @@ func (l *loader) webKeys(w *Web) *table {
 
 func webURL(to *Web) kind {
 	const want = "http://HOST:PORT, https://HOST:PORT or off"
-	return kind{want: "a URL that starts with http:// or https://, or off", types: []string{"!!str"}, parse: func(s string) error {
+	return kind{into: &to.Endpoint, want: "a URL that starts with http:// or https://, or off", types: []string{"!!str"}, parse: func(s string) error {
 		to.Endpoint, to.Scheme = Endpoint{}, ""
 		if s == "" || s == "off" {
 			return nil
