@@ -177,8 +177,10 @@ func (a *Agent) oldest(bridge string) (t time.Time) {
 		if name, ok := bridgeOf(r.Name); !ok || name != bridge || r.Depth == 0 {
 			continue
 		}
-		if o, ok := a.journal.Oldest(r.Name); ok && (t.IsZero() || o.Wall.Before(t)) {
-			t = o.Wall
+		if o, ok := a.journal.Oldest(r.Name); ok {
+			if at := a.date(o); t.IsZero() || at.Before(t) {
+				t = at
+			}
 		}
 	}
 	return t

@@ -140,7 +140,7 @@ type outputView struct {
 // look is what the page shows. The names of the keys are the page's.
 func (a *Agent) look() map[string]any {
 	s := a.Status()
-	v := overview{Version: s.Version, Started: s.Started.Round(0), State: s.State, Problems: s.Problems, Power: s.Power,
+	v := overview{Version: s.Version, Started: s.Started, State: s.State, Problems: s.Problems, Power: s.Power,
 		Sensors: []string{}, Outputs: []string{}, Bridges: []string{}}
 	all := map[string]any{"journal": s.Journal, "clients": s.Clients}
 	for _, x := range s.Sensors {
@@ -252,7 +252,8 @@ const commandExpiry = 10 // seconds
 const recalled = 100_000
 
 // recall fills charts with readings that are still in the journal, when the page is looked at for the
-// first time. It reads beside the running journal and holds nothing up.
+// first time. It reads beside the running journal and holds nothing up. What is from an earlier boot, and from before
+// the clock was set then or is set now, has no place in a chart.
 func (a *Agent) recall(ctx context.Context) {
 	if a.broken != nil {
 		return
@@ -263,17 +264,18 @@ func (a *Agent) recall(ctx context.Context) {
 		return
 	}
 	add, done := a.dash.history.Before()
+	synced := clockSet()
 	front := "sensors/" + a.config().Device.ID + "/"
 	next := a.journal.Stats().NextSeq
 	_ = v.Records(journal.Select{From: next - min(next, recalled)}, func(r *journal.Record) error {
-		if r.Message == nil {
+		if r.Message == nil || r.Time.Earlier && !(r.Time.Synced && synced) {
 			return ctx.Err()
 		}
 		name, ok := strings.CutPrefix(r.Message.Topic, front)
 		if !ok {
 			return ctx.Err()
 		}
-		add(name, r.Time.Wall, func() (float64, bool) {
+		add(name, a.date(r.Time), func() (float64, bool) {
 			var p struct{ Value *float64 }
 			if json.Unmarshal(r.Message.Payload, &p) != nil || p.Value == nil {
 				return 0, false

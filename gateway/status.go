@@ -29,6 +29,7 @@ func (a *Agent) Status() status.Status {
 	if s.State == status.Running && len(s.Problems) > 0 {
 		s.State = status.Degraded
 	}
+	s.Redate()
 	return s
 }
 
@@ -149,7 +150,7 @@ func (a *Agent) journalStatus() status.Journal {
 		// Only the last one of all is looked up: there may be thousands, of sessions.
 		last := slices.MinFunc(readers, func(a, b journal.ReaderInfo) int { return cmp.Compare(a.Cursor, b.Cursor) })
 		if t, ok := a.journal.Oldest(last.Name); ok {
-			j.Oldest = t.Wall
+			j.Oldest = a.date(t)
 		}
 	}
 	slices.SortStableFunc(readers, func(a, b journal.ReaderInfo) int { return cmp.Compare(b.Depth, a.Depth) })
@@ -165,6 +166,15 @@ func (a *Agent) journalStatus() status.Journal {
 		j.Lifetime = journal.Lifetime(j.PerDay, uint64(j.Capacity))
 	}
 	return j
+}
+
+// date returns when a message of the journal was appended, by the wall clock as it is now: that may have been wrong then.
+func (a *Agent) date(t journal.Time) time.Time {
+	at := time.Now().Round(0).Add(-a.journal.Waited(t))
+	if at.Sub(t.Wall).Abs() < time.Second {
+		return t.Wall // which does not move from call to call
+	}
+	return at.Round(time.Second)
 }
 
 // sum adds losses up by reader and reason.

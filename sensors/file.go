@@ -26,14 +26,43 @@ func textFile() Driver {
 		Check:   checkText,
 		Timeout: 2 * time.Second,
 		Open: func(_ context.Context, c Config, _ *bus.Set) (Sensor, error) {
-			return fileSensor{c}, nil
+			return &fileSensor{config: c}, nil
 		},
 	}
 }
 
-type fileSensor struct{ config Config }
+// fileSensor knows how the wall clock has stepped since its file was written, as far as it has seen: a step makes no
+// file old, and no old one fresh.
+type fileSensor struct {
+	config Config
+	looked time.Time     // with the monotonic clock
+	file   time.Time     // when it was written, by its own account
+	moved  time.Duration // steps of the wall clock since then
+}
 
-func (s fileSensor) Sense(ctx context.Context) ([]Measurement, error) {
+// age returns how long ago a file was written, by its own account at written, for a look at now, by the wall clock
+// alone, that is since after the last one. Whether a file is from before or after a step in between is not known:
+// it is from when it fits.
+func (s *fileSensor) age(now, written time.Time, since time.Duration) time.Duration {
+	var step time.Duration
+	if !s.looked.IsZero() {
+		step = now.Sub(s.looked.Round(0)) - since
+	}
+	fits := func(age time.Duration) bool { return 0 <= age && age <= since }
+	age := now.Sub(written)
+	switch {
+	case written.Equal(s.file):
+		s.moved += step
+	case !fits(age) && fits(age-step):
+		s.moved = step
+	default:
+		s.moved = 0
+	}
+	s.file = written
+	return age - s.moved
+}
+
+func (s *fileSensor) Sense(ctx context.Context) ([]Measurement, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
@@ -55,8 +84,11 @@ func (s fileSensor) Sense(ctx context.Context) ([]Measurement, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: %s is no regular file", ErrPermanent, f.Name())
 	}
-	if most := s.config.Options["max_age"].(time.Duration); most > 0 && time.Since(info.ModTime()) > most {
-		return nil, fmt.Errorf("%s was written %v ago, want at most %v", f.Name(), time.Since(info.ModTime()).Round(time.Second), most)
+	now := time.Now()
+	age := s.age(now.Round(0), info.ModTime(), now.Sub(s.looked))
+	s.looked = now
+	if most := s.config.Options["max_age"].(time.Duration); most > 0 && age > most {
+		return nil, fmt.Errorf("%s was written %v ago, want at most %v", f.Name(), age.Round(time.Second), most)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxText+1))
 	if err != nil {
@@ -69,4 +101,4 @@ func (s fileSensor) Sense(ctx context.Context) ([]Measurement, error) {
 	return m, nil
 }
 
-func (s fileSensor) Close() error { return nil }
+func (s *fileSensor) Close() error { return nil }

@@ -247,7 +247,7 @@ func (j *Journal) judge(w *startRecord, at position, dead map[uint64]bool) {
 		return
 	}
 	lost := func(r *Reader, name string) {
-		j.addLoss(r, Loss{Reader: name, First: j.nextSeq, Last: j.nextSeq, Reason: ReasonUnknown, Time: time.Now()})
+		j.findLoss(r, Loss{Reader: name, First: j.nextSeq, Last: j.nextSeq, Reason: ReasonUnknown})
 	}
 	for _, r := range j.byID {
 		lost(r, r.name)

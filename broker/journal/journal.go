@@ -200,6 +200,7 @@ type Journal struct {
 	segments    []*segment     // oldest first
 	losses      []Loss         // oldest first
 	news        uint64         // losses that are on disk, ever
+	found       []uint64       // News of those that recovery has found
 	snaps       []snapshotMark // on disk, oldest first; at most two
 	stale       []uint64       // snapshots that were not removed in time
 	resnap      bool           // memory holds changes that failed to reach the log
@@ -208,6 +209,8 @@ type Journal struct {
 	starts      []begun // ascending, the present one last; does not change after Open
 	closeErr    error   // of the last snapshot
 	before      Ledger  // up to Open
+	made        bool    // by this process, madeAt ns after boot
+	madeAt      int64
 
 	counters   counters
 	complaints complaints
@@ -319,7 +322,7 @@ func Open(opts Options) (*Journal, error) {
 	j.every = max(1, min(k.most/16, 4))
 	k.least = k.files + 1 // whatever the limits have become
 	if j.before.Since.IsZero() {
-		j.before.Since = time.Now()
+		j.made, j.madeAt = true, j.clock.bootTime()
 	}
 	if start != nil {
 		k.start.Next = start.Next

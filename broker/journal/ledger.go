@@ -43,6 +43,10 @@ func Lifetime(perDay, capacity uint64) time.Duration {
 // ledger returns the account up to now.
 func (j *Journal) ledger() Ledger {
 	l := j.before
+	if j.made { // by the clock as it is now: it may have been set right since
+		now := j.clock.read()
+		l.Since = now.at(j.madeAt).Wall
+	}
 	l.Bytes += j.counters.written.Load()
 	l.Syncs += j.counters.syncs.Load()
 	return l

@@ -284,3 +284,26 @@ func TestLedgerIsExact(t *testing.T) {
 	t.Logf("%d delivered, lost %v in %d ranges", len(delivered), lost(), len(j.Losses()))
 	closeJournal(t, j)
 }
+
+// TestLedgerSince: a journal that was made while the clock was wrong is as old as it is once the clock is right, also
+// after a restart.
+func TestLedgerSince(t *testing.T) {
+	made := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for _, off := range []time.Duration{0, time.Hour, -time.Hour, 40 * 24 * time.Hour, -56 * 365 * 24 * time.Hour} {
+		clock, dir := &wallClock{}, t.TempDir()
+		clock.set(made.Add(off), false)
+		set := func(o *Options) { o.Clock = clock }
+		j := open(t, dir, set)
+		publishState(t, j)
+		clock.pass(made.Add(off+time.Hour), false)
+		clock.set(made.Add(time.Hour), true)
+		for range 2 {
+			if since := j.Stats().Ledger.Since; !since.Equal(made) {
+				t.Errorf("made with the clock %v off: got %v, want %v", off, since, made)
+			}
+			closeJournal(t, j)
+			j = open(t, dir, set)
+		}
+		closeJournal(t, j)
+	}
+}

@@ -116,6 +116,13 @@ func (j *Journal) addLoss(r *Reader, l Loss) {
 	j.losses = append(j.losses, l)
 }
 
+// findLoss enters a loss that recovery has found, and that is nowhere on disk yet. r is nil if nobody knows whose it was.
+func (j *Journal) findLoss(r *Reader, l Loss) {
+	l.Time = time.Now()
+	j.addLoss(r, l)
+	j.found = append(j.found, j.news)
+}
+
 // coarsen makes room in the list: the oldest range that has a later one of the same reader and reason becomes
 // one with that, so that counts stay true where places cannot be told any more. Called with mu held.
 func (j *Journal) coarsen() {

@@ -9,7 +9,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 )
 
 // recovered is what recovery hands to the keeper.
@@ -469,7 +468,7 @@ func (j *Journal) replayReader(name string, value []byte, seq uint64) {
 // unknownLoss names messages that the tail should hold and does not: whom they were owed to is lost
 // with them.
 func (j *Journal) unknownLoss(first, last uint64) {
-	j.addLoss(nil, Loss{First: first, Last: last, Count: last - first + 1, Reason: ReasonDamage, Time: time.Now()})
+	j.findLoss(nil, Loss{First: first, Last: last, Count: last - first + 1, Reason: ReasonDamage})
 }
 
 // withoutSnapshot counts again what readers are owed: their own counts began before the oldest segment.
@@ -510,7 +509,7 @@ func (j *Journal) missingFiles(segs []uint64) {
 			first, handed, ahead := r.settle(0, in.last, math.MaxUint64, j.owedBehind(r, s))
 			if count := handed + ahead; count > 0 {
 				r.durable, j.resnap = r.ackState(), true // on disk with the next snapshot
-				j.addLoss(r, Loss{Reader: r.name, First: max(first, s.base), Last: in.last, Count: count, Reason: ReasonDamage, Time: time.Now()})
+				j.findLoss(r, Loss{Reader: r.name, First: max(first, s.base), Last: in.last, Count: count, Reason: ReasonDamage})
 				j.recovery.Aside = append(j.recovery.Aside, fmt.Sprintf("%s (vanished)", s.name()))
 			}
 		}

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Repaired is what Repair did.
@@ -53,7 +52,6 @@ func (v *View) repair() (*Repaired, error) {
 	if err != nil {
 		return nil, err
 	}
-	start := time.Now()
 	done := &Repaired{Found: report, Aside: map[string]string{}}
 	if !report.Damaged() {
 		return done, nil
@@ -77,7 +75,7 @@ func (v *View) repair() (*Repaired, error) {
 		return nil, err
 	}
 	for _, l := range j.losses {
-		if !l.Time.Before(start) {
+		if slices.Contains(j.found, l.News) {
 			done.New = append(done.New, l)
 		}
 	}
