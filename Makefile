@@ -22,6 +22,14 @@ BENCH    = .
 ARM64_PACKAGES = ./broker/... ./sensors/... ./gateway/config
 ARM64_SKIP     = ^Test(Kill|Mutants|WrongPermissions|RabbitMQ)
 
+# Packages of the module scripts that need nothing but the product: lint and race include them. The others take
+# minutes to compile; their own targets vet them.
+SCRIPTS = ./bench/bridge ./child ./guest ./hostile ./powercut ./sign ./vm
+
+# $(call tool,bench/journal) builds scripts/bench/journal as bin/bench-journal, which is then run here: paths in ARGS
+# start at the top of the repository.
+tool = go build -C scripts -o '$(CURDIR)/bin/$(subst /,-,$(1))' ./$(1) && bin/$(subst /,-,$(1))
+
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -35,6 +43,7 @@ test: setup lint race states hostile-short cluster 386 arm64 cross ## Everything
 
 race: ## All tests under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m ./...
+	cd scripts && CGO_ENABLED=1 go test -race -timeout 15m $(SCRIPTS)
 
 states: ## Thousands of states that a power cut could leave, mistakes that they have to find, and faults of links
 	go test -run '^Test(Crash|Mutants)' -count 1 -timeout 15m ./broker/journal
@@ -44,6 +53,7 @@ lint: ## gofmt, go vet, staticcheck, and whether every go.mod is up to date
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt -w $$files"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+	tool=$$(go tool -n staticcheck) && cd scripts && go vet $(SCRIPTS) && $$tool $(SCRIPTS)
 	@for m in $$(git ls-files '*go.mod'); do (cd $$(dirname $$m) && go mod tidy -diff) || { echo "$$m: go mod tidy"; exit 1; }; done
 
 arm64: ## Tests as arm64 binaries under QEMU; ARM64_PACKAGES says which
@@ -59,19 +69,19 @@ crash: ## SIGKILL in the middle of work, KILLS=200 times a test
 	HOLDFAST_CRASH_KILLS=$(KILLS) go test -run '^Test(Kill|NothingIsLost)' -count 1 -timeout 60m -v ./broker/journal ./broker/server ./cmd/holdfast
 
 powercut: ## A guest in QEMU loses its power under load, CUTS=20 times; what was acknowledged is on its disk
-	assets=$$(scripts/powercut/setup) && go run ./scripts/powercut -assets "$$assets" -kills $(CUTS)
+	assets=$$(scripts/powercut/setup) && $(call tool,powercut) -assets "$$assets" -kills $(CUTS)
 
 hostile: build ## Hostile clients against a gateway, 1,000 runs, and damaged data directories in a chain; ARGS="-seed 7 -runs 1" for some
 ifeq ($(ARGS),)
-	go run ./scripts/hostile -runs 1000
-	go run ./scripts/hostile -damage -runs 200
+	$(call tool,hostile) -runs 1000
+	$(call tool,hostile) -damage -runs 200
 else
-	go run ./scripts/hostile $(ARGS)
+	$(call tool,hostile) $(ARGS)
 endif
 
 hostile-short: build
-	go run ./scripts/hostile -runs 40 -seconds 45
-	go run ./scripts/hostile -damage -runs 6 -seconds 20
+	$(call tool,hostile) -runs 40 -seconds 45
+	$(call tool,hostile) -damage -runs 6 -seconds 20
 
 reload: ## A gateway under load is given 1,000 configurations, every second one wrong, RELOADS=1000
 	HOLDFAST_RELOADS=$(RELOADS) go test -run TestReloadUnderLoad -count 1 -timeout 30m -v ./gateway
@@ -84,40 +94,42 @@ cross: ## Static binaries for arm64, armv7 and armv6 in dist/
 
 package: cross ## Debian packages, archives, SBOMs and SHA256SUMS of them in dist/; VERSION=1.2.3 SIGN=KEYFILE
 	rm -f dist/holdfast_* dist/SHA256SUMS dist/SHA256SUMS.sig dist/install.sh
-	cd scripts/package && go run . -out "$(CURDIR)/dist" -version '$(VERSION)' $(if $(SIGN),-sign '$(abspath $(SIGN))')
+	$(call tool,package) -out dist -version '$(VERSION)' $(if $(SIGN),-sign '$(abspath $(SIGN))')
 
 reproducible: ## Packages of the same commit, built in two places without a common cache, are the same bytes
 	scripts/reproducible
 
 vm: ## The package in a booted Debian 12 for arm64: install, upgrade, power cuts, removal, and the figures
-	set -e; dirs=$$(scripts/vm/setup); go run ./scripts/vm -assets $${dirs% *} -system $${dirs#* } -readme deploy/README.md $(ARGS)
+	set -e; dirs=$$(scripts/vm/setup); $(call tool,vm) -assets $${dirs% *} -system $${dirs#* } -readme deploy/README.md $(ARGS)
 
 bench: ## Benchmarks; BENCH=Name for some
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 bench-broker: setup ## Broker, Mosquitto and nats-server side by side; ARGS=-quick for less than two minutes
-	cd scripts/bench-broker && go run . $(ARGS)
+	cd scripts && go vet ./bench/broker
+	$(call tool,bench/broker) $(ARGS)
 
 bench-bridge: setup build ## Holdfast and Mosquitto as gateways to an upstream; ARGS=-quick for two minutes
-	go run ./scripts/bench-bridge $(ARGS)
+	$(call tool,bench/bridge) $(ARGS)
 
 loss: setup build ## Holdfast and Mosquitto over an interface that loses 30 % of all packets; needs namespaces, TUN
-	go run ./scripts/bench-bridge -only loss $(ARGS)
+	$(call tool,bench/bridge) -only loss $(ARGS)
 
 bench-journal: ## The journal beside other durable logs; ARGS="-h" lists the options
-	cd scripts/bench-journal && go build -o ../../bin/bench-journal .
-	bin/bench-journal -dir bin -json bin/bench-journal.json -svg bin/bench-journal.svg $(ARGS)
+	cd scripts && go vet ./bench/journal
+	$(call tool,bench/journal) -dir bin -json bin/bench-journal.json -svg bin/bench-journal.svg $(ARGS)
 
 cluster: ## Three NATS nodes and 5 gateways: a node is killed in the middle of a drain; what make fleet does, in a minute
-	cd deploy/fleet && go vet . && go run . -gateways 5 -backlog 400 -outage 0
+	cd scripts && go vet ./fleet
+	$(call tool,fleet) -gateways 5 -backlog 400 -outage 0
 
 fleet: ## Three NATS nodes and 20 gateways: a node is killed in the middle of a drain, then all of them
-	cd deploy/fleet && go run . $(ARGS)
+	$(call tool,fleet) $(ARGS)
 
 dashboard: build ## The dashboard in a headless Chromium; ARGS="-pictures DIR" keeps screenshots
 	scripts/dashboard/setup
-	cd scripts/dashboard && go build -o ../../bin/dashboard .
-	bin/dashboard $(ARGS)
+	cd scripts && go vet ./dashboard
+	$(call tool,dashboard) $(ARGS)
 
 clean: ## Remove bin/ and dist/
 	rm -rf bin dist

@@ -1,5 +1,5 @@
 // Command hostile attacks a real gateway with random moves of hostile clients, and judges what honest clients
-// had of it. Every run has a seed; README.md of scripts says how to repeat one.
+// had of it. Every run has a seed; the README of scripts shows how to repeat one.
 package main
 
 import (

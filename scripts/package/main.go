@@ -111,7 +111,7 @@ func (r *release) sign(key string) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("go", "run", "./scripts/sign", "-key", key, r.out)
+	cmd := exec.Command("go", "run", "-C", "scripts", "./sign", "-key", key, r.out)
 	cmd.Dir, cmd.Stderr = r.root, os.Stderr
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("%s: %w", cmd, err)

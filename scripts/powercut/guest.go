@@ -55,7 +55,7 @@ type machine struct {
 // newMachine builds the program and the two files that the guest boots from, and an empty disk.
 func newMachine(ctx context.Context, assets, work string) (*machine, error) {
 	program := filepath.Join(work, "holdfast")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, "holdfast/cmd/holdfast")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, "./cmd/holdfast")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build: %w\n%s", err, out)

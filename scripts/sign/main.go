@@ -1,7 +1,7 @@
 // Command sign makes a signed release of what scripts/package has written into a directory: it puts the public key into
 // install.sh, corrects the sum of that in SHA256SUMS, and writes SHA256SUMS.sig.
 //
-//	go run ./scripts/sign -key KEYFILE DIR
+//	go run -C scripts ./sign -key "$PWD/KEYFILE" "$PWD/DIR"
 //
 // It needs nothing but the directory, so that the key may be on another machine than the one that builds.
 package main

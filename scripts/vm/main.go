@@ -126,14 +126,13 @@ func (t *test) prepare(ctx context.Context) error {
 	if err := os.Mkdir(downloads, 0o755); err != nil {
 		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(downloads, "holdfast-linux-arm64"), "holdfast/cmd/holdfast")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(downloads, "holdfast-linux-arm64"), "./cmd/holdfast")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=arm64")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", build, err, out)
 	}
 	for _, version := range []string{newVersion, oldVersion} { // SHA256SUMS is then of the old one, for install.sh
-		pack := exec.CommandContext(ctx, "go", "run", ".", "-out", downloads, "-only", "arm64", "-version", version)
-		pack.Dir = "scripts/package"
+		pack := exec.CommandContext(ctx, "go", "run", "-C", "scripts", "./package", "-out", downloads, "-only", "arm64", "-version", version)
 		if out, err := pack.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w\n%s", pack, err, out)
 		}

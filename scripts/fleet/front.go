@@ -34,7 +34,7 @@ type storm struct {
 	ok           bool
 }
 
-// judge counts attempts after a cut of all nodes, and compares them with what README.md states.
+// judge counts attempts after a cut of all nodes, and compares them with what the README of the recipe states.
 func (a *attempts) judge(cut time.Time, gateways int) storm {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -1,4 +1,4 @@
-// Bench-journal measures holdfast's journal side by side with other durable logs, in one run, on the
+// Command journal measures holdfast's journal side by side with other durable logs, in one run, on the
 // machine's disk and on simulated cards.
 //
 // It promises that all of them do the same work under the same load: messages of 256 bytes, N in

@@ -1,4 +1,4 @@
-// Command bench-bridge compares holdfast with Mosquitto as a gateway to the same kind of upstream, side by
+// Command bridge compares holdfast with Mosquitto as a gateway to the same kind of upstream, side by
 // side in one run: what gets through, what it costs, and what is left of it after cuts and kills.
 //
 // The upstream is this program, which stands for a broker on another machine. A message counts as lost if its PUBACK came and it did not

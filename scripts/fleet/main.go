@@ -1,11 +1,9 @@
-// Command fleet checks the recipe of this folder: three NATS nodes with the configuration files that are
-// here, and a fleet of gateways with backlogs that drain into their replicated stream.
+// Command fleet checks the recipe in deploy/fleet: three NATS nodes with its configuration files, and a
+// fleet of gateways with backlogs that drain into their replicated stream.
 //
 // It kills a node in the middle of the drain, starts it again, takes all nodes away and brings them
 // back, and counts by sequence numbers what has arrived, and the attempts to connect in each second. It
-// ends with an error if a message is lost, or if there were more attempts than README.md states.
-//
-// It is a module of its own so that nats-server is no dependency of the product.
+// ends with an error if a message is lost, or if there were more attempts than the README there states.
 package main
 
 import (
@@ -19,6 +17,9 @@ import (
 	"syscall"
 	"time"
 )
+
+// recipe is where the configuration files are, seen from the top of the repository.
+const recipe = "deploy/fleet/"
 
 func main() {
 	log.SetFlags(log.Ltime)

@@ -41,7 +41,7 @@ type cluster struct {
 
 // serveNode is the process of a node, as `nats-server -c nats.conf` is elsewhere.
 func serveNode(ctx context.Context) error {
-	opts, err := server.ProcessConfigFile("nats.conf")
+	opts, err := server.ProcessConfigFile(recipe + "nats.conf")
 	if err != nil {
 		return err
 	}
@@ -185,7 +185,7 @@ func (c *cluster) stream(ctx context.Context) (*replicated, error) {
 	for _, n := range c.nodes {
 		urls = append(urls, "nats://"+n.clients)
 	}
-	text, err := os.ReadFile("stream.json")
+	text, err := os.ReadFile(recipe + "stream.json")
 	if err != nil {
 		return nil, err
 	}

@@ -30,11 +30,11 @@ type fleet struct {
 	work     sync.WaitGroup
 }
 
-// newFleet makes gateways with the bridge of gateway.yaml.
+// newFleet makes gateways with the bridge of the recipe's gateway.yaml.
 func newFleet(c *cluster, dir string, n int) (*fleet, error) {
 	f := &fleet{stop: func() {}}
 	for i := range n {
-		cfg, err := config.Load([]string{"gateway.yaml"}, config.Options{
+		cfg, err := config.Load([]string{recipe + "gateway.yaml"}, config.Options{
 			Drivers: sensors.Drivers(), Hostname: func() (string, error) { return fmt.Sprintf("gateway-%03d", i), nil },
 			Getenv: func(name string) (string, bool) {
 				for k := range c.fronts {

@@ -1,8 +1,6 @@
-// Command bench-broker puts three brokers under the same load in one run: Holdfast's, Mosquitto and the
+// Command broker puts three brokers under the same load in one run: Holdfast's, Mosquitto and the
 // MQTT listener of nats-server. Each is a process of its own, fresh for each row, so that its CPU time
 // and memory are the kernel's figures.
-//
-// It is a module of its own so that nats-server is no dependency of the product.
 package main
 
 import (
