@@ -98,6 +98,15 @@ func (a *Agent) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*bridge.
 			// done is told of the journal's errors, and the bridge has looked at the topic.
 			_ = a.server.Publish(m, server.PublishOptions{From: key, Changes: changes, Done: done})
 		},
+		Retained: func(topic string) (r bridge.Retained) {
+			r.Message, r.Ours, r.Before = a.server.Retained(topic, key)
+			return r
+		},
+		Clear: func(m *broker.Message, changes []journal.Change, done func(error)) bool {
+			gone := &broker.Message{Topic: m.Topic, QoS: 1, Retain: true}
+			err := a.server.Publish(gone, server.PublishOptions{From: key, Changes: changes, Done: done, Instead: m})
+			return !errors.Is(err, server.ErrReplaced)
+		},
 		Heard: used.in.note,
 		Dial:  dialer.Dial, Credentials: credentials(c).Get,
 	}

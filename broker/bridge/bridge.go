@@ -74,6 +74,11 @@ type Options struct {
 	// out by this bridge's rules. Changes become durable with it; then, or if they do not, done is told,
 	// which does not block. With In.
 	Publish func(m *broker.Message, changes []journal.Change, done func(error))
+	// Retained returns what is retained here of a local topic, and Clear publishes the deletion of a message that it has
+	// returned, as Publish does; it does nothing and is false if that is not retained any more. Both or neither: without them what
+	// is deleted upstream while the link is down stays retained here.
+	Retained func(topic string) Retained
+	Clear    func(m *broker.Message, changes []journal.Change, done func(error)) bool
 	// Journal keeps what is known of messages that have come in, and Origin is this gateway's name on
 	// those that go out over MQTT 5. Both with In; without them messages go out unmarked.
 	Journal *journal.Journal

@@ -30,6 +30,10 @@ type inbound struct {
 	doubt   map[uint16]*arrival // by packet identifier: the upstream may not know that we have it
 	seen    marks
 
+	followed      map[string]followed // by upstream topic: see refresh
+	followedBytes int                 // of topics
+	round         uint32              // how often all was asked for
+
 	ready chan struct{} // there are results
 	mu    sync.Mutex
 	done  []result
@@ -59,13 +63,17 @@ type result struct {
 	a     *arrival
 	topic string // upstream
 	err   error
+
+	cleared *followed // it was the deletion of what is retained; nil for a message
 }
 
 func newInbound(b *Bridge) *inbound {
 	in := &inbound{
 		b: b, key: "bridge/" + b.opts.Name + "/", fresh: map[string]bool{}, doubt: map[uint16]*arrival{}, ready: make(chan struct{}, 1),
+		followed: map[string]followed{},
 	}
 	in.seen.init(in.key)
+	var forgotten []journal.Change
 	b.opts.Journal.Range(in.key, func(key string, value []byte) bool {
 		key = key[len(in.key):]
 		var id uint16
@@ -73,6 +81,8 @@ func newInbound(b *Bridge) *inbound {
 		case key == "filters":
 			in.filters = strings.Split(string(value), "\x00")
 		case in.seen.load(key, value):
+		case strings.HasPrefix(key, followedState):
+			forgotten = append(forgotten, in.loadFollowed(key[len(followedState):], value)...)
 		case len(value) == 8:
 			if n, _ := fmt.Sscanf(key, "doubt/%04x", &id); n == 1 {
 				in.doubt[id] = &arrival{hash: binary.BigEndian.Uint64(value), kept: true}
@@ -80,6 +90,7 @@ func newInbound(b *Bridge) *inbound {
 		}
 		return true
 	})
+	in.save(forgotten)
 	return in
 }
 
@@ -127,6 +138,12 @@ func (s *session) receive(p *wire.Publish) {
 	if !s.asked.IsZero() {
 		s.asked = time.Now()
 	}
+	if p.QoS > 0 {
+		s.owed++
+		s.fence.arrivals++
+		s.peak = max(s.peak, s.owed)
+	}
+	first := p.Retain && b.follows() && s.came(p.Topic)
 	a := &arrival{hash: hash(p)}
 	if p.QoS > 0 {
 		if old := in.doubt[p.ID]; old != nil && p.Dup && s.l.limits.present && old.hash == a.hash {
@@ -162,6 +179,15 @@ func (s *session) receive(p *wire.Publish) {
 		Topic: topic, Payload: p.Payload, Properties: p.Forward, QoS: min(qos, p.QoS), Retain: p.Retain, Expires: p.Expires, Expiry: p.Expiry,
 	}
 	var changes []journal.Change
+	if p.Retain && b.follows() {
+		var unchanged bool
+		if unchanged, changes = s.retained(p, topic, first); unchanged {
+			in.save(changes)
+			s.counts.Duplicates++
+			s.confirm(&arrival{kept: true}, p.ID)
+			return
+		}
+	}
 	if p.QoS > 0 {
 		in.doubt[p.ID] = a
 		changes = append(changes, journal.Change{Key: in.doubtKey(p.ID), Value: binary.BigEndian.AppendUint64(nil, a.hash)})
@@ -172,7 +198,7 @@ func (s *session) receive(p *wire.Publish) {
 	s.counts.Received++
 	b.opts.Publish(m, changes, func(err error) {
 		in.mu.Lock()
-		in.done = append(in.done, result{a, p.Topic, err})
+		in.done = append(in.done, result{a: a, topic: p.Topic, err: err})
 		in.mu.Unlock()
 		signal(in.ready)
 	})
@@ -190,6 +216,7 @@ func (s *session) confirm(a *arrival, id uint16) {
 }
 
 func (s *session) acknowledge(a *arrival, id uint16) {
+	s.owed--
 	s.l.send(&wire.Ack{Type: wire.PUBACK, ID: id})
 	s.unproven = append(s.unproven, proof{a, id})
 }
@@ -203,6 +230,8 @@ func (s *session) stored() {
 	in.mu.Unlock()
 	for _, r := range done {
 		switch {
+		case r.cleared != nil:
+			in.cleared(r)
 		case r.err == nil:
 			r.a.kept = true
 			s.settled(r.a)

@@ -36,5 +36,6 @@ func (s *session) keepAlive(now time.Time) (wait time.Duration, alive bool) {
 }
 
 func (s *session) ping() {
+	s.fence = fence{phase: s.refresh.phase, clean: s.owed == 0 && !s.failed}
 	s.pinged, s.pingAt, s.pingEnd = true, time.Time{}, s.l.send(&wire.Ping{Type: wire.PINGREQ})
 }

@@ -1,8 +1,15 @@
 package bridge
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"net"
+	"net/url"
+	"sync"
 	"testing"
+	"time"
 
 	"holdfast/broker"
 	"holdfast/broker/brokertest"
@@ -95,6 +102,119 @@ func TestMosquittoKilledAndReplaced(t *testing.T) {
 	if st := b.Stats(); st.Depth != 0 || st.Upstream != second.URL() {
 		t.Errorf("got %+v, want all acknowledged by the second", st)
 	}
+}
+
+// TestMosquittoRetained: what changed or was deleted at a real broker while the link was down, at either QoS, is put right at
+// the reconnect and after a restart, and all else stays: there are more retained messages than it queues for a client.
+func TestMosquittoRetained(t *testing.T) {
+	const many = 1100
+	versions(t, func(t *testing.T, version wire.Version) {
+		m := brokertest.StartMosquitto(t, brokertest.MosquittoOptions{MaxQueued: 1000})
+		c, err := net.Dial("tcp", m.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		p := &peer{c, t, wire.NewReader(c, 0), wire.V311}
+		p.send(&wire.Connect{Version: wire.V311, ClientID: "publisher", CleanStart: true})
+		p.read()
+		retain := func(qos byte, topic, value string) {
+			t.Helper()
+			p.send(&wire.Publish{Topic: "site/" + topic, Payload: []byte(value), QoS: qos, ID: uint16(qos), Retain: true})
+			p.send(&wire.Ping{Type: wire.PINGREQ})
+			for range 1 + qos {
+				p.read()
+			}
+		}
+		want := map[string]string{}
+		for n := range many {
+			topic := fmt.Sprintf("state/%04d", n)
+			want["local/"+topic] = "1"
+			retain(0, topic, "1")
+		}
+		s := newStore(t)
+		l := newLocalRetained(s)
+		var mu sync.Mutex
+		var up net.Conn // nil and down while there is no link
+		down := false
+		link := func(is bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			if down = !is; down && up != nil {
+				up.Close()
+			}
+		}
+		start := func() *running {
+			return run(t, s, []string{m.URL()}, func(o *Options) {
+				l.options(version, Rule{Filter: "site/#", QoS: 1, Strip: "site/", Prefix: "local/"})(o)
+				o.Dial = func(ctx context.Context, u *url.URL) (nc net.Conn, err error) {
+					mu.Lock()
+					defer mu.Unlock()
+					if down {
+						return nil, errors.New("no link")
+					}
+					up, err = net.Dial("tcp", u.Host)
+					return up, err
+				}
+			})
+		}
+		until := func() {
+			t.Helper()
+			for deadline := time.Now().Add(time.Minute); !maps.Equal(l.now(), want); {
+				if time.Now().After(deadline) {
+					t.Fatalf("%d are retained here, want %d", len(l.now()), len(want))
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		change := func(n int) {
+			for qos := range byte(2) {
+				changed, deleted, other := fmt.Sprintf("state/%04d", n), fmt.Sprintf("state/%04d", n+1), fmt.Sprintf("state/%04d", n+2)
+				retain(qos, changed, "2")
+				retain(qos, deleted, "")
+				want["local/"+changed], want["local/"+other] = "2", "here"
+				delete(want, "local/"+deleted)
+				l.put(&broker.Message{Topic: "local/" + other, Payload: []byte("here"), Retain: true}, false)
+				if version != wire.V5 || qos == 0 { // else the deletion is in its queue, as a message like others
+					retain(qos, other, "")
+				}
+				n += 3
+			}
+		}
+		b := start()
+		for deadline := time.Now().Add(time.Minute); len(l.now()) < 1000; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d are retained here", len(l.now()))
+			}
+		}
+		synced := l.now()
+		for n := range many { // those it had no room for
+			if topic := fmt.Sprintf("state/%04d", n); synced["local/"+topic] == "" {
+				retain(1, topic, "")
+				delete(want, "local/"+topic)
+			}
+		}
+		until()
+		time.Sleep(100 * time.Millisecond)
+		l.published()
+		link(false)
+		b.logs.wait("upstream lost")
+		change(0)
+		link(true)
+		until()
+		if came := l.published(); len(came) > 12 {
+			t.Errorf("published %d messages, want what has changed: %q", len(came), came[:12])
+		}
+		b.stop()
+		l.restart()
+		change(10)
+		b = start()
+		until()
+		b.stop()
+		if came := l.published(); len(came) > 12 {
+			t.Errorf("after a restart: published %d messages, want what has changed: %q", len(came), came[:12])
+		}
+	})
 }
 
 // BenchmarkDrain empties a backlog of 256-byte messages into a Mosquitto with one subscriber.

@@ -64,6 +64,10 @@ type session struct {
 	failed   bool    // a message could not be stored
 	failedAt time.Time
 	failure  error
+	refresh  refresh
+	fence    fence // the last ping
+	owed     int   // messages that came at QoS 1 and are not acknowledged
+	peak     int   // the most that were
 
 	props        []byte // memory for properties
 	acknowledged bool
@@ -98,7 +102,7 @@ func (s *session) run(ctx context.Context, host string, found <-chan *link) erro
 		if ctx.Err() != nil { // an acknowledgement may have come at the same time: it makes no room any more
 			return s.finish()
 		}
-		silent := min(s.repeat(time.Now()), s.resubscribe(time.Now()))
+		silent := min(s.repeat(time.Now()), s.resubscribe(time.Now()), s.reconcile(time.Now()))
 		why, at := s.fill()
 		if in != nil {
 			s.stored()
@@ -194,6 +198,7 @@ func (s *session) take(b *batch) {
 			s.pinged, s.ponged = false, true
 			s.alive(s.pingEnd, time.Now())
 			if s.b.in != nil {
+				s.fenced()
 				s.prove(true)
 			}
 		case *wire.Publish:
@@ -205,6 +210,7 @@ func (s *session) take(b *batch) {
 			}
 		case *wire.Suback:
 			s.subscribed(p)
+			s.confirming(p)
 		}
 	}
 }

@@ -28,7 +28,7 @@ func (s *session) resubscribe(now time.Time) time.Duration {
 		return wait
 	}
 	s.askAgain = time.Time{}
-	s.ask()
+	s.ask(false)
 	return forever
 }
 
@@ -55,23 +55,34 @@ func (s *session) subscribe(host string) {
 	if len(old) > 0 && s.l.limits.present {
 		s.l.send(&wire.Unsubscribe{ID: s.nextID(), Filters: old})
 	}
-	if s.l.version != wire.V5 && s.l.limits.present && in.fresh[host] {
-		return // again would bring the retained messages again, which 5 can be asked not to send
-	}
 	s.host = host
-	s.ask()
+	known := s.l.limits.present && (s.l.version == wire.V5 || in.fresh[host])
+	if known && s.b.follows() {
+		s.refresh.phase = draining
+	}
+	if known && s.l.version != wire.V5 {
+		return // again would bring the retained messages again, which come when what is queued has come
+	}
+	s.ask(false)
 	if all := in.remember(opts.In); !slices.Equal(all, in.filters) {
-		in.filters = all
-		in.save([]journal.Change{{Key: in.key + "filters", Value: []byte(strings.Join(all, "\x00"))}})
+		in.setFilters(all)
 	}
 }
 
-// ask sends the subscription.
-func (s *session) ask() {
+// ask sends the subscription: for what is retained, too, where all is set, the subscription is new or the upstream speaks
+// 3.1.1, in which that cannot be left out.
+func (s *session) ask(all bool) {
 	p := &wire.Subscribe{ID: s.nextID()}
+	handling := byte(1)
+	if all {
+		handling = 0
+	}
+	if s.b.follows() && (all || s.l.version != wire.V5 || !s.l.limits.present && s.refresh.phase == idle && s.refusals == 0) {
+		s.refresh.begin(s.b.in)
+	}
 	for _, r := range s.b.opts.In {
 		p.Subscriptions = append(p.Subscriptions, wire.Subscription{
-			Filter: r.Filter, QoS: min(r.QoS, s.l.limits.qos), NoLocal: true, RetainAsPublished: true, RetainHandling: 1,
+			Filter: r.Filter, QoS: min(r.QoS, s.l.limits.qos), NoLocal: true, RetainAsPublished: true, RetainHandling: handling,
 		})
 	}
 	s.l.send(p)
@@ -98,6 +109,7 @@ func (s *session) subscribed(p *wire.Suback) {
 		return
 	}
 	s.asked = time.Time{}
+	s.refresh.answered(p.Codes, len(s.b.opts.In))
 	good := true
 	var wrong []string
 	for i, code := range p.Codes {

@@ -19,8 +19,12 @@ type PublishOptions struct {
 	From    *journal.Reader  // the route of this reader does not get it: it came from there
 	Here    bool             // no route gets it
 	Client  bool             // it is a client's, although this process publishes it, and has no right to what is kept for own ones
+	Instead *broker.Message  // only if this is what is retained of the topic, as Retained has returned it, and nothing newer is on its way; else the error is ErrReplaced, and nothing happens. With a retained message
 	always  bool             // Changes become durable in any case
 }
+
+// ErrReplaced is that a topic has another retained message than PublishOptions.Instead, or none.
+var ErrReplaced = errors.New("server: another message is retained")
 
 // Publish publishes a message of this process, which must not be changed any more. It takes the path
 // of a client's publish: durable if a durable reader needs it, in order with the caller's others.
@@ -31,6 +35,7 @@ func (s *Server) Publish(m *broker.Message, opts PublishOptions) error {
 	p := newPublication(s, m, time.Now())
 	p.own = opts.From == nil && !opts.Client
 	p.done, p.lazy, p.changes, p.from, p.here, p.always = opts.Done, opts.Lazy, opts.Changes, opts.From, opts.Here, opts.always
+	p.instead = opts.Instead
 	return s.publish(p, s.named(m.Topic), nil)
 }
 
@@ -56,6 +61,7 @@ type publication struct {
 	stored  bool   // it is in the retained store already
 	behind  bool   // is settled after what the journal was given before, in any case
 	always  bool
+	instead *broker.Message
 	refused error // why the journal is not given the message
 	frames  frames
 
@@ -249,6 +255,10 @@ func (s *Server) append(p *publication, e journal.Entry, d *desk) error {
 	if err == nil {
 		return nil
 	}
+	if err == ErrReplaced {
+		p.release()
+		return err
+	}
 	s.counts.refused.Add(1)
 	fromClient := p.conn != nil
 	if errors.Is(err, journal.ErrState) {
@@ -274,6 +284,11 @@ func (s *Server) appendRetained(p *publication, e journal.Entry) (err error, han
 	lane := s.kept.lane(topic)
 	lane.Lock()
 	defer lane.Unlock()
+	if p.instead != nil {
+		if k, onTheirWay := s.kept.latest(topic); k.message != p.instead || onTheirWay {
+			return ErrReplaced, false
+		}
+	}
 	p.taken = s.kept.begin(topic)
 	now := e.Message.QoS == 0
 	if now && (p.conn == nil || p.conn.pending.Load() == 1) { // its own

@@ -16,9 +16,11 @@ import (
 type kept struct {
 	message *broker.Message
 	at      journal.Time
-	version uint64 // of the index: who had subscribed by then was given the message as it came
-	matched uint64 // of the index: a route of that version or an earlier one is owed the message
-	own     bool   // published by this process
+	version uint64          // of the index: who had subscribed by then was given the message as it came
+	matched uint64          // of the index: a route of that version or an earlier one is owed the message
+	own     bool            // published by this process
+	from    *journal.Reader // the route that it came by; nil for none
+	before  bool            // it is from before the start: where it came from is not known
 }
 
 // retainedReserve is which part of the limits of retained messages is kept for those of this process: one in
@@ -161,7 +163,7 @@ func (s *Server) retain(p *publication) {
 	t := s.named(p.topic.name)
 	passed := s.kept.passed(t.name, p.taken)
 	if !passed {
-		s.kept.set(kept{p.message, at, t.version, p.topic.version, p.own})
+		s.kept.set(kept{message: p.message, at: at, version: t.version, matched: p.topic.version, own: p.own, from: p.from})
 	}
 	s.kept.mu.Unlock()
 	if !passed && t.version != p.topic.version && !p.silent {
@@ -224,6 +226,13 @@ func (s *retainedStore) matching(filter string, version uint64) []kept {
 	}
 	slices.SortFunc(found, func(a, b kept) int { return strings.Compare(a.message.Topic, b.message.Topic) })
 	return found
+}
+
+// Retained returns the retained message of a topic, which is shared and must not be changed, and nil if there is none; whether it
+// came by the route of a reader, and whether it is from before the start, so that its publisher is not known.
+func (s *Server) Retained(topic string, route *journal.Reader) (m *broker.Message, from, before bool) {
+	k, _ := s.kept.latest(topic)
+	return k.message, k.from != nil && k.from == route, k.before
 }
 
 // has says whether m is still the retained message of its topic.

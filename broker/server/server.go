@@ -228,7 +228,7 @@ func New(opts Options) (*Server, error) {
 	s.desks.New = s.newDesk
 	s.kept.messages, s.kept.seed = map[string]kept{}, maphash.MakeSeed()
 	s.journal.RangeRetained(func(m *broker.Message, t journal.Time) bool {
-		s.kept.set(kept{message: m, at: t})
+		s.kept.set(kept{message: m, at: t, before: true})
 		return true
 	})
 	s.noteAnonymous(nil)
