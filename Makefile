@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states lint 386 arm64 fuzz crash powercut hostile hostile-short reload soak cross package reproducible vm bench bench-broker bench-bridge bench-journal loss cluster fleet dashboard clean setup
+.PHONY: help build run test race states damage lint 386 arm64 fuzz crash powercut hostile hostile-short reload soak cross package reproducible vm bench bench-broker bench-bridge bench-journal loss cluster fleet dashboard clean setup
 
 export CGO_ENABLED = 0
 
@@ -13,6 +13,7 @@ SIGN     =
 FUZZTIME = 30s
 KILLS    = 200
 CUTS     = 20
+SEEDS    = 2000
 SOAK     = 10m
 RELOADS  = 1000
 BENCH    = .
@@ -48,6 +49,9 @@ race: ## All tests under the race detector
 states: ## Thousands of states that a power cut could leave, mistakes that they have to find, and faults of links
 	go test -run '^Test(Crash|Mutants)' -count 1 -timeout 15m ./broker/journal
 	HOLDFAST_FAULT_RUNS=1000 go test -run '^TestFaults' -count 1 -timeout 15m ./broker/bridge
+
+damage: ## Journals with damaged files, SEEDS=2000 of them
+	HOLDFAST_DAMAGE_SEEDS=$(SEEDS) go test -run '^TestDamageOfAnything' -count 1 -timeout 60m ./broker/journal
 
 lint: ## gofmt, go vet, staticcheck, and whether every go.mod is up to date
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt -w $$files"; exit 1; }

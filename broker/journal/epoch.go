@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -257,6 +258,19 @@ func (j *Journal) judge(w *startRecord, at position, dead map[uint64]bool) {
 	}
 	j.resnap = true
 	j.log.Error("journal: an unknown number of messages is lost", "why", j.recovery.Unknown, "from", j.nextSeq, "of_readers", len(j.byID))
+}
+
+// unknownHeader returns what is wrong with the header of a segment's file, nil if it is a header, or empty.
+func (j *Journal) unknownHeader(s *segment) error {
+	f, err := j.fs.Open(s.name(), false)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err = readHeader(f); errors.Is(err, errUnused) {
+		return nil
+	}
+	return err
 }
 
 // holdsNothing reports whether the file of a segment that a snapshot names holds none of its frames: it was

@@ -276,9 +276,10 @@ func (k *keeper) syncNames() error {
 	return nil
 }
 
-// recoveryNeeds says whether the older snapshot ends before s does. Called with mu held.
+// recoveryNeeds says whether a snapshot ends before s does: the older one, or the newer one where segments at the end of
+// the log were lost in between. Called with mu held.
 func (j *Journal) recoveryNeeds(s *segment) bool {
-	return len(j.snaps) == 0 || !s.merged && s.id >= j.snaps[0].segment
+	return len(j.snaps) == 0 || !s.merged && slices.ContainsFunc(j.snaps, func(m snapshotMark) bool { return s.id >= m.segment })
 }
 
 // reclaimable says whether nobody needs s: no reader, and no recovery from either snapshot. Called

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 	"strings"
 )
@@ -51,19 +50,32 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 	if err != nil {
 		return nil, err
 	}
+	behind := j.nextSeq // what is known of until here
+	if n := len(j.segments); n > 0 {
+		behind = j.segments[n-1].next // a snapshot's next number counts what was not on disk yet
+	}
 	known := map[uint64]*segment{}
-	dead := map[uint64]bool{} // of which nothing is left
+	ends := map[*segment]int64{} // by the snapshot
+	dead := map[uint64]bool{}    // of which nothing is left
 	for _, s := range j.segments {
-		known[s.id] = s
+		known[s.id], ends[s] = s, s.end
 		if size, ok := sizes[s.id]; ok && j.holdsNothing(s, size) {
 			dead[s.id] = true
-			r.free = append(r.free, s.name())
+			if why := j.unknownHeader(s); why != nil {
+				j.aside(s.name(), why)
+			} else {
+				r.free = append(r.free, s.name())
+			}
 		}
 		if size, ok := sizes[s.id]; ok {
 			s.end = max(headerSize, min(s.end, size)) // whatever was cut off is missing, and noticed
 		}
 	}
 	there := slices.DeleteFunc(slices.Clone(segs), func(id uint64) bool { return dead[id] })
+	left := map[uint64]bool{}
+	for _, id := range there {
+		left[id] = true
+	}
 	if _, ok := slices.BinarySearch(segs, at.segment); at.segment > 0 && !ok {
 		dead[at.segment] = true
 	}
@@ -71,7 +83,6 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 	if err != nil {
 		return nil, err
 	}
-	behind := j.nextSeq // what is known of until here
 	for i, t := range tail {
 		if (i > 0 || len(j.snaps) > 0) && !t.merged && behind < t.previousNext && t.segment.next == t.base {
 			j.unknownLoss(behind, t.previousNext-1)
@@ -79,10 +90,15 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 		t.replay(j)
 		behind = max(behind, t.segment.next)
 	}
-	j.missingFiles(there)
+	j.writeOff(ends, left)
 	r.files = len(r.free) + len(j.segments)
-	if len(j.snaps) == 0 {
-		j.withoutSnapshot()
+	cut := len(j.snaps) == 0 && len(j.segments) > 0 && (j.segments[0].previous != 0 || j.segments[0].merged)
+	if cut {
+		j.log.Error("journal: no snapshot: sessions and retained messages that are older than the log are gone",
+			"oldest_segment", j.segments[0].name())
+	}
+	if cut || len(j.found)+len(j.recovery.Aside)+len(dead) > 0 || j.recovery.Damaged > 0 || !j.countsFit() {
+		j.recount(ends)
 	}
 	if n := len(j.segments); n > 0 {
 		j.nextSeq = max(j.nextSeq, j.segments[n-1].next)
@@ -469,50 +485,4 @@ func (j *Journal) replayReader(name string, value []byte, seq uint64) {
 // with them.
 func (j *Journal) unknownLoss(first, last uint64) {
 	j.findLoss(nil, Loss{First: first, Last: last, Count: last - first + 1, Reason: ReasonDamage})
-}
-
-// withoutSnapshot counts again what readers are owed: their own counts began before the oldest segment.
-// State and retained messages that are older than it are gone.
-func (j *Journal) withoutSnapshot() {
-	if len(j.segments) == 0 || j.segments[0].previous == 0 && !j.segments[0].merged {
-		return
-	}
-	j.log.Error("journal: no snapshot: sessions and retained messages that are older than the log are gone",
-		"oldest_segment", j.segments[0].name())
-	debts := map[uint64]*debt{}
-	for id, r := range j.byID {
-		debts[id] = r.debt()
-	}
-	for _, s := range j.segments {
-		if err := j.count(s, debts); err != nil {
-			j.log.Error("journal: cannot be counted", "segment", s.name(), "error", err)
-		}
-	}
-	for id, d := range debts {
-		r := j.byID[id]
-		r.owed = r.settled + d.count
-		r.tail = max(r.tail, j.nextSeq)
-	}
-}
-
-// missingFiles drops segments whose file is gone: nothing, if everything in them is settled.
-func (j *Journal) missingFiles(segs []uint64) {
-	for _, s := range slices.Clone(j.segments) {
-		if _, there := slices.BinarySearch(segs, s.id); there {
-			continue
-		}
-		for id, in := range s.owed {
-			r, ok := j.byID[id]
-			if !ok || !r.waitsBefore(in.last) {
-				continue
-			}
-			first, handed, ahead := r.settle(0, in.last, math.MaxUint64, j.owedBehind(r, s))
-			if count := handed + ahead; count > 0 {
-				r.durable, j.resnap = r.ackState(), true // on disk with the next snapshot
-				j.findLoss(r, Loss{Reader: r.name, First: max(first, s.base), Last: in.last, Count: count, Reason: ReasonDamage})
-				j.recovery.Aside = append(j.recovery.Aside, fmt.Sprintf("%s (vanished)", s.name()))
-			}
-		}
-		j.segments = slices.DeleteFunc(j.segments, func(o *segment) bool { return o == s })
-	}
 }

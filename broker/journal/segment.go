@@ -147,6 +147,8 @@ type segment struct {
 	gone    bool             // taken out of the log: the file may hold something else by now
 	from    map[string]int64 // bytes by publisher, of those that have the most; of this process alone
 
+	missing map[uint64]uint64 // messages by reader that were found missing while opening, and are owed no more
+
 	rotten   bool   // part of it cannot be read; the keeper's
 	measured uint64 // what its readers had settled when bytes was counted again; the keeper's
 }

@@ -218,9 +218,9 @@ func verifyHeader(s *segment, f File) (damage []Damage) {
 // explain says who misses what, where the snapshot knows it, and what Repair has dealt with.
 func (v *View) explain(s *segment, damage []Damage, seen map[uint64]uint64) []Damage {
 	affected := map[string]uint64{}
-	for id, in := range s.owed {
-		if r, ok := v.j.byID[id]; ok && in.count > seen[id] {
-			affected[r.name] = in.count - seen[id]
+	for id, r := range v.j.byID {
+		if owed := s.owed[id].count + s.missing[id]; owed > seen[id] {
+			affected[r.name] = owed - seen[id]
 		}
 	}
 	if s.merged && len(damage) == 0 && len(affected) > 0 {
