@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/url"
 	"strings"
 	"time"
@@ -89,7 +90,7 @@ func tryBridge(ctx context.Context, c config.Bridge, opts TryOptions, alone bool
 	case !alone:
 		p.Untried = fmt.Sprintf("the bridge's own identifier %s is not tried: a gateway that runs would be pushed out", c.ClientID)
 	case len(c.In) > 0:
-		p.Untried = fmt.Sprintf("the bridge's own identifier %s is not tried: the upstream keeps a session for it, with messages", c.ClientID)
+		p.Own, p.OwnExpiry = c.ClientID, uint32(min(c.SessionExpiry/time.Second, math.MaxUint32))
 	default: // the bridge begins without a session too
 		p.ClientID = c.ClientID
 	}

@@ -33,6 +33,8 @@ type Options struct {
 	ClientID    string
 	Untried     string                // what using ClientID leaves open, for the answer of "connect"; may be empty
 	Keep        bool                  // go on with the session that ClientID may have
+	Own         string                // another identifier, to which the upstream keeps a session: it only connects, and takes nothing out of that; may be empty
+	OwnExpiry   uint32                // seconds that the session of Own lasts afterwards; MQTT 5
 	Reach       bool                  // go no further than to where MQTT begins
 	V311        bool                  // do not try MQTT 5
 	Topics      []string              // to publish to
@@ -288,31 +290,59 @@ func (r *run) connect(ctx context.Context, nc net.Conn) bool {
 	if username != "" {
 		opts.Password = []byte(password)
 	}
-	var refusal *client.Refusal
-	c, err := client.Connect(ctx, opts)
-	if err != nil && !opts.V311 && (!errors.As(err, &refusal) || refusal.Code == wire.UnsupportedVersion || refusal.Code == wire.ProtocolError) && ctx.Err() == nil {
-		opts.V311 = true // what does not know MQTT 5 may say so, or just hang up
-		if old, oldErr := client.Connect(ctx, opts); oldErr == nil {
-			c, err = old, nil
-		} else if errors.As(oldErr, &refusal) {
-			err = oldErr
-		}
-	}
-	if err != nil {
-		text := errors.New(strings.TrimPrefix(err.Error(), dial.Redact(r.URL.String())+": "))
-		r.fail("connect", text, connectRemedy(err))
-		return false
-	}
-	r.V311, r.how, r.client = opts.V311, opts, c
 	as := ""
 	if username != "" {
 		as = ", user " + username
 	}
+	if r.Own != "" {
+		own := opts
+		own.ClientID, own.Keep, own.Expiry, own.Receive = r.Own, true, r.OwnExpiry, nil // without Receive nothing is acknowledged
+		c, err := r.login(ctx, &own)
+		if err == nil {
+			c.Close()
+			r.V311, opts.V311 = own.V311, own.V311
+			r.tell("connect", OK, fmt.Sprintf("accepted, %s, client %s%s; only connecting is tried with it: the upstream keeps a session for it, with messages", r.version(), r.Own, as), "")
+		} else {
+			r.fail("connect", fmt.Errorf("client %s: %w", r.Own, r.bare(err)), connectRemedy(err))
+		}
+		as += "; whether the same is allowed to client " + r.Own + " is not tried"
+	}
+	c, err := r.login(ctx, &opts)
+	if err != nil && r.Own != "" {
+		r.tell("connect", Warning, fmt.Sprintf("client %s: %v", r.ClientID, r.bare(err)),
+			"what may be read and written is not tried, since the broker does not take this identifier: give one that it takes with --client-id")
+		return false
+	}
+	if err != nil {
+		r.fail("connect", r.bare(err), connectRemedy(err))
+		return false
+	}
+	r.V311, r.how, r.client = opts.V311, opts, c
 	if r.Untried != "" {
 		as += "; " + r.Untried
 	}
 	r.tell("connect", OK, fmt.Sprintf("accepted, %s, client %s%s", r.version(), r.ClientID, as), "")
 	return true
+}
+
+// bare is an error without the URL, which stands above the steps.
+func (r *run) bare(err error) error {
+	return errors.New(strings.TrimPrefix(err.Error(), dial.Redact(r.URL.String())+": "))
+}
+
+// login connects with the newest version that both speak, and sets it in opts.
+func (r *run) login(ctx context.Context, opts *client.Options) (client.Client, error) {
+	var refusal *client.Refusal
+	c, err := client.Connect(ctx, *opts)
+	if err != nil && !opts.V311 && (!errors.As(err, &refusal) || refusal.Code == wire.UnsupportedVersion || refusal.Code == wire.ProtocolError) && ctx.Err() == nil {
+		opts.V311 = true // what does not know MQTT 5 may say so, or just hang up
+		if old, oldErr := client.Connect(ctx, *opts); oldErr == nil {
+			c, err = old, nil
+		} else if errors.As(oldErr, &refusal) {
+			err = oldErr
+		}
+	}
+	return c, err
 }
 
 // reopen connects again where the upstream has ended the connection at one rule, so that the others are tried too.

@@ -54,7 +54,7 @@ func bridgeTestCommand() *cobra.Command {
 		},
 	}
 	filesFlag(c, &files)
-	c.Flags().StringVar(&opts.ClientID, "client-id", "", "client `IDENTIFIER` to connect with; by default that of the bridge, and with -test after it while a gateway runs or where there are in rules")
+	c.Flags().StringVar(&opts.ClientID, "client-id", "", "client `IDENTIFIER` to connect with; by default that of the bridge, and with -test after it while a gateway runs or where there are in rules, for all but connecting")
 	c.Flags().DurationVar(&opts.Timeout, "timeout", 10*time.Second, "how long to wait for each answer")
 	return c
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/broker/brokertest"
+	"holdfast/broker/wire"
 )
 
 // TestBridgeTest: every way in which a Mosquitto may not be reached is told at its step, with a remedy.
@@ -171,6 +172,68 @@ func TestBridgeTestOfIn(t *testing.T) {
 					t.Errorf("%s: %s: code %d, want %d and %q in\n%s%s", version, tt.in, r.code, tt.code, want, r.out, r.errs)
 				}
 			}
+		}
+	}
+}
+
+// TestBridgeTestLeavesTheSession: with `in` rules the bridge's own identifier connects, and what the upstream has queued for it
+// is still there.
+func TestBridgeTestLeavesTheSession(t *testing.T) {
+	for _, version := range []wire.Version{wire.V311, wire.V5} {
+		m := brokertest.StartMosquitto(t, brokertest.MosquittoOptions{})
+		connect := func(id string) (*brokertest.Client, *wire.Connack) {
+			c := brokertest.Dial(t, m.Addr(), version)
+			expiry := uint32(3600)
+			connect := wire.Connect{ClientID: id}
+			if version == wire.V5 {
+				connect.Properties.SessionExpiry = &expiry
+			}
+			return c, c.Connect(connect)
+		}
+		bridge, _ := connect("pi")
+		bridge.Send(&wire.Subscribe{ID: 1, Subscriptions: []wire.Subscription{{Filter: "cmd/#", QoS: 1}}})
+		brokertest.Receive[*wire.Suback](bridge)
+		bridge.Send(&wire.Disconnect{})
+		bridge.Close()
+		publisher, _ := connect("publisher")
+		for id := range uint16(30) {
+			publisher.Send(&wire.Publish{Topic: "cmd/a", QoS: 1, ID: id + 1, Payload: []byte{byte(id)}})
+			brokertest.Receive[*wire.Ack](publisher)
+		}
+		dir := t.TempDir()
+		file := filepath.Join(dir, "config.yaml")
+		text := fmt.Sprintf("device: {id: pi}\ndata_dir: %q\nbridges: [{name: cloud, upstream: [%q], protocol: %q, out: [{filter: sensors/#}], in: [{filter: cmd/#, prefix: cloud/}]}]\n",
+			filepath.Join(dir, "data"), m.URL(), map[wire.Version]string{wire.V311: "3.1.1", wire.V5: "5"}[version])
+		write := func(text string) {
+			if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(text)
+		r := holdfast(t, "", "bridge", "test", "cloud", "-c", file, "--timeout", "20s")
+		for _, want := range []string{"client pi; only connecting is tried with it", "client pi-test; whether the same is allowed to client pi is not tried", "ok    round trip"} {
+			if r.code != 0 || !strings.Contains(r.out, want) {
+				t.Errorf("%v: code %d, want 0 and %q in\n%s%s", version, r.code, want, r.out, r.errs)
+			}
+		}
+		bridge, ack := connect("pi")
+		if !ack.SessionPresent {
+			t.Errorf("%v: the session is gone", version)
+		}
+		for n := range 30 {
+			p := brokertest.Receive[*wire.Publish](bridge)
+			if int(p.Payload[0]) != n {
+				t.Fatalf("%v: got %d, want %d", version, p.Payload[0], n)
+			}
+			bridge.Send(&wire.Ack{Type: wire.PUBACK, ID: p.ID})
+		}
+		bridge.Silent()
+
+		refusing := brokertest.StartMosquitto(t, brokertest.MosquittoOptions{Extra: []string{"clientid_prefixes other"}})
+		write(strings.ReplaceAll(text, m.URL(), refusing.URL()))
+		r = holdfast(t, "", "bridge", "test", "cloud", "-c", file, "--timeout", "20s")
+		if r.code != 1 || !strings.Contains(r.out, "FAIL  connect     client pi: ") {
+			t.Errorf("%v: an identifier that is not taken: %+v", version, r)
 		}
 	}
 }
