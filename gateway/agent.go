@@ -89,6 +89,7 @@ type Agent struct {
 
 	started time.Time
 	phase   atomic.Value // status.State
+	client  string       // identifier of bridges without one of their own; empty until there is such a bridge
 
 	measuring   context.Context
 	stopSensors context.CancelFunc
@@ -163,6 +164,8 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	if err := a.openJournal(opts.openDisk); err != nil {
 		return nil, err
 	}
+	cfg = a.identify(cfg)
+	a.cfg = cfg
 	if err := a.newServer(); err != nil {
 		return nil, err
 	}

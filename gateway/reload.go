@@ -37,6 +37,7 @@ func (a *Agent) Reload(cfg *config.Config) (changes []string, err error) {
 	if a.simulated {
 		cfg = withoutWorld(cfg, a.cfg.DataDir)
 	}
+	cfg = a.identify(cfg)
 	if keys := config.NeedRestart(a.cfg, cfg); len(keys) > 0 {
 		return nil, fmt.Errorf("these need a restart: %s: restart holdfast, or leave them as they are", strings.Join(keys, ", "))
 	}

@@ -117,7 +117,7 @@ func (a *Agent) bridgeStatus() []status.Bridge {
 	for _, l := range links {
 		s := l.now.Load().Stats()
 		one := status.Bridge{
-			Name: s.Name, Connected: s.Connected, Since: s.Since, Upstream: s.Upstream, Protocol: protocol(s.Version),
+			Name: s.Name, ClientID: l.config.ClientID, Connected: s.Connected, Since: s.Since, Upstream: s.Upstream, Protocol: protocol(s.Version),
 			Received: s.Received, Duplicates: s.Duplicates, Looped: s.Looped,
 			Depth: s.Depth, InFlight: s.InFlight, Sent: s.Sent, Acked: s.Acknowledged, Resent: s.Resent,
 			Refused: s.Refused, Expired: s.Expired, QoS0Sent: s.QoS0Sent, QoS0Drops: s.QoS0Dropped,

@@ -60,8 +60,12 @@ type TryOptions struct {
 
 // TryBridge goes the way to each upstream of a bridge, and returns whether all of them work.
 func TryBridge(ctx context.Context, cfg *config.Config, name string, opts TryOptions, address func(url string), report func(diagnose.Step)) (bool, error) {
+	used, err := Identify(cfg)
+	if err != nil && opts.ClientID == "" {
+		return false, fmt.Errorf("%w; or give --client-id", err)
+	}
 	var names []string
-	for _, c := range cfg.Bridges {
+	for _, c := range used.Bridges {
 		if c.Name == name {
 			return tryBridge(ctx, c, opts, control.Find(cfg.Control, cfg.DataDir).Absent(ctx), address, report)
 		}

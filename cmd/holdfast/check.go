@@ -28,6 +28,16 @@ func checkCommand() *cobra.Command {
 			}
 			fmt.Fprintf(c.OutOrStdout(), "ok: device %s, %d sensors, %d outputs, %d bridges\n",
 				cfg.Device.ID, len(cfg.Sensors), len(cfg.Outputs), len(cfg.Bridges))
+			used, err := gateway.Identify(cfg)
+			for _, b := range used.Bridges {
+				switch {
+				case b.NewClientID == "": // the file has it
+				case err != nil:
+					fmt.Fprintf(c.OutOrStdout(), "bridge %s: %v\n", b.Name, err)
+				default:
+					fmt.Fprintf(c.OutOrStdout(), "bridge %s: client identifier %s\n", b.Name, b.ClientID)
+				}
+			}
 			return nil
 		},
 	}

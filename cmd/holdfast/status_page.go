@@ -120,6 +120,9 @@ func (p *page) bridges(s *status.Status) {
 			number(b.Reconnects, plain), span{b.Upstream, plain})
 	}
 	for _, b := range s.Bridges {
+		if b.ClientID != "" {
+			p.row(span{b.Name + ": client identifier " + b.ClientID, plain})
+		}
 		if !b.Connected && b.LastError != "" {
 			p.row(span{b.Name + ": " + b.LastError, odd})
 		}

@@ -116,18 +116,20 @@ type Journal struct {
 
 // Bridge is one connection to one upstream broker, which may have several addresses.
 type Bridge struct {
-	Name      string        // unique; one MQTT topic level of at most 64 bytes
-	Upstream  []Endpoint    // at least one, in order of preference
-	ClientID  string        // unique on each upstream address; default the device id
-	Protocol  Protocol      // default Auto
-	MaxPacket int64         // bytes; 0 means what the upstream says
-	Username  string        // empty connects without
-	Password  Secret        // never set without Username [MQTT-3.1.2-22]
-	Window    int           // messages in flight, 1 to 65535; default 100
-	KeepAlive time.Duration // whole seconds, 1 s to 65535 s; default 30 s
-	Out       []Rule        // in the order of the file; at least one, or one of In
-	In        []Rule        // likewise
-	Priority  byte          // 0 to 3: of what waits for upstreams, higher ones are dropped later at a limit of space; default 1
+	Name     string     // unique; one MQTT topic level of at most 64 bytes
+	Upstream []Endpoint // at least one, in order of preference
+	ClientID string     // unique on each upstream address; default the device id
+	// NewClientID is used instead by a device that has none in use yet; empty if client_id or device.id is given.
+	NewClientID string
+	Protocol    Protocol      // default Auto
+	MaxPacket   int64         // bytes; 0 means what the upstream says
+	Username    string        // empty connects without
+	Password    Secret        // never set without Username [MQTT-3.1.2-22]
+	Window      int           // messages in flight, 1 to 65535; default 100
+	KeepAlive   time.Duration // whole seconds, 1 s to 65535 s; default 30 s
+	Out         []Rule        // in the order of the file; at least one, or one of In
+	In          []Rule        // likewise
+	Priority    byte          // 0 to 3: of what waits for upstreams, higher ones are dropped later at a limit of space; default 1
 	// FailBack is how long the first upstream has to be well before another one is left; at least 1 s.
 	FailBack time.Duration
 	// SessionExpiry is how long the upstream keeps the session for In; at least 1 s, default 7 days.
@@ -196,11 +198,12 @@ func (r Rule) Bridge() bridge.Rule {
 
 // Options are Load's dependencies. The zero value knows no driver.
 type Options struct {
-	Drivers  []sensors.Driver                              // the driver table, not changed
-	Outputs  []outputs.Driver                              // that of the outputs, not changed
-	Hostname func() (string, error)                        // default for device.id; nil means os.Hostname
-	Getenv   func(name string) (string, bool)              // for ${env:NAME}; nil means os.LookupEnv
-	ReadFile func(name string, most int64) ([]byte, error) // nil means ReadFile
+	Drivers   []sensors.Driver                              // the driver table, not changed
+	Outputs   []outputs.Driver                              // that of the outputs, not changed
+	Hostname  func() (string, error)                        // default for device.id; nil means os.Hostname
+	MachineID func() (string, error)                        // 32 hexadecimal digits, for client_id; nil means /etc/machine-id
+	Getenv    func(name string) (string, bool)              // for ${env:NAME}; nil means os.LookupEnv
+	ReadFile  func(name string, most int64) ([]byte, error) // nil means ReadFile
 }
 
 // Load reads files in order, each over the result of those before it; without files it returns the
@@ -227,6 +230,9 @@ func Where(files []string, opts Options) (control, dataDir string) {
 func (o Options) complete() Options {
 	if o.Hostname == nil {
 		o.Hostname = os.Hostname
+	}
+	if o.MachineID == nil {
+		o.MachineID = readMachineID
 	}
 	if o.Getenv == nil {
 		o.Getenv = os.LookupEnv

@@ -157,6 +157,7 @@ type Client struct {
 // Bridge is one connection to an upstream.
 type Bridge struct {
 	Name       string    `json:"name"`
+	ClientID   string    `json:"client_id,omitempty"` // in use at the upstream
 	Connected  bool      `json:"connected"`
 	Since      time.Time `json:"since,omitzero"` // of the connection, or of its loss
 	Upstream   string    `json:"upstream"`       // connected to, or tried last
