@@ -198,15 +198,15 @@ func (a *Auth) Login(ctx context.Context, l Login) (*Grant, error) {
 
 func (a *Auth) checkPassword(ctx context.Context, p *policy, l Login) error {
 	from := Source(l.Remote)
-	var lanes []string // of a login from this machine
+	h, known := p.users[l.Username]
+	var lanes, waits []string // of a login from this machine
 	if from == "" {
-		lanes = a.throttle.localLanes(l.Username, l.ClientID)
+		lanes, waits = a.throttle.localLanes(l.Username, l.ClientID, known, time.Now())
 	}
-	had, err := a.delay(ctx, from, lanes)
+	had, err := a.delay(ctx, from, waits)
 	if err != nil {
 		return err
 	}
-	h, known := p.users[l.Username]
 	mark := a.mark(l.Username, h.text, l.Password)
 	a.mu.Lock()
 	_, right := a.remembered[mark]
@@ -221,11 +221,11 @@ func (a *Auth) checkPassword(ctx context.Context, p *policy, l Login) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if had || !a.throttle.slow(lanes, time.Now()) {
+		if had || !a.throttle.slow(waits, time.Now()) {
 			break
 		}
 		<-a.slots // what failed meanwhile counts, and a turn is waited for without a slot
-		if had, err = a.delay(ctx, from, lanes); err != nil {
+		if had, err = a.delay(ctx, from, waits); err != nil {
 			return err
 		}
 	}

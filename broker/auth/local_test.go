@@ -31,6 +31,8 @@ func TestLocalAttacker(t *testing.T) {
 		{"three programs", 3, always("anna"), fresh, false, longestTurn, perUser},
 		{"a crowd, and an owner that was here", 200, always("anna"), fresh, true, 0, perUser},
 		{"names, one after the other", 1, names, fresh, false, longestTurn, perMachine},
+		{"other names, from many programs, and an owner who was never seen", 200, others, fresh, false, 0, perMachine},
+		{"names that exist, from many programs, and an owner who was never seen", 200, always("ben"), fresh, false, 0, perUser},
 		{"names, from many programs, and an owner that was here", 200, names, fresh, true, 0, perMachine},
 		{"the owner's identifier", 3, always("anna"), func(int, int) string { return "node-red" }, true, longestTurn, perUser},
 		{"without an identifier", 3, always("anna"), func(int, int) string { return "" }, true, 0, perUser},
@@ -71,7 +73,11 @@ func TestLocalAttacker(t *testing.T) {
 				worst := time.Duration(0)
 				for begun := time.Now(); time.Since(begun) < long; time.Sleep(time.Minute) {
 					at := time.Now()
-					if err := enter("anna", "node-red", "right"); err != nil {
+					client := "node-red"
+					if !tt.before {
+						client = fmt.Sprint("new at ", time.Since(begun))
+					}
+					if err := enter("anna", client, "right"); err != nil {
 						t.Errorf("the owner after %v: %v", time.Since(begun), err)
 					}
 					worst = max(worst, time.Since(at))
@@ -94,6 +100,7 @@ func TestLocalAttacker(t *testing.T) {
 
 func always(user string) func(int) string { return func(int) string { return user } }
 func names(i int) string                  { return []string{"anna", "ben", fmt.Sprint("nobody", i)}[i%3] }
+func others(i int) string                 { return []string{"ben", fmt.Sprint("nobody", i)}[i%2] }
 func fresh(p, i int) string               { return fmt.Sprint("c", p, "-", i) }
 
 // The most checks of d: those that are free, one at each turn, and some for the owner.

@@ -55,17 +55,24 @@ func lane(parts ...string) string {
 	return string(h.Sum(nil)[:16])
 }
 
-// localLanes returns where a local login is counted. A client that has shown the right password before has
-// a lane of its own, so that failures of others, whatever their number, do not delay it.
-func (t *throttle) localLanes(user, client string) []string {
+// localLanes returns where a local login is counted, and which of those lanes it waits in. A client that has
+// shown the right password before has a lane of its own, so that failures of others, whatever their number, do not delay
+// it. For a user who exists and whose own lane has no turns, failures under other names do not matter either, also if
+// the client was never seen before: guesses gain freeFailures for each user by that, and whoever floods the device
+// learns from the delay which names exist.
+func (t *throttle) localLanes(user, client string, known bool, now time.Time) (counted, waits []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if own := lane(user, client); client != "" {
 		if _, ok := t.proven[own]; ok {
-			return []string{own}
+			return []string{own}, []string{own}
 		}
 	}
-	return []string{lane(user), laneOfAll}
+	name := lane(user)
+	if known && t.delayed(name, now) == nil {
+		return []string{name, laneOfAll}, []string{name}
+	}
+	return []string{name, laneOfAll}, []string{name, laneOfAll}
 }
 
 // prove notes that a client of this machine has shown the right password.
