@@ -333,7 +333,12 @@ func (s *Server) takeWill(c *conn, x *session, p *wire.Connect) error {
 func (s *Server) leave(c *conn) {
 	x := c.session
 	s.mu.Lock()
-	x.detach()
+	if lost := x.detach(); lost > 0 {
+		c.later(func() {
+			s.reached(limitQueuedTotal, "deliveries that a client has not answered are given up: only memory had them, and it is short", "client", x.id, "messages", lost)
+		})
+		defer c.catchUp()
+	}
 	x.left = time.Now()
 	if s.closing {
 		s.mu.Unlock()

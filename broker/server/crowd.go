@@ -82,5 +82,5 @@ func (s *Server) oldestEmpty(may func(x *session) bool) (oldest *session) {
 func (x *session) empty() bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return len(x.queue)+len(x.flights) == 0 && (x.reader == nil || x.reader.Depth() == 0)
+	return len(x.queue)+x.inFlight() == 0 && (x.reader == nil || x.reader.Depth() == 0)
 }

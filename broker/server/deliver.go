@@ -27,6 +27,7 @@ type outbox struct {
 	quota   int // how many more may be sent before the client answers
 	flights map[uint16]*flight
 	bySeq   map[uint64]*flight
+	stowed  []stowed // while the client is away, in order
 	nextID  uint16
 	n       uint64
 

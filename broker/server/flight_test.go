@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 	"time"
 
@@ -112,5 +113,57 @@ func TestQoS2DeliveriesOfARandomClient(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestStowedDeliveries: deliveries of a client that is away take little memory, and are what they were when it is back.
+func TestStowedDeliveries(t *testing.T) {
+	s := &Server{opts: Options{MaxQueuedTotal: 1 << 20, MaxInflight: 100}}
+	x := &session{s: s}
+	message := &broker.Message{Topic: "t", Payload: make([]byte, 100)}
+	want := map[uint16]flight{}
+	for i := range uint64(60) {
+		f := x.newFlight(0)
+		switch i % 4 {
+		case 0: // QoS 1 of the journal
+			delete(x.bySeq, f.seq)
+			f.seq, f.qos, f.dup = 100+i, 1, i%8 == 0
+		case 1: // QoS 2 of the journal
+			f.seq, f.qos, f.stored, f.released = 100+i, 2, true, i%8 == 1
+		case 2: // of memory, which the client has
+			f.qos, f.stored, f.released = 2, true, true
+		case 3: // of memory
+			f.qos, f.message = 1, message
+			x.hold(f)
+		}
+		if f.seq != 0 {
+			if x.bySeq == nil {
+				x.bySeq = map[uint64]*flight{}
+			}
+			x.bySeq[f.seq] = f
+		}
+		want[f.id] = *f
+	}
+	n := x.n
+	if lost := x.stow(); lost > 0 {
+		t.Errorf("%d lost", lost)
+	}
+	if len(x.flights) != 15 || len(x.bySeq) != 0 || x.inFlight() != 60 {
+		t.Errorf("%d flights in full, %d by number, %d in all", len(x.flights), len(x.bySeq), x.inFlight())
+	}
+	x.unstow()
+	if len(x.flights) != len(want) || len(x.bySeq) != 30 || x.n != n || x.stowed != nil {
+		t.Errorf("%d flights, %d by number, n %d", len(x.flights), len(x.bySeq), x.n)
+	}
+	for id, w := range want {
+		if f := x.flights[id]; f == nil || !reflect.DeepEqual(*f, w) {
+			t.Errorf("flight %d is %+v, want %+v", id, f, w)
+		} else if w.seq != 0 && x.bySeq[w.seq] != f {
+			t.Errorf("flight %d is not found by its number", id)
+		}
+	}
+	s.waiting.Add(1 << 20) // others have all
+	if lost := x.stow(); lost != 15 || x.inFlight() != 45 || s.waiting.Load() != 1<<20 {
+		t.Errorf("%d lost, %d are left, %d bytes", lost, x.inFlight(), s.waiting.Load())
 	}
 }

@@ -90,6 +90,7 @@ func (s *Server) newSession(id, user string, durable bool) (*session, error) {
 // never completes gets no more than its receive maximum, however often it comes back.
 func (x *session) attach(c *conn, quota int) {
 	x.mu.Lock()
+	x.unstow()
 	x.quota = quota
 	x.again = x.again[:0]
 	x.dropReady()
@@ -111,8 +112,9 @@ func (x *session) attach(c *conn, quota int) {
 	x.conn.Store(c)
 }
 
-// detach unbinds the connection, whose goroutines have ended.
-func (x *session) detach() {
+// detach unbinds the connection, whose goroutines have ended. It returns how many deliveries are lost by that,
+// for lack of memory.
+func (x *session) detach() (lost int) {
 	x.conn.Store(nil)
 	x.mu.Lock()
 	x.dropReady()
@@ -121,10 +123,15 @@ func (x *session) detach() {
 		x.s.waiting.Add(-int64(x.queued))
 		x.queue, x.queued = nil, 0
 	}
+	if x.reader != nil {
+		lost = x.stow()
+	}
 	x.mu.Unlock()
+	x.s.counts.droppedQueue.Add(uint64(lost))
 	if x.reader != nil {
 		x.reader.Detach()
 	}
+	return lost
 }
 
 // setExpiry is called with Server.mu held.
@@ -227,6 +234,7 @@ func (s *Server) discard(x *session, reason string) {
 	for id := range x.received {
 		changes = append(changes, journal.Change{Key: x.packetKey(receivedKey, id)})
 	}
+	x.unstow()
 	for id, f := range x.flights {
 		if f.qos == 2 {
 			changes = append(changes, journal.Change{Key: x.packetKey(deliveredKey, id)})
@@ -487,6 +495,7 @@ func (s *Server) loadSessions() error {
 	}
 	for _, x := range s.sessions {
 		x.orderFlights()
+		x.stow()
 		if x.expiry == 0 { // was to end with a connection that did not survive
 			s.discard(x, reasonEnded)
 		} else {
