@@ -338,8 +338,11 @@ func (c *conn) report(err error) {
 		log.Debug("client disconnected")
 	case errors.As(err, &violation) && violation.Code == wire.PacketTooLarge && violation.Size > 0:
 		c.s.counts.oversized.Add(1)
-		log.Warn("client disconnected: its packet is larger than broker.limits.packet, which may be raised",
-			"bytes", violation.Size, "limit", c.in.max)
+		key := "broker.limits.packet"
+		if !c.connected && c.s.opts.MaxConnectPacket < c.s.opts.MaxPacket {
+			key = "broker.limits.connect_packet"
+		}
+		log.Warn("client disconnected: its packet is larger than "+key+", which may be raised", "bytes", violation.Size, "limit", c.in.max)
 	case errors.As(err, &violation):
 		log.Info("client disconnected", "reason", err)
 	case errors.As(err, &revoked):

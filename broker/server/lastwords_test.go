@@ -35,7 +35,7 @@ func (l *logged) String() string {
 // once would take from it with a reset.
 func TestLastWordsArrive(t *testing.T) {
 	log := &logged{}
-	h := newHost(t, server.Options{MaxPacket: 2048, Log: slog.New(slog.NewTextHandler(log, nil))})
+	h := newHost(t, server.Options{MaxPacket: 2048, MaxConnectPacket: 1024, Log: slog.New(slog.NewTextHandler(log, nil))})
 	behind := bytes.Repeat([]byte{0xc0, 0}, 20_000)
 	for name, tt := range map[string]struct {
 		send []byte
@@ -54,10 +54,13 @@ func TestLastWordsArrive(t *testing.T) {
 			}
 		}
 	}
-	if got := h.Stats().Oversized; got != 20 {
-		t.Errorf("%d packets that are too large are counted, want 20", got)
+	c := brokertest.Dial(t, h.addr, wire.V5)
+	c.TrySend([]byte{0x10, 0x80, 0x10})
+	c.Closed()
+	if got := h.Stats().Oversized; got != 21 {
+		t.Errorf("%d packets that are too large are counted, want 21", got)
 	}
-	for _, want := range []string{"broker.limits.packet", "client=client-7", "bytes=65540", "limit=2048"} {
+	for _, want := range []string{"broker.limits.packet", "client=client-7", "bytes=65540", "limit=2048", "broker.limits.connect_packet", "limit=1024"} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("the log lacks %q", want)
 		}

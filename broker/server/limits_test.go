@@ -3,6 +3,8 @@ package server_test
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -519,5 +521,64 @@ func TestClientsThatDoNotReadAreBounded(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestAbsentClientsLeaveMemory: retained messages that clients were sent, did not answer and left behind do not take
+// the memory from those who are here.
+func TestAbsentClientsLeaveMemory(t *testing.T) {
+	both(t, server.Options{MaxQueuedTotal: 2 << 20}, func(t *testing.T, h *host, v wire.Version) {
+		p := h.client(v, "p", false)
+		publish(t, p, wire.Publish{Topic: "kept", Payload: make([]byte, 200<<10), QoS: 1, Retain: true})
+		for i := range 20 {
+			c := h.client(v, fmt.Sprint("away", i), true)
+			subscribe(t, c, "kept", 1)
+			brokertest.Receive[*wire.Publish](c)
+			c.Close()
+		}
+		for h.Stats().Connections != 1 {
+			time.Sleep(time.Millisecond)
+		}
+		if got, most := h.Waiting(), int64(800<<10); got > most {
+			t.Errorf("%d bytes are kept for clients that are away, want at most %d", got, most)
+		}
+		if n := h.Stats().Limits["queued_total"]; n < 15 {
+			t.Errorf("%d sessions have given up deliveries", n)
+		}
+		c := h.client(v, "here", false)
+		subscribe(t, c, "live", 0)
+		publish(t, p, wire.Publish{Topic: "live", Payload: make([]byte, 100<<10), QoS: 1})
+		if m := brokertest.Receive[*wire.Publish](c); m.Topic != "live" {
+			t.Errorf("got %+v", m)
+		}
+		c = h.client(v, "away0", true) // whose delivery there was room for
+		if m := brokertest.Receive[*wire.Publish](c); m.Topic != "kept" || !m.Dup {
+			t.Errorf("got %s, duplicate %v", m.Topic, m.Dup)
+		}
+	})
+}
+
+// TestCountedLimitsAreDocumented: each limit that is counted has a row in the README with the mark of those that are.
+func TestCountedLimitsAreDocumented(t *testing.T) {
+	source, err := os.ReadFile("limits.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`limit = "([a-z_]+)"`).FindAllStringSubmatch(string(source), -1)
+	if len(names) < 10 {
+		t.Fatalf("%d limits found", len(names))
+	}
+	for _, name := range names {
+		row := "(?m)^\\| (`" + name[1] + "` \\*|[^|]* \\* \\(`" + name[1] + "`\\)) "
+		if name[1] == "state" {
+			row = `(?m)^\| state of sessions \* `
+		}
+		if !regexp.MustCompile(row).Match(text) {
+			t.Errorf("the table of limits has no row for %s, marked as counted", name[1])
+		}
 	}
 }

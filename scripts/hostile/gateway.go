@@ -37,6 +37,7 @@ type gateway struct {
 	done chan struct{} // closed when the process has ended
 	peak atomic.Int64  // largest resident memory in bytes since reset, from all processes
 	stop context.CancelFunc
+	life context.Context // of sample, and of what needs one while the process runs
 	wait sync.WaitGroup
 }
 
@@ -91,7 +92,7 @@ func (g *gateway) start(most time.Duration) (time.Duration, error) {
 	g.done = make(chan struct{})
 	go func(cmd *exec.Cmd, done chan struct{}) { cmd.Wait(); close(done) }(g.cmd, g.done)
 	ctx, stop := context.WithCancel(context.Background())
-	g.stop = stop
+	g.stop, g.life = stop, ctx
 	g.wait.Go(func() { g.sample(ctx, g.cmd.Process.Pid) })
 	for time.Since(begun) < most {
 		if c, err := open(g.mqtt, login{user: "writer", id: "probe", version: 5, clean: true}, most); err == nil {
@@ -156,14 +157,17 @@ func (g *gateway) sample(ctx context.Context, pid int) {
 }
 
 // resident is VmRSS in bytes, 0 if the process is gone.
-func resident(pid int) int64 {
+func resident(pid int) int64 { return memory(pid, "VmRSS:") }
+
+// memory is a line of /proc/PID/status in bytes.
+func memory(pid int, line string) int64 {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0
 	}
 	defer f.Close()
 	for s := bufio.NewScanner(f); s.Scan(); {
-		if rest, ok := strings.CutPrefix(s.Text(), "VmRSS:"); ok {
+		if rest, ok := strings.CutPrefix(s.Text(), line); ok {
 			kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 			return kb << 10
 		}

@@ -27,6 +27,7 @@ type options struct {
 	restart  int
 	moves    string
 	damage   bool
+	worst    bool
 	keep     string
 	memory   int64
 	wait     time.Duration
@@ -45,6 +46,7 @@ func main() {
 	flag.IntVar(&o.restart, "restart", 10, "SIGKILL and restart after so many `runs`")
 	flag.StringVar(&o.moves, "moves", "", "only moves with these `names`, separated by commas")
 	flag.BoolVar(&o.damage, "damage", false, "a chain of two gateways, of which one finds its data directory rewound, zeroed, half copied or foreign")
+	flag.BoolVar(&o.worst, "worst", false, "every kind of cost at its full size against the default limits, alone and all together")
 	flag.StringVar(&o.keep, "keep", "", "keep configuration, data and log of a run that fails in this `directory`")
 	flag.Int64Var(&o.memory, "memory", 128, "most resident memory in `MiB`")
 	flag.DurationVar(&o.wait, "wait", patience, "longest that an honest client may wait")
@@ -77,6 +79,9 @@ func run(o options) error {
 		return fmt.Errorf("%w: make build", err)
 	}
 	chosen := moves
+	if o.worst {
+		return (&trial{options: o}).worst()
+	}
 	if o.moves != "" {
 		chosen = nil
 		for _, name := range strings.Split(o.moves, ",") {
