@@ -21,13 +21,48 @@ type diskScan struct {
 	known   bool   // missing is valid
 	topic   string // of the last message: the next one may have the same
 	memory  []byte // room for messages
+	resting int64  // bytes that count in Journal.resting
 }
 
-func (d *diskScan) close() {
+func (d *diskScan) close(j *Journal) {
+	d.wake(j)
 	if d.file != nil {
 		d.file.Close()
 	}
 	*d = diskScan{}
+}
+
+// Memory of scans that rest: what one may keep for the next message, and all of them together.
+const (
+	restBytes       = scanChunk + 16<<10
+	sharedRestBytes = 1 << 20
+)
+
+// rest lets go of the memory while no message is wanted, unless it is little and others have little too. The place in
+// the log stays: what follows is read again.
+func (d *diskScan) rest(j *Journal) {
+	j.resting.Add(-d.resting)
+	d.resting = 0
+	if d.scanner == nil {
+		return
+	}
+	n := int64(cap(d.scanner.buf) + cap(d.memory))
+	if n <= restBytes && j.resting.Add(n) <= sharedRestBytes {
+		d.resting = n
+		return
+	}
+	if n <= restBytes {
+		j.resting.Add(-n)
+	}
+	d.scanner.buf, d.memory = nil, nil
+}
+
+// wake notes that the scan is in use again.
+func (d *diskScan) wake(j *Journal) {
+	if d.resting > 0 {
+		j.resting.Add(-d.resting)
+		d.resting = 0
+	}
 }
 
 // find returns the first message from seq on that r is owed. found is false if the log holds none.
@@ -46,12 +81,12 @@ func (d *diskScan) find(r *Reader, seq uint64) (Delivery, bool, error) {
 		next, grown, gone := d.limits(r)
 		switch {
 		case gone: // what is still owed of it stands in another one
-			d.close()
+			d.close(r.j)
 		case !grown:
 			if next > d.expect {
 				d.account(r, gap{d.expect, next - 1})
 			}
-			d.close()
+			d.close(r.j)
 			seq = max(seq, next)
 		}
 	}

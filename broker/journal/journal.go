@@ -156,12 +156,13 @@ type Journal struct {
 	bootID [16]byte
 	lock   io.Closer
 
-	wake   chan struct{} // for the committer
-	tidy   chan struct{} // for the keeper
-	done   chan *batch   // from the committer to the completer
-	queued queued        // deliveries in memory
-	stop   chan struct{} // closed when the completer has ended
-	ended  sync.WaitGroup
+	wake    chan struct{} // for the committer
+	tidy    chan struct{} // for the keeper
+	done    chan *batch   // from the committer to the completer
+	queued  queued        // deliveries in memory
+	resting atomic.Int64  // bytes of buffers of readers that rest
+	stop    chan struct{} // closed when the completer has ended
+	ended   sync.WaitGroup
 
 	committing, completing pace
 

@@ -112,7 +112,7 @@ func (r *Reader) cursor() uint64 {
 func (r *Reader) Attach() {
 	r.consumer.Lock()
 	defer r.consumer.Unlock()
-	r.scan.close()
+	r.scan.close(r.j)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.attached = true
@@ -127,7 +127,7 @@ func (r *Reader) Attach() {
 func (r *Reader) Detach() {
 	r.consumer.Lock()
 	defer r.consumer.Unlock()
-	r.scan.close()
+	r.scan.close(r.j)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.attached, r.live = false, false
@@ -217,12 +217,12 @@ func (r *Reader) TryNext() (d Delivery, ok bool, err error) {
 			r.live = true
 			r.queue.shrink()
 			r.mu.Unlock()
-			r.scan.close()
+			r.scan.close(r.j)
 			return Delivery{}, false, nil
 		}
 		next, tail := r.next, r.tail
 		r.mu.Unlock()
-
+		r.scan.wake(r.j)
 		d, found, err := r.scan.find(r, next)
 		if err != nil {
 			return Delivery{}, false, err
@@ -238,6 +238,15 @@ func (r *Reader) TryNext() (d Delivery, ok bool, err error) {
 			return d, true, nil
 		}
 	}
+}
+
+// Rest tells the reader that its consumer takes nothing for a while, be it because its own receiver does not
+// answer: what reading the log has taken of memory is freed, where many readers have that together. The next TryNext
+// reads on from the same place.
+func (r *Reader) Rest() {
+	r.consumer.Lock()
+	defer r.consumer.Unlock()
+	r.scan.rest(r.j)
 }
 
 // hand notes that d is about to be handed out. It is false for what is already settled. Called with

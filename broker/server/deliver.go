@@ -258,6 +258,7 @@ func (c *conn) fill() error {
 			return nil
 		}
 		defer c.s.endTurn()
+		defer x.reader.Rest()
 	}
 	for {
 		c.mu.Lock()

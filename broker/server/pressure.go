@@ -42,9 +42,10 @@ func (s *Server) full(own, size int) bool {
 }
 
 // maxTurns is how many connections may take from the journal at the same time, each up to a packet of the largest
-// size: what they bring fits into half of the memory that there is.
+// size, which is in memory three times: as read, as a message and as a packet. All that fits into half of the memory
+// that there is.
 func (o *Options) maxTurns() int {
-	return int(max(2, o.MaxQueuedTotal/2/(int64(o.MaxPacket)+writeChunk)))
+	return int(max(2, o.MaxQueuedTotal/2/(3*int64(o.MaxPacket)+writeChunk)))
 }
 
 // beginTurn waits for the connection's turn to take from the journal. It is false if the buffers of clients that do not
