@@ -79,7 +79,6 @@ hostile: build ## Hostile clients against a gateway, 1,000 runs, and damaged dat
 ifeq ($(ARGS),)
 	$(call tool,hostile) -runs 1000
 	$(call tool,hostile) -damage -runs 200
-	$(call tool,hostile) -worst
 else
 	$(call tool,hostile) $(ARGS)
 endif
