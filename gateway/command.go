@@ -36,6 +36,11 @@ type judge struct {
 	clockSet bool          // whether now can be trusted (adjtimex(2))
 	age      time.Duration // how long it has been with us
 	ageKnown bool
+
+	// After the journal has lost an unknown number of messages, which commands were carried out is not known.
+	forgotten   bool          // the command came before that
+	interrupted bool          // it has happened
+	since       time.Duration // how long ago that was, or less
 }
 
 // parseCommand reads a command for an output. text is the value as the sender wrote it. The error is
@@ -90,6 +95,8 @@ func (j judge) check(m *broker.Message, c *outputs.Config, p *commandPayload) er
 	switch {
 	case m.Retain:
 		return errors.New("retained: it would be carried out again at every start: publish commands without retain")
+	case j.forgotten:
+		return errors.New("it may have been carried out already: the journal has lost an unknown number of messages since it came: send a new one with a new id")
 	case !j.ageKnown:
 		return errors.New("too old, perhaps: it came before the machine's last start, and the clock was not set then or is not now")
 	case j.age > c.CommandExpiry:
@@ -108,6 +115,12 @@ func (j judge) check(m *broker.Message, c *outputs.Config, p *commandPayload) er
 		case age < -c.CommandExpiry:
 			return fmt.Errorf("sent %v from now: the sender's clock or the gateway's is wrong", -age.Round(time.Second))
 		}
+	}
+	// A sender that sends a command again does so while it is fresh. Of those that are old enough to have come before the
+	// journal lost its memory, the ids may be forgotten.
+	if sent := p.Time; p.ID != "" && j.interrupted && j.since < c.CommandExpiry && (sent == nil || j.now.Sub(*sent) >= j.since) {
+		return fmt.Errorf("id %q: it may have been taken before: the journal has lost an unknown number of messages, %v ago: send a new command with a new id and a time, or after command_expiry (%v)",
+			p.ID, j.since.Round(time.Second), c.CommandExpiry)
 	}
 	if p.Expires != nil && !j.now.Before(*p.Expires) {
 		return fmt.Errorf("too old: expired %v ago", j.now.Sub(*p.Expires).Round(time.Second))

@@ -125,7 +125,11 @@ func (a *announcer) announce(b *announced) {
 	})
 	slices.SortFunc(losses, func(x, y journal.Loss) int { return cmp.Compare(x.News, y.News) })
 	for _, l := range losses {
-		payload, err := json.Marshal(lossPayload(b.name, &l))
+		p := lossPayload(b.name, &l)
+		if skipped := skippedBy(a.journal, &l); skipped != nil {
+			p.Readings = skipped
+		}
+		payload, err := json.Marshal(p)
 		if err != nil {
 			a.log.Error("a loss cannot be announced", "bridge", b.name, "error", err)
 			return

@@ -52,6 +52,8 @@ type outputRoom struct {
 	waited   func(journal.Time) time.Duration // Journal.Waited
 	seq      uint64                           // of states; only the goroutine of say uses it
 
+	interrupted journal.Interruption // commands from before it, and their ids, may be forgotten
+
 	mu      sync.Mutex
 	configs map[string]outputs.Config
 	unsaid  []func()
@@ -84,10 +86,8 @@ func newOutputs(cfg *config.Config, buses *bus.Set, linked func(bridge string) b
 // connect subscribes to commands. status publishes a status.
 func (r *outputRoom) connect(j *journal.Journal, s *server.Server, status func(sensors.Status)) (err error) {
 	r.journal, r.server, r.status, r.waited = j, s, status, j.Waited
-	j.Range(outputSeqKey, func(_ string, value []byte) bool {
-		r.seq, _ = binary.Uvarint(value)
-		return false
-	})
+	r.seq, _ = lastNumber(j, outputSeqKey)
+	r.interrupted = j.Interruption()
 	if r.reader, err = j.OpenReader(outputsReader); err != nil {
 		return err
 	}
@@ -154,7 +154,10 @@ func (r *outputRoom) take(ctx context.Context) {
 // judge tells how long a command has been with us: exactly if it came in the boot that runs, and otherwise
 // only if the clock was right then and is now.
 func (r *outputRoom) judge(d *journal.Delivery) judge {
-	return judge{age: r.waited(d.Time), ageKnown: !d.Time.Earlier || d.Time.Synced && r.clockSet()}
+	return judge{
+		age: r.waited(d.Time), ageKnown: !d.Time.Earlier || d.Time.Synced && r.clockSet(),
+		forgotten: r.interrupted.Epoch > 0 && d.Seq < r.interrupted.First,
+	}
 }
 
 // command gives one command to its output. settled is called when it was answered.
@@ -172,6 +175,9 @@ func (r *outputRoom) command(ctx context.Context, m *broker.Message, j judge, se
 		return
 	}
 	j.now, j.clockSet = time.Now(), r.clockSet()
+	if j.interrupted = r.interrupted.Epoch > 0; j.interrupted {
+		j.since = r.waited(r.interrupted.Time)
+	}
 	var text string
 	var err error
 	if cmd, text, err = parseCommand(m, &c, j); err == nil {
@@ -203,7 +209,7 @@ func (r *outputRoom) first(ctx context.Context, name, id string) error {
 	known, _ := r.journal.Get(key)
 	for i := 0; i+len(hash) <= len(known); i += len(hash) {
 		if string(known[i:i+len(hash)]) == string(hash) {
-			return fmt.Errorf("id %q: it was taken before", id)
+			return fmt.Errorf("id %q: it was taken before: a new command needs an id that none had", id)
 		}
 	}
 	known = append(hash[:len(hash):len(hash)], known[:min(len(known), (rememberedIDs-1)*len(hash))]...)

@@ -16,9 +16,6 @@ import (
 	"holdfast/sensors"
 )
 
-// seqKey is where the journal keeps the number of the last reading that was published.
-const seqKey = "gateway/seq"
-
 // publisher turns readings and statuses into messages. Readings are numbered, by device, without a
 // gap: the number is stored with the reading, in one record, so one that was lost before it was
 // durable leaves none. Nor does one that the journal refuses: its number goes to the next.
@@ -38,10 +35,10 @@ type publisher struct {
 
 func newPublisher(cfg *config.Config, j *journal.Journal, kept bool, s *server.Server, observe Observer, l *latest, log *slog.Logger) (*publisher, error) {
 	p := &publisher{device: cfg.Device.ID, kept: kept, server: s, observe: observe, latest: l, lazy: cfg.Journal.CommitEvery > 0, log: log}
-	j.Range(seqKey, func(_ string, value []byte) bool {
-		p.seq, _ = binary.Uvarint(value)
-		return false
-	})
+	var skipped uint64
+	if p.seq, skipped = lastNumber(j, seqKey); skipped > 0 {
+		skipReadings(j, p.seq, skipped, log)
+	}
 	return p, nil
 }
 

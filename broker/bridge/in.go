@@ -74,6 +74,7 @@ func newInbound(b *Bridge) *inbound {
 	}
 	in.seen.init(in.key)
 	var forgotten []journal.Change
+	interrupted := b.opts.Journal.Interruption().Epoch
 	b.opts.Journal.Range(in.key, func(key string, value []byte) bool {
 		key = key[len(in.key):]
 		var id uint16
@@ -83,8 +84,13 @@ func newInbound(b *Bridge) *inbound {
 		case in.seen.load(key, value):
 		case strings.HasPrefix(key, followedState):
 			forgotten = append(forgotten, in.loadFollowed(key[len(followedState):], value)...)
-		case len(value) == 8:
-			if n, _ := fmt.Sscanf(key, "doubt/%04x", &id); n == 1 {
+		case len(value) == 8 || len(value) == 16: // 8 by a version without epochs
+			epoch := uint64(0)
+			if len(value) == 16 {
+				epoch = binary.BigEndian.Uint64(value[8:])
+			}
+			// The upstream may have used an identifier for another message since, where the journal does not know of all.
+			if n, _ := fmt.Sscanf(key, "doubt/%04x", &id); n == 1 && epoch >= interrupted {
 				in.doubt[id] = &arrival{hash: binary.BigEndian.Uint64(value), kept: true}
 			}
 		}
@@ -98,6 +104,12 @@ func newInbound(b *Bridge) *inbound {
 func (in *inbound) forget(id uint16) journal.Change {
 	delete(in.doubt, id)
 	return journal.Change{Key: in.doubtKey(id)}
+}
+
+// doubtful returns what is to be saved of a message by an identifier: its hash and the journal's epoch, 8 bytes each.
+func (in *inbound) doubtful(id uint16, a *arrival) journal.Change {
+	value := binary.BigEndian.AppendUint64(nil, a.hash)
+	return journal.Change{Key: in.doubtKey(id), Value: binary.BigEndian.AppendUint64(value, in.b.opts.Journal.Epoch().Number)}
 }
 
 func (in *inbound) doubtKey(id uint16) string { return fmt.Sprintf("%sdoubt/%04x", in.key, id) }
@@ -190,7 +202,7 @@ func (s *session) receive(p *wire.Publish) {
 	}
 	if p.QoS > 0 {
 		in.doubt[p.ID] = a
-		changes = append(changes, journal.Change{Key: in.doubtKey(p.ID), Value: binary.BigEndian.AppendUint64(nil, a.hash)})
+		changes = append(changes, in.doubtful(p.ID, a))
 	}
 	if mark != 0 {
 		changes = append(changes, in.seen.add(mark, a))

@@ -138,3 +138,39 @@ func TestMarksOfARewoundJournal(t *testing.T) {
 		})
 	}
 }
+
+// TestIdentifiersOfARewoundJournal: by which identifiers the upstream may send again what came is known over a restart,
+// and not in a journal that was copied back: the upstream may have used them for other messages since.
+func TestIdentifiersOfARewoundJournal(t *testing.T) {
+	m := &markedJournal{t: t, dir: t.TempDir()}
+	known := func() int {
+		return len(newInbound(&Bridge{opts: Options{Name: "up", Journal: m.j}}).doubt)
+	}
+	m.open()
+	in := newInbound(&Bridge{opts: Options{Name: "up", Journal: m.j}})
+	in.save([]journal.Change{in.doubtful(7, &arrival{hash: 1}), {Key: in.doubtKey(8), Value: make([]byte, 8)}}) // 8 of an earlier version
+	m.close()
+	old := t.TempDir()
+	if err := os.CopyFS(old, os.DirFS(filepath.Join(m.dir, "journal"))); err != nil {
+		t.Fatal(err)
+	}
+	m.open()
+	if n := known(); n != 2 {
+		t.Errorf("after a restart: %d identifiers, want 2", n)
+	}
+	m.publish(1)
+	m.close()
+	if err := os.RemoveAll(filepath.Join(m.dir, "journal")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(filepath.Join(m.dir, "journal"), os.DirFS(old)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // also at the start after that
+		m.open()
+		if n := known(); n != 0 {
+			t.Errorf("of a journal that was copied back: %d identifiers, want 0", n)
+		}
+		m.close()
+	}
+}

@@ -282,7 +282,8 @@ const (
 	ReasonBacklog = "backlog"   // the oldest of a reader that had reached its own limit
 	ReasonRefused = "refused"   // the reader's consumer will never be able to hand it on
 	ReasonExpired = "expired"   // the message's own lifetime was over
-	// ReasonUnknown is of a loss of which the number is not known: its Count is 0.
+	// ReasonUnknown is of a loss of which the number is not known: its Count is 0. The upper 32 bits of its ID are the
+	// Number of the Epoch that found it.
 	ReasonUnknown = "unknown"
 	ReasonDenied  = "denied" // the reader's consumer may not have it any more
 )

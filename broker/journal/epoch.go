@@ -30,7 +30,52 @@ const (
 	startsKey    = "journal/starts"
 	maxStarts    = 64 // epochs that are remembered; records of older ones count as the present one's
 	identitySize = 16
+
+	// interruptionKey holds the newest Interruption: epoch, first, wall and boot time in ns and synced as varints,
+	// then the 16 bytes of the boot.
+	interruptionKey = "journal/interruption"
+	// lossesEach is how many losses an epoch numbers. After an interruption numbers go on behind its epoch times that,
+	// so that no loss gets the ID of one that the journal has forgotten.
+	lossesEach = 1 << 32
 )
+
+// Interruption is a start that found an unknown number of messages lost (Recovery.Unknown). What the journal held
+// before it may be older than what was done since: numbers may have been given, and messages handed out, that it
+// does not know of. It is on disk before anything of that start is. The zero Interruption is none.
+type Interruption struct {
+	Epoch uint64 // Number of the start's
+	First uint64 // the first sequence number that the start gave out
+	Time  Time   // of the start; how long ago it was at least: Journal.Waited
+}
+
+// Interruption returns the newest one.
+func (j *Journal) Interruption() Interruption { return j.interruption }
+
+func (j *Journal) encodeInterruption() []byte {
+	i := &j.interruption
+	var b []byte
+	synced := uint64(0)
+	if i.Time.Synced {
+		synced = 1
+	}
+	for _, v := range []uint64{i.Epoch, i.First, uint64(i.Time.Wall.UnixNano()), uint64(i.Time.Boot), synced} {
+		b = binary.AppendUvarint(b, v)
+	}
+	return append(b, j.bootID[:]...)
+}
+
+func (j *Journal) loadInterruption() {
+	p := parser{b: j.state[interruptionKey]}
+	i := Interruption{Epoch: p.uvarint(), First: p.uvarint()}
+	i.Time.Wall, i.Time.Boot, i.Time.Synced = time.Unix(0, int64(p.uvarint())), time.Duration(p.uvarint()), p.uvarint() == 1
+	if p.err != nil || len(p.b) != len(j.bootID) {
+		return
+	}
+	if j.bootID == ([16]byte{}) || !bytes.Equal(p.b, j.bootID[:]) {
+		i.Time.Boot, i.Time.Earlier = 0, true
+	}
+	j.interruption = i
+}
 
 // begun is an epoch and the first sequence number that it gave out.
 type begun struct {
@@ -148,14 +193,7 @@ func (j *Journal) beginEpoch(w *startRecord) {
 			j.starts = []begun{{1, Epoch{}}} // by a version without epochs
 		}
 	}
-	var e Epoch
-	for _, s := range j.starts {
-		e.Number = max(e.Number, s.epoch.Number)
-	}
-	if w != nil {
-		e.Number = max(e.Number, w.Epoch.Number)
-	}
-	e.Number++
+	e := Epoch{Number: j.nextEpoch(w)}
 	var nonce [8]byte
 	rand.Read(nonce[:])
 	e.Nonce = binary.LittleEndian.Uint64(nonce[:])
@@ -169,6 +207,21 @@ func (j *Journal) beginEpoch(w *startRecord) {
 		j.starts = j.starts[1:]
 	}
 	j.state[startsKey] = j.encodeStarts()
+	if len(j.recovery.Unknown) > 0 {
+		j.interruption = Interruption{e.Number, j.nextSeq, j.Now()}
+		j.state[interruptionKey] = j.encodeInterruption()
+	}
+}
+
+// nextEpoch is above all that the journal and the file beside it have seen.
+func (j *Journal) nextEpoch(w *startRecord) (n uint64) {
+	for _, s := range j.starts {
+		n = max(n, s.epoch.Number)
+	}
+	if w != nil {
+		n = max(n, w.Epoch.Number)
+	}
+	return n + 1
 }
 
 // Epoch is this start's; zero without Options.Beside.
@@ -209,7 +262,18 @@ func (k *keeper) noteStart(used bool) error {
 // knowing how much of it. at is where the snapshot ends; dead are segments of which nothing is left.
 func (j *Journal) judge(w *startRecord, at position, dead map[uint64]bool) {
 	j.loadStarts()
+	j.loadInterruption()
 	unknown := func(format string, args ...any) {
+		if len(j.recovery.Unknown) == 0 {
+			j.news = max(j.news, j.nextEpoch(w)*lossesEach)
+			for i := range j.losses {
+				l := &j.losses[i]
+				if found := slices.Index(j.found, l.ID); found >= 0 {
+					j.news++
+					l.ID, l.News, j.found[found] = j.news, j.news, j.news
+				}
+			}
+		}
 		j.recovery.Unknown = append(j.recovery.Unknown, fmt.Sprintf(format, args...))
 	}
 	empty := len(j.snaps) == 0 && len(j.segments) == 0

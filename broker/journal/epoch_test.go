@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestEpochs: what is done to a journal between two starts, and what the second one has to say of it.
@@ -84,11 +85,22 @@ func TestEpochs(t *testing.T) {
 					t.Errorf("epoch %v was used before or is not that of new messages", j.Epoch())
 				}
 				used = append(used, j.Epoch())
+				switch i := j.Interruption(); {
+				case !c.unknown:
+					if i != (Interruption{}) {
+						t.Errorf("interrupted: %+v, want none", i)
+					}
+				case i.Epoch != used[3].Number || i.First != 151 || i.Time.Earlier || j.Waited(i.Time) > time.Minute:
+					t.Errorf("start %d: interrupted %+v, want by %v", again, i, used[3])
+				}
 				var counted uint64
 				said := false
 				for _, l := range j.Losses() {
 					counted += l.Count
 					said = said || l.Reason == ReasonUnknown
+					if c.unknown && l.ID>>32 != used[3].Number {
+						t.Errorf("start %d: loss %+v could have the ID of one that is forgotten; found by %v", again, l, used[3])
+					}
 				}
 				if said != c.unknown || counted != c.counted {
 					t.Errorf("start %d: losses %+v, want unknown %v and %d counted", again, j.Losses(), c.unknown, c.counted)

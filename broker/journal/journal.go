@@ -166,6 +166,8 @@ type Journal struct {
 
 	committing, completing pace
 
+	interruption Interruption // the newest; does not change after Open
+
 	mu          sync.Mutex
 	room        sync.Cond // pending was taken, a spare came, or the journal is closing
 	pending     *batch

@@ -83,10 +83,11 @@ func (j *Journal) number(m *broker.Message) Numbers {
 	return Numbers{n, n, 1}
 }
 
-// follows says whether next continues l: nothing else was owed to the reader in between. before is the
+// follows reports whether next continues l: nothing else was owed to the reader in between. What is unknown stands alone:
+// its ID tells which start found it. before is the
 // reader's message before next, if it is known.
 func (l *Loss) follows(next *Loss, before uint64) bool {
-	return l.Reader == next.Reader && l.Reason == next.Reason && (l.Last+1 == next.First || before != 0 && l.Last == before)
+	return l.Reader == next.Reader && l.Reason == next.Reason && l.Reason != ReasonUnknown && (l.Last+1 == next.First || before != 0 && l.Last == before)
 }
 
 func (l *Loss) extend(next *Loss) {

@@ -130,7 +130,7 @@ func (c *conn) receive(pub *publication) (repeated bool, err error) {
 		x.received[pub.id] = struct{}{}
 		x.leaf.Unlock()
 		if x.reader != nil && !repeated && !pub.denied {
-			pub.changes = []journal.Change{{Key: x.packetKey(receivedKey, pub.id), Value: []byte{}}}
+			pub.changes = []journal.Change{{Key: x.packetKey(receivedKey, pub.id), Value: c.s.epoch}}
 		}
 	}
 	c.mu.Lock()

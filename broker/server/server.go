@@ -18,6 +18,7 @@ package server
 import (
 	"container/list"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -142,6 +143,7 @@ type Server struct {
 	opts     Options
 	log      *slog.Logger
 	journal  *journal.Journal
+	epoch    []byte // the journal's, as stored with packet identifiers
 	index    index
 	topics   topicCache
 	kept     retainedStore
@@ -220,6 +222,7 @@ func New(opts Options) (*Server, error) {
 	s := &Server{
 		turns: make(chan struct{}, opts.maxTurns()),
 		opts:  opts, log: opts.Log, journal: opts.Journal, ready: make(chan struct{}),
+		epoch:    binary.AppendUvarint(nil, opts.Journal.Epoch().Number),
 		sessions: map[string]*session{}, conns: map[*conn]struct{}{},
 	}
 	s.unfinished.most, s.unfinished.held = opts.MaxUnfinished, map[*conn]int64{}

@@ -21,7 +21,7 @@ import (
 const (
 	sessionKey   = "session/"   // + client id: expiry and owner; also the name of the session's reader
 	subKey       = "sub/"       // + client id + NUL + filter: subscription
-	receivedKey  = "received/"  // + number + / + packet id: a QoS 2 publish that was not released
+	receivedKey  = "received/"  // + number + / + packet id: a QoS 2 publish that was not released; value: epoch, a varint
 	deliveredKey = "delivered/" // + number + / + packet id: sequence number and state of a QoS 2 delivery
 )
 
@@ -415,6 +415,11 @@ func (s *Server) loadPackets(prefix, old string, f func(x *session, id uint16, v
 		}
 		return true
 	})
+	s.changeKeys(changes)
+}
+
+// changeKeys is for the start.
+func (s *Server) changeKeys(changes []journal.Change) {
 	for part := range slices.Chunk(changes, 256) { // an old key and its successor may stand in two parts: then both are read
 		s.journal.WaitForRoom()
 		if err := s.journal.Append(journal.Entry{Changes: part}); err != nil {
@@ -470,7 +475,13 @@ func (s *Server) loadSessions() error {
 		}
 		x.restoreSubscription(filter, sub)
 	})
-	received := func(x *session, id uint16, _ []byte) {
+	var forgotten []journal.Change
+	received := func(x *session, id uint16, value []byte) {
+		// Of a journal that lost its memory since, the client may have released it and may use it for a new message.
+		if epoch, _ := binary.Uvarint(value); epoch < s.journal.Interruption().Epoch {
+			forgotten = append(forgotten, journal.Change{Key: x.packetKey(receivedKey, id)})
+			return
+		}
 		if x.received == nil {
 			x.received = map[uint16]struct{}{}
 		}
@@ -485,6 +496,7 @@ func (s *Server) loadSessions() error {
 		x.restore(f)
 	}
 	s.loadPackets(receivedKey, oldReceivedKey, received)
+	s.changeKeys(forgotten)
 	s.loadPackets(deliveredKey, oldDeliveredKey, delivered)
 	for _, r := range s.journal.Readers() {
 		if id, ok := strings.CutPrefix(r.Name, sessionKey); ok && s.sessions[id] == nil {

@@ -2,8 +2,11 @@ package server
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -257,5 +260,83 @@ func TestStateOfClientsIsBounded(t *testing.T) {
 	c.conn.Close()
 	if _, code := connect("c"); code != wire.Success {
 		t.Errorf("session that is there: got %v", code)
+	}
+}
+
+// TestIdentifiersOfARewoundJournal: a QoS 2 publish that a client has not released is known again after a restart, but not
+// by a journal that was restored from before the client released it: there the identifier is a new message's.
+func TestIdentifiersOfARewoundJournal(t *testing.T) {
+	for _, rewound := range []bool{false, true} {
+		t.Run(fmt.Sprintf("rewound %v", rewound), func(t *testing.T) {
+			dir, old := t.TempDir(), t.TempDir()
+			start := func() (*Server, func()) {
+				beside, err := journal.NewDirFS(dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				disk, err := journal.NewDirFS(filepath.Join(dir, "journal"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				j, err := journal.Open(journal.Options{FS: disk, Beside: beside, MaxSize: 2 << 20})
+				if err != nil {
+					t.Fatal(err)
+				}
+				s, err := New(Options{Journal: j, Anonymous: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return s, func() {
+					s.shutdown()
+					s.work.Wait()
+					if err := j.Close(); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			publish := func(c *peer, payload string, dup bool) {
+				c.send(&wire.Publish{Topic: "q", QoS: 2, ID: 7, Payload: []byte(payload), Dup: dup})
+				if a, ok := c.read().(*wire.Ack); !ok || a.Type != wire.PUBREC || a.ID != 7 {
+					t.Fatalf("got %+v, want PUBREC 7", a)
+				}
+			}
+			s, stop := start()
+			publish(join(t, s, wire.V311, wire.Connect{ClientID: "c"}), "first", false)
+			stop()
+			if err := os.CopyFS(old, os.DirFS(filepath.Join(dir, "journal"))); err != nil {
+				t.Fatal(err)
+			}
+			if rewound {
+				s, stop = start()
+				c := join(t, s, wire.V311, wire.Connect{ClientID: "c"})
+				c.send(&wire.Ack{Type: wire.PUBREL, ID: 7})
+				c.read()
+				stop()
+				if err := errors.Join(os.RemoveAll(filepath.Join(dir, "journal")), os.CopyFS(filepath.Join(dir, "journal"), os.DirFS(old))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s, stop = start()
+			defer func() { stop() }()
+			sub := join(t, s, wire.V311, wire.Connect{ClientID: "sub", CleanStart: true})
+			sub.subscribe("q", 0)
+			c := join(t, s, wire.V311, wire.Connect{ClientID: "c"})
+			want := []string{"end"}
+			if rewound {
+				publish(c, "new", false)
+				want = []string{"new", "end"}
+			} else {
+				publish(c, "first", true)
+			}
+			c.send(&wire.Publish{Topic: "q", Payload: []byte("end")})
+			for _, w := range want {
+				if p, ok := sub.read().(*wire.Publish); !ok || string(p.Payload) != w {
+					t.Fatalf("got %+v, want %s", p, w)
+				}
+			}
+			if keys := stateOf(s.journal, receivedKey); len(keys) != 1 {
+				t.Errorf("%d identifiers are stored, want 1: %v", len(keys), keys)
+			}
+		})
 	}
 }

@@ -281,6 +281,13 @@ func (f *verifying) print(out io.Writer, r *verify.Report) error {
 		for _, reason := range slices.Sorted(maps.Keys(d.Reasons)) {
 			fmt.Fprintf(out, "%s: %s lost: %s\n", shown(d.Device), plural(d.Reasons[reason], "reading was announced as", "readings were announced as"), shown(reason))
 		}
+		for _, g := range d.Restarts {
+			fmt.Fprintf(out, "%s: an unknown number of readings is lost from %d on, and they go on at %d: the gateway's data went back in time or was lost\n", shown(d.Device), g.First, g.Last+1)
+		}
+		if d.Reused > 0 {
+			fmt.Fprintf(out, "%s: %s a number that came before: the gateway's data went back in time, and what is missing there is not known\n", shown(d.Device),
+				plural(d.Reused, "new reading has", "new readings have"))
+		}
 		if d.Unknown > 0 {
 			fmt.Fprintf(out, "%s: %s: readings may be among them\n", shown(d.Device), unknownNumber(""))
 		}

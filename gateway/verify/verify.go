@@ -2,8 +2,12 @@
 //
 // The readings of a device are numbered without a gap, over restarts. A number that is missing between the
 // first and the last that came is lost, late, or was announced as lost by the gateway on
-// holdfast/<device>/losses. A report without Unaccounted promises: each reading between First and Last has
+// holdfast/<device>/losses. A report that is Complete promises: each reading between First and Last has
 // come at least once, or a gateway has announced its loss and the reason. Memory is bounded, whatever comes.
+//
+// A gateway whose data directory was restored from an old copy, or lost, does not know which numbers it has given. If
+// it notices, it goes on above the next multiple of Series, and what it leaves out is no gap: see Device.Restarts. If
+// it cannot notice, it gives numbers again: see Device.Reused.
 //
 // It knows nothing of readings before the first, unless it is given where to begin, or after the last, nor of
 // messages without a number; a stream that holds only some readings of a device has gaps by nature.
@@ -15,6 +19,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // What is kept, of all devices together, and how many ranges a report lists for each.
@@ -25,6 +30,10 @@ const (
 	maxAnnounced = 100_000
 	listed       = 20
 )
+
+// Series is how many numbers the readings of one series have. The first number of a series but the first one is 1 above a
+// multiple of it.
+const Series = 1 << 32
 
 // unknown is the reason of an announcement that an unknown number of messages is lost: its Count is 0. The journal's
 // ledger has the word.
@@ -50,7 +59,8 @@ type Loss struct {
 	Readings *Numbers `json:"readings,omitempty"`
 }
 
-// Numbers are readings that were lost: Count of those from First to Last.
+// Numbers are readings that were lost: Count of those from First to Last. With the reason unknown Count is 0: some of
+// them were given to readings, and the others to none.
 type Numbers struct {
 	First uint64 `json:"first"`
 	Last  uint64 `json:"last"`
@@ -73,7 +83,13 @@ type Device struct {
 	// Unnumbered messages were announced as lost without saying which readings are among them.
 	Unnumbered uint64 `json:"unnumbered,omitempty"`
 	// Unknown announcements say that a number of messages is lost that is not known.
-	Unknown uint64            `json:"unknown,omitempty"`
+	Unknown uint64 `json:"unknown,omitempty"`
+	// Restarts are numbers that did not come and that the gateway left out, because it did not know which of them it
+	// had given: an unknown number of readings is lost there. The first of them are listed.
+	Restarts []Range `json:"restarts,omitempty"`
+	// Reused counts new readings with a number that another reading had: the gateway's data went back in time, and what
+	// else had these numbers, or is missing there, is not known.
+	Reused  uint64            `json:"reused,omitempty"`
 	Reasons map[string]uint64 `json:"reasons,omitempty"` // of announced readings, as the gateway counts them
 }
 
@@ -85,9 +101,11 @@ type Report struct {
 	Beyond uint64 `json:"beyond,omitempty"`
 }
 
-// Complete says whether nothing is missing that was not announced.
+// Complete reports whether nothing is missing that was not announced.
 func (r *Report) Complete() bool {
-	return len(r.Devices) > 0 && r.Beyond == 0 && !slices.ContainsFunc(r.Devices, func(d Device) bool { return d.Unaccounted > 0 })
+	return len(r.Devices) > 0 && r.Beyond == 0 && !slices.ContainsFunc(r.Devices, func(d Device) bool {
+		return d.Unaccounted > 0 || d.Reused > 0 || len(d.Restarts) > 0 && d.Unknown == 0
+	})
 }
 
 // Checker takes messages as they come. It is for one goroutine.
@@ -95,11 +113,17 @@ type Checker struct {
 	level   int
 	from    uint64
 	devices map[string]*device
-	topics  map[string]uint64 // number of the last reading
+	topics  map[string]newest
 	gaps    int
 	told    int
 	ignored uint64
 	beyond  uint64
+}
+
+// newest is of a topic.
+type newest struct {
+	seq  uint64    // of the last reading
+	time time.Time // the newest of any
 }
 
 type device struct {
@@ -110,17 +134,18 @@ type device struct {
 }
 
 // told is by what an announcement is known: another one that is equal replaces it, because the range has
-// grown or the message came twice.
+// grown or the message came twice. Of a gateway whose data went back in time, again counts other ranges with the same name.
 type told struct {
 	bridge    string
 	id, first uint64
+	again     int
 }
 
 // New returns a Checker. The device's name is the level of topics with that number, from 1 on; 0 takes
 // topics that end in sensors/<device>/<sensor>/<quantity>. from is the first number that every device is
 // asked for; 0 begins with the one that comes first.
 func New(level int, from uint64) *Checker {
-	return &Checker{level: level, from: from, devices: map[string]*device{}, topics: map[string]uint64{}}
+	return &Checker{level: level, from: from, devices: map[string]*device{}, topics: map[string]newest{}}
 }
 
 // Message takes one message that has come, and says whether it was a reading or an announcement.
@@ -134,10 +159,13 @@ func (c *Checker) Message(topic string, payload []byte) bool {
 		}
 	} else if name, ok := c.name(levels); ok {
 		var reading struct {
-			Seq *uint64 `json:"seq"`
+			Seq  *uint64         `json:"seq"`
+			Time json.RawMessage `json:"time"`
 		}
 		if json.Unmarshal(payload, &reading) == nil && reading.Seq != nil && *reading.Seq > 0 {
-			c.reading(name, topic, *reading.Seq)
+			var taken time.Time // zero if it is not known
+			_ = json.Unmarshal(reading.Time, &taken)
+			c.reading(name, topic, *reading.Seq, taken)
 			return true
 		}
 	}
@@ -168,7 +196,7 @@ func (c *Checker) device(name string) *device {
 	return d
 }
 
-func (c *Checker) reading(name, topic string, seq uint64) {
+func (c *Checker) reading(name, topic string, seq uint64, taken time.Time) {
 	d := c.device(name)
 	if d == nil {
 		return
@@ -177,6 +205,8 @@ func (c *Checker) reading(name, topic string, seq uint64) {
 		d.First = cmp.Or(c.from, seq)
 		d.Last = d.First - 1
 	}
+	last, known := c.topics[topic]
+	after := known && taken.After(last.time)
 	switch {
 	case seq > d.Last:
 		if seq > d.Last+1 {
@@ -189,17 +219,27 @@ func (c *Checker) reading(name, topic string, seq uint64) {
 		d.Early++
 		return
 	case !c.fill(d, seq):
-		d.Duplicates++
+		if !after {
+			d.Duplicates++
+			return
+		}
+		d.Reused++ // each one of this topic was older, so it is none of them
+		last.time = taken
+		c.topics[topic] = last
 		return
 	default:
 		d.Received++
 	}
-	last, known := c.topics[topic]
+	if after || !known {
+		last.time = taken
+	}
 	switch {
-	case known && seq < last:
+	case known && seq < last.seq:
 		d.Disorder++
+		c.topics[topic] = last
 	case known || len(c.topics) < maxTopics:
-		c.topics[topic] = seq
+		last.seq = seq
+		c.topics[topic] = last
 	default:
 		c.beyond++
 	}
@@ -243,8 +283,12 @@ func (c *Checker) loss(name string, l Loss) {
 	if d == nil {
 		return
 	}
-	key := told{l.Bridge, l.ID, l.First}
+	key := told{l.Bridge, l.ID, l.First, 0}
 	old, known := d.told[key]
+	for known && old.other(&l) && c.told < maxAnnounced {
+		key.again++
+		old, known = d.told[key]
+	}
 	switch {
 	case known && old.Count > l.Count: // an older message that came again
 	case known || c.told < maxAnnounced:
@@ -255,6 +299,28 @@ func (c *Checker) loss(name string, l Loss) {
 	default:
 		c.beyond++
 	}
+}
+
+// other reports whether next has the name of the range l and is another one: a range only grows, and with it its time.
+// Times are UTC in one format, in order as text. A gateway's clock may step, so a range that contains an earlier one has
+// grown whatever its time is.
+func (l *Loss) other(next *Loss) bool {
+	switch {
+	case l.Reason != next.Reason || !l.within(next) && !next.within(l):
+		return true
+	case next.within(l) && l.Count > 0:
+		return next.Time > l.Time
+	}
+	return false
+}
+
+// within reports whether l may have grown to be o.
+func (l *Loss) within(o *Loss) bool {
+	if l.Last > o.Last || l.Count > o.Count {
+		return false
+	}
+	a, b := l.Readings, o.Readings
+	return a == nil || b != nil && a.First >= b.First && a.Last <= b.Last && a.Count <= b.Count
 }
 
 // Report says what has been found until now.
@@ -271,7 +337,33 @@ func (c *Checker) Report() *Report {
 func (d *device) report() Device {
 	out := d.Device
 	out.Reasons = map[string]uint64{}
-	left := slices.Clone(d.gaps)
+	var left []Range
+	restart := func(r Range) {
+		if len(out.Restarts) < listed {
+			out.Restarts = append(out.Restarts, r)
+		}
+	}
+	for _, g := range d.gaps {
+		if g.Last%Series == 0 { // the first reading of a series came behind it
+			restart(g)
+		} else {
+			left = append(left, g)
+		}
+	}
+	for _, l := range d.told {
+		if n := l.Readings; n != nil && l.Reason == unknown && l.Count == 0 && n.First <= n.Last {
+			from := find(left, n.First)
+			to := from
+			var kept []Range
+			for ; to < len(left) && left[to].First <= n.Last; to++ {
+				r := Range{max(n.First, left[to].First), min(n.Last, left[to].Last)}
+				restart(r)
+				kept = append(kept, left[to].without(r)...)
+			}
+			left = slices.Replace(left, from, to, kept...)
+		}
+	}
+	slices.SortFunc(out.Restarts, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
 	out.Missing = d.closed + total(left)
 	losses := slices.SortedFunc(maps.Values(d.told), func(a, b Loss) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.ID, b.ID)) })
 	for _, l := range losses {

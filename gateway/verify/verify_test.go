@@ -164,3 +164,60 @@ func TestUnknownLoss(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// TestDataThatWentBack: what gateways send whose data directory was restored from an older copy. Each case has the
+// numbers that came, with the second at which they were taken, and announcements.
+func TestDataThatWentBack(t *testing.T) {
+	const second = 3 * Series // where the second series begins
+	told := func(first, last uint64) string {
+		return fmt.Sprintf(`{"bridge":"cloud","id":12884901889,"first":90,"last":90,"count":0,"reason":"unknown","readings":{"first":%d,"last":%d,"count":0}}`, first, last)
+	}
+	type reading struct{ seq, at uint64 }
+	for _, c := range []struct {
+		name      string
+		readings  []reading
+		losses    []string
+		want      Device
+		unknowing bool // not Complete
+	}{
+		{"noticed, not told yet", []reading{{1, 1}, {2, 2}, {second + 1, 3}, {second + 2, 4}}, nil,
+			Device{Received: 4, Restarts: []Range{{3, second}}}, true},
+		{"noticed and told", []reading{{1, 1}, {2, 2}, {second + 1, 3}}, []string{told(2, second)},
+			Device{Received: 3, Unknown: 1, Restarts: []Range{{3, second}}}, false},
+		{"a gap before it and one after it", []reading{{1, 1}, {5, 2}, {second + 1, 3}, {second + 3, 5}}, []string{told(4, second)},
+			Device{Received: 4, Unknown: 1, Restarts: []Range{{4, 4}, {6, second}}, Missing: 3, Unaccounted: 3, Ranges: []Range{{2, 3}, {second + 2, second + 2}}}, true},
+		{"the first of the series is missing", []reading{{1, 1}, {second + 3, 3}}, []string{told(2, second)},
+			Device{Received: 2, Unknown: 1, Restarts: []Range{{2, second}}, Missing: 2, Unaccounted: 2, Ranges: []Range{{second + 1, second + 2}}}, true},
+		{"one from before comes late", []reading{{1, 1}, {second + 1, 3}, {2, 2}}, []string{told(2, second)},
+			Device{Received: 3, Disorder: 1, Unknown: 1, Restarts: []Range{{3, second}}}, false},
+		{"not noticed", []reading{{1, 1}, {2, 2}, {3, 3}, {2, 10}, {3, 11}, {4, 12}, {4, 12}}, nil,
+			Device{Received: 4, Reused: 2, Duplicates: 1}, true},
+		{"sent again", []reading{{1, 1}, {2, 2}, {3, 3}, {2, 2}, {3, 3}, {4, 4}}, nil, Device{Received: 4, Duplicates: 2}, false},
+		{"sent again after the clock stepped back", []reading{{1, 100}, {2, 5}, {1, 100}, {2, 5}}, nil, Device{Received: 2, Duplicates: 2}, false},
+		{"losses with a name that was given before", []reading{{1, 1}, {10, 2}}, []string{
+			`{"bridge":"cloud","id":7,"first":5,"last":9,"count":3,"reason":"max_size","time":"2026-11-24T10:00:00.000Z","readings":{"first":2,"last":4,"count":3}}`,
+			`{"bridge":"cloud","id":7,"first":5,"last":7,"count":1,"reason":"max_size","time":"2026-11-24T10:00:09.000Z","readings":{"first":6,"last":6,"count":1}}`,
+			`{"bridge":"cloud","id":7,"first":5,"last":8,"count":2,"reason":"max_size","time":"2026-11-24T10:00:19.000Z","readings":{"first":6,"last":7,"count":2}}`,
+		}, Device{Received: 2, Missing: 8, Announced: 5, Unaccounted: 3, Ranges: []Range{{5, 5}, {8, 9}}, Reasons: map[string]uint64{"max_size": 5}}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ch := New(0, 0)
+			for _, r := range c.readings {
+				ch.Message("sensors/a/air/t", fmt.Appendf(nil, `{"value":1,"time":"2026-11-24T10:%02d:%02d.000Z","seq":%d}`, r.at/60, r.at%60, r.seq))
+			}
+			for range 2 {
+				for _, l := range c.losses {
+					announce(ch, "a", l)
+				}
+			}
+			r := ch.Report()
+			c.want.Device, c.want.First, c.want.Last = "a", c.readings[0].seq, r.Devices[0].Last
+			if c.want.Reasons == nil {
+				c.want.Reasons = map[string]uint64{}
+			}
+			if got, want := fmt.Sprintf("%+v", r.Devices[0]), fmt.Sprintf("%+v", c.want); got != want || r.Complete() == c.unknowing {
+				t.Errorf("complete %v\ngot  %s\nwant %s", r.Complete(), got, want)
+			}
+		})
+	}
+}
