@@ -33,6 +33,7 @@ import (
 	"holdfast/gateway/web"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/simulated"
 )
 
@@ -197,7 +198,7 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 		return nil, fmt.Errorf("outputs: %w", err)
 	}
 	a.sensors = sensors.NewSupervisor(cfg.Sensors, sensors.SupervisorOptions{
-		Buses: a.buses, Status: a.readings.status, Log: a.log,
+		Buses: a.buses, Drivers: chips.Drivers(), Status: a.readings.status, Log: a.log,
 		Reading: func(r sensors.Reading) {
 			a.readings.reading(r)
 			a.dash.reading(r)

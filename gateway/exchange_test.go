@@ -18,7 +18,7 @@ import (
 	"holdfast/gateway/config"
 	"holdfast/gateway/reconfigure"
 	"holdfast/gateway/status"
-	"holdfast/sensors"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 )
 
@@ -308,7 +308,7 @@ func TestRollBackOfRenamedBridge(t *testing.T) {
 		}
 	}
 	source := func() *reconfigure.Source {
-		return reconfigure.NewSource([]string{file}, config.Options{Drivers: sensors.Drivers(), Outputs: outputs.Drivers()})
+		return reconfigure.NewSource([]string{file}, config.Options{Drivers: chips.Drivers(), Outputs: outputs.Drivers()})
 	}
 	try := func() {
 		t.Helper()

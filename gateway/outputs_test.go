@@ -17,7 +17,7 @@ import (
 	"holdfast/broker/journal"
 	"holdfast/broker/wire"
 	"holdfast/gateway/config"
-	"holdfast/sensors"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 	"holdfast/sensors/simulated"
 )
@@ -60,7 +60,7 @@ func (s *site) load() *config.Config {
 	if err := os.WriteFile(file, []byte(s.config), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
-	cfg, err := config.Load([]string{file}, config.Options{Drivers: sensors.Drivers(), Outputs: outputs.Drivers()})
+	cfg, err := config.Load([]string{file}, config.Options{Drivers: chips.Drivers(), Outputs: outputs.Drivers()})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"holdfast/broker/server"
 	"holdfast/gateway/config"
 	"holdfast/sensors"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 )
 
@@ -49,7 +50,7 @@ func TestShippedExamplesAreValid(t *testing.T) {
 	files = append(files, "../deploy/package/holdfast.yaml")
 	for _, f := range files {
 		if _, err := config.Load([]string{f}, config.Options{
-			Drivers: sensors.Drivers(), Outputs: outputs.Drivers(), Getenv: func(string) (string, bool) { return "x", true }, Hostname: os.Hostname,
+			Drivers: chips.Drivers(), Outputs: outputs.Drivers(), Getenv: func(string) (string, bool) { return "x", true }, Hostname: os.Hostname,
 		}); err != nil {
 			t.Errorf("%v", err)
 		}

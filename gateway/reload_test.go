@@ -20,7 +20,7 @@ import (
 	"holdfast/broker/server"
 	"holdfast/broker/wire"
 	"holdfast/gateway/config"
-	"holdfast/sensors"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 )
 
@@ -30,7 +30,7 @@ func (s *site) reload(head, text string) ([]string, error) {
 	if err := os.WriteFile(file, []byte(head+text), 0o600); err != nil {
 		return nil, err
 	}
-	cfg, err := config.Load([]string{file}, config.Options{Drivers: sensors.Drivers(), Outputs: outputs.Drivers()})
+	cfg, err := config.Load([]string{file}, config.Options{Drivers: chips.Drivers(), Outputs: outputs.Drivers()})
 	if err != nil {
 		return nil, err
 	}

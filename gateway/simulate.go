@@ -8,6 +8,7 @@ import (
 	"holdfast/gateway/config"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 	"holdfast/sensors/simulated"
 )
@@ -57,7 +58,7 @@ func (a *Agent) newBuses() error {
 func (a *Agent) populate(all []sensors.Config, moved []outputs.Config) error {
 	for _, c := range all {
 		if a.simulated || bus.IsSimulated(c.Bus) {
-			if err := a.pi.Populate(sensors.Drivers(), c); err != nil {
+			if err := a.pi.Populate(chips.Drivers(), c); err != nil {
 				return err
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"holdfast/broker/wire"
 	"holdfast/gateway/status"
 	"holdfast/sensors"
+	"holdfast/sensors/chips"
 )
 
 // Status returns a picture of the whole gateway. It may be called at any time after New.
@@ -201,7 +202,7 @@ func (a *Agent) power() *status.Power {
 	if err != nil {
 		return nil
 	}
-	flags := sensors.Board(sys)
+	flags := chips.Board(sys)
 	if _, ok := flags["undervoltage"]; !ok {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/simulated"
 )
 
@@ -19,10 +20,10 @@ func TestSensorsComeAndGo(t *testing.T) {
 		door.Options["line"], window.Options["line"] = int64(4), int64(4)
 		air, tank := config("air", "bme280", "simulated", time.Second), config("tank", "ads1115", "simulated", time.Second)
 		all := []sensors.Config{air, tank, door, window, config("board", "cpu", "simulated", time.Second)}
-		if err := pi.Populate(sensors.Drivers(), all...); err != nil {
+		if err := pi.Populate(chips.Drivers(), all...); err != nil {
 			t.Fatal(err)
 		}
-		w := supervise(t, bus.NewSet(pi), nil, air, door)
+		w := supervise(t, bus.NewSet(pi), chips.Drivers(), air, door)
 		time.Sleep(10 * time.Second)
 		for range 20 {
 			w.s.Change([]string{"door"}, []sensors.Config{window, tank})
@@ -55,7 +56,7 @@ func TestASensorInACallGoes(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		})
-		drivers := append(sensors.Drivers(), deaf, slow)
+		drivers := append(chips.Drivers(), deaf, slow)
 		one := sensors.Config{Name: "slow", Driver: "slow", Bus: "simulated", Every: time.Second}
 		two := sensors.Config{Name: "deaf", Driver: "deaf", Bus: "simulated-2", Every: time.Second}
 		w := supervise(t, bus.NewSet(nil), drivers, one, two)

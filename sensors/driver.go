@@ -95,13 +95,6 @@ func (c Config) withoutFormulas() (Config, map[string]string) {
 	return c, texts
 }
 
-func (c *Config) host() Host {
-	if c.Host == nil {
-		return &NoHost{}
-	}
-	return c.Host
-}
-
 // Sensor is one opened device. Calls are never concurrent. After an error supervision calls Close and
 // opens a new one; nothing of the failed device is used again.
 type Sensor interface {

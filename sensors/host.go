@@ -1,6 +1,11 @@
 package sensors
 
-import "sync"
+import (
+	"fmt"
+	"sync"
+)
+
+var errNoBroker = fmt.Errorf("%w: there is no broker here: only a running gateway can read topics", ErrPermanent)
 
 // Host is what the process around it does for a driver, beside the hardware. It is safe for concurrent
 // use.

@@ -11,6 +11,7 @@ import (
 
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/simulated"
 )
 
@@ -29,7 +30,7 @@ func TestChannelsOfMultiplexers(t *testing.T) {
 			}
 			configs = append(configs, c)
 		}
-		if err := pi.Populate(sensors.Drivers(), configs...); err != nil {
+		if err := pi.Populate(chips.Drivers(), configs...); err != nil {
 			t.Fatal(err)
 		}
 		for i, name := range where {
@@ -38,7 +39,7 @@ func TestChannelsOfMultiplexers(t *testing.T) {
 		set := bus.NewSet(pi)
 		transfers := 0
 		set.Trace = func(bus.Transfer) { transfers++ }
-		w := supervise(t, set, sensors.Drivers(), configs...)
+		w := supervise(t, set, chips.Drivers(), configs...)
 		values := func() {
 			t.Helper()
 			w.mu.Lock()

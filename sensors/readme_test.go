@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"holdfast/sensors"
+	"holdfast/sensors/chips"
 )
 
 var update = flag.Bool("update", false, "rewrite the README's table of drivers")
@@ -23,7 +24,7 @@ func TestReadme(t *testing.T) {
 	if !found || !closed {
 		t.Fatal("README.md has no place for the table of drivers")
 	}
-	want := before + start + sensors.Markdown(sensors.Drivers()) + end + after
+	want := before + start + sensors.Markdown(chips.Drivers()) + end + after
 	if *update {
 		if err := os.WriteFile("README.md", []byte(want), 0o644); err != nil {
 			t.Fatal(err)

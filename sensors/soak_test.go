@@ -14,6 +14,7 @@ import (
 
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/simulated"
 )
 
@@ -66,7 +67,7 @@ func (s *soak) run(t *testing.T, length time.Duration, share float64) {
 		t.Fatalf("%d sensors, want 200", len(configs))
 	}
 	s.last = map[string]time.Time{}
-	sup := sensors.NewSupervisor(configs, sensors.SupervisorOptions{Buses: bus.NewSet(pi), Reading: s.reading, Status: s.status})
+	sup := sensors.NewSupervisor(configs, sensors.SupervisorOptions{Buses: bus.NewSet(pi), Drivers: chips.Drivers(), Reading: s.reading, Status: s.status})
 	ctx, cancel := context.WithTimeout(context.Background(), length)
 	defer cancel()
 	sup.Run(ctx)

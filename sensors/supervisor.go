@@ -23,7 +23,7 @@ import (
 // goroutines, in order for each sensor.
 type SupervisorOptions struct {
 	Buses   *bus.Set
-	Drivers []Driver // nil means Drivers()
+	Drivers []Driver // the table; it is not changed
 	Reading func(Reading)
 	Status  func(Status) // told when the state or its reason changes
 	Host    Host         // nil means NoHost
@@ -52,9 +52,6 @@ type Supervisor struct {
 func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
-	}
-	if opts.Drivers == nil {
-		opts.Drivers = Drivers()
 	}
 	if opts.Host == nil {
 		opts.Host = &NoHost{}

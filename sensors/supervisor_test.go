@@ -14,6 +14,7 @@ import (
 
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/simulated"
 )
 
@@ -103,7 +104,7 @@ func (w *watch) onGrid(sensor string, n int, every time.Duration) {
 
 func config(name, driver, bus string, every time.Duration) sensors.Config {
 	c := sensors.Config{Name: name, Driver: driver, Bus: bus, Every: every, Options: map[string]any{}}
-	for _, d := range sensors.Drivers() {
+	for _, d := range chips.Drivers() {
 		if d.Name == driver {
 			for _, o := range d.Options {
 				if o.Default != nil {
@@ -111,6 +112,15 @@ func config(name, driver, bus string, every time.Duration) sensors.Config {
 				}
 			}
 		}
+	}
+	return c
+}
+
+func place(t *testing.T, pi *simulated.Pi, model, bus string, addr uint16) *simulated.Chip {
+	t.Helper()
+	c, err := pi.Place(model, bus, addr)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return c
 }
@@ -128,11 +138,11 @@ func TestOneHungBusAndOneFailingSensorDelayNobody(t *testing.T) {
 			config("board", "cpu", "simulated", 2*time.Second),
 			config("soil", "ds18b20", "simulated", 3*time.Second),
 		}
-		if err := pi.Populate(sensors.Drivers(), configs...); err != nil {
+		if err := pi.Populate(chips.Drivers(), configs...); err != nil {
 			t.Fatal(err)
 		}
 		pi.Chip("simulated-2", 0x48).Fault(simulated.NACK)
-		w := supervise(t, bus.NewSet(pi), nil, configs...)
+		w := supervise(t, bus.NewSet(pi), chips.Drivers(), configs...)
 		time.Sleep(60 * time.Second)
 		hung := pi.Chip("simulated-1", 0x76)
 		hung.Fault(simulated.Hang)
@@ -177,10 +187,10 @@ func TestAStuckChipDoesNotDelayItsBus(t *testing.T) {
 		second := config("second", "ads1115", "simulated", time.Second)
 		second.Options["channel"] = "1"
 		configs := []sensors.Config{stuck, config("first", "ads1115", "simulated", time.Second), second}
-		if err := pi.Populate(sensors.Drivers(), configs...); err != nil {
+		if err := pi.Populate(chips.Drivers(), configs...); err != nil {
 			t.Fatal(err)
 		}
-		w := supervise(t, bus.NewSet(pi), nil, configs...)
+		w := supervise(t, bus.NewSet(pi), chips.Drivers(), configs...)
 		time.Sleep(10500 * time.Millisecond)
 		pi.Chip("simulated", 0x76).Fault(simulated.StuckBusy)
 		time.Sleep(time.Minute)
@@ -206,7 +216,7 @@ func TestUnpluggedSensorComesBackWithRightValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pi := simulated.New(simulated.Options{})
 		chip := place(t, pi, "bme280", "simulated", 0x76)
-		w := supervise(t, bus.NewSet(pi), nil, config("air", "bme280", "simulated", 10*time.Second))
+		w := supervise(t, bus.NewSet(pi), chips.Drivers(), config("air", "bme280", "simulated", 10*time.Second))
 		time.Sleep(time.Minute)
 		chip.Fault(simulated.Unplugged)
 		time.Sleep(time.Hour)

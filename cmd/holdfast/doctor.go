@@ -14,7 +14,7 @@ import (
 	"holdfast/broker/journal"
 	"holdfast/gateway/config"
 	"holdfast/gateway/doctor"
-	"holdfast/sensors"
+	"holdfast/sensors/chips"
 )
 
 var errSick = errors.New("holdfast doctor: something does not work: see fail above")
@@ -38,7 +38,7 @@ send it.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, out := c.Context(), c.OutOrStdout()
-			s := doctor.Subject{Files: files, Drivers: sensors.Drivers()}
+			s := doctor.Subject{Files: files, Drivers: chips.Drivers()}
 			s.Config, s.Err = load(files)
 			if s.Config != nil {
 				s.Lost, s.LostErr = unknownLosses(s.Config)

@@ -17,6 +17,7 @@ import (
 	"holdfast/gateway/config"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 	"holdfast/sensors/simulated"
 )
@@ -57,7 +58,7 @@ func TestWhatIsScannedPassesTheCheckAndRuns(t *testing.T) {
 		var mu sync.Mutex
 		read := map[string]bool{}
 		s := sensors.NewSupervisor(cfg.Sensors, sensors.SupervisorOptions{
-			Buses: bus.NewSimulatedSet(pi),
+			Buses: bus.NewSimulatedSet(pi), Drivers: chips.Drivers(),
 			Reading: func(r sensors.Reading) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -108,7 +109,7 @@ func TestShippedExamplesRunAnywhere(t *testing.T) {
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			cfg, err := config.Load([]string{file}, config.Options{
-				Drivers: sensors.Drivers(), Outputs: outputs.Drivers(), Hostname: os.Hostname, Getenv: func(string) (string, bool) { return "x", true },
+				Drivers: chips.Drivers(), Outputs: outputs.Drivers(), Hostname: os.Hostname, Getenv: func(string) (string, bool) { return "x", true },
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -180,7 +181,7 @@ func TestSensorsSaysEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range sensors.Drivers() {
+	for _, d := range chips.Drivers() {
 		text, err := output(t, "sensors", d.Name)
 		if err != nil || !strings.Contains(list, d.Name) {
 			t.Errorf("%s: %v", d.Name, err)

@@ -15,8 +15,8 @@ import (
 
 	"holdfast/gateway/config"
 	"holdfast/gateway/firstconfig"
-	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/scan"
 )
 
@@ -51,7 +51,7 @@ password for --user is the first line of stdin.`,
 			}
 			if !a.Simulate {
 				var err error
-				if a.Found, err = scan.Run(ctx, bus.NewSet(nil), sensors.Drivers()); err != nil {
+				if a.Found, err = scan.Run(ctx, bus.NewSet(nil), chips.Drivers()); err != nil {
 					return err
 				}
 				fmt.Fprintln(w, strings.TrimSuffix(a.Found.Table(), "\n"))

@@ -17,6 +17,7 @@ import (
 	"holdfast/gateway/config"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/simulated"
 )
 
@@ -154,7 +155,7 @@ func (f *readFlags) read(c *cobra.Command, sensor *sensors.Config) error {
 	buses := bus.NewSet(nil)
 	if f.simulate || bus.IsSimulated(sensor.Bus) {
 		pi := simulated.New(simulated.Options{})
-		if err := pi.Populate(sensors.Drivers(), *sensor); err != nil {
+		if err := pi.Populate(chips.Drivers(), *sensor); err != nil {
 			return err
 		}
 		buses = bus.NewSimulatedSet(pi)

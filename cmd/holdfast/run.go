@@ -16,7 +16,7 @@ import (
 	"holdfast/gateway/logs"
 	"holdfast/gateway/reconfigure"
 	"holdfast/gateway/status"
-	"holdfast/sensors"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 	"holdfast/sensors/simulated"
 )
@@ -105,6 +105,6 @@ func load(files []string) (*config.Config, error) {
 
 func loadOptions() config.Options {
 	return config.Options{
-		Drivers: sensors.Drivers(), Outputs: outputs.Drivers(), Hostname: os.Hostname, Getenv: os.LookupEnv,
+		Drivers: chips.Drivers(), Outputs: outputs.Drivers(), Hostname: os.Hostname, Getenv: os.LookupEnv,
 	}
 }

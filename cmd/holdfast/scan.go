@@ -5,8 +5,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/scan"
 	"holdfast/sensors/simulated"
 )
@@ -29,11 +29,11 @@ func scanCommand() *cobra.Command {
 				}
 				buses = bus.NewSimulatedSet(pi)
 			}
-			r, err := scan.Run(c.Context(), buses, sensors.Drivers())
+			r, err := scan.Run(c.Context(), buses, chips.Drivers())
 			if err != nil {
 				return err
 			}
-			text := r.YAML(sensors.Drivers())
+			text := r.YAML(chips.Drivers())
 			if table {
 				text = r.Table()
 			}

@@ -6,7 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/gateway/config"
-	"holdfast/sensors"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 )
 
@@ -20,7 +20,7 @@ func schemaCommand() *cobra.Command {
 			"What contradicts itself only as a whole is for 'holdfast check' to find.",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			text, err := config.Schema(sensors.Drivers(), outputs.Drivers())
+			text, err := config.Schema(chips.Drivers(), outputs.Drivers())
 			if err == nil {
 				_, err = fmt.Fprintf(c.OutOrStdout(), "%s\n", text)
 			}

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/sensors"
+	"holdfast/sensors/chips"
 )
 
 func sensorsCommand() *cobra.Command {
@@ -16,7 +17,7 @@ func sensorsCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, names []string) error {
 			out := c.OutOrStdout()
 			if len(names) == 0 {
-				fmt.Fprint(out, sensors.Catalogue(sensors.Drivers()))
+				fmt.Fprint(out, sensors.Catalogue(chips.Drivers()))
 				return nil
 			}
 			for i, name := range names {
@@ -35,7 +36,7 @@ func sensorsCommand() *cobra.Command {
 }
 
 func findDriver(name string) (*sensors.Driver, error) {
-	all := sensors.Drivers()
+	all := chips.Drivers()
 	i := slices.IndexFunc(all, func(d sensors.Driver) bool { return d.Name == name })
 	if i < 0 {
 		return nil, usageError{fmt.Errorf("no driver %q: 'holdfast sensors' lists them", name)}

@@ -10,7 +10,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"gopkg.in/yaml.v3"
 
-	"holdfast/sensors"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 )
 
@@ -71,7 +71,7 @@ func parseYAML(text []byte) (any, error) {
 
 // TestSchemaTakesWhatLoadTakes: every file that is right, whole or a part.
 func TestSchemaTakesWhatLoadTakes(t *testing.T) {
-	ours, shipped := options(), Options{Drivers: sensors.Drivers(), Outputs: outputs.Drivers()}
+	ours, shipped := options(), Options{Drivers: chips.Drivers(), Outputs: outputs.Drivers()}
 	for _, group := range []struct {
 		files string
 		opts  Options
@@ -140,7 +140,7 @@ func TestSchemaFindsMistakes(t *testing.T) {
 		t.Errorf("%d of %d wrong files are refused, want at least 25", found, looked)
 	}
 
-	shipped := compileSchema(t, Options{Drivers: sensors.Drivers(), Outputs: outputs.Drivers()})
+	shipped := compileSchema(t, Options{Drivers: chips.Drivers(), Outputs: outputs.Drivers()})
 	for _, tt := range []struct {
 		text  string
 		right bool

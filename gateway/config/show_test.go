@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"holdfast/sensors"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 )
 
@@ -106,7 +107,7 @@ web: {url: off}
 	for _, files := range sets {
 		opts := options()
 		if slices.Contains(examples, files[0]) {
-			opts.Drivers, opts.Outputs = sensors.Drivers(), outputs.Drivers()
+			opts.Drivers, opts.Outputs = chips.Drivers(), outputs.Drivers()
 		}
 		opts.Getenv = func(string) (string, bool) { return "1s", true }
 		opts.ReadFile = func(name string, most int64) ([]byte, error) {

@@ -22,7 +22,7 @@ import (
 	"holdfast/gateway/config"
 	"holdfast/gateway/fakeupstream"
 	"holdfast/gateway/reconfigure"
-	"holdfast/sensors"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 	"holdfast/sensors/simulated"
 )
@@ -204,7 +204,7 @@ outputs:
 const demoFile = "demo.yaml"
 
 func known() config.Options {
-	return config.Options{Drivers: sensors.Drivers(), Outputs: outputs.Drivers(), Hostname: os.Hostname, Getenv: os.LookupEnv}
+	return config.Options{Drivers: chips.Drivers(), Outputs: outputs.Drivers(), Hostname: os.Hostname, Getenv: os.LookupEnv}
 }
 
 // screen draws a few lines over themselves, or one line a second where it cannot.

@@ -30,7 +30,7 @@ import (
 	"holdfast/broker/diagnose"
 	"holdfast/gateway/config"
 	"holdfast/gateway/status"
-	"holdfast/sensors"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 	"holdfast/sensors/scan"
 )
@@ -191,7 +191,7 @@ func (p *pi) revoke(t *testing.T, next time.Time) {
 }
 
 func (p *pi) subject() Subject {
-	s := Subject{Files: []string{filepath.Join(p.dir, "pi.yaml")}, Drivers: sensors.Drivers()}
+	s := Subject{Files: []string{filepath.Join(p.dir, "pi.yaml")}, Drivers: chips.Drivers()}
 	s.Config, s.Err = config.Load(s.Files, config.Options{Drivers: s.Drivers, Outputs: outputs.Drivers()})
 	return s
 }

@@ -22,8 +22,8 @@ import (
 	"holdfast/gateway/config"
 	"holdfast/gateway/control"
 	"holdfast/gateway/status"
-	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/scan"
 )
 
@@ -55,7 +55,7 @@ func Here() Machine {
 		Scan: func(ctx context.Context) (*scan.Result, error) {
 			buses := bus.NewSet(nil)
 			defer buses.Close()
-			return scan.Run(ctx, buses, sensors.Drivers())
+			return scan.Run(ctx, buses, chips.Drivers())
 		},
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"strings"
 
 	"holdfast/gateway/config"
-	"holdfast/sensors"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 	"holdfast/sensors/scan"
 )
@@ -43,7 +43,7 @@ const (
 func Write(file string, a Answers, force bool, check func(file string) error) (written []string, err error) {
 	base := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
 	password := base + ".password"
-	schema, err := config.Schema(sensors.Drivers(), outputs.Drivers())
+	schema, err := config.Schema(chips.Drivers(), outputs.Drivers())
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +178,7 @@ func compose(a Answers, password string) string {
 	if a.Simulate {
 		b.WriteString(simulated)
 	} else {
-		b.WriteString(strings.TrimSuffix(a.Found.YAML(sensors.Drivers()), "  []\n") + machine)
+		b.WriteString(strings.TrimSuffix(a.Found.YAML(chips.Drivers()), "  []\n") + machine)
 	}
 	return b.String()
 }

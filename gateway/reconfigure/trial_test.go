@@ -13,7 +13,7 @@ import (
 
 	"holdfast/gateway/config"
 	"holdfast/gateway/status"
-	"holdfast/sensors"
+	"holdfast/sensors/chips"
 )
 
 const within = 5 * time.Minute
@@ -83,7 +83,7 @@ func (b *tried) apply(word string) (Applied, error) {
 // started is the word of the configuration that another process starts with.
 func (b *tried) started() string {
 	b.t.Helper()
-	s := NewSource([]string{b.file}, config.Options{Drivers: sensors.Drivers()})
+	s := NewSource([]string{b.file}, config.Options{Drivers: chips.Drivers()})
 	cfg, err := s.Start(slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.t.Fatal(err)
@@ -432,7 +432,7 @@ func TestTrialAndAnotherFile(t *testing.T) {
 	write("journal: {}\n")
 	synctest.Test(t, func(t *testing.T) {
 		b := newTried(t, dir)
-		b.source = NewSource([]string{b.file, other}, config.Options{Drivers: sensors.Drivers()})
+		b.source = NewSource([]string{b.file, other}, config.Options{Drivers: chips.Drivers()})
 		if _, err := b.source.Load(); err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ import (
 
 	"holdfast/gateway/config"
 	"holdfast/gateway/status"
-	"holdfast/sensors"
+	"holdfast/sensors/chips"
 )
 
 // bench is a gateway that only notes what it is told to go by.
@@ -37,7 +37,7 @@ func newBench(t *testing.T, file, text string) *bench { return newBenchIn(new(be
 func newBenchIn(b *bench, t *testing.T, file, text string) *bench {
 	b.t, b.file = t, file
 	b.write(text)
-	b.source = NewSource([]string{file}, config.Options{Drivers: sensors.Drivers()})
+	b.source = NewSource([]string{file}, config.Options{Drivers: chips.Drivers()})
 	var err error
 	if b.now, err = b.source.Load(); err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"holdfast/broker/bridge"
 	"holdfast/broker/journal"
 	"holdfast/gateway/config"
-	"holdfast/sensors"
+	"holdfast/sensors/chips"
 )
 
 // gateway is the half of one that matters here: a journal and a bridge.
@@ -35,7 +35,7 @@ func newFleet(c *cluster, dir string, n int) (*fleet, error) {
 	f := &fleet{stop: func() {}}
 	for i := range n {
 		cfg, err := config.Load([]string{recipe + "gateway.yaml"}, config.Options{
-			Drivers: sensors.Drivers(), Hostname: func() (string, error) { return fmt.Sprintf("gateway-%03d", i), nil },
+			Drivers: chips.Drivers(), Hostname: func() (string, error) { return fmt.Sprintf("gateway-%03d", i), nil },
 			Getenv: func(name string) (string, bool) {
 				for k := range c.fronts {
 					if name == fmt.Sprintf("NATS_%d", k+1) {

@@ -10,6 +10,7 @@ import (
 
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/simulated"
 )
 
@@ -20,7 +21,7 @@ func TestEveryChipIsFound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := Run(context.Background(), bus.NewSimulatedSet(pi), sensors.Drivers())
+		r, err := Run(context.Background(), bus.NewSimulatedSet(pi), chips.Drivers())
 		if err != nil || len(r.Notes) > 0 {
 			t.Fatal(err, r.Notes)
 		}
@@ -53,7 +54,7 @@ func TestEveryChipIsFound(t *testing.T) {
 }
 
 func hasDriver(name string) bool {
-	return slices.ContainsFunc(sensors.Drivers(), func(d sensors.Driver) bool { return d.Name == name })
+	return slices.ContainsFunc(chips.Drivers(), func(d sensors.Driver) bool { return d.Name == name })
 }
 
 // TestNothingIsWritten: no chip that answers a bare read gets more than one byte.
@@ -74,7 +75,7 @@ func TestNothingIsWritten(t *testing.T) {
 				t.Errorf("%s: sent % x", at, x.W)
 			}
 		}
-		if _, err := Run(context.Background(), set, sensors.Drivers()); err != nil {
+		if _, err := Run(context.Background(), set, chips.Drivers()); err != nil {
 			t.Fatal(err)
 		}
 		if len(answered) < 10 {
@@ -92,7 +93,7 @@ func TestAHungBusIsToldAndTheOthersAreScanned(t *testing.T) {
 			}
 		}
 		pi.Chip("i2c-1", 0x76).Fault(simulated.Hang)
-		r, err := Run(context.Background(), bus.NewSimulatedSet(pi), sensors.Drivers())
+		r, err := Run(context.Background(), bus.NewSimulatedSet(pi), chips.Drivers())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,13 +7,14 @@ import (
 
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/simulated"
 )
 
 // A configuration for drivers over the kernel runs on a machine that has none of their devices.
 func TestPopulateMakesWhatTheKernelWouldHave(t *testing.T) {
 	pi := simulated.New(simulated.Options{})
-	all := sensors.Drivers()
+	all := chips.Drivers()
 	for _, c := range []sensors.Config{
 		{Name: "a", Driver: "iio", Options: map[string]any{"device": "bme680"}},
 		{Name: "b", Driver: "iio", Options: map[string]any{"device": "sht3x", "channels": []string{"humidity"}}},

@@ -1,0 +1,149 @@
+package chips
+
+import (
+	"context"
+	"encoding/binary"
+	"sync"
+	"time"
+
+	"holdfast/sensors"
+	"holdfast/sensors/bus"
+)
+
+// counter counts the pulses of a meter at a GPIO line, by the kernel's edge events
+// (include/uapi/linux/gpio.h).
+func counter() sensors.Driver {
+	return sensors.Driver{
+		Name: "counter", Doc: "pulses of a flow meter, rain gauge, S0 or gas meter: count, total in its unit, rate",
+		Chip: "anything with a contact or an open collector", Datasheet: "include/uapi/linux/gpio.h",
+		Wiring: "a contact goes from the line to GND with bias: pull-up and active_low: true; S0 (open collector) likewise, + to the line; debounce 10ms for reed contacts",
+		Buses:  []sensors.BusKind{sensors.BusGPIO},
+		QuantitiesOf: func(options map[string]any) []sensors.Quantity {
+			unit, _ := options["unit"].(string)
+			per, _ := options["per"].(string)
+			return []sensors.Quantity{{Name: "count"}, {Name: "total", Unit: unit}, {Name: "rate", Unit: unit + "/" + per}, {Name: "lost"}}
+		},
+		Options: append(lineOptions(),
+			sensors.Option{Name: "scale", Kind: sensors.OptionFloat, Default: 1.0, Doc: "how much one pulse is, in unit"},
+			sensors.Option{Name: "unit", Kind: sensors.OptionString, Default: "", Doc: "of the total, such as L, mm or kWh"},
+			sensors.Option{Name: "per", Kind: sensors.OptionString, Default: "s", Allowed: []string{"s", "min", "h"}, Doc: "time of the rate"},
+			sensors.Option{Name: "start", Kind: sensors.OptionFloat, Default: 0.0, Doc: "what the meter showed at count 0, in unit"},
+			sensors.Option{Name: "save_every", Kind: sensors.OptionDuration, Default: time.Minute, Doc: "how often the count is kept for the next start, beside every stop: a crash or power cut forgets the pulses since then"},
+		),
+		Timeout: time.Second,
+		Open:    openCounter,
+	}
+}
+
+// lineOptions are those of an input line.
+func lineOptions() []sensors.Option {
+	return []sensors.Option{
+		{Name: "line", Kind: sensors.OptionInt, Required: true, Min: 0, Max: 511, Doc: "offset of the line in its chip: on the Pi's header the BCM number"},
+		{Name: "chip", Kind: sensors.OptionString, Doc: "label of the GPIO chip; the Pi's header if not given"},
+		{Name: "active_low", Kind: sensors.OptionBool, Default: false, Doc: "whether a low level is active"},
+		{Name: "bias", Kind: sensors.OptionString, Default: bus.BiasAsIs, Doc: "pull resistor",
+			Allowed: []string{bus.BiasAsIs, bus.BiasNone, bus.BiasPullUp, bus.BiasPullDown}},
+		{Name: "debounce", Kind: sensors.OptionDuration, Default: time.Duration(0), Doc: "how long a level has to stay"},
+	}
+}
+
+func inputLine(c sensors.Config) bus.LineOptions {
+	return bus.LineOptions{
+		Chip: stringOption(c, "chip"), Offset: int(c.Options["line"].(int64)), ActiveLow: c.Options["active_low"].(bool),
+		Bias: stringOption(c, "bias"), Debounce: c.Options["debounce"].(time.Duration),
+	}
+}
+
+// edges counts the edges of a line to active. The kernel numbers them as they happen, so those that its
+// buffer had no room for are counted as well, once the next one has arrived.
+type edges struct {
+	mu    sync.Mutex
+	seq   uint32 // of the last edge
+	count uint64
+	lost  uint64 // of them, numbered by the kernel and never seen
+}
+
+func (e *edges) add(edge bus.Edge) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := edge.Seq - e.seq // also where the number begins anew at 0
+	e.seq = edge.Seq
+	e.count += uint64(n)
+	e.lost += uint64(n - 1)
+}
+
+func (e *edges) now() (count, lost uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.count, e.lost
+}
+
+type counterSensor struct {
+	edges
+	line   bus.Line
+	config sensors.Config
+	before uint64 // pulses of earlier processes
+
+	lastCount uint64
+	lastAt    time.Time
+	saved     uint64
+	savedAt   time.Time
+}
+
+func openCounter(_ context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
+	s := &counterSensor{config: c, lastAt: time.Now(), savedAt: time.Now()}
+	if b := hostOf(c).Recall(c.Name); len(b) == 8 {
+		s.before = binary.BigEndian.Uint64(b)
+	}
+	s.saved = s.before
+	var err error
+	if s.line, err = buses.Edges(c.Bus, inputLine(c), false, s.add); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *counterSensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := s.line.Value(); err != nil { // whether the line is still there
+		return nil, err
+	}
+	now := time.Now()
+	fresh, lost := s.now()
+	options := s.config.Options
+	scale, unit, per := options["scale"].(float64), stringOption(s.config, "unit"), stringOption(s.config, "per")
+	rate := 0.0
+	if d := now.Sub(s.lastAt); d > 0 {
+		times := map[string]time.Duration{"s": time.Second, "min": time.Minute, "h": time.Hour}
+		rate = float64(fresh-s.lastCount) * scale * float64(times[per]) / float64(d)
+	}
+	s.lastCount, s.lastAt = fresh, now
+	if now.Sub(s.savedAt) >= options["save_every"].(time.Duration) {
+		s.save(now)
+	}
+	total := s.before + fresh
+	return []sensors.Measurement{
+		{Quantity: "count", Value: float64(total)},
+		{Quantity: "total", Value: options["start"].(float64) + float64(total)*scale, Unit: unit},
+		{Quantity: "rate", Value: rate, Unit: unit + "/" + per},
+		{Quantity: "lost", Value: float64(lost)},
+	}, nil
+}
+
+// save keeps the count, if it has changed: flash is spared while a meter stands still.
+func (s *counterSensor) save(now time.Time) {
+	fresh, _ := s.now()
+	s.savedAt = now
+	if total := s.before + fresh; total != s.saved {
+		hostOf(s.config).Remember(s.config.Name, binary.BigEndian.AppendUint64(nil, total))
+		s.saved = total
+	}
+}
+
+func (s *counterSensor) Close() error {
+	err := s.line.Close() // no edge comes after it
+	s.save(time.Now())
+	return err
+}
