@@ -134,7 +134,8 @@ type Driver struct {
 	// Check finds options that do not fit together, when the configuration is read. Its error names the
 	// remedy. May be nil.
 	Check func(c Config) error
-	// Timeout is the default deadline of one reading, which includes the chip's conversion time.
+	// Timeout is the default deadline of one reading, which includes the chip's conversion time. It is counted as
+	// WithRunTime counts.
 	Timeout time.Duration
 
 	// Every is the interval that the chip needs, if it does not do with any; 0 if it does.

@@ -16,7 +16,7 @@ func ReadOnce(ctx context.Context, c Config, d *Driver, buses *bus.Set) ([]Readi
 	p := &patient{config: c, driver: d, opts: &SupervisorOptions{Buses: buses}, pipes: map[string]*pipe{}}
 	defer p.close()
 	for {
-		call, cancel := context.WithTimeoutCause(ctx, c.Timeout, timeoutError(c.Timeout))
+		call, cancel := WithRunTime(ctx, c.Timeout, timeoutError(c.Timeout))
 		o := p.call(call)
 		cancel()
 		if wait, again := notYet(o.err); again {

@@ -31,6 +31,8 @@ type SupervisorOptions struct {
 	// with false before it waits and when it ends. nil tells nobody.
 	Progress func(bus string) func(busy bool)
 	Log      *slog.Logger // nil discards
+
+	afterFunc func(time.Duration, func()) *time.Timer // for tests: the ticks of deadlines; nil means time.AfterFunc
 }
 
 // Supervisor reads sensors, each bus in turn by a worker of its own. Its methods are safe for
@@ -55,6 +57,9 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 	}
 	if opts.Host == nil {
 		opts.Host = &NoHost{}
+	}
+	if opts.afterFunc == nil {
+		opts.afterFunc = time.AfterFunc
 	}
 	if opts.Progress == nil {
 		opts.Progress = func(string) func(bool) { return func(bool) {} }

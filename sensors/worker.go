@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,6 +34,8 @@ type worker struct {
 	calls   []*call     // that run
 	front   *call       // the one that the others wait for; nil if there is none
 	hung    *call       // one whose time is over and that does not end; nil if there is none
+
+	overdue chan struct{} // wakes run when a call has become overdue
 }
 
 // call is one reading that runs.
@@ -42,6 +45,8 @@ type call struct {
 	cancel context.CancelFunc
 	late   error
 	begun  time.Time
+
+	overdue atomic.Bool // its time is over, and the grace for noticing too
 }
 
 type result struct {
@@ -52,11 +57,8 @@ type result struct {
 // reason is what others are told while it hangs.
 func (c *call) reason() string { return "the bus hangs in a reading of " + c.p.config.Name }
 
-// overdue is when a call hangs.
-func (c *call) overdue() time.Time { return c.begun.Add(c.p.config.Timeout + grace) }
-
 func newWorker(alone bool) *worker {
-	return &worker{alone: alone, changes: make(chan func()), end: func() {}, over: make(chan struct{}), results: make(chan result)}
+	return &worker{alone: alone, changes: make(chan func()), end: func() {}, over: make(chan struct{}), results: make(chan result), overdue: make(chan struct{}, 1)}
 }
 
 // begins says that run is about to be called.
@@ -102,6 +104,7 @@ func (w *worker) run(ctx context.Context) {
 		case r := <-w.results:
 			w.progress(true)
 			w.ended(ctx, r)
+		case <-w.overdue:
 		case <-timer.C:
 		}
 	}
@@ -164,7 +167,7 @@ func (w *worker) closeLeaving() {
 func (w *worker) step(ctx context.Context) time.Time {
 	now := time.Now()
 	for _, c := range w.calls {
-		if w.hung == nil && !now.Before(c.overdue()) {
+		if w.hung == nil && c.overdue.Load() {
 			w.hang(c)
 		}
 	}
@@ -172,11 +175,6 @@ func (w *worker) step(ctx context.Context) time.Time {
 		w.front = nil
 	}
 	again := now.Add(time.Hour)
-	for _, c := range w.calls {
-		if c != w.hung && c.overdue().After(now) {
-			again = earlier(again, c.overdue())
-		}
-	}
 	if w.hung != nil {
 		return again // nothing touches the bus
 	}
@@ -189,7 +187,6 @@ func (w *worker) step(ctx context.Context) time.Time {
 			return earlier(again, next.due)
 		}
 		w.begin(ctx, next)
-		again = earlier(again, w.front.overdue())
 	}
 	if w.alone {
 		return again
@@ -228,7 +225,22 @@ func (w *worker) reads(chip string) bool {
 func (w *worker) begin(ctx context.Context, p *patient) {
 	timeout := p.config.Timeout
 	c := &call{p: p, late: timeoutError(timeout), begun: time.Now()}
-	c.ctx, c.cancel = context.WithTimeoutCause(ctx, timeout, c.late)
+	ctx, end := context.WithCancelCause(ctx)
+	limit := newRunTimer(p.opts.afterFunc)
+	c.ctx, c.cancel = ctx, func() {
+		limit.stop()
+		end(nil)
+	}
+	limit.start(timeout, func() {
+		end(c.late)
+		limit.start(grace, func() {
+			c.overdue.Store(true)
+			select {
+			case w.overdue <- struct{}{}:
+			default: // it is about to look
+			}
+		})
+	})
 	w.calls = append(w.calls, c)
 	w.front = c
 	go func() {

@@ -98,7 +98,7 @@ func (o *oneWire) selects(ctx context.Context) error {
 // idle waits for the end of a command on the line, and returns the status. The longest is a reset, of
 // 1.2 ms; a slow bridge has 25 ms.
 func (o *oneWire) idle(ctx context.Context) (byte, error) {
-	limit, cancel := context.WithTimeoutCause(ctx, 25*time.Millisecond, fmt.Errorf("%w: the bridge does not end a command", bus.ErrTemporary))
+	limit, cancel := sensors.WithRunTime(ctx, 25*time.Millisecond, fmt.Errorf("%w: the bridge does not end a command", bus.ErrTemporary))
 	defer cancel()
 	var status byte
 	err := poll(limit, 500*time.Microsecond, func() (bool, error) {

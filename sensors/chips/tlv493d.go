@@ -86,7 +86,7 @@ func (s *tlv493dSensor) Sense(ctx context.Context) ([]sensors.Measurement, error
 	// does not count.
 	var b []byte
 	frame, changes := first[3]&tlv493dFrame, 0
-	limit, cancel := context.WithTimeoutCause(ctx, 150*time.Millisecond, sensors.ErrRestarted)
+	limit, cancel := sensors.WithRunTime(ctx, 150*time.Millisecond, sensors.ErrRestarted)
 	defer cancel()
 	err = poll(limit, 4*time.Millisecond, func() (bool, error) {
 		if b, err = s.tx(ctx, nil, tlv493dRead); err != nil {

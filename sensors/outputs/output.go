@@ -349,7 +349,7 @@ func (o *output) fault(err error) {
 // returns.
 func (o *output) try(f func(context.Context) (Device, error)) outcome {
 	late := fmt.Errorf("no answer within %v", o.Timeout)
-	ctx, cancel := context.WithTimeoutCause(context.Background(), o.Timeout, late)
+	ctx, cancel := sensors.WithRunTime(context.Background(), o.Timeout, late)
 	result := make(chan outcome, 1)
 	go func() {
 		defer cancel()
@@ -366,15 +366,16 @@ func (o *output) try(f func(context.Context) (Device, error)) outcome {
 		return r
 	case <-ctx.Done():
 	}
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
+	over := make(chan struct{})
+	stop := sensors.AfterRunning(grace, func() { close(over) })
+	defer stop()
 	select {
 	case r := <-result:
 		if r.err == nil && context.Cause(ctx) == late {
 			r.err = late
 		}
 		return r
-	case <-timer.C:
+	case <-over:
 		o.stuck = result
 		return outcome{err: fmt.Errorf("%w: the bus hangs", late)}
 	}

@@ -128,12 +128,13 @@ func within(limit time.Duration, probe func() (*Found, error)) (*Found, error) {
 		f, err := probe()
 		done <- result{f, err}
 	}()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
+	over := make(chan struct{})
+	stop := sensors.AfterRunning(limit, func() { close(over) })
+	defer stop()
 	select {
 	case r := <-done:
 		return r.found, r.err
-	case <-timer.C:
+	case <-over:
 		return nil, errors.New("the bus hangs: a chip holds it, or a pull-up is missing")
 	}
 }
@@ -144,7 +145,7 @@ func probe(ctx context.Context, buses *bus.Set, name string, addr uint16, driver
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, chipTime, errors.New("no answer within 500ms"))
+	ctx, cancel := sensors.WithRunTime(ctx, chipTime, errors.New("no answer within 500ms"))
 	defer cancel()
 	dev.Begin(ctx)
 	err = dev.Tx(nil, make([]byte, 1))
