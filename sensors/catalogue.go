@@ -26,7 +26,7 @@ func kinds(d Driver) string {
 	return strings.Join(all, ", ")
 }
 
-// Describe says everything about a driver, for a terminal.
+// Describe returns everything about a driver, for a terminal.
 func (d Driver) Describe() string {
 	var b strings.Builder
 	line := func(name, text string) {

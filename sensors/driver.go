@@ -71,14 +71,14 @@ type Config struct {
 	Host       Host // set by supervision; nil remembers nothing
 }
 
-// Equal says whether two configurations are of the same sensor, read in the same way.
+// Equal reports whether two configurations are of the same sensor, read in the same way.
 func (c Config) Equal(d Config) bool {
 	a, formulas := c.withoutFormulas()
 	b, others := d.withoutFormulas()
 	return reflect.DeepEqual(a, b) && maps.Equal(formulas, others)
 }
 
-// withoutFormulas takes out what can only be compared as text.
+// withoutFormulas returns c without its formulas, and their texts, which is how they are compared.
 func (c Config) withoutFormulas() (Config, map[string]string) {
 	texts := map[string]string{}
 	take := func(quantity string, p Processing) Processing {
@@ -171,7 +171,7 @@ func (d *Driver) Measures(options map[string]any) []Quantity {
 	return d.QuantitiesOf(options)
 }
 
-// BusKind says which kind of bus a driver needs in its configuration.
+// BusKind is the kind of bus that a driver needs in its configuration.
 type BusKind = bus.Kind
 
 // The kinds of bus.
@@ -196,7 +196,7 @@ func (d *Driver) Kind(busName string) BusKind {
 	return BusNone
 }
 
-// Has says whether the driver can use a kind of bus.
+// Has reports whether the driver can use a kind of bus.
 func (d *Driver) Has(k BusKind) bool {
 	for _, b := range d.Buses {
 		if b == k {

@@ -9,13 +9,13 @@ import (
 
 // What a failed reading means. A driver's error wraps one of these, or one of package bus, where one
 // fits; Class tells which. All of them are tried again: a permanent one is simply not expected to end
-// without somebody's help.
+// without a person's help.
 var (
 	// ErrPermanent is something that needs a person: the wrong chip, a range that is too small.
 	ErrPermanent = errors.New("needs attention")
 	// ErrImplausible is a value that cannot be true.
 	ErrImplausible = errors.New("implausible")
-	// ErrRestarted says that the chip has lost its settings with its power and has to be set up anew.
+	// ErrRestarted means that the chip has lost its settings with its power and has to be set up anew.
 	// Supervision does that at once, within the same reading, if the deadline allows.
 	ErrRestarted = fmt.Errorf("%w: the chip has lost its settings: its power was interrupted", bus.ErrTemporary)
 )
@@ -27,11 +27,11 @@ type Class string
 const (
 	Absent      Class = "absent"      // nothing answers
 	Temporary   Class = "temporary"   // disturbed, late, a wrong checksum
-	Permanent   Class = "permanent"   // needs somebody: permission, a kernel driver, a wrong chip
+	Permanent   Class = "permanent"   // needs a person: permission, a kernel driver, a wrong chip
 	Implausible Class = "implausible" // it answers, but that cannot be
 )
 
-// ClassOf tells the class of a driver's error. What says nothing about itself is temporary.
+// ClassOf returns the class of a driver's error, Temporary for an error without one.
 func ClassOf(err error) Class {
 	switch {
 	case errors.Is(err, ErrImplausible):

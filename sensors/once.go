@@ -13,7 +13,7 @@ import (
 // reading.
 func ReadOnce(ctx context.Context, c Config, d *Driver, buses *bus.Set) ([]Reading, error) {
 	settle(&c, d)
-	p := &patient{config: c, driver: d, opts: &SupervisorOptions{Buses: buses}, pipes: map[string]*pipe{}}
+	p := &supervised{config: c, driver: d, opts: &SupervisorOptions{Buses: buses}, pipes: map[string]*pipe{}}
 	defer p.close()
 	for {
 		call, cancel := WithRunTime(ctx, c.Timeout, timeoutError(c.Timeout))

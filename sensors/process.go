@@ -54,9 +54,9 @@ type Filter struct {
 	N    int
 }
 
-// Report says which readings are worth being told: those that differ from the last one that was told
-// by at least OnChange (0: at all), and one AtLeastEvery so often (0: never for that reason alone). The
-// first one after a failure is always told.
+// Report selects the readings that are reported: those that differ from the last reported one by at least
+// OnChange (0: at all), and one each time AtLeastEvery has passed (0: never for that reason alone). The
+// first one after a failure is always reported.
 type Report struct {
 	On           bool
 	OnChange     float64
@@ -72,9 +72,9 @@ type pipe struct {
 	smooth float64   // of the exponential filter
 	last   time.Time // of the newest value
 
-	told   bool
-	toldAt time.Time
-	value  float64 // that was told last
+	reported   bool
+	reportedAt time.Time
+	value      float64 // that was reported last
 }
 
 // convert calibrates and checks v, which is one of all measurements of a reading.
@@ -103,8 +103,8 @@ func (p *pipe) unit(q Quantity) string {
 	return q.Unit
 }
 
-// push takes a value of time at, smooths and rounds it, and says whether it is to be told.
-func (p *pipe) push(v float64, at time.Time) (out float64, tell bool) {
+// push smooths and rounds a value of time at, and reports whether it is to be reported.
+func (p *pipe) push(v float64, at time.Time) (out float64, report bool) {
 	if p.last.IsZero() || p.Filter.N > 0 && at.Sub(p.last) > time.Duration(p.Filter.N)*p.every {
 		p.values, p.smooth = p.values[:0], v
 	}
@@ -114,14 +114,14 @@ func (p *pipe) push(v float64, at time.Time) (out float64, tell bool) {
 		v = math.Round(v/p.Round) * p.Round
 	}
 	r := p.Report
-	if r.On && p.told {
+	if r.On && p.reported {
 		change := math.Abs(v - p.value)
-		due := r.AtLeastEvery > 0 && at.Sub(p.toldAt) >= r.AtLeastEvery
+		due := r.AtLeastEvery > 0 && at.Sub(p.reportedAt) >= r.AtLeastEvery
 		if !due && (change == 0 || change < r.OnChange) {
 			return v, false
 		}
 	}
-	p.told, p.toldAt, p.value = true, at, v
+	p.reported, p.reportedAt, p.value = true, at, v
 	return v, true
 }
 

@@ -14,7 +14,7 @@ import (
 	"holdfast/sensors/bus"
 )
 
-// process has a driver say values, one a second (NaN: a failure), and returns what is told, as text:
+// process reads values from a driver, one a second (NaN: a failure), and returns what is reported, as text:
 // second after the first, value.
 func process(t *testing.T, how sensors.Processing, values ...float64) (told []string, w *watch) {
 	t.Helper()

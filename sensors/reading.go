@@ -23,7 +23,7 @@ const (
 	StateAbsent  State = "absent"
 )
 
-// Status tells how a sensor is doing. One is sent when the state or the reason changes.
+// Status is how a sensor is doing. A Supervisor reports one when the state or the reason changes.
 type Status struct {
 	Sensor   string
 	State    State

@@ -107,7 +107,7 @@ type device func(context.Context) ([]Measurement, error)
 func (d device) Sense(ctx context.Context) ([]Measurement, error) { return d(ctx) }
 func (d device) Close() error                                     { return nil }
 
-// TestStalledProcessSpendsNoDeadline has a process stand still in the middle of a reading, for longer than
+// TestStalledProcessSpendsNoDeadline stalls a process in the middle of a reading, for longer than
 // the driver's deadline.
 func TestStalledProcessSpendsNoDeadline(t *testing.T) {
 	const deadline = 2 * time.Second

@@ -40,7 +40,7 @@ type soak struct {
 	worst    time.Duration // that a healthy reading was late
 }
 
-// kinds are the faults of one chip. A hang holds the wires for everybody, and is tested on its own.
+// kinds are the faults of one chip. A hang holds the wires for all, and is tested on its own.
 var soakFaults = []simulated.Faults{
 	simulated.NACK, simulated.Unplugged, simulated.PowerCycle, simulated.StuckBusy, simulated.WrongID, simulated.BadCRC, simulated.SlowClock,
 }

@@ -19,9 +19,9 @@ const (
 	maxBackoff = time.Minute
 )
 
-// patient is one configured sensor under supervision. Only its bus's worker uses it, and between a
+// supervised is one configured sensor under supervision. Only its bus's worker uses it, and between a
 // call's begin and end only the call.
-type patient struct {
+type supervised struct {
 	config Config
 	driver *Driver
 	opts   *SupervisorOptions
@@ -30,12 +30,12 @@ type patient struct {
 	chip     string           // what cannot be read twice at the same time
 	pipes    map[string]*pipe // by quantity
 	device   Sensor           // nil while it is not open
-	raster   time.Time        // where the gateway's moments for first readings begin
+	phase    time.Time        // of the grid on which first readings are planned
 	first    time.Time        // of the grid of readings
 	due      time.Time        // of the next reading
 	failures int              // in a row
 	panicked bool             // a stack was logged
-	gone     bool             // it is none any more, and tells nothing
+	gone     bool             // it was removed, and reports nothing any more
 	counts   *counts
 
 	state    State
@@ -44,9 +44,9 @@ type patient struct {
 	lastGood time.Time
 }
 
-// lane names the worker that reads p, one for everything that shares wires, and says whether its
-// readings have to be one at a time: where they are not made of transfers that package bus keeps apart.
-func (p *patient) lane() (name string, alone bool) {
+// lane returns the name of the worker that reads p, one for everything that shares wires, and reports whether
+// its readings have to be one at a time: where they are not made of transfers that package bus keeps apart.
+func (p *supervised) lane() (name string, alone bool) {
 	at := p.config.Bus
 	if p.driver.Lane != nil {
 		at = p.driver.Lane(p.config)
@@ -73,7 +73,7 @@ type outcome struct {
 }
 
 // call opens the device if it is not, and takes a reading. A panic of a driver is an error.
-func (p *patient) call(ctx context.Context) (o outcome) {
+func (p *supervised) call(ctx context.Context) (o outcome) {
 	defer func() {
 		if v := recover(); v != nil {
 			o = outcome{err: fmt.Errorf("driver %s: panic: %v", p.driver.Name, v)}
@@ -94,7 +94,7 @@ func (p *patient) call(ctx context.Context) (o outcome) {
 	return outcome{m, time.Now(), p.check(m)}
 }
 
-func (p *patient) sense(ctx context.Context) ([]Measurement, error) {
+func (p *supervised) sense(ctx context.Context) ([]Measurement, error) {
 	if p.device == nil {
 		d, err := p.driver.Open(ctx, p.config, p.opts.Buses)
 		if err != nil {
@@ -106,7 +106,7 @@ func (p *patient) sense(ctx context.Context) ([]Measurement, error) {
 }
 
 // check finds what no driver should return.
-func (p *patient) check(measurements []Measurement) error {
+func (p *supervised) check(measurements []Measurement) error {
 	if len(measurements) == 0 {
 		return fmt.Errorf("driver %s returned nothing", p.driver.Name)
 	}
@@ -128,7 +128,7 @@ func find(quantities []Quantity, m Measurement) int {
 
 // convert calibrates all measurements and finds what cannot be true. One such value spoils them all:
 // they come from the same bytes.
-func (p *patient) convert(measurements []Measurement) ([]float64, error) {
+func (p *supervised) convert(measurements []Measurement) ([]float64, error) {
 	quantities := p.quantities()
 	values := make([]float64, len(measurements))
 	for i, m := range measurements {
@@ -141,7 +141,7 @@ func (p *patient) convert(measurements []Measurement) ([]float64, error) {
 }
 
 // pipe is the processing of one quantity.
-func (p *patient) pipe(quantity string) *pipe {
+func (p *supervised) pipe(quantity string) *pipe {
 	if p.pipes[quantity] == nil {
 		how, ok := p.config.Quantities[quantity]
 		if !ok {
@@ -153,7 +153,7 @@ func (p *patient) pipe(quantity string) *pipe {
 }
 
 // quantities are those of the open device.
-func (p *patient) quantities() []Quantity {
+func (p *supervised) quantities() []Quantity {
 	if m, ok := p.device.(Measurer); ok {
 		return m.Quantities()
 	}
@@ -161,7 +161,7 @@ func (p *patient) quantities() []Quantity {
 }
 
 // finish reports an outcome and plans the next reading. The end of ctx is no failure of the sensor.
-func (p *patient) finish(ctx context.Context, o outcome) {
+func (p *supervised) finish(ctx context.Context, o outcome) {
 	if after, again := notYet(o.err); again {
 		p.due = time.Now().Add(after)
 		return
@@ -186,7 +186,7 @@ func (p *patient) finish(ctx context.Context, o outcome) {
 	p.lastGood = o.at
 	p.report(StateOK, "", "")
 	for i, m := range o.measurements {
-		if v, tell := p.pipe(m.Quantity).push(values[i], o.at); tell {
+		if v, report := p.pipe(m.Quantity).push(values[i], o.at); report {
 			p.opts.Reading(p.reading(m, v, o.at))
 		}
 	}
@@ -194,7 +194,7 @@ func (p *patient) finish(ctx context.Context, o outcome) {
 }
 
 // reading is a measurement under the names that the configuration gives it.
-func (p *patient) reading(m Measurement, value float64, at time.Time) Reading {
+func (p *supervised) reading(m Measurement, value float64, at time.Time) Reading {
 	how := p.pipe(m.Quantity)
 	r := Reading{Sensor: p.config.Name, Quantity: m.Quantity, Value: value, Unit: m.Unit, Time: at}
 	if how.As != "" {
@@ -206,32 +206,32 @@ func (p *patient) reading(m Measurement, value float64, at time.Time) Reading {
 	return r
 }
 
-// plan begins the grid of readings at the next moment of the raster. Those of sensors that are planned
+// plan begins the grid of readings at the next step of the common phase. Those of sensors that are planned
 // together so fall together, and the processor wakes up once for all of them.
-func (p *patient) plan() {
+func (p *supervised) plan() {
 	step := max(1, min(maxJitter, p.config.Every/10))
 	now := time.Now()
-	p.first = now.Add(step - now.Sub(p.raster)%step)
+	p.first = now.Add(step - now.Sub(p.phase)%step)
 	p.due = p.first
 }
 
 // onGrid plans the next reading. Those that were missed are not made up for.
-func (p *patient) onGrid() {
+func (p *supervised) onGrid() {
 	every := p.config.Every
 	p.due = p.first.Add((time.Since(p.first)/every + 1) * every)
 }
 
 // retry plans the next reading after a failure: sooner than the interval at first, later after many.
-func (p *patient) retry() {
+func (p *supervised) retry() {
 	wait := min(maxBackoff, minBackoff<<min(p.failures-1, 6))
 	p.due = time.Now().Add(wait/2 + rand.N(wait/2+1))
 }
 
-func (p *patient) fail(err error) {
+func (p *supervised) fail(err error) {
 	p.failures++
 	p.counts.failed.Add(1)
 	for _, pipe := range p.pipes {
-		pipe.told = false // the first reading after a failure is told in any case
+		pipe.reported = false // the first reading after a failure is reported in any case
 	}
 	state, class := StateFailing, ClassOf(err)
 	if class == Absent {
@@ -240,8 +240,8 @@ func (p *patient) fail(err error) {
 	p.report(state, class, err.Error())
 }
 
-// report tells a change of the state.
-func (p *patient) report(state State, class Class, reason string) {
+// report passes a change of the state on.
+func (p *supervised) report(state State, class Class, reason string) {
 	if p.gone || p.state == state && p.reason == reason {
 		return
 	}
@@ -259,8 +259,8 @@ func (p *patient) report(state State, class Class, reason string) {
 	p.opts.Status(Status{Sensor: p.config.Name, State: state, Class: class, Reason: reason, Since: p.since, LastGood: p.lastGood})
 }
 
-// close lets go of the device. The next call opens a new one: nothing of a failed device is used again.
-func (p *patient) close() {
+// close closes the device. The next call opens a new one: nothing of a failed device is used again.
+func (p *supervised) close() {
 	if p.device == nil {
 		return
 	}

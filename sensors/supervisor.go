@@ -1,7 +1,7 @@
 // Package sensors reads what is connected to a Pi.
 //
 // It promises: every configured sensor is read at its interval, on a fixed grid, whatever the others
-// do; one that hangs, fails or is unplugged delays nobody but the sensors on its own bus, and is back
+// do; one that hangs, fails or is unplugged delays only the sensors on its own bus, and is back
 // without a restart when the hardware is; a reading is made only of bytes that the hardware has just
 // answered. It keeps at most one goroutine per bus in a call that does not return.
 //
@@ -25,10 +25,10 @@ type SupervisorOptions struct {
 	Buses   *bus.Set
 	Drivers []Driver // the table; it is not changed
 	Reading func(Reading)
-	Status  func(Status) // told when the state or its reason changes
+	Status  func(Status) // called when the state or its reason changes
 	Host    Host         // nil means NoHost
 	// Progress returns, for the worker of a bus, what it calls with true when it has something to do, and
-	// with false before it waits and when it ends. nil tells nobody.
+	// with false before it waits and when it ends. May be nil.
 	Progress func(bus string) func(busy bool)
 	Log      *slog.Logger // nil discards
 
@@ -39,7 +39,7 @@ type SupervisorOptions struct {
 // concurrent use.
 type Supervisor struct {
 	opts   SupervisorOptions
-	raster time.Time // by which first readings are planned
+	phase  time.Time // of the grid on which first readings are planned
 	counts sync.Map  // of *counts, by sensor
 
 	mu      sync.Mutex
@@ -64,8 +64,8 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 	if opts.Progress == nil {
 		opts.Progress = func(string) func(bool) { return func(bool) {} }
 	}
-	raster := time.Now().Add(-rand.N(maxJitter))
-	s := &Supervisor{opts: opts, raster: raster, workers: map[string]*worker{}, lanes: map[string]string{}}
+	phase := time.Now().Add(-rand.N(maxJitter))
+	s := &Supervisor{opts: opts, phase: phase, workers: map[string]*worker{}, lanes: map[string]string{}}
 	s.Change(nil, configs)
 	return s
 }
@@ -77,15 +77,15 @@ func NewSupervisor(configs []Config, opts SupervisorOptions) *Supervisor {
 func (s *Supervisor) Change(stop []string, begin []Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	leaving := map[string][]string{} // by lane
+	removed := map[string][]string{} // by lane
 	for _, name := range stop {
 		if lane, ok := s.lanes[name]; ok {
-			leaving[lane] = append(leaving[lane], name)
+			removed[lane] = append(removed[lane], name)
 			delete(s.lanes, name)
 			s.counts.Delete(name)
 		}
 	}
-	for lane, names := range leaving {
+	for lane, names := range removed {
 		w := s.workers[lane]
 		idle := false
 		w.do(func() { idle = w.remove(names) })
@@ -95,7 +95,7 @@ func (s *Supervisor) Change(stop []string, begin []Config) {
 		}
 	}
 	for _, c := range begin {
-		p := s.patient(c)
+		p := s.supervise(c)
 		lane, alone := p.lane()
 		w := s.workers[lane]
 		if w == nil {
@@ -109,8 +109,8 @@ func (s *Supervisor) Change(stop []string, begin []Config) {
 	}
 }
 
-func (s *Supervisor) patient(c Config) *patient {
-	p := &patient{config: c, pipes: map[string]*pipe{}, counts: &counts{}, raster: s.raster, opts: &s.opts, log: s.opts.Log.With("sensor", c.Name)}
+func (s *Supervisor) supervise(c Config) *supervised {
+	p := &supervised{config: c, pipes: map[string]*pipe{}, counts: &counts{}, phase: s.phase, opts: &s.opts, log: s.opts.Log.With("sensor", c.Name)}
 	s.counts.Store(c.Name, p.counts)
 	for i := range s.opts.Drivers {
 		if s.opts.Drivers[i].Name == c.Driver {
@@ -126,7 +126,7 @@ func (s *Supervisor) patient(c Config) *patient {
 	return p
 }
 
-// start has a worker work, if Run runs. Called with mu held.
+// start starts a worker, if Run runs. Called with mu held.
 func (s *Supervisor) start(w *worker) {
 	if s.running == nil || s.running.Err() != nil {
 		return
@@ -163,7 +163,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	return nil
 }
 
-// sleep waits until t and says whether ctx is still on.
+// sleep waits until t, and reports whether ctx is still on.
 func sleep(ctx context.Context, t time.Time) bool {
 	d := time.Until(t)
 	if d <= 0 {

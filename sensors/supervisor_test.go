@@ -18,7 +18,7 @@ import (
 	"holdfast/sensors/simulated"
 )
 
-// watch runs a supervisor in a bubble, where time passes when everybody waits.
+// watch runs a supervisor in a bubble, where time passes when all goroutines wait.
 type watch struct {
 	t    *testing.T
 	s    *sensors.Supervisor

@@ -11,7 +11,7 @@ import (
 const (
 	// grace is how long a driver whose time is over may take to notice.
 	grace     = 100 * time.Millisecond
-	maxJitter = 100 * time.Millisecond // of the first reading: other gateways have another raster
+	maxJitter = 100 * time.Millisecond // of the first reading: other gateways have another phase
 	// patience is how long one chip may keep the others of its bus waiting, where they do not need the
 	// same wires at the same time: a chip that measures for long, or does not become ready, only keeps
 	// itself waiting.
@@ -21,16 +21,16 @@ const (
 // worker reads the sensors of one bus in the order in which they are due: one at a time, but for those
 // that have exhausted its patience. Only its own goroutine uses its fields.
 type worker struct {
-	patients []*patient
-	leaving  []*patient // that are none any more, and are closed when nobody reads their chip
-	alone    bool       // one reading at a time, however long it takes
+	sensors  []*supervised
+	removed  []*supervised // are closed as soon as no reading of their chip runs
+	alone    bool          // one reading at a time, however long it takes
 	progress func(busy bool)
 
 	changes chan func() // to be called by the worker
 	running bool        // run has been or is about to be called
 	end     func()      // ends run, and waits for that
 	over    chan struct{}
-	results chan result // of calls; once over is closed nobody takes one
+	results chan result // of calls; none is received once over is closed
 	calls   []*call     // that run
 	front   *call       // the one that the others wait for; nil if there is none
 	hung    *call       // one whose time is over and that does not end; nil if there is none
@@ -40,7 +40,7 @@ type worker struct {
 
 // call is one reading that runs.
 type call struct {
-	p      *patient
+	p      *supervised
 	ctx    context.Context
 	cancel context.CancelFunc
 	late   error
@@ -54,14 +54,14 @@ type result struct {
 	outcome
 }
 
-// reason is what others are told while it hangs.
+// reason returns the status of the other sensors on the bus while the call hangs.
 func (c *call) reason() string { return "the bus hangs in a reading of " + c.p.config.Name }
 
 func newWorker(alone bool) *worker {
 	return &worker{alone: alone, changes: make(chan func()), end: func() {}, over: make(chan struct{}), results: make(chan result), overdue: make(chan struct{}, 1)}
 }
 
-// begins says that run is about to be called.
+// begins prepares for run, which is about to be called.
 func (w *worker) begins(cancel func()) {
 	w.running = true
 	w.end = func() {
@@ -86,7 +86,7 @@ func (w *worker) do(f func()) {
 
 func (w *worker) run(ctx context.Context) {
 	defer close(w.over)
-	for _, p := range w.patients {
+	for _, p := range w.sensors {
 		p.plan()
 	}
 	timer := time.NewTimer(0)
@@ -111,9 +111,9 @@ func (w *worker) run(ctx context.Context) {
 	w.stop(ctx)
 }
 
-// add takes a patient in.
-func (w *worker) add(p *patient) {
-	w.patients = append(w.patients, p)
+// add starts reading a sensor.
+func (w *worker) add(p *supervised) {
+	w.sensors = append(w.sensors, p)
 	if !w.running {
 		return
 	}
@@ -123,13 +123,13 @@ func (w *worker) add(p *patient) {
 	}
 }
 
-// remove lets patients go. It ends their calls, and waits a little for that. It says whether the worker
-// has nothing left to do.
+// remove stops reading sensors. It ends their calls, and waits up to grace for that. It reports whether the
+// worker has nothing left to do.
 func (w *worker) remove(names []string) (idle bool) {
-	w.patients = slices.DeleteFunc(w.patients, func(p *patient) bool {
+	w.sensors = slices.DeleteFunc(w.sensors, func(p *supervised) bool {
 		p.gone = slices.Contains(names, p.config.Name)
 		if p.gone {
-			w.leaving = append(w.leaving, p)
+			w.removed = append(w.removed, p)
 		}
 		return p.gone
 	})
@@ -140,7 +140,7 @@ func (w *worker) remove(names []string) (idle bool) {
 	}
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
-	for w.closeLeaving(); len(w.leaving) > 0; {
+	for w.closeRemoved(); len(w.removed) > 0; {
 		select {
 		case r := <-w.results:
 			w.ended(context.Background(), r)
@@ -149,12 +149,12 @@ func (w *worker) remove(names []string) (idle bool) {
 		}
 		break
 	}
-	return len(w.patients)+len(w.calls) == 0
+	return len(w.sensors)+len(w.calls) == 0
 }
 
-// closeLeaving closes the devices of those who have gone, if nobody reads their chip.
-func (w *worker) closeLeaving() {
-	w.leaving = slices.DeleteFunc(w.leaving, func(p *patient) bool {
+// closeRemoved closes the devices of removed sensors, but for those whose chip is being read.
+func (w *worker) closeRemoved() {
+	w.removed = slices.DeleteFunc(w.removed, func(p *supervised) bool {
 		if w.reads(p.chip) {
 			return false
 		}
@@ -201,10 +201,10 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// next is the patient that is due first, of those whose chip is not being read.
-func (w *worker) next() *patient {
-	var next *patient
-	for _, p := range w.patients {
+// next returns the sensor that is due first, of those whose chip is not being read.
+func (w *worker) next() *supervised {
+	var next *supervised
+	for _, p := range w.sensors {
 		if (next == nil || p.due.Before(next.due)) && !w.reads(p.chip) {
 			next = p
 		}
@@ -222,7 +222,7 @@ func (w *worker) reads(chip string) bool {
 }
 
 // begin starts a reading.
-func (w *worker) begin(ctx context.Context, p *patient) {
+func (w *worker) begin(ctx context.Context, p *supervised) {
 	timeout := p.config.Timeout
 	c := &call{p: p, late: timeoutError(timeout), begun: time.Now()}
 	ctx, end := context.WithCancelCause(ctx)
@@ -248,7 +248,7 @@ func (w *worker) begin(ctx context.Context, p *patient) {
 		select {
 		case w.results <- r:
 		case <-w.over:
-			p.close() // nobody else uses it any more
+			p.close() // the worker has ended
 		}
 	}()
 }
@@ -267,23 +267,23 @@ func (w *worker) ended(ctx context.Context, r result) {
 			break
 		}
 	}
-	defer w.closeLeaving()
+	defer w.closeRemoved()
 	switch {
 	case c.p.gone && w.hung != c:
 		return
 	case w.hung == nil, w.hung != c && r.err == nil:
 		c.p.finish(ctx, r.outcome)
 		return
-	case w.hung != c: // a victim, of which that was told already
+	case w.hung != c: // a victim, which is reported as failing already
 		c.p.close()
 		return
 	}
 	w.hung = nil
 	c.p.close()
 	c.p.retry()
-	for _, other := range w.patients {
+	for _, other := range w.sensors {
 		if other != c.p && !w.reads(other.chip) {
-			other.close() // what it was told last may have been cut off
+			other.close() // its last transfer may have been cut off
 			other.failures, other.due = 0, time.Now()
 		}
 	}
@@ -300,12 +300,12 @@ func (r *result) late(c *call) {
 	}
 }
 
-// hang has a call that does not end. Nothing can end a transfer that the kernel does not: until it
-// returns, the bus is not touched.
+// hang reports a call that does not end. Nothing can end a transfer that the kernel does not: until the
+// call returns, the worker leaves the bus alone.
 func (w *worker) hang(c *call) {
 	w.hung = c
 	c.p.fail(fmt.Errorf("%w: the bus hangs", c.late))
-	for _, other := range w.patients {
+	for _, other := range w.sensors {
 		if other != c.p {
 			other.report(StateFailing, Temporary, c.reason())
 		}
@@ -328,10 +328,10 @@ func (w *worker) stop(ctx context.Context) {
 	for _, c := range w.calls {
 		c.cancel()
 	}
-	for _, p := range w.patients {
+	for _, p := range w.sensors {
 		if !w.reads(p.chip) {
 			p.close()
 		}
 	}
-	w.closeLeaving()
+	w.closeRemoved()
 }

@@ -41,7 +41,7 @@ type Serial interface {
 
 // Set is all buses of a process. All methods are safe for concurrent use.
 type Set struct {
-	// Trace, if set before the first use, is told of every transfer.
+	// Trace, if set before the first use, is called with every transfer.
 	Trace func(Transfer)
 
 	simulator  Simulator

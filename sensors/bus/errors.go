@@ -9,7 +9,7 @@ import (
 )
 
 // What an error of the hardware means. Every error of this package that came from the kernel wraps
-// one of them, if it can be told.
+// one of them, where that is known.
 var (
 	ErrAbsent     = errors.New("no answer")            // nothing there: wiring, address, or unplugged
 	ErrBusy       = errors.New("in use by the kernel") // a kernel driver has the chip or the line

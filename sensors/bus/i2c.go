@@ -34,7 +34,7 @@ type wires struct {
 	name   string
 	bus    i2c.BusCloser
 	gone   func()
-	told   func(Transfer) // may be nil
+	trace  func(Transfer) // may be nil
 	lock   chan struct{}  // full during a transfer: a channel, so that who waits for it can give up
 	holder atomic.Uint32  // address of the transfer that runs, or ran last
 	lost   bool           // the adapter was gone at the last transfer
@@ -77,7 +77,7 @@ func (s *Set) open(name string) (*wires, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &wires{name: name, bus: raw, told: s.Trace, lock: make(chan struct{}, 1), muxes: map[uint16]muxState{}}
+	w := &wires{name: name, bus: raw, trace: s.Trace, lock: make(chan struct{}, 1), muxes: map[uint16]muxState{}}
 	w.gone = func() { s.forget(name, w) }
 	s.buses[name] = &I2C{name: name, wires: w}
 	return w, nil
@@ -105,7 +105,7 @@ func (s *Set) openI2C(name string) (i2c.BusCloser, error) {
 	return b, nil
 }
 
-// forget has the bus opened anew for its next user: an adapter that was unplugged comes back as
+// forget closes the bus, which its next user opens anew: an adapter that was unplugged comes back as
 // another device.
 func (s *Set) forget(name string, w *wires) {
 	s.mu.Lock()
@@ -144,8 +144,8 @@ func (b *I2C) tx(ctx context.Context, addr uint16, w, r []byte) error {
 func (w *wires) transfer(addr uint16, out, in []byte) error {
 	err := w.bus.Tx(addr, out, in)
 	w.lost = err != nil && (errors.Is(err, syscall.ENODEV) || textOf(err, syscall.ENODEV))
-	if w.told != nil {
-		w.told(Transfer{w.name, addr, out, in, err})
+	if w.trace != nil {
+		w.trace(Transfer{w.name, addr, out, in, err})
 	}
 	return err
 }

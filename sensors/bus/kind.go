@@ -42,7 +42,7 @@ var names = map[Kind]Names{
 // be on several: "simulated-spi", "simulated-spi-1".
 var simulatedName = regexp.MustCompile(`^simulated(-(i2c|spi|uart))?(-\d{1,3}(\.\d{1,3})?)?(/0x7[0-7]/[0-7])?$`)
 
-// IsSimulated says whether a name is one of a simulated bus.
+// IsSimulated reports whether a name is one of a simulated bus.
 func IsSimulated(name string) bool { return simulatedName.MatchString(name) }
 
 // KindOf is the kind that a bus name stands for, None if the name does not tell.

@@ -82,7 +82,7 @@ func (s *Set) I2CDevice(name string, addr uint16) (*Device, error) {
 	return &Device{link: &c.link, duplex: conn.Half, tx: func(w, r []byte) error { return c.Tx(addr, w, r) }}, nil
 }
 
-// Transfer is what Set.Trace is told of.
+// Transfer is one transfer, as Set.Trace receives it.
 type Transfer struct {
 	Bus     string
 	Address uint16 // 0 but on I2C

@@ -28,7 +28,7 @@ type GPIOChip struct {
 type GPIOLine struct {
 	Offset   int
 	Name     string // of the device tree, such as "GPIO17"
-	Consumer string // who holds it; empty if nobody does
+	Consumer string // the program that holds it; empty if none does
 	Output   bool
 }
 

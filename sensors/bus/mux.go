@@ -30,7 +30,7 @@ func channelOf(name string) (parent string, c channel, err error) {
 	return parent, channel{uint16(a), 1 << n}, nil
 }
 
-// muxState is which channels of a multiplexer are connected, or that nobody knows.
+// muxState is which channels of a multiplexer are connected, or that this is unknown.
 type muxState int
 
 const muxUnknown muxState = -1

@@ -7,7 +7,7 @@ import (
 
 // Pins are the pins of an I/O expander on an I2C bus, by number from 0 (its data sheet's order: port A
 // or 0 first). All methods are safe for concurrent use and end with ctx; an error keeps the meaning
-// that the bus gave it. A pin that nobody has opened keeps its direction and level.
+// that the bus gave it. A pin that was not opened keeps its direction and level.
 //
 // After an error nothing is known of the pins: who had one opens it anew, with Output or Input, which
 // write everything that the pin needs, because the chip may have lost its power.

@@ -22,7 +22,7 @@ func (s *Set) Proc(name string) (fs.FS, error) {
 	return fs.Sub(sim.Sysfs(), "proc")
 }
 
-// Disk returns the size of a file system and what is free of it for everybody, in bytes. A simulator has
+// Disk returns the size of a file system and what is free of it for every user, in bytes. A simulator has
 // both in the file "disk" of its /sys.
 func (s *Set) Disk(name, path string) (size, free float64, err error) {
 	sim, err := s.simulates(name)

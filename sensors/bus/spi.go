@@ -17,8 +17,8 @@ import (
 // one goroutine at a time. Transfers fail until Begin.
 type SPI struct {
 	link
-	port spi.PortCloser
-	told func(Transfer)
+	port  spi.PortCloser
+	trace func(Transfer)
 }
 
 var _ spi.Port = (*SPI)(nil)
@@ -106,8 +106,8 @@ func (c *spiConn) TxPackets(p []spi.Packet) error {
 }
 
 func (c *spiConn) trace(w, r []byte, err error) {
-	if c.port.told != nil {
-		c.port.told(Transfer{Bus: c.port.name, W: w, R: r, Err: err})
+	if c.port.trace != nil {
+		c.port.trace(Transfer{Bus: c.port.name, W: w, R: r, Err: err})
 	}
 }
 

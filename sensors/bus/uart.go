@@ -16,7 +16,7 @@ type UART struct {
 	link
 	port  Serial
 	heard bool // a byte came since Begin
-	told  func(Transfer)
+	trace func(Transfer)
 }
 
 // UART opens a serial port by its path, such as /dev/serial0. Close it with the sensor.
@@ -25,7 +25,7 @@ func (s *Set) UART(name string, baud int) (*UART, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &UART{link: newLink(name), port: port, told: s.Trace}, nil
+	return &UART{link: newLink(name), port: port, trace: s.Trace}, nil
 }
 
 func (s *Set) openUART(name string, baud int) (Serial, error) {
@@ -49,8 +49,8 @@ func (u *UART) Begin(ctx context.Context) {
 func (u *UART) Read(p []byte) (n int, err error) {
 	err = u.do(func(ctx context.Context) error {
 		n, err = u.port.Read(ctx, p)
-		if u.told != nil && n > 0 {
-			u.told(Transfer{Bus: u.name, R: p[:n], Err: err})
+		if u.trace != nil && n > 0 {
+			u.trace(Transfer{Bus: u.name, R: p[:n], Err: err})
 		}
 		u.heard = u.heard || n > 0
 		switch {
@@ -68,8 +68,8 @@ func (u *UART) Read(p []byte) (n int, err error) {
 func (u *UART) Write(p []byte) (n int, err error) {
 	err = u.do(func(context.Context) error {
 		n, err = u.port.Write(p)
-		if u.told != nil {
-			u.told(Transfer{Bus: u.name, W: p, Err: err})
+		if u.trace != nil {
+			u.trace(Transfer{Bus: u.name, W: p, Err: err})
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", u.name, classify(err))

@@ -122,7 +122,7 @@ func (s *ads1x15Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error
 	return []sensors.Measurement{{Quantity: "voltage", Value: float64(v) / (1 << 15) * s.full, Unit: "V"}}, nil
 }
 
-// ready says whether the conversion with this sensor's settings has ended.
+// ready reports whether the conversion with this sensor's settings has ended.
 func (s *ads1x15Sensor) ready(ctx context.Context) (bool, error) {
 	config, err := s.read16(ctx, ads1x15Config)
 	if err == nil && config&^ads1x15Ready != s.config {

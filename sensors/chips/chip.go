@@ -32,7 +32,7 @@ func openI2C(c sensors.Config, buses *bus.Set) (*chip, error) {
 }
 
 // openEither connects to a chip that can be on I2C or on SPI, where the upper bits of a register's
-// address say whether it is read. It transfers nothing.
+// address tell reads from writes. It transfers nothing.
 func openEither(c sensors.Config, buses *bus.Set, f physic.Frequency, m spi.Mode, readFlag byte) (*chip, error) {
 	if bus.KindOf(c.Bus) != bus.SPIKind {
 		return openI2C(c, buses)
@@ -68,7 +68,7 @@ func (c *chip) read(ctx context.Context, reg byte, n int) ([]byte, error) {
 	return c.tx(ctx, []byte{reg}, n)
 }
 
-// silent is the error for a byte that nobody drove: on SPI a chip that is missing reads as ones. It is
+// silent returns the error for a byte that no chip has driven: on SPI a missing chip reads as ones. It is
 // for registers that never hold them.
 func (c *chip) silent(b byte) error {
 	if b != 0xFF || c.Duplex() != conn.Full {

@@ -49,7 +49,7 @@ const (
 	ds18b20Supply  = 0xB4 // answers 0 if it lives on the data line
 )
 
-// ds18b20Mark is written to the alarm limits TH and TL, which nobody uses here, and not to the EEPROM.
+// ds18b20Mark is written to the alarm limits TH and TL, which are not used otherwise, and not to the EEPROM.
 // At power-on they are loaded from there, so the mark tells a measured 85 °C from the 85 °C of power-on.
 var ds18b20Mark = [2]byte{0x7E, 0x81}
 
@@ -178,7 +178,7 @@ func (s *ds2482Sensor) scratchpad(ctx context.Context) (pad [9]byte, err error) 
 		}
 		ones = ones && pad[i] == 0xFF
 	}
-	if ones { // nobody pulls the line down
+	if ones { // no chip pulls the line down
 		return pad, fmt.Errorf("%w: %s is not on the 1-Wire bus: check its wiring, or the id", bus.ErrAbsent, romName(s.rom))
 	}
 	return pad, CheckSum("the scratchpad", uint32(pad[8]), uint32(crcMaxim(pad[:8])))

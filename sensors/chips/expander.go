@@ -75,7 +75,8 @@ func (s *expanderSensor) Sense(ctx context.Context) ([]sensors.Measurement, erro
 // Close leaves the pin an input.
 func (s *expanderSensor) Close() error { return nil }
 
-// restarted has supervision open the pin again at once.
+// restarted adds ErrRestarted to an error of a chip that has lost its settings: supervision then opens the pin
+// again at once.
 func restarted(err error) error {
 	if errors.Is(err, expander.ErrRestarted) {
 		return fmt.Errorf("%w (%w)", sensors.ErrRestarted, err)

@@ -8,7 +8,7 @@ import (
 	"holdfast/sensors/bus"
 )
 
-// named finds what the kernel names in files, for drivers that are told by an option which one to read.
+// named finds what the kernel names in files, for drivers with an option that names the one to read.
 func named(glob, option string) func(fs.FS) ([]sensors.Candidate, error) {
 	return func(sys fs.FS) ([]sensors.Candidate, error) {
 		files, err := fs.Glob(sys, glob)

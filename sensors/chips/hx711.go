@@ -88,7 +88,7 @@ func openHX711(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.S
 	if s.clock, err = buses.Output(c.Bus, line("clock", ""), false); err != nil {
 		return nil, errors.Join(err, s.data.Close())
 	}
-	if err := s.restart(ctx); err != nil { // it may be in the middle of somebody's reading
+	if err := s.restart(ctx); err != nil { // another program may have stopped in the middle of a reading
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil

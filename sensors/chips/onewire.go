@@ -160,8 +160,7 @@ func (o *oneWire) in(ctx context.Context) (byte, error) {
 	return b[0], nil
 }
 
-// strongPullUp has the next byte followed by a supply for those who live on the line, until the next
-// command on it.
+// strongPullUp supplies the chips that live on the line after the next byte, until the next command on it.
 func (o *oneWire) strongPullUp(ctx context.Context) error {
 	return o.write(ctx, bridgeConfig, bridgeSPU)
 }

@@ -14,7 +14,7 @@ import (
 	"holdfast/sensors/bus"
 )
 
-// system tells how the machine itself is doing.
+// system reads how the machine itself is doing.
 func system() sensors.Driver {
 	return sensors.Driver{
 		Name: "system", Doc: "the machine itself: load, memory, disk, uptime; on a Pi also under-voltage and throttling, and wear of eMMC where it is shown",

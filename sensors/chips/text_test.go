@@ -96,7 +96,7 @@ func TestExecEndsTheWholeGroup(t *testing.T) {
 	if err := <-ended; err != late {
 		t.Errorf("got %v, want %v", err, late)
 	}
-	// It is dead; whoever has inherited it may not have asked for its status yet.
+	// It is dead; its new parent may not have asked for its status yet.
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err == nil && !strings.Contains(string(stat), ") Z ") && syscall.Kill(pid, 0) == nil {
 		tick := time.NewTicker(time.Millisecond)

@@ -16,7 +16,7 @@ import (
 	"holdfast/sensors/bus"
 )
 
-// ErrRestarted says that the chip has other settings than it was given: its power was interrupted, or
+// ErrRestarted means that the chip has other settings than it was given: its power was interrupted, or
 // another program uses it. The pin has to be opened anew, with Output or Input.
 var ErrRestarted = fmt.Errorf("%w: the chip has lost its settings: its power was interrupted", bus.ErrTemporary)
 

@@ -24,7 +24,7 @@ func PCF8574() Chip {
 type quasi struct {
 	exclusive
 	known bool // the bits
-	bits  byte // as they were written; of pins that nobody has opened, their level at the first access
+	bits  byte // as they were written; of pins that were not opened, their level at the first access
 	given [8]setting
 }
 

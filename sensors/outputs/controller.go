@@ -24,21 +24,21 @@ import (
 	"holdfast/sensors/bus"
 )
 
-// Cause says what brought an output to its value.
+// Cause is what brought an output to its value.
 type Cause string
 
 // The causes.
 const (
 	ByStart   Cause = "start"   // the safe value, as the output was opened
 	ByCommand Cause = "command" // a command's value
-	ByLease   Cause = "lease"   // the safe value: nobody renewed the command
+	ByLease   Cause = "lease"   // the safe value: the command was not renewed
 	ByMaxOn   Cause = "max_on"  // the safe value: on for long enough
 	ByLink    Cause = "link"    // the safe value: the link was lost
 	ByFault   Cause = "fault"   // the safe value, or none that is known, after an error
 	ByStop    Cause = "stop"    // the safe value, as the process ends
 )
 
-// State tells where an output is. One is sent when the value, its cause or what waits changes.
+// State is where an output is. A Controller reports one when the value, its cause or the pending command changes.
 type State struct {
 	Output string
 	Value  float64
@@ -177,7 +177,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	return nil
 }
 
-// start has outputs work. Called with changing held.
+// start starts outputs. Called with changing held.
 func (c *Controller) start(all []*output) {
 	for _, o := range all {
 		ctx, cancel := context.WithCancel(c.running)

@@ -39,8 +39,8 @@ type Driver struct {
 	Validate func(options map[string]any) error
 	// Tolerance is how far Get may be from what was Set.
 	Tolerance float64
-	// Open takes the hardware and has it at value from the first moment on: no other value may be seen
-	// on the way there.
+	// Open takes the hardware and sets it to value, which it has from the first moment on: no other value
+	// may be seen on the way there.
 	Open func(ctx context.Context, c Config, buses *bus.Set, value float64) (Device, error)
 }
 
@@ -97,8 +97,8 @@ type Config struct {
 	Link        string
 	LinkTimeout time.Duration
 
-	// CommandExpiry and RequireTime are for whoever takes commands: how old one may be, and whether one
-	// that does not say how old it is is refused.
+	// CommandExpiry and RequireTime are for the receiver of commands: how old one may be, and whether one
+	// without a time is refused.
 	CommandExpiry time.Duration
 	RequireTime   bool
 }

@@ -225,7 +225,7 @@ func (o *output) lease(r request) time.Duration {
 	return o.Lease
 }
 
-// giveUp ends what waits.
+// giveUp refuses the pending command.
 func (o *output) giveUp(reason string) {
 	if o.waiting == nil {
 		return
@@ -300,8 +300,8 @@ func (o *output) open(by Cause, why string) {
 	o.report(sensors.StateOK, "")
 }
 
-// verify finds hardware that is not where it was put: a chip that lost its power, or somebody else's
-// hand on it.
+// verify finds hardware that is not where it was put: its chip has lost its power, or another program has
+// moved it.
 func (o *output) verify() {
 	d, got := o.device, 0.0
 	err := o.try(func(ctx context.Context) (_ Device, err error) { got, err = d.Get(ctx); return nil, err }).err

@@ -147,7 +147,7 @@ func (p *kernelPWM) begin(period, width time.Duration) error {
 		return err
 	}
 	if text, err := bus.ReadFile(p.sys, path.Join(p.dir, "polarity")); err == nil && text != "normal" {
-		return fmt.Errorf("the PWM's polarity is %s, by somebody else's hand: want normal, and active_low here", text)
+		return fmt.Errorf("the PWM's polarity is %s, set by another program: want normal, and active_low here", text)
 	}
 	steps := []struct {
 		file  string

@@ -4,7 +4,7 @@
 // allows; identification registers are read only where the driver's row says how; a chip that answers a
 // bare read is never sent more than a register's number, because it might take the next byte for that
 // register's new value; addresses that a kernel driver has are left alone; SPI and serial ports are
-// listed and not touched, because on them reading cannot be told from writing without knowing the chip.
+// listed and not touched, because there a read cannot be told from a write without knowing the chip.
 //
 // It does not promise to name every chip: some have no identification. Those are listed with the drivers
 // that their address allows.
@@ -28,7 +28,7 @@ import (
 type Found struct {
 	Bus     string
 	Address uint16 // on I2C
-	Chip    string // as it says itself, or what the kernel calls it; empty if it cannot be told
+	Chip    string // as it says itself, or what the kernel calls it; empty if unknown
 	// Drivers are the ones that can read it. With Sure there is one, and the chip has been recognised.
 	Drivers []string
 	Sure    bool

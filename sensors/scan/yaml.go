@@ -61,7 +61,7 @@ func (r *Result) YAML(drivers []sensors.Driver) string {
 		}
 	}
 	if guesses {
-		b.WriteString("# What is commented out was told by its address only, or lacks an option. Make sure before you use it.\n")
+		b.WriteString("# Entries that are commented out were recognised by their address only, or lack an option. Make sure before you use them.\n")
 	}
 	if entries == 0 {
 		b.WriteString("  []\n")

@@ -85,7 +85,7 @@ type chipBench struct {
 	chip  *simulated.Chip
 }
 
-// bubble runs one test on a machine of its own, in time that passes when everybody waits. It fails if
+// bubble runs one test on a machine of its own, in time that passes when all goroutines wait. It fails if
 // a goroutine is left at the end.
 func (s *chipSuite) bubble(t *testing.T, name string, test func(*chipBench)) {
 	t.Run(name, func(t *testing.T) {
@@ -186,7 +186,7 @@ func (b *chipBench) sweep() {
 
 func percent(part float64) string { return fmt.Sprintf("at %g %% of the range", 100*part) }
 
-// silent has the chip not answer before it is opened, then between readings, and come back.
+// silent lets the chip not answer before it is opened, then between readings, and come back.
 func (b *chipBench) silent(f simulated.Faults) {
 	absent := func(where string) {
 		b.t.Helper()

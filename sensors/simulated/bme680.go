@@ -98,7 +98,7 @@ func (m *bme680) write(b []byte) error {
 	return nil
 }
 
-// heats says whether the gas is measured: run_gas is set and the heater not off.
+// heats reports whether the gas is measured: run_gas is set and the heater not off.
 func (m *bme680) heats() bool { return m.regs[0x71]&0x10 != 0 && m.regs[0x70]&8 == 0 }
 
 // duration is that of the conversions, and the time set in gas_wait_0.

@@ -84,7 +84,7 @@ func (p *spiPort) String() string                    { return p.name }
 func (p *spiPort) Close() error                      { return nil }
 func (p *spiPort) Duplex() conn.Duplex               { return conn.Full }
 
-// Tx shifts bytes out and in. What nobody drives reads as ones.
+// Tx shifts bytes out and in. What no chip drives reads as ones.
 func (p *spiPort) Tx(w, r []byte) error {
 	n := max(len(w), len(r))
 	if len(w) > 0 && len(r) > 0 && len(w) != len(r) {

@@ -106,7 +106,7 @@ func (c *Chip) takes(d time.Duration) time.Time {
 	return time.Now().Add(d)
 }
 
-// done says whether what takes until t is done.
+// done reports whether what takes until t is done.
 func (c *Chip) done(t time.Time) bool { return c.faults&StuckBusy == 0 && !time.Now().Before(t) }
 
 // id is the byte of an identification register.

@@ -92,7 +92,7 @@ func (m *ds2482) write(b []byte) error {
 		}
 	case b[0] == 0x78 && len(b) == 2: // triplet
 		m.runs(200 * time.Microsecond)
-		zero, one := !m.bit(true), !m.bit(true) // who has a zero pulls the first down, who has a one the second
+		zero, one := !m.bit(true), !m.bit(true) // chips with a zero pull the first down, chips with a one the second
 		way := b[1]&0x80 != 0
 		if zero != one {
 			way = one
@@ -118,7 +118,7 @@ func (m *ds2482) write(b []byte) error {
 	return nil
 }
 
-// runs has the line busy for a while. A command on it ends the strong pull-up.
+// runs makes the line busy for a while. A command on it ends the strong pull-up.
 func (m *ds2482) runs(d time.Duration) {
 	m.running, m.busy, m.powers = true, m.chip.takes(d), false
 	for _, s := range m.slaves {
@@ -131,7 +131,7 @@ func (m *ds2482) idle() bool {
 	return !m.running
 }
 
-// bit is a time slot: the level is low if anybody, or the bridge, pulls it down.
+// bit is a time slot: the level is low if a chip, or the bridge, pulls it down.
 func (m *ds2482) bit(high bool) bool {
 	level := high
 	for _, s := range m.slaves {

@@ -68,7 +68,7 @@ func newExpander(c *Chip) expander { return expander{chip: c} }
 
 func (e *expander) driven() []Pin { return e.history }
 
-// drive has the chip drive the pins of a mask to levels.
+// drive drives the pins of a mask to levels.
 func (e *expander) drive(pins, high uint16) {
 	for i := range 16 {
 		bit := uint16(1) << i

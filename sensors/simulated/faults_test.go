@@ -79,12 +79,12 @@ func TestSchedule(t *testing.T) {
 		}
 		until(55)
 		if v, err := ctrl(false); v != 0 || err != nil {
-			t.Errorf("a power cycle that nobody saw: %v %v", v, err)
+			t.Errorf("a power cycle that no transfer saw: %v %v", v, err)
 		}
 		ctrl(true)
 		until(75)
 		if v, err := ctrl(false); v != 0 || err != nil {
-			t.Errorf("unplugged and back while nobody looked: %v %v", v, err)
+			t.Errorf("unplugged and back between transfers: %v %v", v, err)
 		}
 	})
 }

@@ -49,7 +49,7 @@ func (m *hx711) reset() {
 	}
 }
 
-// convert has a conversion end after a while.
+// convert begins a conversion.
 func (m *hx711) convert(d time.Duration) {
 	if m.timer != nil {
 		m.timer.Stop()

@@ -30,7 +30,7 @@ type Line struct {
 type Event struct {
 	Time   time.Time
 	Line   string // "gpio17"
-	Driven bool   // by the machine; false if it is an input, or nobody has it
+	Driven bool   // by the machine; false if it is an input, or not requested
 	High   bool
 }
 
@@ -131,7 +131,7 @@ func (l *Line) onChange(f func(high bool)) {
 	l.chips = append(l.chips, f)
 }
 
-// openLine is a line that somebody has requested from the kernel.
+// openLine is a line that was requested from the kernel.
 type openLine struct {
 	line   *Line
 	o      bus.LineOptions

@@ -62,7 +62,7 @@ func (m *sensirion) read(b []byte) error {
 	}
 	m.answer = nil
 	for i := copy(b, all); i < len(b); i++ {
-		b[i] = 0xFF // nobody drives the line
+		b[i] = 0xFF // no chip drives the line
 	}
 	return nil
 }
