@@ -73,6 +73,11 @@ func (p *Process) Stop(grace time.Duration) error {
 	p.Signal(syscall.SIGTERM)
 	kill := time.AfterFunc(grace, func() { p.Signal(syscall.SIGKILL) })
 	defer kill.Stop()
+	return p.Wait()
+}
+
+// Wait returns when the process has ended, and how.
+func (p *Process) Wait() error {
 	<-p.Ended
 	return p.err
 }

@@ -102,6 +102,9 @@ func TestCost(t *testing.T) {
 	if rss, err := p.RSS(); err != nil || rss < 4<<10 || rss > 1<<30 {
 		t.Errorf("RSS: got %d, %v", rss, err)
 	}
+	if peak, err := p.PeakRSS(); err != nil || peak < 4<<10 || peak > 1<<30 {
+		t.Errorf("peak: got %d, %v", peak, err)
+	}
 	if cpu, err := p.CPU(); err != nil || cpu < 0 {
 		t.Errorf("CPU: got %v, %v", cpu, err)
 	}
@@ -140,7 +143,7 @@ func TestParse(t *testing.T) {
 		{"Name:\tx\nState:\tZ (zombie)\n", 0, false},
 		{"Name:\tx\nVmRSS:\n", 0, false},
 	} {
-		if got, err := parseRSS(c.status); got != c.want || (err == nil) != c.ok {
+		if got, err := parseMemory(c.status, "VmRSS"); got != c.want || (err == nil) != c.ok {
 			t.Errorf("%q: got %v, %v, want %v", c.status, got, err, c.want)
 		}
 	}

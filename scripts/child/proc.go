@@ -31,20 +31,25 @@ func parseCPU(stat string) (time.Duration, error) {
 }
 
 // RSS is the resident memory of the process in bytes (VmRSS of /proc/PID/status).
-func (p *Process) RSS() (int64, error) {
+func (p *Process) RSS() (int64, error) { return p.memory("VmRSS") }
+
+// PeakRSS is the largest resident memory that the process ever had, in bytes (VmHWM).
+func (p *Process) PeakRSS() (int64, error) { return p.memory("VmHWM") }
+
+func (p *Process) memory(key string) (int64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID))
 	if err != nil {
 		return 0, err
 	}
-	return parseRSS(string(b))
+	return parseMemory(string(b), key)
 }
 
-func parseRSS(status string) (int64, error) {
-	_, rest, ok := strings.Cut("\n"+status, "\nVmRSS:")
+func parseMemory(status, key string) (int64, error) {
+	_, rest, ok := strings.Cut("\n"+status, "\n"+key+":")
 	line, _, _ := strings.Cut(rest, "\n")
 	kb, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(line, "kB")), 10, 64)
 	if !ok || err != nil { // a process that is ending has no memory any more
-		return 0, fmt.Errorf("/proc/PID/status: got VmRSS %q, want a number of kB", line)
+		return 0, fmt.Errorf("/proc/PID/status: got %s %q, want a number of kB", key, line)
 	}
 	return kb << 10, nil
 }

@@ -11,12 +11,16 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"holdfast/broker/faultnet"
+	"holdfast/scripts/child"
 )
 
 func main() {
@@ -100,13 +104,13 @@ func opened(s *site, b *browser) error {
 type site struct {
 	program, dir                string
 	web, broker, upstream, hash string
-	running                     map[string]*exec.Cmd
+	running                     map[string]*child.Process
 }
 
 func (s *site) plan() (err error) {
-	s.running = map[string]*exec.Cmd{}
+	s.running = map[string]*child.Process{}
 	for _, to := range []*string{&s.web, &s.broker, &s.upstream} {
-		if *to, err = freeAddress(); err != nil {
+		if *to, err = faultnet.FreeAddress(); err != nil {
 			return err
 		}
 	}
@@ -199,15 +203,22 @@ func (s *site) start(name, config string) error {
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	p, err := child.Start(cmd)
+	if err != nil {
 		return err
 	}
-	s.running[name] = cmd
+	s.running[name] = p
 	address := s.web
 	if name == "upstream" {
 		address = s.upstream
 	}
-	if err := waitFor(address); err != nil {
+	if _, err := p.Ready(patience, 50*time.Millisecond, func() error {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		return err
+	}); err != nil {
 		text, _ := os.ReadFile(log.Name())
 		return fmt.Errorf("%s does not listen on %s: %w\n%s", name, address, err, text)
 	}
@@ -216,10 +227,9 @@ func (s *site) start(name, config string) error {
 
 // stop ends some, or without names all.
 func (s *site) stop(names ...string) {
-	for name, cmd := range s.running {
+	for name, p := range s.running {
 		if len(names) == 0 || names[0] == name {
-			_ = cmd.Process.Signal(os.Interrupt)
-			_ = cmd.Wait()
+			_ = p.Stop(patience)
 			delete(s.running, name)
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -18,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"holdfast/broker/faultnet"
+	"holdfast/scripts/child"
 )
 
 const secret = "a-password-of-this-check"
@@ -26,10 +26,9 @@ const secret = "a-password-of-this-check"
 type node struct {
 	env []string
 	log *os.File
-	cmd *exec.Cmd // nil while it is not running
 
-	ended         chan struct{} // of the last start
-	clients, mqtt string        // addresses
+	*child.Process        // of the last start
+	clients, mqtt  string // addresses
 }
 
 type cluster struct {
@@ -100,26 +99,10 @@ func (n *node) start() error {
 	if err != nil {
 		return err
 	}
-	n.cmd = exec.Command(self, "node")
-	n.cmd.Env, n.cmd.Stdout, n.cmd.Stderr = n.env, n.log, n.log
-	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := n.cmd.Start(); err != nil {
-		return err
-	}
-	n.ended = make(chan struct{})
-	go func() {
-		defer close(n.ended)
-		_ = n.cmd.Wait()
-	}()
-	return nil
-}
-
-func (n *node) kill() {
-	if n.cmd != nil {
-		_ = n.cmd.Process.Kill()
-		<-n.ended
-		n.cmd = nil
-	}
+	cmd := exec.Command(self, "node")
+	cmd.Env, cmd.Stdout, cmd.Stderr = n.env, n.log, n.log
+	n.Process, err = child.Start(cmd)
+	return err
 }
 
 // form starts nodes and makes the stream. Addresses that were free may be somebody's by the time a node wants them;
@@ -149,11 +132,11 @@ func form(ctx context.Context, dir string) (*cluster, *replicated, error) {
 	}
 }
 
-// ends says which node has ended by itself, and what it said last.
+// ends returns an error with the last lines of the log if a node has ended by itself.
 func (c *cluster) ends() error {
 	for i, n := range c.nodes {
 		select {
-		case <-n.ended:
+		case <-n.Ended:
 			said, _ := os.ReadFile(n.log.Name())
 			return fmt.Errorf("node %d has ended: %s", i+1, said[max(0, len(said)-500):])
 		default:
@@ -167,7 +150,7 @@ func (c *cluster) close() {
 		f.close()
 	}
 	for _, n := range c.nodes {
-		n.kill()
+		n.Kill()
 		n.log.Close()
 	}
 }

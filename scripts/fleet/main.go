@@ -81,7 +81,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	log.Printf("killing node %d, which leads the stream, with %d messages to go", leader+1, f.depth())
-	c.nodes[leader].kill()
+	c.nodes[leader].Kill()
 	if err := f.waitDepth(ctx, third); err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func takeAllAway(ctx context.Context, c *cluster, f *fleet, more int, outage tim
 	log.Printf("taking all nodes away for %v, while %d messages come in", outage, gateways*more)
 	c.attempts.reset()
 	for _, n := range c.nodes {
-		n.kill()
+		n.Kill()
 	}
 	cut := time.Now()
 	if err := f.fill(more); err != nil {

@@ -6,15 +6,13 @@
 package guest
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"sync"
-	"syscall"
+
+	"holdfast/scripts/child"
 )
 
 // Modules that a guest needs for its disk, file system and network, in the order of loading. The kernel's
@@ -39,9 +37,9 @@ type Options struct {
 // Machine is a running guest.
 type Machine struct {
 	Input io.WriteCloser // what is typed at its console
-	Ended chan struct{}  // closed when it has
-	Tail  *Tail          // the end of what it has printed
-	cmd   *exec.Cmd
+	Tail  *child.Tail    // the end of what it has printed
+
+	*child.Process
 }
 
 // Start switches the guest on. It ends with this process at the latest.
@@ -50,7 +48,7 @@ func Start(o Options) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{Ended: make(chan struct{}), Tail: &Tail{}}
+	m := &Machine{Tail: &child.Tail{}}
 	args := []string{"-n", "5", "qemu-system-aarch64",
 		"-M", "virt", "-cpu", "cortex-a72", "-m", "512", "-nodefaults", "-nographic", "-no-reboot",
 		"-serial", "stdio", "-kernel", o.Kernel, "-initrd", o.Initrd,
@@ -60,73 +58,43 @@ func Start(o Options) (*Machine, error) {
 		args = append(args, "-drive", fmt.Sprintf("if=none,id=disk%d,format=raw,cache=writeback,file=%s", i, disk),
 			"-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d", i))
 	}
-	m.cmd = exec.Command("nice", args...) // which becomes QEMU
+	cmd := exec.Command("nice", args...) // which becomes QEMU
 	writers := []io.Writer{console, m.Tail}
 	if o.Stdout != nil {
 		writers = append(writers, o.Stdout)
 	}
-	m.cmd.Stdout = io.MultiWriter(writers...)
-	m.cmd.Stderr = m.cmd.Stdout
-	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Stdout = io.MultiWriter(writers...)
+	cmd.Stderr = cmd.Stdout
 	if o.Input {
-		if m.Input, err = m.cmd.StdinPipe(); err != nil {
+		if m.Input, err = cmd.StdinPipe(); err != nil {
 			console.Close()
 			return nil, err
 		}
 	}
-	if err := m.cmd.Start(); err != nil {
+	if m.Process, err = child.Start(cmd); err != nil {
 		console.Close()
 		return nil, err
 	}
 	go func() {
-		m.cmd.Wait()
+		<-m.Ended
 		console.Close()
-		close(m.Ended)
 	}()
 	return m, nil
 }
 
 // Cut is the power cut: SIGKILL, in the middle of whatever QEMU does.
-func (m *Machine) Cut() {
-	m.cmd.Process.Kill()
-	<-m.Ended
-}
+func (m *Machine) Cut() { m.Kill() }
 
-// Run runs a command of the system and returns what it said if it fails.
+// Run runs a command of the system. The error has its output.
 func Run(ctx context.Context, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin", "LC_ALL=C")
-	if path, err := exec.LookPath(name); err != nil {
-		for _, d := range []string{"/usr/sbin", "/sbin"} {
-			if _, err := os.Stat(filepath.Join(d, name)); err == nil {
-				path = filepath.Join(d, name)
-			}
-		}
-		cmd.Path, cmd.Err = path, nil
+	path, err := child.Find(name)
+	if err != nil {
+		return err
 	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = append(os.Environ(), "PATH="+os.Getenv("PATH")+":/usr/sbin:/sbin", "LC_ALL=C")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", name, err, out)
 	}
 	return nil
-}
-
-// Tail keeps the end of what is written to it.
-type Tail struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (t *Tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.b.Len() > 16<<10 {
-		t.b.Next(t.b.Len() - 8<<10)
-	}
-	return t.b.Write(p)
-}
-
-func (t *Tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.String()
 }

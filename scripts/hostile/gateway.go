@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"holdfast/broker/faultnet"
+	"holdfast/scripts/child"
 )
 
 // gateway is a process of the built binary, with its configuration and data in dir. Its methods are for one
@@ -32,10 +32,9 @@ type gateway struct {
 	rights sync.Mutex // held by the only one that changes users and rights
 	pile   sync.Mutex // held by the only one that uses the session of this name
 
-	cmd  *exec.Cmd
+	proc *child.Process // nil while none runs
 	log  *os.File
-	done chan struct{} // closed when the process has ended
-	peak atomic.Int64  // largest resident memory in bytes since reset, from all processes
+	peak atomic.Int64 // largest resident memory in bytes since reset, from all processes
 	stop context.CancelFunc
 	life context.Context // of sample, and of what needs one while the process runs
 	wait sync.WaitGroup
@@ -73,78 +72,64 @@ broker:
 	return os.WriteFile(g.config, []byte(text), 0o600)
 }
 
-// errEnded is the cause when the process has ended by itself.
-var errEnded = errors.New("the process has ended")
-
 // start returns when a CONNECT is answered, and how long that took.
 func (g *gateway) start(most time.Duration) (time.Duration, error) {
 	var err error
 	if g.log, err = os.OpenFile(g.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
 		return 0, err
 	}
-	g.cmd = exec.Command(g.program, "run", "-c", g.config)
-	g.cmd.Stdout, g.cmd.Stderr = g.log, g.log
-	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	begun := time.Now()
-	if err := g.cmd.Start(); err != nil {
+	cmd := exec.Command(g.program, "run", "-c", g.config)
+	cmd.Stdout, cmd.Stderr = g.log, g.log
+	if g.proc, err = child.Start(cmd); err != nil {
+		g.log.Close()
 		return 0, err
 	}
-	g.done = make(chan struct{})
-	go func(cmd *exec.Cmd, done chan struct{}) { cmd.Wait(); close(done) }(g.cmd, g.done)
 	ctx, stop := context.WithCancel(context.Background())
 	g.stop, g.life = stop, ctx
-	g.wait.Go(func() { g.sample(ctx, g.cmd.Process.Pid) })
-	for time.Since(begun) < most {
-		if c, err := open(g.mqtt, login{user: "writer", id: "probe", version: 5, clean: true}, most); err == nil {
+	g.wait.Go(func() { g.sample(ctx, g.proc) })
+	took, err := g.proc.Ready(most, 2*time.Millisecond, func() error {
+		c, err := open(g.mqtt, login{user: "writer", id: "probe", version: 5, clean: true}, most)
+		if err == nil {
 			c.close()
-			return time.Since(begun), nil
 		}
-		if !g.alive() {
-			return 0, errEnded
-		}
-		time.Sleep(2 * time.Millisecond)
+		return err
+	})
+	if err != nil && !errors.Is(err, child.ErrEnded) {
+		err = fmt.Errorf("no CONNACK: %w", err)
 	}
-	return time.Since(begun), fmt.Errorf("no CONNACK within %v of the start", most)
+	return took, err
 }
 
 // alive reports whether the process has not ended by itself.
-func (g *gateway) alive() bool {
-	select {
-	case <-g.done:
-		return false
-	default:
-		return true
-	}
-}
+func (g *gateway) alive() bool { return g.proc.Alive() }
 
 func (g *gateway) kill() {
-	if g.cmd == nil {
+	if g.proc == nil {
 		return
 	}
-	g.cmd.Process.Kill()
-	<-g.done
+	g.proc.Kill()
 	g.stop()
 	g.wait.Wait()
 	g.log.Close()
-	g.cmd = nil
+	g.proc = nil
 }
 
 // dump ends the process with SIGQUIT, so that its log ends with every goroutine's stack.
 func (g *gateway) dump() {
-	if g.cmd == nil || !g.alive() {
+	if g.proc == nil || !g.alive() {
 		return
 	}
-	g.cmd.Process.Signal(syscall.SIGQUIT)
+	g.proc.Signal(syscall.SIGQUIT)
 	select {
-	case <-g.done:
+	case <-g.proc.Ended:
 	case <-time.After(10 * time.Second):
 	}
 }
 
 // sample follows the resident memory until ctx ends.
-func (g *gateway) sample(ctx context.Context, pid int) {
+func (g *gateway) sample(ctx context.Context, p *child.Process) {
 	for tick := time.NewTicker(50 * time.Millisecond); ; {
-		if now := resident(pid); now > g.peak.Load() {
+		if now, err := p.RSS(); err == nil && now > g.peak.Load() { // an error is its end
 			g.peak.Store(now)
 		}
 		select {
@@ -154,25 +139,6 @@ func (g *gateway) sample(ctx context.Context, pid int) {
 		case <-tick.C:
 		}
 	}
-}
-
-// resident is VmRSS in bytes, 0 if the process is gone.
-func resident(pid int) int64 { return memory(pid, "VmRSS:") }
-
-// memory is a line of /proc/PID/status in bytes.
-func memory(pid int, line string) int64 {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if rest, ok := strings.CutPrefix(s.Text(), line); ok {
-			kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return kb << 10
-		}
-	}
-	return 0
 }
 
 // get fetches a page of the dashboard's listener.

@@ -95,7 +95,7 @@ func (g *gateway) grant(password, rights string) error {
 			return err
 		}
 	}
-	if g.cmd == nil {
+	if g.proc == nil {
 		return nil
 	}
 	out, err := exec.Command(g.program, "reload", "-c", g.config).CombinedOutput()

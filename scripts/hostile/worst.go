@@ -139,7 +139,10 @@ func (t *trial) charge(kinds []cost) (idle, peak int64, problems []string, err e
 		return 0, 0, nil, fmt.Errorf("%w: %s", err, log)
 	}
 	time.Sleep(time.Second)
-	idle = resident(g.cmd.Process.Pid)
+	if idle, err = g.proc.RSS(); err != nil {
+		g.kill()
+		return 0, 0, nil, err
+	}
 	x.begun = time.Now()
 	x.last(x.begun.Add(worstTime))
 	first := 0
@@ -178,8 +181,8 @@ func (t *trial) charge(kinds []cost) (idle, peak int64, problems []string, err e
 	if _, err := g.get("/readyz", patience); err != nil && !slices.ContainsFunc(kinds, func(c cost) bool { return c.name == "dashboard" }) {
 		problems = append(problems, err.Error())
 	}
-	peak = highest(g.cmd.Process.Pid)
-	if !g.alive() {
+	peak, err = g.proc.PeakRSS()
+	if err != nil || !g.alive() {
 		problems = append(problems, "the gateway has ended by itself: "+tail(g.logFile()))
 	}
 	if t.verbose {
@@ -213,9 +216,6 @@ func (x *excess) full() bool {
 	text, _ := os.ReadFile(x.g.logFile())
 	return strings.Contains(string(text), "limit=broker.limits.connections")
 }
-
-// highest is VmHWM in bytes.
-func highest(pid int) int64 { return memory(pid, "VmHWM:") }
 
 // configure has the default limits, every kind of listener, and users who may do everything.
 func (x *excess) configure() error {

@@ -16,7 +16,7 @@ import (
 const (
 	imageSize  = 512 << 20
 	guestPort  = 1883
-	bootBudget = 5 * time.Minute // far more than it takes
+	bootBudget = 5 * time.Minute // of the guest's time: far more than it takes
 )
 
 // guestConfig has a bridge to where nobody listens, so that the journal keeps everything.

@@ -104,7 +104,7 @@ func cutUnderLoad(ctx context.Context, g *machine, publishers []*publisher) (up,
 	}
 	defer m.Cut()
 	started := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, bootBudget)
+	ctx, cancel := m.Within(ctx, bootBudget)
 	defer cancel()
 	acked := make(chan struct{})
 	first := sync.OnceFunc(func() { close(acked) })
@@ -119,7 +119,7 @@ func cutUnderLoad(ctx context.Context, g *machine, publishers []*publisher) (up,
 	case <-m.Ended:
 		return 0, 0, fmt.Errorf("the guest has switched itself off:\n%s", m.Tail)
 	case <-ctx.Done():
-		return 0, 0, fmt.Errorf("no acknowledgement after %s: %w\n%s", bootBudget, context.Cause(ctx), m.Tail)
+		return 0, 0, fmt.Errorf("no acknowledgement: %w\n%s", context.Cause(ctx), m.Tail)
 	}
 	up = time.Since(started)
 	under = time.Duration(rand.Int64N(int64(4 * time.Second)))
@@ -160,13 +160,8 @@ func starts(ctx context.Context, g *machine) error {
 		return err
 	}
 	defer m.Cut()
-	ctx, cancel := context.WithTimeout(ctx, bootBudget)
+	ctx, cancel := m.Within(ctx, bootBudget)
 	defer cancel()
-	defer context.AfterFunc(ctx, cancel)()
-	go func() {
-		<-m.Ended
-		cancel()
-	}()
 	conn, _, err := connect(ctx, m.addr, "last")
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, m.Tail)

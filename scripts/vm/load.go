@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -119,8 +120,7 @@ func (l *load) count() (n int) {
 }
 
 // more waits for n further acknowledgements.
-func (l *load) more(n int, budget time.Duration) error {
-	end := time.After(budget)
+func (l *load) more(ctx context.Context, n int) error {
 	l.mu.Lock()
 	want := l.count() + n
 	l.mu.Unlock()
@@ -137,8 +137,8 @@ func (l *load) more(n int, budget time.Duration) error {
 		l.mu.Unlock()
 		select {
 		case <-changed:
-		case <-end:
-			return fmt.Errorf("fewer than %d further acknowledgements within %s", n, budget)
+		case <-ctx.Done():
+			return fmt.Errorf("fewer than %d further acknowledgements: %w", n, context.Cause(ctx))
 		}
 	}
 }

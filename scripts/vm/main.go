@@ -73,7 +73,7 @@ func (t *test) run(ctx context.Context) (err error) {
 	if err := t.prepare(ctx); err != nil {
 		return err
 	}
-	if t.upstream, err = newUpstream(ctx, t.work); err != nil {
+	if t.upstream, err = newUpstream(t.work); err != nil {
 		return err
 	}
 	defer t.upstream.close()

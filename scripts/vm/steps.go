@@ -11,7 +11,11 @@ import (
 	"time"
 )
 
-const drain = 10 * time.Minute // far more than it takes
+// Budgets of the guest's time: far more than it takes.
+const (
+	drain   = 10 * time.Minute
+	arrival = 5 * time.Minute
+)
 
 func (t *test) boot(ctx context.Context) (string, error) {
 	began := time.Now()
@@ -62,8 +66,31 @@ func (t *test) configure(ctx context.Context) error {
 		"systemctl reload holdfast", "systemctl is-active holdfast", "systemctl show -p MainPID --value holdfast | cmp - /run/before"); err != nil {
 		return err
 	}
-	_, err := t.upstream.reading(5 * time.Minute)
-	return err
+	return t.within(ctx, arrival, func(ctx context.Context) error {
+		_, err := t.upstream.reading(ctx)
+		return err
+	})
+}
+
+// within calls f with a context that ends when the guest has had the time.
+func (t *test) within(ctx context.Context, budget time.Duration, f func(context.Context) error) error {
+	ctx, cancel := t.console.machine.Within(ctx, budget)
+	defer cancel()
+	return f(ctx)
+}
+
+// acknowledged waits until the guest has acknowledged n more messages of the load.
+func (t *test) acknowledged(ctx context.Context, n int) error {
+	return t.within(ctx, drain, func(ctx context.Context) error { return t.load.more(ctx, n) })
+}
+
+// drained waits until every message that was acknowledged is on the upstream.
+func (t *test) drained(ctx context.Context) (account string, err error) {
+	err = t.within(ctx, drain, func(ctx context.Context) error {
+		account, err = t.upstream.all(ctx, t.load)
+		return err
+	})
+	return account, err
 }
 
 func (t *test) security(ctx context.Context) (string, error) {
@@ -218,13 +245,13 @@ func (t *test) upgrade(ctx context.Context) (string, error) {
 		return "", err
 	}
 	t.load.start(c.broker)
-	if err := t.load.more(200, drain); err != nil {
+	if err := t.acknowledged(ctx, 200); err != nil {
 		return "", err
 	}
 	if err := t.upstream.stop(); err != nil {
 		return "", err
 	}
-	if err := t.load.more(1000, drain); err != nil {
+	if err := t.acknowledged(ctx, 1000); err != nil {
 		return "", err
 	}
 	if err := c.all(ctx, "apt-get install -y -q /home/pi/holdfast_"+newVersion+"_arm64.deb", "systemctl is-active holdfast",
@@ -238,21 +265,21 @@ func (t *test) upgrade(ctx context.Context) (string, error) {
 	if before != after {
 		return "", errors.New("the upgrade has changed the configuration")
 	}
-	if err := t.load.more(500, drain); err != nil {
+	if err := t.acknowledged(ctx, 500); err != nil {
 		return "", err
 	}
 	t.load.stop()
 	if err := t.upstream.start(); err != nil {
 		return "", err
 	}
-	return t.upstream.all(drain, t.load)
+	return t.drained(ctx)
 }
 
 // powerCuts pulls the plug in the middle of the load.
 func (t *test) powerCuts(ctx context.Context) (said string, err error) {
 	for cut := 1; cut <= t.cuts; cut++ {
 		t.load.start(t.console.broker)
-		if err := t.load.more(100, drain); err != nil {
+		if err := t.acknowledged(ctx, 100); err != nil {
 			return "", fmt.Errorf("before cut %d: %w", cut, err)
 		}
 		if err := sleep(ctx, time.Duration(rand.Int64N(int64(4*time.Second)))); err != nil {
@@ -268,7 +295,7 @@ func (t *test) powerCuts(ctx context.Context) (said string, err error) {
 			return "", fmt.Errorf("after cut %d: %w", cut, err)
 		}
 	}
-	return t.upstream.all(drain, t.load)
+	return t.drained(ctx)
 }
 
 func (t *test) remove(ctx context.Context) (string, error) {

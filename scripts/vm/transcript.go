@@ -27,7 +27,7 @@ func (t *test) newcomer(ctx context.Context) (string, error) {
 	for i, command := range []string{
 		"apt install -y ./holdfast_" + oldVersion + "_arm64.deb",
 		"systemctl is-active holdfast",
-		"holdfast sub -t 'sensors/#' -v -C 3 -W 60",
+		"holdfast sub -t 'sensors/#' -v -C 3",
 		`cat >>/etc/holdfast/holdfast.yaml <<'END'
 bridges:
   - name: cloud
@@ -58,8 +58,11 @@ END`,
 		}
 		say("root@pi:/home/pi#", command, strings.Join(lines, "\n"))
 	}
-	reading, err := t.upstream.reading(5 * time.Minute)
-	if err != nil {
+	var reading string
+	if err := t.within(ctx, arrival, func(ctx context.Context) (err error) {
+		reading, err = t.upstream.reading(ctx)
+		return err
+	}); err != nil {
 		return "", err
 	}
 	took := time.Since(began)

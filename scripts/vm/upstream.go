@@ -13,19 +13,19 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"holdfast/scripts/child"
 )
 
 // upstream is a Mosquitto on this machine, and a subscriber that remembers what arrived there.
 type upstream struct {
-	ctx  context.Context
 	work string
 	port int
 
-	server     *exec.Cmd
+	server     *child.Process
 	subscriber mqtt.Client
 
 	mu       sync.Mutex
@@ -36,12 +36,12 @@ type upstream struct {
 	again    int // messages of the load that came more than once
 }
 
-func newUpstream(ctx context.Context, work string) (*upstream, error) {
+func newUpstream(work string) (*upstream, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	u := &upstream{ctx: ctx, work: work, port: l.Addr().(*net.TCPAddr).Port, arrived: make(chan struct{}),
+	u := &upstream{work: work, port: l.Addr().(*net.TCPAddr).Port, arrived: make(chan struct{}),
 		readings: map[uint64]bool{}, load: map[string]map[int]bool{}}
 	l.Close()
 	// What it has acknowledged it keeps over its own stop: a loss is then the gateway's.
@@ -72,22 +72,17 @@ func newUpstream(ctx context.Context, work string) (*upstream, error) {
 }
 
 func (u *upstream) start() error {
-	mosquitto, err := exec.LookPath("mosquitto")
+	mosquitto, err := child.Find("mosquitto")
 	if err != nil {
-		mosquitto = "/usr/sbin/mosquitto"
+		return err
 	}
-	u.server = exec.Command(mosquitto, "-c", filepath.Join(u.work, "mosquitto.conf"))
-	u.server.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	return u.server.Start()
+	u.server, err = child.Start(exec.Command(mosquitto, "-c", filepath.Join(u.work, "mosquitto.conf")))
+	return err
 }
 
 // stop takes the upstream away.
 func (u *upstream) stop() error {
-	if err := u.server.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	u.server.Wait()
-	return nil
+	return u.server.Stop(5 * time.Minute) // it writes what it has acknowledged
 }
 
 func (u *upstream) close() {
@@ -124,9 +119,7 @@ func (u *upstream) take(_ mqtt.Client, m mqtt.Message) {
 }
 
 // wait waits until what has arrived is enough.
-func (u *upstream) wait(budget time.Duration, what string, enough func() bool) error {
-	ctx, cancel := context.WithTimeout(u.ctx, budget)
-	defer cancel()
+func (u *upstream) wait(ctx context.Context, what string, enough func() bool) error {
 	for {
 		u.mu.Lock()
 		ok, next := enough(), u.arrived
@@ -143,17 +136,17 @@ func (u *upstream) wait(budget time.Duration, what string, enough func() bool) e
 			if enough() {
 				return nil
 			}
-			return fmt.Errorf("%s: not within %s", what, budget)
+			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		}
 	}
 }
 
 // reading waits for one that is newer than all that have arrived, and returns the first of all.
-func (u *upstream) reading(budget time.Duration) (string, error) {
+func (u *upstream) reading(ctx context.Context) (string, error) {
 	u.mu.Lock()
 	before := len(u.readings)
 	u.mu.Unlock()
-	err := u.wait(budget, "a reading on the upstream", func() bool { return len(u.readings) > before })
+	err := u.wait(ctx, "a reading on the upstream", func() bool { return len(u.readings) > before })
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.first, err
@@ -174,9 +167,9 @@ func (u *upstream) gaps() (readings int, missing uint64) {
 }
 
 // all waits until every message that the gateway has acknowledged to the load is there.
-func (u *upstream) all(budget time.Duration, l *load) (string, error) {
+func (u *upstream) all(ctx context.Context, l *load) (string, error) {
 	var lost int
-	err := u.wait(budget, "every acknowledged message on the upstream", func() bool {
+	err := u.wait(ctx, "every acknowledged message on the upstream", func() bool {
 		lost = 0
 		for topic, numbers := range l.acked() {
 			for _, n := range numbers {

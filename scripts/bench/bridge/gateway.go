@@ -1,21 +1,16 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"holdfast/broker/faultnet"
+	"holdfast/scripts/child"
 )
 
 // The gateways that are compared: ours, and Mosquitto as a careful user sets it up.
@@ -30,7 +25,8 @@ type process struct {
 	kind string
 	args []string
 	addr string
-	cmd  *exec.Cmd
+
+	*child.Process // nil before the first start
 }
 
 // newGateway prepares a gateway that hands on bench/# to upstream.
@@ -60,9 +56,9 @@ bridges:
 	if kind == safest {
 		text = "autosave_on_changes true\n" + text
 	}
-	path, err := exec.LookPath("mosquitto")
+	path, err := child.Find("mosquitto")
 	if err != nil {
-		path = "/usr/sbin/mosquitto" // not on everybody's path
+		return nil, err
 	}
 	me, err := user.Current()
 	if err != nil {
@@ -77,61 +73,30 @@ bridges:
 
 // start returns when a client has been let in, and how long that took.
 func (p *process) start() (time.Duration, error) {
-	var said bytes.Buffer
-	p.cmd = exec.Command(p.args[0], p.args[1:]...)
-	p.cmd.Stderr = &said
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	begun := time.Now()
-	if err := p.cmd.Start(); err != nil {
+	var output child.Tail
+	cmd := exec.Command(p.args[0], p.args[1:]...)
+	cmd.Stderr = &output
+	var err error
+	if p.Process, err = child.Start(cmd); err != nil {
 		return 0, err
 	}
-	for time.Since(begun) < 5*time.Minute {
-		if c, err := connect(p.addr, "probe"); err == nil {
+	took, err := p.Ready(5*time.Minute, time.Millisecond, func() error {
+		c, err := connect(p.addr, "probe")
+		if err == nil {
 			c.Close()
-			return time.Since(begun), nil
 		}
-		time.Sleep(time.Millisecond)
-	}
-	p.end(syscall.SIGKILL)
-	return 0, fmt.Errorf("%s lets nobody in: %s", p.kind, said.Bytes())
-}
-
-func (p *process) end(signal syscall.Signal) {
-	if p.cmd != nil {
-		p.cmd.Process.Signal(signal)
-		p.cmd.Wait()
-		p.cmd = nil
-	}
-}
-
-// cpu is the time that the process has computed, in user and kernel mode.
-func (p *process) cpu() (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+		return err
+	})
 	if err != nil {
-		return 0, err
+		p.kill()
+		return 0, fmt.Errorf("%s accepts no connection: %w: %s", p.kind, err, &output)
 	}
-	_, rest, _ := strings.Cut(string(b), ") ") // the name may hold blanks
-	f := strings.Fields(rest)
-	if len(f) < 13 {
-		return 0, errors.New("stat is too short")
-	}
-	user, err1 := strconv.Atoi(f[11])
-	system, err2 := strconv.Atoi(f[12])
-	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2) // a tick is 1/100 s on every Linux
+	return took, nil
 }
 
-// rss is the process's resident memory in MiB.
-func (p *process) rss() (float64, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
+// kill ends the process, if it runs, as a loss of power does.
+func (p *process) kill() {
+	if p.Process != nil {
+		p.Kill()
 	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if rest, ok := strings.CutPrefix(s.Text(), "VmRSS:"); ok {
-			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			return kb / 1024, err
-		}
-	}
-	return 0, errors.New("no VmRSS")
 }

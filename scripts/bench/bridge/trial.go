@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 	"time"
 
 	"holdfast/broker/wire"
@@ -56,7 +55,7 @@ func newConnected(o *options, kind string, publishers int) (*trial, error) {
 
 func (t *trial) close() {
 	if t.gateway != nil {
-		t.gateway.end(syscall.SIGKILL)
+		t.gateway.kill()
 	}
 	if t.upstream != nil {
 		t.upstream.close()
@@ -95,10 +94,10 @@ func throughput(o *options, kind string, publishers int) (rate float64, cpu time
 	go func() { ended <- t.load.run(stop, 0, 0, underWay) }()
 	time.Sleep(o.length / 4) // warms up
 	n, begun := t.sink.received.Load(), time.Now()
-	before, err1 := t.gateway.cpu()
+	before, err1 := t.gateway.CPU()
 	time.Sleep(o.length)
 	n = t.sink.received.Load() - n
-	after, err2 := t.gateway.cpu()
+	after, err2 := t.gateway.CPU()
 	rate = float64(n) / time.Since(begun).Seconds()
 	close(stop)
 	if err = errors.Join(err1, err2, <-ended); err == nil && n == 0 {
@@ -148,17 +147,20 @@ func measureBacklog(o *options, kind string, n int) (b backlog, err error) {
 	}
 	b.ingest = float64(t.load.acked()) / time.Since(begun).Seconds()
 	time.Sleep(2 * time.Second)
-	if b.rss, err = t.gateway.rss(); err != nil {
-		return
+	rss, err := t.gateway.RSS()
+	if err != nil {
+		return b, err
 	}
-	t.gateway.end(syscall.SIGTERM)
+	b.rss = float64(rss) / (1 << 20)
+	_ = t.gateway.Stop(5 * time.Minute) // how it ended is no figure of this
 	if b.restart, err = t.gateway.start(); err != nil {
 		return
 	}
 	time.Sleep(2 * time.Second)
-	if b.again, err = t.gateway.rss(); err != nil {
-		return
+	if rss, err = t.gateway.RSS(); err != nil {
+		return b, err
 	}
+	b.again = float64(rss) / (1 << 20)
 	t.upstream.set(true)
 	for begun := time.Now(); t.sink.received.Load() == 0; time.Sleep(time.Millisecond) {
 		if time.Since(begun) > stall {
@@ -217,7 +219,7 @@ func kills(o *options, kind string) (a account, err error) {
 		ended := make(chan error, 1)
 		go func() { ended <- t.load.run(nil, 0, 2*time.Millisecond, 0) }()
 		time.Sleep(time.Second)
-		t.gateway.end(syscall.SIGKILL)
+		t.gateway.kill()
 		if err := <-ended; !errors.Is(err, errEnded) {
 			return a, fmt.Errorf("publishers: %w", err)
 		}

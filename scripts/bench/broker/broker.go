@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -22,13 +20,14 @@ import (
 	"holdfast/broker/faultnet"
 	"holdfast/broker/journal"
 	"holdfast/broker/server"
+	"holdfast/scripts/child"
 )
 
 var kinds = []string{"holdfast", "mosquitto", "nats-server"}
 
 // process is a broker that runs.
 type process struct {
-	cmd  *exec.Cmd
+	*child.Process
 	addr string
 	dir  string
 }
@@ -44,39 +43,45 @@ func start(kind, profile string) (*process, error) {
 		return nil, err
 	}
 	p := &process{addr: addr, dir: dir}
-	if kind == "mosquitto" {
-		err = p.mosquitto()
-	} else {
-		var self string
-		if self, err = os.Executable(); err == nil {
-			p.cmd = exec.Command(self, "serve", kind, addr, dir)
-			p.cmd.Stderr = os.Stderr
-			p.cmd.Env = append(os.Environ(), "BENCH_PROFILE="+profile)
-		}
-	}
+	cmd, err := p.command(kind, profile)
 	if err == nil {
-		p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		err = p.cmd.Start()
+		p.Process, err = child.Start(cmd)
 	}
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, err
 	}
-	for range 500 {
-		if c, err := net.Dial("tcp", addr); err == nil {
+	if _, err := p.Ready(10*time.Second, 20*time.Millisecond, func() error {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
 			c.Close()
-			return p, nil
 		}
-		time.Sleep(20 * time.Millisecond)
+		return err
+	}); err != nil {
+		p.stop()
+		return nil, fmt.Errorf("%s does not listen: %w", kind, err)
 	}
-	p.stop()
-	return nil, fmt.Errorf("%s does not listen", kind)
+	return p, nil
 }
 
-func (p *process) mosquitto() error {
-	path, err := lookMosquitto()
+func (p *process) command(kind, profile string) (*exec.Cmd, error) {
+	if kind == "mosquitto" {
+		return p.mosquitto()
+	}
+	self, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
+	}
+	cmd := exec.Command(self, "serve", kind, p.addr, p.dir)
+	cmd.Stderr = os.Stderr
+	cmd.Env = append(os.Environ(), "BENCH_PROFILE="+profile)
+	return cmd, nil
+}
+
+func (p *process) mosquitto() (*exec.Cmd, error) {
+	path, err := child.Find("mosquitto")
+	if err != nil {
+		return nil, err
 	}
 	_, port, _ := net.SplitHostPort(p.addr)
 	conf := filepath.Join(p.dir, "conf")
@@ -85,55 +90,12 @@ func (p *process) mosquitto() error {
 	if u, err := user.Current(); err == nil {
 		lines += "user " + u.Username + "\n"
 	}
-	p.cmd = exec.Command(path, "-c", conf)
-	return os.WriteFile(conf, []byte(lines), 0o600)
+	return exec.Command(path, "-c", conf), os.WriteFile(conf, []byte(lines), 0o600)
 }
 
 func (p *process) stop() {
-	p.cmd.Process.Signal(syscall.SIGTERM)
-	done := make(chan struct{})
-	go func() {
-		select {
-		case <-done:
-		case <-time.After(10 * time.Second):
-			p.cmd.Process.Kill()
-		}
-	}()
-	p.cmd.Wait()
-	close(done)
+	_ = p.Stop(10 * time.Second) // how it ended is no figure of this
 	os.RemoveAll(p.dir)
-}
-
-// cpu is the time that the process has computed, in user and kernel mode.
-func (p *process) cpu() (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(b), ") ") // the name may hold blanks
-	f := strings.Fields(rest)
-	if len(f) < 13 {
-		return 0, errors.New("stat is too short")
-	}
-	user, _ := strconv.Atoi(f[11])
-	system, _ := strconv.Atoi(f[12])
-	return time.Duration(user+system) * 10 * time.Millisecond, nil // a tick is 1/100 s on every Linux
-}
-
-// rss is the process's resident memory in bytes.
-func (p *process) rss() (int64, error) {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if rest, ok := strings.CutPrefix(s.Text(), "VmRSS:"); ok {
-			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return kb << 10, err
-		}
-	}
-	return 0, errors.New("no VmRSS")
 }
 
 // serve is the broker's process.

@@ -94,7 +94,7 @@ func measure(kind string, s scenario, burst int, d time.Duration, profile string
 	case <-time.After(min(time.Second, d/2)):
 	}
 	before, cpu := l.received(), time.Duration(0)
-	if cpu, err = p.cpu(); err != nil {
+	if cpu, err = p.CPU(); err != nil {
 		return r, err
 	}
 	begun := time.Now()
@@ -103,7 +103,7 @@ func measure(kind string, s scenario, burst int, d time.Duration, profile string
 		return r, err
 	case <-time.After(d):
 	}
-	after, err := p.cpu()
+	after, err := p.CPU()
 	if err != nil {
 		return r, err
 	}
@@ -367,7 +367,7 @@ func measureIdle(kind string, n int) (int64, error) {
 	for i := range warm + n {
 		if i == warm { // what the broker needs at all, and once, is there
 			time.Sleep(500 * time.Millisecond)
-			if before, err = p.rss(); err != nil {
+			if before, err = p.RSS(); err != nil {
 				return 0, err
 			}
 		}
@@ -378,6 +378,6 @@ func measureIdle(kind string, n int) (int64, error) {
 		defer c.Close()
 	}
 	time.Sleep(time.Second)
-	after, err := p.rss()
+	after, err := p.RSS()
 	return (after - before) / int64(n), err
 }

@@ -4,14 +4,14 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"holdfast/scripts/child"
 )
 
 type scenario struct {
@@ -61,7 +61,7 @@ func main() {
 }
 
 func run(brokers []string, only string, rounds, burst int, d time.Duration, idle []int, profile string) error {
-	if _, err := lookMosquitto(); err != nil {
+	if _, err := child.Find("mosquitto"); err != nil {
 		return err
 	}
 	fmt.Printf("256-byte messages, %d in one write, MQTT 3.1.1, %d round(s) of %v, best of each; CPU is the broker's\n\n", burst, rounds, d)
@@ -156,13 +156,4 @@ func verdict(what string, got, want float64, most bool, unit string) string {
 		word = "MISSED"
 	}
 	return fmt.Sprintf("%s  %s: %.2f %s, target %s %.1f", word, what, got, unit, sign, want)
-}
-
-func lookMosquitto() (string, error) {
-	for _, name := range []string{"mosquitto", "/usr/sbin/mosquitto"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", errors.New("mosquitto is not installed: run `scripts/setup-test`")
 }
