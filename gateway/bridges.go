@@ -12,6 +12,7 @@ import (
 	"holdfast/broker/bridge"
 	"holdfast/broker/dial"
 	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 	"holdfast/broker/server"
 	"holdfast/broker/wire"
 	"holdfast/gateway/config"
@@ -27,7 +28,7 @@ var protocols = map[config.Protocol]wire.Version{config.Auto: 0, config.V311: wi
 type link struct {
 	config config.Bridge
 	key    *journal.Reader // of the route: the first one that had what was new
-	lanes  []*bridge.Lane
+	lanes  []*outbox.Queue
 	pick   func(topic string, own bool) *journal.Reader
 	tells  *announced // nil if nobody is told of losses
 	dialer atomic.Pointer[dial.Dialer]
@@ -44,7 +45,7 @@ func (l *link) deliver(m *broker.Message) {
 
 // isLive says whether a reader is owed what is new.
 func (l *link) isLive(reader string) bool {
-	return slices.ContainsFunc(l.lanes, func(lane *bridge.Lane) bool { return lane.Live().Name() == reader })
+	return slices.ContainsFunc(l.lanes, func(lane *outbox.Queue) bool { return lane.Live().Name() == reader })
 }
 
 // newLink builds a bridge that does nothing yet.
@@ -62,7 +63,7 @@ func (a *Agent) build(l *link, c config.Bridge) error {
 	if err != nil {
 		return err
 	}
-	live := lanes[slices.IndexFunc(lanes, func(l *bridge.Lane) bool { return l.Priority() == int(c.Priority) })].Live
+	live := lanes[slices.IndexFunc(lanes, func(l *outbox.Queue) bool { return l.Priority() == int(c.Priority) })].Live
 	if l.key == nil {
 		l.key = live()
 	}
@@ -82,13 +83,15 @@ func (a *Agent) build(l *link, c config.Bridge) error {
 	return nil
 }
 
-func (a *Agent) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*bridge.Lane, live func() *journal.Reader, key *journal.Reader, used *usage) (*bridge.Bridge, *announced, error) {
+func (a *Agent) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*outbox.Queue, live func() *journal.Reader, key *journal.Reader, used *usage) (*bridge.Bridge, *announced, error) {
 	own := a.statusTopic()
 	opts := bridge.Options{
-		Name: c.Name, ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),
-		KeepAlive: c.KeepAlive, Window: c.Window, Lanes: lanes, Changed: a.dash.changed(c.Name), Log: a.log,
-		Progress:  a.progress.loop("bridge " + c.Name),
-		LiveFirst: c.Drain == config.DrainLiveFirst, Share: c.DrainShare, Rate: bridge.Rate(c.Rate), Announce: c.Losses, Status: c.Status,
+		Options: outbox.Options{
+			Name: c.Name, Queues: lanes, Window: c.Window, LiveFirst: c.Drain == config.DrainLiveFirst, Share: c.DrainShare, Rate: outbox.Rate(c.Rate),
+			Changed: a.dash.changed(c.Name), Progress: a.progress.loop("bridge " + c.Name), Log: a.log,
+		},
+		ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),
+		KeepAlive: c.KeepAlive, Announce: c.Losses, Status: c.Status,
 		SessionExpiry: c.SessionExpiry, FailBack: c.FailBack, References: c.References, Journal: a.journal, Origin: a.cfg.Device.ID,
 		Publish: func(m *broker.Message, changes []journal.Change, done func(error)) {
 			if m.Topic == own { // what an upstream says of this gateway is not for here

@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"holdfast/broker"
-	"holdfast/broker/bridge"
 	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 	"holdfast/gateway/config"
 )
 
@@ -18,14 +18,14 @@ import (
 //	bridge/NAME       what has the bridge's own priority
 //	bridge/NAME/own   what the gateway itself publishes, with one more, where the rule has no priority of its own
 //	bridge/NAME/p3    what rules send with priority 3
-//	.../2, .../3, …   beside any of these, with live-first: see bridge.Lane
+//	.../2, .../3, …   beside any of these, with live-first: see outbox.Queue
 //
 // A name is one topic level, so it has no slash.
 
 // openLanes returns a bridge's lanes, with everything that waits for it, and what tells which reader a
 // message on a topic, ours or a client's, is owed to. Readers that are live, because the server
 // knows them as those of what is new, stay.
-func (a *Agent) openLanes(c config.Bridge, live func(reader string) bool) (lanes []*bridge.Lane, pick func(topic string, ours bool) *journal.Reader, err error) {
+func (a *Agent) openLanes(c config.Bridge, live func(reader string) bool) (lanes []*outbox.Queue, pick func(topic string, ours bool) *journal.Reader, err error) {
 	own := bridgeReader + c.Name
 	var there []journal.ReaderInfo
 	for _, r := range a.journal.Readers() {
@@ -49,7 +49,7 @@ func (a *Agent) openLanes(c config.Bridge, live func(reader string) bool) (lanes
 	}
 	// What the gateway measures and decides ranks above what clients publish: it goes first, and gives way later.
 	bases = append(bases, base{own + ownLane, min(int(c.Priority)+1, journal.MaxPriority)})
-	byReader := map[string]*bridge.Lane{}
+	byReader := map[string]*outbox.Queue{}
 	for _, b := range bases {
 		byReader[b.reader] = nil
 	}
@@ -67,7 +67,7 @@ func (a *Agent) openLanes(c config.Bridge, live func(reader string) bool) (lanes
 	}
 	clients, ours := byReader[own], byReader[own+ownLane]
 	rules := slices.Clone(c.Out)
-	byRule := make([]*bridge.Lane, len(rules)) // nil for the bridge's own priority
+	byRule := make([]*outbox.Queue, len(rules)) // nil for the bridge's own priority
 	for i, r := range rules {
 		if r.Priority != int(c.Priority) {
 			byRule[i] = byReader[laneReader(c, r.Priority)]
@@ -126,7 +126,7 @@ func laneOf(reader string) string {
 
 // openLane opens the readers of a lane in the order of what waits in them. Those in front are drained
 // first. Where nothing waits there is nothing to keep.
-func (a *Agent) openLane(base string, priority byte, isLive func(reader string) bool, front, there []journal.ReaderInfo) (*bridge.Lane, error) {
+func (a *Agent) openLane(base string, priority byte, isLive func(reader string) bool, front, there []journal.ReaderInfo) (*outbox.Queue, error) {
 	waiting := func(list []journal.ReaderInfo) []journal.ReaderInfo {
 		return slices.SortedFunc(slices.Values(list), func(x, y journal.ReaderInfo) int { return cmp.Compare(x.Cursor, y.Cursor) })
 	}
@@ -165,7 +165,7 @@ func (a *Agent) openLane(base string, priority byte, isLive func(reader string) 
 	if err := open(live); err != nil {
 		return nil, err
 	}
-	return bridge.NewLane(int(priority), func(n int) (*journal.Reader, error) {
+	return outbox.NewQueue(int(priority), func(n int) (*journal.Reader, error) {
 		names := []string{base}
 		for i := 2; i <= n; i++ {
 			names = append(names, fmt.Sprintf("%s/%d", base, i))

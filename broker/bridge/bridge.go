@@ -30,39 +30,34 @@ import (
 	"holdfast/broker"
 	"holdfast/broker/dial"
 	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
 )
 
-// Options configure a Bridge. Name, Upstreams, ClientID, Reader or Lanes, and Out or In have to be set.
+// Options configure a Bridge. Name, Upstreams, ClientID, Reader or Queues, and Out or In have to be set.
 type Options struct {
-	Name      string        // for logs
+	outbox.Options // what is sent when, and how often; Announce and what comes in need Name, too
+
 	Upstreams []string      // URLs of package dial, tried in turn
 	ClientID  string        // unique on the upstream
 	Protocol  wire.Version  // V5 or V311; 0 means 5, and 3.1.1 where the upstream does not speak that
 	MaxPacket int           // bytes, where the upstream takes less than it says; 0 means no limit of ours
 	KeepAlive time.Duration // whole seconds up to 65535; 0 means 30 s
-	Window    int           // most messages in flight; 0 means 100
 
 	// Dial opens a connection up to where MQTT begins; nil means package dial without options.
-	// Heard, if set, is told the upstream's topic of every message that comes from there and is no repeat. It must
-	// not block.
-	Heard func(topic string)
-	Dial  func(ctx context.Context, u *url.URL) (net.Conn, error)
+	Dial func(ctx context.Context, u *url.URL) (net.Conn, error)
 	// Credentials are asked for at each connection; nil connects without. They are never logged.
 	Credentials func() (username, password string, err error)
+	// Heard, if set, is called with the upstream's topic of every message that comes from there and is no repeat. It
+	// must not block.
+	Heard func(topic string)
 	// Adapt, if set, fits a message to the upstream after the rules: name is the topic to send it under
 	// instead, passOn whether its RETAIN is passed on. An error is why the upstream will never take it.
 	Adapt func(topic string, m *broker.Message, retain bool) (name string, passOn bool, err error)
 
-	Out    []Rule
-	Reader *journal.Reader // its only consumer is Run
-	Lanes  []*Lane         // instead: what is sent first is that of the highest priority
+	Out []Rule
 
-	LiveFirst bool // what comes while there is a connection does not wait for what waited before: see README.md
-	Share     int  // percent of the window and of Rate that what waited may take with LiveFirst, 1 to 99; 0 means 50
-	Rate      Rate
-
-	// Status is the topic upstream, of no rule, on which the bridge says whether the gateway is there: Online when a
+	// Status is the topic upstream, of no rule, on which the bridge publishes whether the gateway is there: Online when a
 	// connection has begun, Offline as its will and before it ends in order, both retained. Empty for none.
 	Status string
 
@@ -71,7 +66,7 @@ type Options struct {
 	In            []Rule        // of upstream topics to local ones
 	SessionExpiry time.Duration // how long the upstream keeps for us what it would send, over MQTT 5; 0 means 7 days
 	// Publish publishes a message of the upstream here, in the order of the calls, so that it does not go
-	// out by this bridge's rules. Changes become durable with it; then, or if they do not, done is told,
+	// out by this bridge's rules. Changes become durable with it; then, or if they do not, done is called,
 	// which does not block. With In.
 	Publish func(m *broker.Message, changes []journal.Change, done func(error))
 	// Retained returns what is retained here of a local topic, and Clear publishes the deletion of a message that it has
@@ -84,76 +79,37 @@ type Options struct {
 	Journal *journal.Journal
 	Origin  string
 
-	// Refused, if set, keeps a message that the upstream will never take. When it returns nil the message
-	// is durable there, and leaves the journal; else it is tried again at the next connection.
-	Refused func(d *journal.Delivery, reason string) error
-
-	BackoffMin time.Duration // ceiling of the first wait between connections; 0 means 1 s
-	BackoffMax time.Duration // ceiling of any such wait; 0 means 60 s
-	AckTimeout time.Duration // how long the oldest message in flight may stay unacknowledged; 0 means 30 s
 	// References are hosts, or HOST:PORT, that an upstream of MQTT 5 may name as another server to use. None are followed
 	// else, nor any without TLS: the bridge would hand its password to whoever forges one packet.
 	References []string
 	FailBack   time.Duration // how long the first upstream has to be reachable before another one is left for it; 0 means 1 min
-	MaxQueued  int           // QoS 0 messages that wait to be sent; 0 means 1000
-
-	// Changed, if set, is told by Run of each connection that begins, and why it ended (nil if Run did
-	// that). It must not block.
-	Changed func(connected bool, reason error)
-
-	// Progress is called by Run with true when it has something to do, and with false before it waits and at
-	// its end. nil tells nobody.
-	Progress func(busy bool)
-
-	Log *slog.Logger // nil discards
-}
-
-func setDefault[T comparable](v *T, value T) {
-	var zero T
-	if *v == zero {
-		*v = value
-	}
+	MaxQueued  int           // QoS 0 messages that are queued to be sent; 0 means 1000
 }
 
 func (o *Options) setDefaults() {
-	setDefault(&o.KeepAlive, 30*time.Second)
-	setDefault(&o.Window, 100)
-	setDefault(&o.BackoffMin, time.Second)
-	setDefault(&o.BackoffMax, max(time.Minute, o.BackoffMin))
-	setDefault(&o.AckTimeout, 30*time.Second)
-	setDefault(&o.MaxQueued, 1000)
-	setDefault(&o.FailBack, time.Minute)
-	setDefault(&o.SessionExpiry, 7*24*time.Hour)
-	setDefault(&o.Share, 50)
+	o.SetDefaults()
+	outbox.SetDefault(&o.KeepAlive, 30*time.Second)
+	outbox.SetDefault(&o.MaxQueued, 1000)
+	outbox.SetDefault(&o.FailBack, time.Minute)
+	outbox.SetDefault(&o.SessionExpiry, 7*24*time.Hour)
 	if o.Dial == nil {
 		o.Dial = dial.New(dial.Options{}).Dial
 	}
-	if o.Progress == nil {
-		o.Progress = func(bool) {}
-	}
-	setDefault(&o.Log, slog.New(slog.DiscardHandler))
 }
 
 func (o *Options) validate() error {
+	if err := o.Validate(); err != nil {
+		return err
+	}
 	switch {
-	case (o.Reader == nil) == (len(o.Lanes) == 0):
-		return errors.New("want a journal reader, or lanes of them")
 	case o.ClientID == "":
 		return errors.New("no client id")
 	case o.Protocol != 0 && o.Protocol != wire.V311 && o.Protocol != wire.V5:
 		return fmt.Errorf("protocol %d, want 3.1.1 or 5", o.Protocol)
 	case o.KeepAlive%time.Second != 0 || o.KeepAlive < 0 || o.KeepAlive > math.MaxUint16*time.Second:
 		return fmt.Errorf("keep alive %v, want whole seconds from 1 to 65535", o.KeepAlive)
-	case o.Window < 0 || o.Window > math.MaxUint16:
-		return fmt.Errorf("window %d, want 1 to 65535", o.Window)
-	case o.BackoffMin < 0 || o.BackoffMax < o.BackoffMin:
-		return fmt.Errorf("backoff from %v to %v", o.BackoffMin, o.BackoffMax)
-	case o.AckTimeout < 0 || o.FailBack < 0 || o.MaxQueued < 0 || o.MaxPacket < 0:
+	case o.FailBack < 0 || o.MaxQueued < 0 || o.MaxPacket < 0:
 		return errors.New("a negative limit")
-	case o.Share < 1 || o.Share > 99:
-		return fmt.Errorf("share %d %%, want 1 to 99", o.Share)
-	case o.Rate.Messages < 0 || o.Rate.Bytes < 0:
-		return errors.New("a negative rate")
 	case len(o.Upstreams) == 0:
 		return errors.New("no upstream")
 	case len(o.Out)+len(o.In) == 0:
@@ -175,63 +131,45 @@ func (o *Options) validate() error {
 
 // Stats are totals since New, and the present state.
 type Stats struct {
-	Name      string
-	Connected bool
-	Upstream  string       // connected to, or tried last
-	Version   wire.Version // of the present connection or the last one; 0 before the first
-	Since     time.Time    // of the connection, or of its loss; zero before the first
+	outbox.Stats
+	Version wire.Version // of the present connection or the last one; 0 before the first
 
-	Sent         uint64 // messages of the journal handed to a connection, resends included
-	Resent       uint64 // of them, sent before
-	Acknowledged uint64 // by the upstream, or written where the rule says QoS 0
-	QoS0Sent     uint64 // live messages handed to a connection
-	QoS0Dropped  uint64 // live messages that met no connection or a full queue
-	Refused      uint64 // by the upstream, for good; or no rule, or no possible topic
-	Expired      uint64 // message expiry interval was over
+	QoS0Sent    uint64 // live messages handed to a connection
+	QoS0Dropped uint64 // live messages that met no connection or a full queue
 
 	Received   uint64 // messages of the upstream that were published here
 	Duplicates uint64 // of the upstream, that had been published here before
 	Looped     uint64 // messages that have been at this gateway before
-
-	Reconnects uint64 // connections after the first
-	InFlight   int    // sent and not acknowledged
-	Depth      uint64 // in the journal for this bridge
-	LastError  string // why the last connection ended or failed; empty if none did
 }
 
-// maxReasons are logged, each once.
-const maxReasons = 100
-
-// Bridge is one connection to one upstream at a time. Deliver and Stats are safe for concurrent use;
+// Bridge is one connection to one upstream at a time. Deliver, Stats and Problems are safe for concurrent use;
 // Run is called once.
 type Bridge struct {
 	opts      Options
+	box       *outbox.Outbox
 	upstreams []*url.URL
 	log       *slog.Logger
 	live      chan *broker.Message
-	feed      *feed
 	sign      sign
 
 	// Of Run.
-	in     *inbound // nil without in rules
-	marker marker
-	window window
-	poison poison
-	rival  rival
-	moved  *url.URL // named by the upstream, to be tried next
-	ids    ids      // of packets
-	// condemned are messages to be refused, by sequence number, and why.
-	condemned map[uint64]string
-	tries     map[uint64]int // by sequence number, of messages that were not taken
-	unheard   int            // connections one after the other that the upstream has ended before it acknowledged the status
+	in      *inbound // nil without in rules
+	marker  marker
+	rival   rival
+	target  *url.URL // connected to, or tried last
+	at      int      // in upstreams, to be tried next
+	moved   *url.URL // named by the upstream, to be tried instead
+	moves   int      // references followed since a connection was worth its attempt
+	ready   *link    // to the first upstream, made while another one was in use
+	session *session // of the connection that is in use, or was last
+	ids     ids      // of packets
+	unheard int      // connections one after the other that the upstream has ended before it acknowledged the status
 
-	mu          sync.Mutex
-	stats       Stats
-	connections uint64
-	refusals    map[string]bool // reasons that were logged
-	problems    map[string]problem
-	old         map[string]time.Time // hosts that do not speak MQTT 5, and until when that is believed
-	mute        map[string]time.Time // hosts that take no status, likewise
+	mu    sync.Mutex
+	open  bool                 // there is a connection for what Deliver takes
+	stats Stats                // without the outbox's
+	old   map[string]time.Time // hosts that do not speak MQTT 5, and until when that is believed
+	mute  map[string]time.Time // hosts that take no status, likewise
 }
 
 // New returns a bridge that does nothing until Run.
@@ -243,13 +181,11 @@ func New(opts Options) (*Bridge, error) {
 	if opts.Announce != "" {
 		opts.Out = append([]Rule{{Filter: opts.Announce, QoS: 1}}, opts.Out...)
 	}
+	opts.Log = opts.Log.With("bridge", opts.Name)
 	b := &Bridge{
-		opts: opts, log: opts.Log.With("bridge", opts.Name), live: make(chan *broker.Message, opts.MaxQueued),
-		refusals: make(map[string]bool), problems: make(map[string]problem), old: make(map[string]time.Time), mute: make(map[string]time.Time),
-		window: newWindow(opts.Window), tries: make(map[uint64]int),
-		poison: newPoison(), ids: newIDs(uint16(rand.Uint32())), condemned: make(map[uint64]string),
-		feed:  newFeed(&opts),
-		rival: rival{wait: backoff{min: opts.BackoffMax / 4, max: rivalWaits * opts.BackoffMax}},
+		opts: opts, log: opts.Log, live: make(chan *broker.Message, opts.MaxQueued),
+		old: make(map[string]time.Time), mute: make(map[string]time.Time), ids: newIDs(uint16(rand.Uint32())),
+		rival: rival{wait: outbox.Backoff{Min: opts.BackoffMax / 4, Max: rivalWaits * opts.BackoffMax}},
 	}
 	for _, upstream := range opts.Upstreams {
 		u, err := dial.ParseURL(upstream)
@@ -262,7 +198,9 @@ func New(opts Options) (*Bridge, error) {
 	if b.sign, err = newSign(&opts); err != nil {
 		return nil, fmt.Errorf("bridge: status: %w", err)
 	}
-	b.stats.Name = opts.Name
+	if b.box, err = outbox.New(opts.Options, sink{b}); err != nil {
+		return nil, fmt.Errorf("bridge: %w", err)
+	}
 	b.marker.init(&b.opts)
 	return b, nil
 }
@@ -271,7 +209,7 @@ func New(opts Options) (*Bridge, error) {
 func (b *Bridge) Deliver(m *broker.Message) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.stats.Connected {
+	if b.open {
 		select {
 		case b.live <- m:
 			return
@@ -283,30 +221,22 @@ func (b *Bridge) Deliver(m *broker.Message) {
 
 // Stats returns figures for metrics.
 func (b *Bridge) Stats() Stats {
+	out := b.box.Stats()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.stats
-	s.Depth = b.feed.depth()
+	s.Stats = out
 	return s
 }
 
-// count changes figures.
-func (b *Bridge) count(change func(s *Stats)) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	change(&b.stats)
+// Problems returns what is wrong although there may be a connection, each with what to do about it, in a stable order.
+// It is safe for concurrent use.
+func (b *Bridge) Problems() []string { return b.box.Problems() }
+
+// problem is outbox.Outbox.Problem.
+func (b *Bridge) problem(key, text string, until time.Time) bool {
+	return b.box.Problem(key, text, until)
 }
 
-// refused counts a message that cannot be sent, ever, and logs the first for each reason.
-func (b *Bridge) refused(topic, reason string) {
-	b.mu.Lock()
-	b.stats.Refused++
-	told := b.refusals[reason] || len(b.refusals) >= maxReasons
-	if !told {
-		b.refusals[reason] = true
-	}
-	b.mu.Unlock()
-	if !told {
-		b.log.Warn("message refused; more with this reason are only counted", "reason", reason, "topic", topic)
-	}
-}
+// refused counts a message that will never be taken, and logs the first for each reason.
+func (b *Bridge) refused(topic, reason string) { b.box.NoteRefused(topic, reason) }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast/broker"
+	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
 )
 
@@ -31,7 +32,7 @@ func TestNothingLeavesBeforeItsAcknowledgement(t *testing.T) {
 	p.goodbye() // and not the 15th message: the window is full
 	b.stop()
 	got := b.Stats()
-	want := Stats{Name: "test", Upstream: u.url(), Version: got.Version, Since: got.Since, Sent: 14, Acknowledged: 4, Depth: 46}
+	want := Stats{Version: got.Version, Stats: outbox.Stats{Name: "test", Upstream: u.url(), Since: got.Since, Sent: 14, Acknowledged: 4, Depth: 46}}
 	if got != want || got.Version != wire.V311 || got.Since.IsZero() {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
@@ -287,7 +288,7 @@ func TestUnreadableJournal(t *testing.T) {
 func TestLiveQueueIsBounded(t *testing.T) {
 	s := newStore(t)
 	b, err := New(Options{
-		Upstreams: []string{"mqtt://localhost"}, ClientID: "x", Out: []Rule{{Filter: "#"}}, Reader: s.reader, MaxQueued: 2,
+		Options: outbox.Options{Reader: s.reader}, Upstreams: []string{"mqtt://localhost"}, ClientID: "x", Out: []Rule{{Filter: "#"}}, MaxQueued: 2,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -305,32 +306,10 @@ func TestLiveQueueIsBounded(t *testing.T) {
 	}
 }
 
-func TestBackoff(t *testing.T) {
-	b := backoff{min: time.Second, max: 60 * time.Second}
-	for range 2 {
-		for _, ceiling := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60} {
-			if d := b.next(); d < 0 || d > ceiling*time.Second {
-				t.Errorf("got %v, want at most %v", d, ceiling*time.Second)
-			}
-		}
-		b.reset()
-	}
-	var quarters [4]int
-	for range 1000 {
-		b.ceiling = b.max
-		quarters[min(3, int(b.next()/(b.max/4)))]++
-	}
-	for i, n := range quarters {
-		if n < 100 { // 250 expected; 100 is 11 standard deviations away
-			t.Errorf("quarter %d of the range got %d of 1000 waits", i, n)
-		}
-	}
-}
-
 func TestNewRejects(t *testing.T) {
 	s := newStore(t)
 	valid := Options{
-		Upstreams: []string{"mqtt://up.example:1884"}, ClientID: "x", Out: []Rule{{Filter: "#", QoS: 1}}, Reader: s.reader,
+		Options: outbox.Options{Reader: s.reader}, Upstreams: []string{"mqtt://up.example:1884"}, ClientID: "x", Out: []Rule{{Filter: "#", QoS: 1}},
 	}
 	if _, err := New(valid); err != nil {
 		t.Fatal(err)

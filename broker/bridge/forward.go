@@ -2,11 +2,12 @@ package bridge
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"time"
 
 	"holdfast/broker"
-	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
 )
 
@@ -22,80 +23,40 @@ const (
 	takenProperty    = "holdfast-taken"
 )
 
-// forward sends a message of the journal, or settles it if it cannot be sent, or holds it.
-func (s *session) forward(d journal.Delivery, h how) {
-	b, m := s.b, d.Message
-	now := time.Now()
-	age, left, alive := d.Reader.Waited(d.Time), uint32(0), true
-	if m.Expires {
-		left, alive = journal.Remaining(m.Expiry, age)
-	}
-	if !alive {
-		s.counts.Expired++
-		s.drop(d, journal.ReasonExpired)
-		return
-	}
-	if why := b.condemned[d.Seq]; why != "" {
-		s.refuse(d, why)
-		return
-	}
-	topic, qos, retain, err := b.name(m, d.Retain)
+// Prepare makes the packet of a message of the journal.
+func (s *session) Prepare(m *outbox.Message) (outbox.Prepared, error) {
+	topic, qos, retain, err := s.b.name(m.Message, m.Retain)
 	if err != nil {
-		s.refuse(d, err.Error())
-		return
+		return outbox.Prepared{}, err
 	}
-	p := wire.Publish{
-		Topic: topic, Payload: m.Payload, QoS: min(qos, d.QoS, m.QoS, s.l.limits.qos), Retain: retain && s.l.limits.retain,
+	p := &s.next
+	*p = wire.Publish{
+		Topic: topic, Payload: m.Message.Payload, QoS: min(qos, m.QoS, m.Message.QoS, s.l.limits.qos), Retain: retain && s.l.limits.retain,
 	}
 	if s.l.version == wire.V5 {
-		s.props = b.marker.append(s.props, m.Properties, d.Seq)
-		p.Forward, p.Expires, p.Expiry = s.props, m.Expires, left
-		s.replayed(&p, &d, age)
+		s.props = s.b.marker.append(s.props, m.Message.Properties, m.Seq)
+		p.Forward, p.Expires, p.Expiry = s.props, m.Message.Expires, m.Expiry
+		s.replayed(p, m)
 	}
-	if reason := s.tooLarge(&p); reason != "" {
-		s.refuse(d, reason)
-		return
+	if reason := s.tooLarge(p); reason != "" {
+		return outbox.Prepared{}, errors.New(reason)
 	}
-	out := sent{d: d, size: sizeOf(&d), kind: b.poison.kindOf(&p)}
-	if b.poison.convicted(out.kind, now) != nil {
-		s.setAside(d, out.kind)
-		return
-	}
-	if h == fresh && (b.poison.careful(out.kind, now) || s.holds(out.kind)) {
-		s.hold(d, out.kind)
-		return
-	}
-	if h == alone {
-		s.trial = &trial{kind: out.kind, topic: p.Topic, size: len(p.Payload), seq: d.Seq}
-	}
-	s.alias(&p)
+	s.seq = m.Seq
+	return prepared(p), nil
+}
+
+func prepared(p *wire.Publish) outbox.Prepared {
+	return outbox.Prepared{Topic: p.Topic, Size: len(p.Payload), QoS: p.QoS, Retain: p.Retain}
+}
+
+// Send queues the packet. Its identifier is the reference, and bytes are positions.
+func (s *session) Send() (ref, end uint64) {
+	p := &s.next
+	s.alias(p)
 	if p.QoS > 0 {
-		p.ID, p.Dup = b.ids.of(d.Seq)
-		out.id = p.ID
+		p.ID, p.Dup = s.b.ids.of(s.seq)
 	}
-	out.end = s.l.publish(&p)
-	if p.QoS == 0 {
-		s.sentLoose(out.kind, out.end)
-	}
-	if h == alone {
-		s.trial.id, s.trial.end = out.id, out.end
-		s.proved = false
-		if out.id == 0 {
-			s.ping()
-		}
-	}
-	if len(s.flight) == 0 {
-		s.since = now
-	}
-	if s.sample == 0 && p.QoS > 0 {
-		s.sample, s.sampleAt, s.full = p.ID, now, false
-	}
-	s.flight = append(s.flight, out)
-	s.bytes += out.size
-	s.counts.Sent++
-	if d.Resend {
-		s.counts.Resent++
-	}
+	return uint64(p.ID), s.l.publish(p)
 }
 
 // sendLive sends a QoS 0 message.
@@ -106,45 +67,40 @@ func (s *session) sendLive(m *broker.Message) {
 		return
 	}
 	p := wire.Publish{Topic: topic, Payload: m.Payload, Retain: retain && s.l.limits.retain}
-	now := time.Now()
 	if s.l.version == wire.V5 {
 		s.props = s.b.marker.append(s.props, m.Properties, 0)
 		p.Forward, p.Expires, p.Expiry = s.props, m.Expires, m.Expiry
 	}
-	k := s.b.poison.kindOf(&p)
-	switch reason := s.tooLarge(&p); {
-	case reason != "":
+	if reason := s.tooLarge(&p); reason != "" {
 		s.b.refused(m.Topic, reason)
-	case s.l.waiting() >= liveBytes: // they would be old when they arrive
+		return
+	}
+	if s.l.waiting() >= liveBytes { // they would be old when they arrive
 		s.counts.QoS0Dropped++
-	case s.b.poison.convicted(k, now) != nil:
-		s.b.aside(k)
-		s.b.refused(m.Topic, reasonPoison)
-	case s.b.poison.careful(k, now) && !s.tryLive(&p, k, now):
+		return
+	}
+	as := prepared(&p)
+	switch s.f.Offer(&as) {
+	case outbox.Refuse:
+		s.b.refused(m.Topic, outbox.ReasonPoison)
+	case outbox.Drop:
 		s.counts.QoS0Dropped++
 	default:
-		try := s.trial
 		s.alias(&p)
-		end := s.l.publish(&p)
-		s.sentLoose(k, end)
-		if try != nil && try.end == 0 {
-			try.end = end
-			s.ping()
-		}
-		s.b.feed.rate.take(len(m.Topic) + len(m.Payload) + len(m.Properties))
+		s.f.Offered(s.l.publish(&p), len(m.Topic)+len(m.Payload)+len(m.Properties))
 		s.counts.QoS0Sent++
 	}
 }
 
-// replayed has a message that waited, or passes others, say so, and when the gateway took it; not when, if
-// the clock was not known to be right. A message that would become too large by that goes without.
-func (s *session) replayed(p *wire.Publish, d *journal.Delivery, age time.Duration) {
-	if !s.b.feed.isLate(d) && age < waited {
+// replayed marks a message that was queued for long, or passes others, and adds when the gateway took it if the clock
+// was right then. A message that would become too large by that goes without.
+func (s *session) replayed(p *wire.Publish, m *outbox.Message) {
+	if !m.Late && m.Age < waited {
 		return
 	}
 	more := wire.Forwarded{User: []wire.UserProperty{{Name: replayedProperty, Value: "true"}}}
-	if d.Time.Synced {
-		more.User = append(more.User, wire.UserProperty{Name: takenProperty, Value: d.Time.Wall.UTC().Format(time.RFC3339)})
+	if m.Time.Synced {
+		more.User = append(more.User, wire.UserProperty{Name: takenProperty, Value: m.Time.Wall.UTC().Format(time.RFC3339)})
 	}
 	with := *p
 	with.Forward = more.Append(bytes.Clone(p.Forward))

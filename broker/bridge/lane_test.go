@@ -5,29 +5,29 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
 )
 
-// lane makes a lane with readers of a store's journal.
-func (s *store) lane(priority int, name string) *Lane {
+// lane makes a queue with readers of a store's journal.
+func (s *store) lane(priority int, name string) *outbox.Queue {
 	s.t.Helper()
 	open := func(n int) (*journal.Reader, error) { return s.j.OpenReader(fmt.Sprintf("bridge/%s/%d", name, n)) }
 	r, err := open(1)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return NewLane(priority, open, r)
+	return outbox.NewQueue(priority, open, r)
 }
 
 // put makes messages durable for a lane's live reader, as the server does.
-func (s *store) put(l *Lane, messages ...*broker.Message) {
+func (s *store) put(l *outbox.Queue, messages ...*broker.Message) {
 	s.t.Helper()
 	before := s.reader
 	s.reader = l.Live()
@@ -35,7 +35,7 @@ func (s *store) put(l *Lane, messages ...*broker.Message) {
 	s.reader = before
 }
 
-func (s *store) putNumbers(l *Lane, from, to int) {
+func (s *store) putNumbers(l *outbox.Queue, from, to int) {
 	s.t.Helper()
 	var messages []*broker.Message
 	for n := from; n < to; n++ {
@@ -52,7 +52,7 @@ func TestAlarmPassesABacklog(t *testing.T) {
 	readings, alarms := s.lane(1, "readings"), s.lane(3, "alarms")
 	s.putNumbers(readings, 0, backlog)
 	b := run(t, s, []string{u.url()}, func(o *Options) {
-		o.Reader, o.Lanes, o.Window = nil, []*Lane{readings, alarms}, window
+		o.Reader, o.Queues, o.Window = nil, []*outbox.Queue{readings, alarms}, window
 	})
 	p := u.welcome()
 	ids := p.expect(sequence(0, window)...)
@@ -76,7 +76,7 @@ func TestLiveFirst(t *testing.T) {
 	l := s.lane(1, "a")
 	s.putNumbers(l, 0, backlog)
 	b := run(t, s, []string{u.url()}, func(o *Options) {
-		o.Reader, o.Lanes, o.Window, o.LiveFirst, o.Share = nil, []*Lane{l}, window, true, share
+		o.Reader, o.Queues, o.Window, o.LiveFirst, o.Share = nil, []*outbox.Queue{l}, window, true, share
 	})
 	p := u.welcome()
 	const late = 4 // 25 % of the first window, which is 16
@@ -126,117 +126,6 @@ func TestLiveFirst(t *testing.T) {
 	}
 }
 
-// TestReadersTakeTurns: each outage with a backlog makes another reader the live one, an empty one if there
-// is one, and no more than a few.
-func TestReadersTakeTurns(t *testing.T) {
-	s := newStore(t)
-	l := s.lane(1, "a")
-	f := newFeed(&Options{Lanes: []*Lane{l}, LiveFirst: true, Share: 50})
-	name := func(want string) {
-		t.Helper()
-		if got := l.Live().Name(); got != want {
-			t.Errorf("live is %s, want %s", got, want)
-		}
-	}
-	read := func(n int) (got []int) {
-		t.Helper()
-		for range n {
-			d, ok, _, err := f.next(100, 1<<20)
-			if !ok || err != nil {
-				t.Fatal(ok, err)
-			}
-			got = append(got, number(d.Message.Payload))
-			d.Reader.Ack(d.Seq)
-			f.leave(&d)
-		}
-		return got
-	}
-	is := func(got, want []int) {
-		t.Helper()
-		if !slices.Equal(got, want) {
-			t.Errorf("got %v, want %v", got, want)
-		}
-	}
-	connect := func() {
-		t.Helper()
-		f.detach()
-		if err := f.attach(1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	connect()
-	name("bridge/a/1")
-	s.putNumbers(l, 0, 1)
-	connect() // one message is not worth it
-	name("bridge/a/1")
-	s.putNumbers(l, 1, 10)
-	for i, want := range []string{"bridge/a/2", "bridge/a/3", "bridge/a/4", "bridge/a/4"} {
-		connect()
-		name(want)
-		s.putNumbers(l, 10*(i+1), 10*(i+2))
-	}
-	// 4 is live, with two outages in it; before it goes what is older, from the oldest on.
-	is(read(20), sequence(30, 50))
-	is(read(15), sequence(0, 15))
-	s.putNumbers(l, 50, 60) // live
-	connect()               // 1 is empty
-	name("bridge/a/1")
-	s.putNumbers(l, 60, 62)
-	is(read(2), sequence(60, 62))
-	is(read(25), append(sequence(15, 30), sequence(50, 60)...))
-	if d, ok, _, err := f.next(100, 1<<20); ok || err != nil || f.late != 0 || f.bytes != 0 {
-		t.Errorf("got %+v, %v, %v, %d and %d out", d, ok, err, f.late, f.bytes)
-	}
-	f.detach()
-
-	// First in, first out, after a change of the configuration: from the oldest reader to the live one.
-	s.putNumbers(l, 70, 75)
-	l.turn(0)
-	s.putNumbers(l, 75, 80)
-	f = newFeed(&Options{Lanes: []*Lane{NewLane(1, nil, l.all()...)}, Share: 50})
-	f.attach(0)
-	is(read(10), sequence(70, 80))
-	f.detach()
-}
-
-// TestRateIsObeyed on a clock that stands still: no second has more than its messages and bytes, and none
-// less while there is something to send.
-func TestRateIsObeyed(t *testing.T) {
-	for _, c := range []struct {
-		rate      Rate
-		size      int
-		perSecond float64 // messages
-	}{
-		{Rate{Messages: 100}, 10, 100},
-		{Rate{Bytes: 50_000}, 200, 250},
-		{Rate{Messages: 10, Bytes: 50_000}, 20_000, 2.5},
-		{Rate{Messages: 1000, Bytes: 1000}, 5000, 0.2}, // each five times what a second takes
-	} {
-		t.Run(fmt.Sprint(c.rate, c.size), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				l := newLimiter(c.rate, 100)
-				start := time.Now()
-				sent := 0
-				for time.Since(start) < 5*time.Minute {
-					if wait := l.wait(); wait > 0 {
-						time.Sleep(wait)
-						continue
-					}
-					l.take(c.size)
-					sent++
-					// A second's worth, and one message, may go at once.
-					if most := c.perSecond*(time.Since(start).Seconds()+1) + 1; float64(sent) > most {
-						t.Fatalf("%d sent after %v, want at most %v", sent, time.Since(start), most)
-					}
-				}
-				if least := c.perSecond * 299; float64(sent) < least {
-					t.Errorf("%d sent in 5 minutes, want at least %v", sent, least)
-				}
-			})
-		})
-	}
-}
-
 // pipes is a net.Listener in memory, for tests on a clock that stands still.
 type pipes chan net.Conn
 
@@ -257,7 +146,7 @@ func TestRateOnTheWire(t *testing.T) {
 		u := &upstream{t, l}
 		s.numbers(0, 10)
 		b := run(t, s, []string{u.url()}, func(o *Options) {
-			o.Rate, o.Dial = Rate{Messages: 2}, l.dial
+			o.Rate, o.Dial = outbox.Rate{Messages: 2}, l.dial
 		})
 		p := u.welcome()
 		start := time.Now()
@@ -294,7 +183,7 @@ func TestReplayedMessagesSaySo(t *testing.T) {
 		want = 1 // nobody knows when
 	}
 	run(t, s, []string{u.url()}, func(o *Options) {
-		o.Reader, o.Lanes, o.LiveFirst, o.Window, o.Protocol = nil, []*Lane{l}, true, 1, wire.V5
+		o.Reader, o.Queues, o.LiveFirst, o.Window, o.Protocol = nil, []*outbox.Queue{l}, true, 1, wire.V5
 	})
 	p := u.welcome()
 	for i := range 4 {

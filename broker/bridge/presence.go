@@ -7,6 +7,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/dial"
+	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
 )
 
@@ -98,16 +99,16 @@ func (s *session) greet(now time.Time) {
 func (s *session) repeat(now time.Time) (wait time.Duration) {
 	p := &s.presence
 	if p.again.IsZero() {
-		return forever
+		return outbox.Forever
 	}
 	if wait := p.again.Sub(now); wait > 0 {
 		return wait
 	}
-	if p.id == 0 && len(s.flight) < s.l.limits.receive { // else an acknowledgement is to come
+	if p.id == 0 && s.f.InFlight() < s.l.limits.receive { // else an acknowledgement is to come
 		p.again = time.Time{}
 		s.say(Online, now)
 	}
-	return forever
+	return outbox.Forever
 }
 
 func (s *session) say(payload string, now time.Time) {
@@ -131,11 +132,11 @@ func (p *presence) heard(a ack) {
 }
 
 // leave says offline once everything else is acknowledged, and whether that is as well.
-func (s *session) leave() (done bool) {
+func (s *session) leave(now time.Time) (done bool) {
 	p := &s.presence
 	if s.l.willed && !p.left && p.id == 0 {
 		p.left = true
-		s.say(Offline, time.Now())
+		s.say(Offline, now)
 		s.l.flush()
 	}
 	return p.id == 0

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
 )
 
@@ -81,4 +82,26 @@ func orderly(err error) bool {
 		return true
 	}
 	return false
+}
+
+// causeOf returns what the end of a connection says about the messages in flight.
+func causeOf(err error) outbox.Cause {
+	switch {
+	case orderly(err) || overloaded(err):
+		return outbox.Stated
+	case closed(err):
+		return outbox.Closed
+	}
+	return outbox.Broken
+}
+
+// answerOf returns what the reason code of a PUBACK says about its message, from 0x80 on.
+func answerOf(code wire.Code) outbox.Answer {
+	switch code {
+	case wire.NotAuthorized, wire.TopicNameInvalid, wire.PayloadFormatInvalid, wire.PacketTooLarge:
+		return outbox.Never
+	case wire.QuotaExceeded: // the message is as good as any other
+		return outbox.Later
+	}
+	return outbox.Doubt
 }

@@ -9,6 +9,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
 )
 
@@ -192,7 +193,7 @@ func (s *session) reconcile(now time.Time) time.Duration {
 	if (r.phase == draining || r.phase == fencing) && !s.pinged && s.owed == 0 && !s.failed {
 		s.ping()
 	}
-	return forever
+	return outbox.Forever
 }
 
 // fenced is called when the upstream has answered a ping. All that it was about to send before has come if nothing came

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 )
 
 // markedJournal is a journal whose messages get the marks of one bridge.
@@ -32,7 +33,7 @@ func (m *markedJournal) open() {
 		m.t.Fatal(err)
 	}
 	m.mark = marker{}
-	m.mark.init(&Options{Name: "up", Origin: "gw", Journal: m.j})
+	m.mark.init(&Options{Options: outbox.Options{Name: "up"}, Origin: "gw", Journal: m.j})
 }
 
 // markedSeq is a journal.Completer.
@@ -144,10 +145,10 @@ func TestMarksOfARewoundJournal(t *testing.T) {
 func TestIdentifiersOfARewoundJournal(t *testing.T) {
 	m := &markedJournal{t: t, dir: t.TempDir()}
 	known := func() int {
-		return len(newInbound(&Bridge{opts: Options{Name: "up", Journal: m.j}}).doubt)
+		return len(newInbound(&Bridge{opts: Options{Options: outbox.Options{Name: "up"}, Journal: m.j}}).doubt)
 	}
 	m.open()
-	in := newInbound(&Bridge{opts: Options{Name: "up", Journal: m.j}})
+	in := newInbound(&Bridge{opts: Options{Options: outbox.Options{Name: "up"}, Journal: m.j}})
 	in.save([]journal.Change{in.doubtful(7, &arrival{hash: 1}), {Key: in.doubtKey(8), Value: make([]byte, 8)}}) // 8 of an earlier version
 	m.close()
 	old := t.TempDir()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
 )
 
@@ -26,20 +27,20 @@ const (
 // ends connections as evenly looks the same. It belongs to Run's goroutine.
 type rival struct {
 	lives []time.Duration // of the last connections in a row, at most rivalSwaps
-	wait  backoff
+	wait  outbox.Backoff
 }
 
 // note looks at how a connection has ended and reports whether another client has taken its place.
 func (r *rival) note(s *session, err error, now time.Time) bool {
 	life := now.Sub(s.began)
 	if life >= rivalLife {
-		r.wait.reset()
+		r.wait.Reset()
 	}
 	var said *reasonError
 	if errors.As(err, &said) && said.packet == wire.DISCONNECT && said.code == wire.SessionTakenOver {
 		return true
 	}
-	doubt := len(s.flight)+len(s.loose)+len(s.b.poison.suspects) > 0 || s.trial != nil || s.presence.id != 0
+	doubt := s.f.Doubtful() || s.presence.id != 0
 	if !errors.Is(err, errClosed) || life >= rivalLife || doubt {
 		r.lives = r.lives[:0]
 		return false
@@ -61,5 +62,5 @@ func (b *Bridge) takenOver(now time.Time) time.Duration {
 	if b.problem("rival", text, now.Add(rivalMemory)) {
 		b.log.Error("another client uses the identifier on the upstream, and each pushes the other out: give each gateway its own `client_id`", "client_id", b.opts.ClientID)
 	}
-	return b.rival.wait.next()
+	return b.rival.wait.Next()
 }

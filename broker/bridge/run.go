@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"holdfast/broker/dial"
+	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
 )
 
 const (
-	stable  = time.Minute // how long a connection lasts that was worth its attempt, even with nothing to send
-	maxMove = 3           // references to another server that are followed one after the other
+	stable        = time.Minute // how long a connection lasts until the upstream would have sent again what it was not sure of
+	maxMove       = 3           // references to another server that are followed one after the other
+	problemMemory = time.Hour   // how long something that was seen once counts as wrong
 )
 
 // Run connects, sends and connects again until ctx ends. Then it stops sending, waits up to 2 s for
@@ -24,110 +26,77 @@ func (b *Bridge) Run(ctx context.Context) error {
 	if len(b.opts.In) > 0 {
 		b.in = newInbound(b) // not before: a bridge that this one replaces may still have been at work
 	}
-	wait := backoff{min: b.opts.BackoffMin, max: b.opts.BackoffMax}
-	defer b.opts.Progress(false)
-	var reported bool // this outage is in the log
-	var ready *link   // to the first upstream, made while another one was in use
-	at, moves := 0, 0
-	for ctx.Err() == nil {
-		upstream := b.upstreams[at]
-		if b.moved != nil {
-			upstream, b.moved = b.moved, nil
-		}
-		b.count(func(s *Stats) { s.Upstream = dial.Redact(upstream.String()) })
-		event, taken := "upstream cannot be reached", false
-		l, err := ready, error(nil)
-		if ready = nil; l == nil {
-			b.opts.Progress(false) // a connection has deadlines of its own
-			l, err = b.connect(ctx, upstream)
-		}
-		b.opts.Progress(true)
-		if err == nil {
-			event, reported = "upstream lost", false
-			var s *session
-			s, ready, err = b.serve(ctx, l, upstream, at)
-			if s.acknowledged || time.Since(s.began) >= stable {
-				wait.reset()
-				moves = 0
-			}
-			if b.poison.note(s, err, time.Now()) {
-				wait.reset()
-			}
-			taken = b.rival.note(s, err, time.Now())
-			b.noteSign(s, upstream, err)
-			b.window.restart()
-		} else {
-			b.poison.unreachable()
-			b.rival.unreachable()
-		}
-		if ctx.Err() != nil {
-			break
-		}
-		if ready != nil {
-			b.log.Info("back to the first upstream", "upstream", dial.Redact(b.upstreams[0].String()))
-			at = 0
-			continue
-		}
-		b.count(func(s *Stats) { s.LastError = err.Error() })
-		if !reported {
-			b.log.Warn(event, "upstream", dial.Redact(upstream.String()), "reason", err)
-			reported = true
-		}
-		if moves++; b.move(upstream, err) && moves <= maxMove {
-			continue
-		}
-		at = (at + 1) % len(b.upstreams)
-		if overloaded(err) {
-			wait.ceiling = wait.max
-		}
-		delay := wait.next()
-		if taken {
-			delay = b.takenOver(time.Now())
-		}
-		b.log.Debug("next attempt", "in", delay, "reason", err)
-		b.opts.Progress(false)
-		select {
-		case <-ctx.Done():
-		case <-time.After(delay):
-		}
+	err := b.box.Run(ctx)
+	if b.ready != nil {
+		b.ready.discard(func(*batch) {})
 	}
-	if ready != nil {
-		ready.discard(func(*batch) {})
-	}
-	return nil
+	return err
 }
 
-// serve uses a connection until it ends, or until there is one to the first upstream instead.
-func (b *Bridge) serve(ctx context.Context, l *link, upstream *url.URL, at int) (s *session, better *link, err error) {
-	b.connected(l.version)
-	b.changed(true, nil)
-	s = &session{b: b, l: l, began: time.Now(), delay: backoff{min: b.opts.BackoffMin, max: b.opts.BackoffMax}}
-	found := make(chan *link, 1)
-	probing, cancel := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if at > 0 {
-			b.probe(probing, found)
-		}
-	}()
-	err = s.run(ctx, upstream.Host, found)
-	cancel()
-	<-ended
-	s.end()
-	if better = s.better; better == nil {
-		select {
-		case better = <-found:
-		default:
-		}
+// sink is a Bridge as its outbox sees it.
+type sink struct{ b *Bridge }
+
+// Target chooses the next upstream.
+func (k sink) Target() string {
+	b := k.b
+	if b.ready != nil {
+		b.log.Info("back to the first upstream", "upstream", dial.Redact(b.upstreams[0].String()))
+		b.at = 0
 	}
-	b.disconnected()
-	if ctx.Err() != nil || better != nil {
-		err = nil
+	if b.target = b.upstreams[b.at]; b.moved != nil {
+		b.target, b.moved = b.moved, nil
 	}
-	b.changed(false, err)
-	return s, better, err
+	return dial.Redact(b.target.String())
 }
+
+// Connect connects to it, unless that was done while another one was in use.
+func (k sink) Connect(ctx context.Context) (outbox.Conn, error) {
+	b := k.b
+	l := b.ready
+	if b.ready = nil; l == nil {
+		var err error
+		if l, err = b.connect(ctx, b.target); err != nil {
+			return nil, err
+		}
+	}
+	b.session = &session{b: b, l: l}
+	b.connected(l.version)
+	return b.session, nil
+}
+
+// Ended looks at how a connection has ended, or why there is none, and chooses what is tried next.
+func (k sink) Ended(f *outbox.Flow, err error) outbox.Next {
+	b, taken := k.b, false
+	if f == nil {
+		b.rival.unreachable()
+	} else {
+		if b.ready = b.session.better; b.ready != nil {
+			err = nil
+		}
+		if f.Worthwhile() {
+			b.moves = 0
+		}
+		taken = b.rival.note(b.session, err, time.Now())
+		b.noteSign(b.session, b.target, err)
+		if err == nil {
+			return outbox.Next{Handover: b.ready != nil}
+		}
+	}
+	next := outbox.Next{Cause: causeOf(err)}
+	if b.moves++; b.move(b.target, err) && b.moves <= maxMove {
+		next.Now = true
+		return next
+	}
+	b.at = (b.at + 1) % len(b.upstreams)
+	next.Slow = overloaded(err)
+	if taken {
+		next.Delay = b.takenOver(time.Now())
+	}
+	return next
+}
+
+// Release frees the packet identifier of a message.
+func (k sink) Release(seq uint64) { k.b.ids.forget(seq) }
 
 // move reports whether the upstream has named another server that may be used, which is tried next, once: the one after
 // that is the configuration's again.
@@ -164,31 +133,18 @@ func (b *Bridge) reference(from *url.URL, host string) (u *url.URL, wrong string
 	return u, ""
 }
 
+// connected opens the queue of Deliver.
 func (b *Bridge) connected(version wire.Version) {
 	b.mu.Lock()
-	b.stats.Connected, b.stats.Version, b.stats.Since = true, version, time.Now()
-	b.connections++
-	if b.connections > 1 {
-		b.stats.Reconnects++
-	}
-	upstream := b.stats.Upstream
-	b.mu.Unlock()
-	b.log.Info("upstream connected", "upstream", upstream)
+	defer b.mu.Unlock()
+	b.open, b.stats.Version = true, version
 }
 
-// changed tells who asked that a connection has begun or ended.
-func (b *Bridge) changed(connected bool, reason error) {
-	if b.opts.Changed != nil {
-		b.opts.Changed(connected, reason)
-	}
-}
-
-// disconnected drops what Deliver has queued: nothing is added after Connected is false.
+// disconnected closes the queue of Deliver, and drops what is in it.
 func (b *Bridge) disconnected() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.stats.Connected, b.stats.Since = false, time.Now()
-	b.stats.InFlight = 0
+	b.open = false
 	for {
 		select {
 		case <-b.live:

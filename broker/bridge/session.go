@@ -4,53 +4,39 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
-	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
 )
 
-const (
-	drain   = 2 * time.Second // for acknowledgements at the end
-	goodbye = 250 * time.Millisecond
-	forever = math.MaxInt64
-)
+const goodbye = 250 * time.Millisecond // for the last packets to be written
 
-// session is one connection. Everything happens in the goroutine of run.
+// session is one connection: what the outbox sends by, and the way in. All of it happens in the outbox's goroutine.
 type session struct {
 	b *Bridge
 	l *link
+	f *outbox.Flow
 
-	flight  []sent             // oldest first
-	bytes   int                // of messages in flight
-	since   time.Time          // when the oldest in flight was sent, or became the oldest
-	again   []journal.Delivery // to be sent again before others, at pause
-	pause   time.Time          // nothing of the journal is sent before; zero for no pause
-	delay   backoff            // of pauses
 	aliases map[string]uint16
+	next    wire.Publish // prepared
+	seq     uint64       // of its message
+	props   []byte       // memory for properties
 
-	sample   uint16 // identifier of the message whose round trip is measured; 0 if there is none
-	sampleAt time.Time
-	full     bool // the window was full since
-
-	began  time.Time
-	better *link // to the first upstream, instead of this one
-
-	// See poison.
-	held      []held // oldest first
-	heldBytes int
-	trial     *trial  // in flight; nil for none
-	loose     []loose // written at QoS 0, and not known to be taken
-	proved    bool    // the upstream has answered since the last trial was sent
-	ponged    bool    // it has answered a ping by this connection
-	answers   int     // of the upstream by this connection
+	began   time.Time
+	probing context.CancelFunc // ends the search for a better connection
+	probed  chan struct{}      // closed when it has ended
+	found   chan *link
+	better  *link // to the first upstream, instead of this one
+	leaving bool
 
 	presence presence
+	silent   time.Duration // until Tend has something to do
 
-	pinged  bool
-	pingEnd uint64    // bytes that have to be written for the ping to be
-	pingAt  time.Time // when they were
+	pinged    bool
+	pingAgain bool      // when this ping is answered: something was sent behind it that an answer is wanted for
+	pingEnd   uint64    // bytes that have to be written for the ping to be
+	pingAt    time.Time // when they were
 
 	// Of what comes in.
 	host     string
@@ -69,125 +55,146 @@ type session struct {
 	owed     int   // messages that came at QoS 1 and are not acknowledged
 	peak     int   // the most that were
 
-	props        []byte // memory for properties
-	acknowledged bool
-	unreadable   bool      // the journal, at the last attempt
-	readAt       time.Time // the next attempt, BackoffMin later, if unreadable
-	counts       Stats     // not yet in the bridge's
+	counts Stats // not yet in the bridge's
 }
 
-// run sends until the connection or ctx ends, and returns why.
-func (s *session) run(ctx context.Context, host string, found <-chan *link) error {
-	feed := s.b.feed
-	if err := feed.attach(uint64(s.b.opts.Window)); err != nil {
-		return err
-	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	always := make(chan struct{})
-	close(always)
-	in := s.b.in
-	s.b.ids.begin(in != nil && s.l.limits.present)
-	s.proved = true // by CONNACK
-	var stored <-chan struct{}
-	if in != nil {
-		s.subscribe(host)
-		stored = in.ready
+// Begin subscribes, publishes that the gateway is online, and looks for the first upstream if this is another one.
+func (s *session) Begin(f *outbox.Flow) {
+	s.f, s.began = f, f.Began()
+	s.found, s.probed = make(chan *link, 1), make(chan struct{})
+	var probing context.Context
+	probing, s.probing = context.WithCancel(context.Background())
+	elsewhere := s.b.at > 0
+	go func() {
+		defer close(s.probed)
+		if elsewhere {
+			s.b.probe(probing, s.found)
+		}
+	}()
+	s.b.ids.begin(s.b.in != nil && s.l.limits.present)
+	if s.b.in != nil {
+		s.subscribe(s.b.target.Host)
 	}
 	if s.l.willed {
-		s.greet(time.Now())
-	}
-	for {
-		s.settle()
-		if ctx.Err() != nil { // an acknowledgement may have come at the same time: it makes no room any more
-			return s.finish()
-		}
-		silent := min(s.repeat(time.Now()), s.resubscribe(time.Now()), s.reconcile(time.Now()))
-		why, at := s.fill()
-		if in != nil {
-			s.stored()
-			s.prove(false)
-		}
-		s.l.flush()
-		s.report()
-
-		var ready, drained <-chan struct{}
-		live := s.b.live
-		now := time.Now()
-		wake, alive := s.keepAlive(now)
-		if !alive {
-			return errors.New("upstream does not answer pings")
-		}
-		wake = min(wake, silent)
-		switch why {
-		case itsTurnIsOver:
-			ready = always
-		case linkIsFull:
-			drained = s.l.drained
-		case nothingWaits:
-			ready = feed.ready
-		}
-		if !at.IsZero() {
-			wake = min(wake, at.Sub(now))
-		}
-		if wait := feed.rate.wait(); wait > 0 {
-			wake, live = min(wake, wait), nil
-		}
-		if len(s.flight) > 0 {
-			left := s.overdue(&s.since, s.flight[0].end, now)
-			if left <= 0 {
-				return fmt.Errorf("no acknowledgement for %v", s.b.opts.AckTimeout)
-			}
-			wake = min(wake, left)
-			if s.flight[0].id == 0 { // acknowledged by being written
-				drained = s.l.drained
-			}
-		}
-		if p := &s.presence; p.id != 0 {
-			left := s.overdue(&p.since, p.end, now)
-			if left <= 0 {
-				return fmt.Errorf("no acknowledgement for the status for %v", s.b.opts.AckTimeout)
-			}
-			wake = min(wake, left)
-		}
-		if !s.asked.IsZero() {
-			left := subackTimeout - now.Sub(s.asked)
-			if left <= 0 {
-				return errors.New("upstream does not answer a subscription")
-			}
-			wake = min(wake, left)
-		}
-		if s.failed {
-			left := redelivery - now.Sub(s.failedAt)
-			if left <= 0 {
-				return fmt.Errorf("a message from the upstream could not be stored: %w", s.failure)
-			}
-			wake = min(wake, left)
-		}
-		if why != itsTurnIsOver {
-			timer.Reset(wake)
-			s.b.opts.Progress(false)
-		}
-		select {
-		case <-ctx.Done():
-			return s.finish()
-		case s.better = <-found:
-			return s.finish()
-		case <-s.l.ended:
-			return s.l.err
-		case batch := <-s.l.arrived:
-			s.take(batch)
-			s.l.release(batch)
-		case m := <-live:
-			s.sendLive(m)
-		case <-stored:
-		case <-ready:
-		case <-drained:
-		case <-timer.C:
-		}
-		s.b.opts.Progress(true)
+		s.greet(f.Began())
 	}
 }
+
+// Tend repeats what has to be said again.
+func (s *session) Tend(now time.Time) {
+	s.silent = min(s.repeat(now), s.resubscribe(now), s.reconcile(now))
+}
+
+// Room returns the receive maximum, and nothing until the upstream has acknowledged the status.
+func (s *session) Room() (messages int, full bool) {
+	if s.presence.id != 0 {
+		return 0, false
+	}
+	return s.l.limits.receive, s.l.waiting() >= unsent
+}
+
+// Flush has what was queued written.
+func (s *session) Flush(now time.Time) (quiet time.Duration, err error) {
+	if s.b.in != nil {
+		s.stored()
+		if !s.leaving {
+			s.prove(false)
+		}
+	}
+	s.l.flush()
+	s.report()
+	if s.leaving {
+		return outbox.Forever, nil
+	}
+	wake, alive := s.keepAlive(now)
+	if !alive {
+		return 0, errors.New("upstream does not answer pings")
+	}
+	wake = min(wake, s.silent)
+	if p := &s.presence; p.id != 0 {
+		left := s.overdue(&p.since, p.end, now)
+		if left <= 0 {
+			return 0, fmt.Errorf("no acknowledgement for the status for %v", s.b.opts.AckTimeout)
+		}
+		wake = min(wake, left)
+	}
+	if !s.asked.IsZero() {
+		left := subackTimeout - now.Sub(s.asked)
+		if left <= 0 {
+			return 0, errors.New("upstream does not answer a subscription")
+		}
+		wake = min(wake, left)
+	}
+	if s.failed {
+		left := redelivery - now.Sub(s.failedAt)
+		if left <= 0 {
+			return 0, fmt.Errorf("a message from the upstream could not be stored: %w", s.failure)
+		}
+		wake = min(wake, left)
+	}
+	return wake, nil
+}
+
+// overdue returns how long the acknowledgement of what was sent at since, and ends at end, may still take.
+// Time until it was written does not count: the writer has its own deadline.
+func (s *session) overdue(since *time.Time, end uint64, now time.Time) time.Duration {
+	if written, at := s.Written(); written < end && at.After(*since) {
+		*since = at
+	}
+	return since.Add(s.b.opts.AckTimeout).Sub(now)
+}
+
+// Wait deals with the next thing that happens.
+func (s *session) Wait(u *outbox.Until) error {
+	var stored, drained <-chan struct{}
+	if s.b.in != nil {
+		stored = s.b.in.ready
+	}
+	if u.Room {
+		drained = s.l.drained
+	}
+	live, found := s.b.live, s.found
+	if u.Quiet {
+		live = nil
+	}
+	if u.Leave {
+		found = nil
+	}
+	select {
+	case <-u.Stop:
+	case s.better = <-found:
+		return outbox.ErrHandover
+	case <-s.l.ended:
+		return s.l.err
+	case batch := <-s.l.arrived:
+		s.take(batch)
+		s.l.release(batch)
+	case m := <-live:
+		s.sendLive(m)
+	case <-stored:
+	case <-u.More:
+	case <-drained:
+	case <-u.Clock:
+	}
+	return nil
+}
+
+// Written returns how many bytes the kernel has taken, and when the last ones.
+func (s *session) Written() (end uint64, at time.Time) {
+	return s.l.written.Load(), s.l.wroteAt()
+}
+
+// Probe pings, once more if a ping is on its way that may have left before.
+func (s *session) Probe() {
+	if s.pinged {
+		s.pingAgain = s.l.put > s.pingEnd
+		return
+	}
+	s.ping()
+}
+
+// Lossy asks the kernel.
+func (s *session) Lossy() bool { return s.l.lossy() }
 
 // take deals with what has arrived.
 func (s *session) take(b *batch) {
@@ -195,12 +202,16 @@ func (s *session) take(b *batch) {
 	for _, p := range b.packets {
 		switch p := p.(type) {
 		case *wire.Ping:
-			s.pinged, s.ponged = false, true
-			s.alive(s.pingEnd, time.Now())
+			s.pinged = false
+			s.f.Probed(s.pingEnd)
 			if s.b.in != nil {
 				s.fenced()
 				s.prove(true)
 			}
+			if s.pingAgain && !s.pinged {
+				s.ping()
+			}
+			s.pingAgain = false
 		case *wire.Publish:
 			s.receive(p)
 		case oversized:
@@ -215,38 +226,47 @@ func (s *session) take(b *batch) {
 	}
 }
 
-// finish sends what Deliver has queued, waits for what is in flight and takes leave.
-func (s *session) finish() error {
-	ctx, cancel := context.WithTimeout(context.Background(), drain)
-	defer cancel()
-	for range len(s.b.live) { // and no more, however fast others come
-		s.sendLive(<-s.b.live)
-	}
-	for {
-		s.settle()
-		if s.b.in != nil {
-			s.stored()
+// acked reports PUBACKs.
+func (s *session) acked(acks []ack) {
+	for i := range acks {
+		a := &acks[i]
+		if a.id == s.presence.id {
+			s.presence.heard(*a)
+			continue
 		}
-		s.l.flush()
-		if len(s.flight) == 0 && s.leave() {
-			return nil
+		if a.code < wire.Unspecified {
+			s.f.Acknowledged(uint64(a.id))
+			continue
 		}
-		select {
-		case batch := <-s.l.arrived:
-			s.take(batch)
-			s.l.release(batch)
-		case <-s.l.drained:
-		case <-s.l.ended:
-			return s.l.err
-		case <-ctx.Done():
-			return ctx.Err()
+		reason := "upstream says: " + a.code.String()
+		if a.text != "" {
+			reason += fmt.Sprintf(" (%.200q)", a.text)
 		}
+		s.f.Answered(uint64(a.id), answerOf(a.code), reason)
 	}
 }
 
-// end closes the connection. Acknowledgements that came before it, in whatever order, are kept; the
-// rest waits on disk.
-func (s *session) end() {
+// Leave sends what Deliver has queued and, when nothing is in flight any more, publishes that the gateway is offline.
+func (s *session) Leave(now time.Time, idle bool) (done bool) {
+	if !s.leaving {
+		s.leaving = true
+		for range len(s.b.live) { // and no more, however fast others come
+			s.sendLive(<-s.b.live)
+		}
+	}
+	return idle && s.leave(now)
+}
+
+// Close sends the last packet and closes the connection. Acknowledgements that came before it are reported.
+func (s *session) Close() {
+	s.probing()
+	<-s.probed
+	if s.better == nil {
+		select {
+		case s.better = <-s.found:
+		default:
+		}
+	}
 	end := s.l.put
 	if p := s.farewell(); p != nil {
 		end = s.l.send(p)
@@ -263,37 +283,26 @@ func (s *session) end() {
 		break
 	}
 	s.l.discard(func(b *batch) { s.acked(b.acks) })
-	left := s.flight[:0]
-	for i := range s.flight {
-		if m := s.flight[i]; m.done {
-			s.answered(&m)
-		} else {
-			left = append(left, m)
-		}
-	}
-	s.flight = left // in doubt
-	s.b.feed.detach()
 	s.report()
+	s.b.disconnected()
 }
 
 // report adds what has happened to the bridge's figures.
 func (s *session) report() {
+	if s.counts == (Stats{}) {
+		return
+	}
 	c := &s.counts
-	c.InFlight = len(s.flight)
-	s.b.count(func(st *Stats) {
-		st.Sent += c.Sent
-		st.Resent += c.Resent
-		st.Acknowledged += c.Acknowledged
-		st.QoS0Sent += c.QoS0Sent
-		st.QoS0Dropped += c.QoS0Dropped
-		st.Expired += c.Expired
-		st.Received += c.Received
-		st.Duplicates += c.Duplicates
-		st.Looped += c.Looped
-		st.InFlight = c.InFlight
-		if c.LastError != "" {
-			st.LastError = c.LastError
-		}
-	})
+	s.b.mu.Lock()
+	st := &s.b.stats
+	st.QoS0Sent += c.QoS0Sent
+	st.QoS0Dropped += c.QoS0Dropped
+	st.Received += c.Received
+	st.Duplicates += c.Duplicates
+	st.Looped += c.Looped
+	s.b.mu.Unlock()
+	if c.LastError != "" {
+		s.b.box.NoteError(c.LastError)
+	}
 	*c = Stats{}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
 )
 
@@ -22,14 +23,14 @@ const (
 // resubscribe asks once more for what was refused, when it is time. It returns how long that is to come.
 func (s *session) resubscribe(now time.Time) time.Duration {
 	if s.askAgain.IsZero() {
-		return forever
+		return outbox.Forever
 	}
 	if wait := s.askAgain.Sub(now); wait > 0 {
 		return wait
 	}
 	s.askAgain = time.Time{}
 	s.ask(false)
-	return forever
+	return outbox.Forever
 }
 
 // subscribe asks for what the rules name, and no more for what those of an earlier configuration did.

@@ -15,6 +15,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
 )
 
@@ -149,9 +150,11 @@ func run(t testing.TB, s *store, upstreams []string, change func(*Options)) *run
 	t.Helper()
 	l := &logs{lines: make(chan string, 10000)}
 	opts := Options{
-		Name: "test", Upstreams: upstreams, ClientID: "gateway", Protocol: wire.V311, Reader: s.reader, Out: []Rule{{Filter: "#", QoS: 1}},
-		BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond,
-		Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Options: outbox.Options{
+			Name: "test", Reader: s.reader, BackoffMin: time.Millisecond, BackoffMax: 10 * time.Millisecond,
+			Log: slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		},
+		Upstreams: upstreams, ClientID: "gateway", Protocol: wire.V311, Out: []Rule{{Filter: "#", QoS: 1}},
 	}
 	if change != nil {
 		change(&opts)

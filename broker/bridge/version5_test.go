@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
 )
 
@@ -102,7 +102,7 @@ func TestReasonCodes(t *testing.T) {
 	answer(ids[4], wire.Success)
 	answer(ids[5], wire.Unspecified)
 	p.ack(p.expect(2)...)
-	for range maxTries - 1 {
+	for range outbox.MaxTries - 1 {
 		answer(p.expect(5)[0], wire.Unspecified)
 	}
 	s.numbers(6, 7)
@@ -189,42 +189,4 @@ func TestPings(t *testing.T) {
 		p.send(&wire.Ping{Type: wire.PINGRESP})
 	}
 	b.stop()
-}
-
-func TestWindow(t *testing.T) {
-	w, clean, lossy := newWindow(100), func() bool { return false }, func() bool { return true }
-	for range 3 {
-		w.sample(time.Millisecond, false, clean)
-	}
-	if n := w.now(65535); n != startWindow {
-		t.Errorf("%d without need", n)
-	}
-	for range 10 {
-		w.sample(10*time.Millisecond, true, clean)
-	}
-	if n := w.now(65535); n != 100 || w.now(20) != 20 {
-		t.Errorf("%d on a good link, want all", n)
-	}
-	for range 100 { // a link on which each message takes 100 ms
-		w.sample(time.Duration(w.now(65535))*100*time.Millisecond, true, clean)
-	}
-	if n := w.now(65535); n < 5 || n > 12 {
-		t.Errorf("%d on a slow link, want what takes about a second", n)
-	}
-	for range 100 {
-		w.sample(time.Minute, true, clean)
-	}
-	if n := w.now(65535); n != 1 {
-		t.Errorf("%d on a dead link", n)
-	}
-	w.restart()
-	if n := w.now(65535); n != lowWindow {
-		t.Errorf("%d at the next one", n)
-	}
-	for range 100 {
-		w.sample(10*time.Second, true, lossy)
-	}
-	if n := w.now(65535); n != 100 {
-		t.Errorf("%d on a link that loses packets, want all", n)
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"holdfast/broker"
 	"holdfast/broker/bridge"
 	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 	"holdfast/gateway/config"
 	"holdfast/sensors/chips"
 )
@@ -72,11 +73,13 @@ func newGateway(c config.Bridge, dir string) (*gateway, error) {
 	if g.reader, err = g.journal.OpenReader("bridge/" + c.Name); err != nil {
 		return nil, err
 	}
-	lane := bridge.NewLane(int(c.Priority), nil, g.reader)
 	opts := bridge.Options{
-		Name: c.Name, ClientID: c.ClientID, KeepAlive: c.KeepAlive, Window: c.Window, Lanes: []*bridge.Lane{lane},
+		Options: outbox.Options{
+			Name: c.Name, Window: c.Window, Queues: []*outbox.Queue{outbox.NewQueue(int(c.Priority), nil, g.reader)},
+			Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})).With("gateway", c.ClientID),
+		},
+		ClientID: c.ClientID, KeepAlive: c.KeepAlive,
 		Credentials: func() (string, string, error) { return c.Username, string(c.Password), nil },
-		Log:         slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})).With("gateway", c.ClientID),
 	}
 	for _, u := range c.Upstream {
 		opts.Upstreams = append(opts.Upstreams, u.URL)

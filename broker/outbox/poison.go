@@ -1,4 +1,4 @@
-package bridge
+package outbox
 
 import (
 	"cmp"
@@ -9,9 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"holdfast/broker/journal"
-	"holdfast/broker/wire"
 )
 
 const (
@@ -90,8 +87,8 @@ func newPoison() poison {
 	}
 }
 
-func (p *poison) kindOf(m *wire.Publish) kind {
-	return kind{maphash.String(p.seed, m.Topic), uint8(bits.Len(uint(len(m.Payload)))), m.QoS, m.Retain}
+func (p *poison) kindOf(m *Prepared) kind {
+	return kind{maphash.String(p.seed, m.Topic), uint8(bits.Len(uint(m.Size))), m.QoS, m.Retain}
 }
 
 // convicted returns what is known of a kind that is set aside without being tried; nil if it is not.
@@ -213,13 +210,13 @@ func (p *poison) unreachable() {
 
 // note looks at how a connection has ended. It reports whether the next one may be made at once: a message is in
 // doubt, and the upstream takes connections.
-func (p *poison) note(s *session, err error, now time.Time) (soon bool) {
+func (p *poison) note(s *Flow, cause Cause, now time.Time) (soon bool) {
 	p.age(now)
-	if orderly(err) || overloaded(err) { // says why, and it is no message
+	if cause == Stated {
 		return false
 	}
 	if t := s.trial; t != nil {
-		if !closed(err) {
+		if cause != Closed {
 			p.broken++
 			return false
 		}
@@ -240,7 +237,7 @@ func (p *poison) note(s *session, err error, now time.Time) (soon bool) {
 		}
 		return p.closing <= 2*strikesNeeded
 	}
-	if !closed(err) {
+	if cause != Closed {
 		if len(s.flight)+len(s.loose) > 0 || len(p.suspects) > 0 {
 			p.broken++
 		}
@@ -248,7 +245,7 @@ func (p *poison) note(s *session, err error, now time.Time) (soon bool) {
 	}
 	var inFlight []kind
 	for i := range s.flight {
-		if m := &s.flight[i]; !m.done {
+		if m := &s.flight[i]; m.answer == None {
 			inFlight = append(inFlight, m.kind)
 		}
 	}
@@ -283,7 +280,7 @@ func (p *poison) note(s *session, err error, now time.Time) (soon bool) {
 }
 
 // convict sets aside a kind, or only the message if the upstream has taken others of its kind, or none of any.
-func (p *poison) convict(s *session, t *trial) {
+func (p *poison) convict(s *Flow, t *trial) {
 	now := time.Now()
 	strikes := p.suspects[t.kind].strikes
 	before := p.kinds[t.kind]
@@ -298,16 +295,16 @@ func (p *poison) convict(s *session, t *trial) {
 	}
 	if p.passed >= 0.5 && (before != nil || !p.isGood(t.kind, now)) {
 		c.until = now.Add(poisonMemory)
-		s.b.log.Warn("the upstream closes the connection at messages of this kind: they are set aside without being tried; allow the topic there, or take it out of the rules; holdfast journal dead shows them",
+		s.o.log.Warn("the upstream closes the connection at messages of this kind: they are set aside without being tried; allow the topic there, or take it out of the rules; holdfast journal dead shows them",
 			"topic", t.topic, "bytes", t.size, "qos", t.kind.qos, "retain", t.kind.retain, "connections", strikes+1, "for", poisonMemory)
 	}
 	delete(p.good, t.kind)
 	trim(p.kinds)
 	p.kinds[t.kind] = c
-	s.b.notePoison(now)
+	s.o.notePoison(now)
 	if t.seq != 0 {
-		trim(s.b.condemned)
-		s.b.condemned[t.seq] = fmt.Sprintf("the upstream has closed the connection %d times with this message alone in doubt", strikes)
+		trim(s.o.condemned)
+		s.o.condemned[t.seq] = fmt.Sprintf("the upstream has closed the connection %d times with this message alone in doubt", strikes)
 	}
 }
 
@@ -340,200 +337,4 @@ func (p *poison) problem(now time.Time) (text string, until time.Time) {
 	}
 	return fmt.Sprintf("the upstream closes the connection at messages on %s%s: %d set aside; allow them there, or take them out of the rules (holdfast journal dead shows them)",
 		strings.Join(topics, ", "), more, count), until
-}
-
-// trial is a message that is tried alone.
-type trial struct {
-	kind  kind
-	topic string // upstream
-	size  int
-	seq   uint64 // 0 of a message that the journal does not have
-	id    uint16 // 0 at QoS 0: it is taken when a ping behind it is answered
-	end   uint64 // bytes that have to be written for it to be
-}
-
-// loose is a kind at QoS 0 of which the upstream has shown nothing yet.
-type loose struct {
-	kind kind
-	end  uint64
-}
-
-// maxLoose bounds them: what is beyond is not under suspicion, should the upstream close the connection.
-const maxLoose = 64
-
-// sentLoose notes a message that no acknowledgement follows.
-func (s *session) sentLoose(k kind, end uint64) {
-	for i := range s.loose {
-		if s.loose[i].kind == k {
-			s.loose[i].end = end
-			return
-		}
-	}
-	if len(s.loose) < maxLoose {
-		s.loose = append(s.loose, loose{k, end})
-	}
-}
-
-// alive notes that the upstream has answered something that was written up to end, so that it has taken all before it.
-func (s *session) alive(end uint64, now time.Time) {
-	s.proved = true
-	s.answers++
-	if t := s.trial; t != nil && t.id == 0 && t.end < end {
-		s.trial = nil
-		s.b.poison.acknowledged(t.kind, t.seq, now)
-	}
-	s.loose = slices.DeleteFunc(s.loose, func(l loose) bool {
-		if l.end < end {
-			s.b.poison.acknowledged(l.kind, 0, now)
-		}
-		return l.end < end
-	})
-}
-
-// mayTry reports whether a message may be tried alone now, or at what time it may. It pings if that is what is missing.
-func (s *session) mayTry(k kind, now time.Time) (ok bool, at time.Time) {
-	if s.trial != nil {
-		return false, at
-	}
-	if u := s.b.poison.suspects[k]; u != nil && u.strikes > 0 {
-		if at := s.settledAt(u); now.Before(at) {
-			if !s.pinged && s.answers < wantAnswers && s.b.poison.broken < 0.5 {
-				s.ping()
-			}
-			return false, at
-		}
-		if !s.ponged {
-			s.proved = false
-		}
-	}
-	if !s.proved && !s.pinged {
-		s.ping()
-	}
-	return s.proved, at
-}
-
-// othersFirst reports whether what need not be tried alone goes before what has to be. Where the link is known to break, a
-// trial does not wait for the connection to prove itself, and may end one after the other at its beginning without
-// being blamed: then nothing else would ever pass.
-func (s *session) othersFirst(now time.Time) bool {
-	return s.b.poison.broken >= 0.5 && now.Sub(s.began) < settleTime
-}
-
-// settledAt returns when a connection has shown enough for another trial: one that ends by the clock, or at any packet,
-// whatever is sent, ends before. Where the link is known to break this is not waited for: it is in the count.
-func (s *session) settledAt(u *suspicion) time.Time {
-	if s.b.poison.broken >= 0.5 {
-		if len(s.flight) > 0 {
-			return s.began.Add(settleTime) // others first
-		}
-		return s.began
-	}
-	outlives := s.began.Add(min(u.age+u.age/8, settleTime))
-	if s.answers >= wantAnswers {
-		return outlives
-	}
-	at := s.began.Add(settleTime)
-	if second := u.first.Add(secondSettle); u.strikes == 1 && second.After(at) {
-		at = second
-	}
-	return at
-}
-
-// held is a message that has to be tried alone, or stands behind one on the same topic.
-type held struct {
-	d    journal.Delivery
-	kind kind
-	size int
-}
-
-// hold keeps a message back. Behind it wait those on the same topic, and no others.
-func (s *session) hold(d journal.Delivery, k kind) {
-	h := held{d, k, sizeOf(&d)}
-	s.held = append(s.held, h)
-	s.heldBytes += h.size
-}
-
-// holds reports whether a message on a topic is held.
-func (s *session) holds(k kind) bool {
-	return slices.ContainsFunc(s.held, func(h held) bool { return h.kind.topic == k.topic })
-}
-
-// fromHeld returns a held message that may be sent now, and whether it is to be tried alone; or when one may be. Of
-// those to be tried that with the fewest strikes comes first: what may be good does not wait for what is probably not.
-func (s *session) fromHeld(now time.Time) (d journal.Delivery, alone, ok bool, at time.Time) {
-	best, strikes := -1, 0
-	p := &s.b.poison
-	for i := range s.held {
-		h := &s.held[i]
-		if slices.ContainsFunc(s.held[:i], func(o held) bool { return o.kind.topic == h.kind.topic }) {
-			continue
-		}
-		if s.b.condemned[h.d.Seq] != "" || p.convicted(h.kind, now) != nil || !p.careful(h.kind, now) {
-			return s.unhold(i), false, true, at
-		}
-		n := 0
-		if u := p.suspects[h.kind]; u != nil {
-			n = u.strikes
-			u.seen = now
-		}
-		if best < 0 || n < strikes {
-			best, strikes = i, n
-		}
-	}
-	if best < 0 {
-		return d, false, false, at
-	}
-	if ok, at = s.mayTry(s.held[best].kind, now); ok {
-		return s.unhold(best), true, true, at
-	}
-	return d, false, false, at
-}
-
-func (s *session) unhold(i int) journal.Delivery {
-	d := s.held[i].d
-	s.heldBytes -= s.held[i].size
-	s.held = slices.Delete(s.held, i, i+1)
-	return d
-}
-
-// reasonPoison is why a message is set aside that was not tried itself.
-const reasonPoison = "the upstream closes the connection at messages of this kind (topic, size, QoS, RETAIN)"
-
-// setAside refuses a message of a kind that is poison.
-func (s *session) setAside(d journal.Delivery, k kind) {
-	s.b.aside(k)
-	s.refuse(d, reasonPoison)
-}
-
-// aside counts a message that is set aside.
-func (b *Bridge) aside(k kind) {
-	if c := b.poison.kinds[k]; c != nil {
-		c.count++
-	}
-	b.notePoison(time.Now())
-}
-
-// tryLive begins a trial of a message that the journal does not have, if there may be one now.
-func (s *session) tryLive(p *wire.Publish, k kind, now time.Time) bool {
-	if ok, _ := s.mayTry(k, now); !ok || s.holds(k) {
-		return false
-	}
-	s.trial = &trial{kind: k, topic: p.Topic, size: len(p.Payload)}
-	s.proved = false
-	return true
-}
-
-// oldest is the message that was sent first and is not acknowledged; nil if there is none.
-func (s *session) oldest() *sent {
-	for i := range s.flight {
-		if m := &s.flight[i]; m.id != 0 && !m.done {
-			return m
-		}
-	}
-	return nil
-}
-
-func (b *Bridge) notePoison(now time.Time) {
-	text, until := b.poison.problem(now)
-	b.problem("poison", text, until)
 }

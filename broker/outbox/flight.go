@@ -1,0 +1,294 @@
+package outbox
+
+import (
+	"slices"
+	"time"
+
+	"holdfast/broker/journal"
+)
+
+// fill sends as much as there is room for. Why it stops is seen once: to look again might show no reason, and then
+// nothing would end the wait. at is when to try again though nothing comes; zero if that is of no use.
+func (f *Flow) fill() (why stop, at time.Time) {
+	for range turn {
+		messages, full := f.conn.Room()
+		if window := f.o.window.now(messages); len(f.flight) >= window || f.bytes >= flightBytes {
+			f.full = true
+			return windowIsFull, at
+		}
+		if full {
+			return connIsFull, at
+		}
+		if !f.pause.IsZero() && f.pause.After(time.Now()) {
+			return nothingPending, f.pause
+		}
+		d, how, ok, at := f.next(f.o.window.now(messages))
+		if !ok {
+			return nothingPending, at
+		}
+		f.forward(d, how)
+	}
+	return turnIsOver, at
+}
+
+// how a message is sent.
+type how int
+
+const (
+	fresh    how = iota // if it need not be held
+	released            // it was held, and need not be any more
+	alone               // as a trial
+)
+
+// next returns the next message of the journal, or when there may be one.
+func (f *Flow) next(window int) (d journal.Delivery, h how, ok bool, at time.Time) {
+	now := time.Now()
+	if len(f.again) > 0 {
+		if len(f.flight) > 0 {
+			return d, h, false, at // so that they keep their order
+		}
+		d, f.again = f.again[0], f.again[1:]
+		return d, fresh, true, at
+	}
+	if len(f.held) > 0 {
+		full := len(f.held) >= f.o.opts.Window || f.heldBytes >= flightBytes
+		if !full && f.othersFirst(now) {
+			if d, ok, _ := f.read(now, window); ok {
+				return d, fresh, true, at
+			}
+		}
+		d, single, ok, at := f.fromHeld(now)
+		switch {
+		case ok && single:
+			return d, alone, true, at
+		case ok:
+			return d, released, true, at
+		case full:
+			return d, h, false, at
+		}
+		d, ok, next := f.read(now, window)
+		if at.IsZero() || !next.IsZero() && next.Before(at) {
+			at = next
+		}
+		return d, fresh, ok, at
+	}
+	d, ok, at = f.read(now, window)
+	return d, fresh, ok, at
+}
+
+// read returns what the journal has next.
+func (f *Flow) read(now time.Time, window int) (d journal.Delivery, ok bool, at time.Time) {
+	if f.unreadable && now.Before(f.readAt) {
+		return d, false, f.readAt
+	}
+	d, ok, wait, err := f.o.scheduler.next(window, flightBytes)
+	if err != nil {
+		if !f.unreadable {
+			f.o.log.Error("journal cannot be read; trying again", "every", f.o.opts.BackoffMin, "error", err)
+		}
+		f.unreadable, f.readAt = true, time.Now().Add(f.o.opts.BackoffMin)
+		return d, false, f.readAt
+	}
+	if f.unreadable {
+		f.o.log.Info("journal can be read again")
+		f.unreadable = false
+	}
+	if wait > 0 {
+		at = time.Now().Add(wait)
+	}
+	return d, ok, at
+}
+
+// forward sends a message of the journal, or settles it if it cannot be sent, or holds it.
+func (f *Flow) forward(d journal.Delivery, h how) {
+	o, m := f.o, &f.message
+	now := time.Now()
+	*m = Message{Delivery: d, Age: d.Reader.Waited(d.Time)}
+	if d.Message.Expires {
+		alive := true
+		if m.Expiry, alive = journal.Remaining(d.Message.Expiry, m.Age); !alive {
+			f.counts.Expired++
+			f.drop(d, journal.ReasonExpired)
+			return
+		}
+	}
+	if why := o.condemned[d.Seq]; why != "" {
+		f.refuse(d, why)
+		return
+	}
+	m.Late = o.scheduler.isLate(&d)
+	p, err := f.conn.Prepare(m)
+	if err != nil {
+		f.refuse(d, err.Error())
+		return
+	}
+	out := sent{d: d, size: sizeOf(&d), kind: o.poison.kindOf(&p)}
+	if o.poison.convicted(out.kind, now) != nil {
+		f.setAside(d, out.kind)
+		return
+	}
+	if h == fresh && (o.poison.careful(out.kind, now) || f.holds(out.kind)) {
+		f.hold(d, out.kind)
+		return
+	}
+	out.ref, out.end = f.conn.Send()
+	if out.ref == 0 {
+		f.sentLoose(out.kind, out.end)
+	}
+	if h == alone {
+		f.trial = &trial{kind: out.kind, topic: p.Topic, size: p.Size, seq: d.Seq, ref: out.ref, end: out.end}
+		f.proved = false
+		if out.ref == 0 {
+			f.probe()
+		}
+	}
+	if len(f.flight) == 0 {
+		f.since = now
+	}
+	if f.sample == 0 && out.ref != 0 {
+		f.sample, f.sampleAt, f.full = out.ref, now, false
+	}
+	f.flight = append(f.flight, out)
+	f.bytes += out.size
+	f.counts.Sent++
+	if d.Resend {
+		f.counts.Resent++
+	}
+}
+
+// Answered reports what the other side has said to every message in flight that has the reference ref. reason says why,
+// for the log and whoever reads dead letters, if it has not taken them. A reference that nothing in flight has is
+// ignored, and so is a second answer.
+func (f *Flow) Answered(ref uint64, answer Answer, reason string) {
+	if ref == 0 {
+		return
+	}
+	if ref == f.sample {
+		f.o.window.sample(time.Since(f.sampleAt), f.full, f.conn.Lossy)
+		f.sample = 0
+	}
+	// Nearly always the first that has no answer; those of one reference follow each other.
+	i := min(f.hint, len(f.flight))
+	n := f.mark(i, len(f.flight), ref, answer, reason)
+	if n == 0 {
+		f.mark(0, i, ref, answer, reason)
+	}
+}
+
+// mark gives an answer to the messages with a reference, of those from i to end, and returns how many there are.
+func (f *Flow) mark(i, end int, ref uint64, answer Answer, reason string) (n int) {
+	for ; i < end; i++ {
+		switch m := &f.flight[i]; {
+		case m.ref == ref && m.answer == None:
+			m.answer, m.reason = answer, reason
+			f.hint = i + 1
+			n++
+		case n > 0:
+			return n
+		}
+	}
+	return n
+}
+
+// Acknowledged reports that the other side has taken what has the reference ref.
+func (f *Flow) Acknowledged(ref uint64) { f.Answered(ref, Taken, "") }
+
+// settle acknowledges to the journal what the other side has acknowledged, from the oldest on.
+func (f *Flow) settle() {
+	if len(f.flight) == 0 {
+		return
+	}
+	first := 0
+	if f.trial != nil && f.trial.seq == f.flight[0].d.Seq && f.flight[0].answer == None {
+		first = 1 // others do not wait for what may never come
+	}
+	n := first
+	for ; n < len(f.flight); n++ {
+		m := &f.flight[n]
+		if m.ref == 0 && m.answer == None {
+			if end, _ := f.conn.Written(); end >= m.end {
+				m.answer = Taken
+			}
+		}
+		if m.answer == None {
+			break
+		}
+		f.answered(m)
+	}
+	switch {
+	case n == first:
+		return
+	case first == 0:
+		clear(f.flight[:n])
+		f.flight = f.flight[n:]
+		f.since = time.Now()
+	default:
+		f.flight = slices.Delete(f.flight, first, n)
+	}
+	f.hint = max(0, f.hint-(n-first))
+}
+
+// answered deals with the answer to a message.
+func (f *Flow) answered(m *sent) {
+	o := f.o
+	f.bytes -= m.size
+	if m.ref != 0 {
+		now := time.Now()
+		if f.trial != nil && f.trial.seq == m.d.Seq {
+			f.trial = nil
+		}
+		f.acknowledged = true
+		f.alive(m.end, now)
+		o.poison.acknowledged(m.kind, m.d.Seq, now)
+		o.sink.Release(m.d.Seq)
+	}
+	switch m.answer {
+	case Taken:
+		m.d.Reader.Ack(m.d.Seq)
+		o.scheduler.leave(&m.d)
+		f.counts.Acknowledged++
+		if len(o.tries) > 0 {
+			delete(o.tries, m.d.Seq)
+		}
+		f.delay.Reset()
+		return
+	case Never:
+		f.refuse(m.d, m.reason)
+		return
+	case Doubt:
+		if len(o.tries) > o.opts.Window { // some that the journal has dropped, and will not hand out again
+			clear(o.tries)
+		}
+		if o.tries[m.d.Seq]++; o.tries[m.d.Seq] >= MaxTries {
+			f.refuse(m.d, m.reason)
+			return
+		}
+	}
+	f.again = append(f.again, m.d)
+	o.window.shrink(0.1)
+	f.pause = time.Now().Add(f.delay.Next())
+	f.counts.LastError = m.reason
+}
+
+// refuse settles a message that the other side will never take, once Options.Refused has it.
+func (f *Flow) refuse(d journal.Delivery, reason string) {
+	o := f.o
+	if o.opts.Refused != nil {
+		if err := o.opts.Refused(&d, reason); err != nil {
+			o.log.Error("a message that the upstream refuses cannot be set aside; it is tried again at the next connection", "topic", d.Message.Topic, "reason", reason, "error", err)
+			o.scheduler.leave(&d)
+			return
+		}
+	}
+	f.drop(d, journal.ReasonRefused)
+	o.NoteRefused(d.Message.Topic, reason)
+}
+
+// drop gives up a message, which the journal's ledger names.
+func (f *Flow) drop(d journal.Delivery, reason string) {
+	delete(f.o.tries, d.Seq)
+	delete(f.o.condemned, d.Seq)
+	f.o.sink.Release(d.Seq)
+	d.Reader.Drop(&d, reason)
+	f.o.scheduler.leave(&d)
+}

@@ -1,0 +1,232 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"holdfast/broker/journal"
+)
+
+const (
+	drain       = 2 * time.Second // for acknowledgements at the end
+	flightBytes = 1 << 20         // of messages in flight, beside the window; one message may exceed it
+	turn        = 256             // messages that are sent before the other side is listened to again
+
+	// MaxTries is how often a message is sent to which the answer is Doubt.
+	MaxTries = 5
+
+	// minHealthy is how long a connection lasts that was worth its attempt, even with nothing to send.
+	minHealthy = time.Minute
+
+	// Forever is a wait that nothing ends.
+	Forever time.Duration = math.MaxInt64
+)
+
+// Flow is what an outbox knows of one connection, and what the connection reports to. All of it happens in the
+// goroutine of Run.
+type Flow struct {
+	o    *Outbox
+	conn Conn
+
+	flight  []sent // oldest first
+	hint    int    // in flight, where the next answer is expected
+	bytes   int    // of messages in flight
+	message Message
+	since   time.Time          // when the oldest in flight was sent, or became the oldest
+	again   []journal.Delivery // to be sent again before others, at pause
+	pause   time.Time          // nothing of the journal is sent before; zero for no pause
+	delay   Backoff            // of pauses
+
+	sample   uint64 // reference of the message whose round trip is measured; 0 if there is none
+	sampleAt time.Time
+	full     bool // the window was full since
+
+	began time.Time
+
+	// See poison.
+	held      []held // oldest first
+	heldBytes int
+	trial     *trial  // in flight; nil for none
+	loose     []loose // without an answer, and not known to be taken
+	offered   kind    // by the sink last
+	proved    bool    // the other side has answered since the last trial was sent
+	probing   bool    // an answer has been asked for
+	probed    bool    // that was answered, by this connection
+	answers   int     // of the other side by this connection
+
+	acknowledged bool
+	unreadable   bool      // the journal, at the last attempt
+	readAt       time.Time // the next attempt, BackoffMin later, if unreadable
+	counts       Stats     // not yet in the outbox's
+}
+
+// sent is a message in flight.
+type sent struct {
+	d      journal.Delivery
+	size   int
+	end    uint64 // position up to which has to leave for it to have left
+	ref    uint64 // 0 if no answer follows
+	answer Answer // None until there is one
+	reason string // of one that is not Taken
+	kind   kind
+}
+
+// stop is why nothing more is sent now, and so what has to happen first.
+type stop int
+
+const (
+	turnIsOver     stop = iota
+	windowIsFull        // an acknowledgement, or the answer to a probe
+	connIsFull          // the connection takes what it has
+	nothingPending      // a message comes, or a time that is known
+)
+
+// Began returns when the connection began to be used.
+func (f *Flow) Began() time.Time { return f.began }
+
+// InFlight returns how many messages were sent and not answered.
+func (f *Flow) InFlight() int { return len(f.flight) }
+
+// Worthwhile reports whether the connection was worth its attempt: a message was acknowledged, or it has lasted.
+func (f *Flow) Worthwhile() bool { return f.acknowledged || time.Since(f.began) >= minHealthy }
+
+// Doubtful reports whether a message may have to do with an end of the connection now.
+func (f *Flow) Doubtful() bool {
+	return len(f.flight)+len(f.loose)+len(f.o.poison.suspects) > 0 || f.trial != nil
+}
+
+// run sends until the connection or ctx ends, and returns why.
+func (f *Flow) run(ctx context.Context) error {
+	o, conn := f.o, f.conn
+	f.proved = true // by the connection itself
+	conn.Begin(f)
+	if err := o.scheduler.attach(uint64(o.opts.Window)); err != nil {
+		return err
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	always := make(chan struct{})
+	close(always)
+	until := Until{Stop: ctx.Done(), Clock: timer.C}
+	for {
+		f.settle()
+		if ctx.Err() != nil { // an acknowledgement may have come at the same time: it makes no room any more
+			return f.finish()
+		}
+		conn.Tend(time.Now())
+		why, at := f.fill()
+		now := time.Now()
+		wake, err := conn.Flush(now)
+		f.report()
+		if err != nil {
+			return err
+		}
+		until.More, until.Room, until.Quiet = nil, false, false
+		switch why {
+		case turnIsOver:
+			until.More = always
+		case connIsFull:
+			until.Room = true
+		case nothingPending:
+			until.More = o.scheduler.ready
+		}
+		if !at.IsZero() {
+			wake = min(wake, at.Sub(now))
+		}
+		if wait := o.scheduler.rate.wait(); wait > 0 {
+			wake, until.Quiet = min(wake, wait), true
+		}
+		if len(f.flight) > 0 {
+			left := f.overdue(now)
+			if left <= 0 {
+				return fmt.Errorf("no acknowledgement for %v", o.opts.AckTimeout)
+			}
+			wake = min(wake, left)
+			if f.flight[0].ref == 0 { // acknowledged by having left
+				until.Room = true
+			}
+		}
+		if why != turnIsOver {
+			timer.Reset(wake)
+			o.opts.Progress(false)
+		}
+		err = conn.Wait(&until)
+		if err == ErrHandover {
+			if err := f.finish(); err != nil {
+				o.log.Debug("the connection that is left did not end in order", "reason", err)
+			}
+			return ErrHandover
+		}
+		if err != nil {
+			return err
+		}
+		o.opts.Progress(true)
+	}
+}
+
+// finish waits for what is in flight and lets the sink take leave.
+func (f *Flow) finish() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	until := Until{Stop: ctx.Done(), Room: true, Quiet: true, Leave: true}
+	for {
+		f.settle()
+		done := f.conn.Leave(time.Now(), len(f.flight) == 0)
+		if _, err := f.conn.Flush(time.Now()); err != nil {
+			return err
+		}
+		if done && len(f.flight) == 0 {
+			return nil
+		}
+		if err := f.conn.Wait(&until); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// end closes the connection. Acknowledgements that came before it, in whatever order, are kept; the
+// rest stays in the journal.
+func (f *Flow) end() {
+	f.conn.Close()
+	left := f.flight[:0]
+	for i := range f.flight {
+		if m := f.flight[i]; m.answer != None {
+			f.answered(&m)
+		} else {
+			left = append(left, m)
+		}
+	}
+	f.flight = left // in doubt
+	f.o.scheduler.detach()
+	f.report()
+}
+
+// report adds what has happened to the outbox's figures.
+func (f *Flow) report() {
+	c, inFlight := &f.counts, len(f.flight)
+	f.o.count(func(st *Stats) {
+		st.Sent += c.Sent
+		st.Resent += c.Resent
+		st.Acknowledged += c.Acknowledged
+		st.Expired += c.Expired
+		st.InFlight = inFlight
+		if c.LastError != "" {
+			st.LastError = c.LastError
+		}
+	})
+	*c = Stats{}
+}
+
+// overdue returns how long the acknowledgement of the oldest message in flight may still take. Time until it has left
+// does not count: the connection has a deadline of its own for that.
+func (f *Flow) overdue(now time.Time) time.Duration {
+	if end, at := f.conn.Written(); end < f.flight[0].end && at.After(f.since) {
+		f.since = at
+	}
+	return f.since.Add(f.o.opts.AckTimeout).Sub(now)
+}

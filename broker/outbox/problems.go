@@ -1,0 +1,41 @@
+package outbox
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// problem is something that a person has to put right, while the outbox goes on.
+type problem struct {
+	text  string
+	until time.Time // zero until it is taken back
+}
+
+// Problem notes what is wrong under a key of its own. An empty text takes it back. It reports whether the problem is new.
+func (o *Outbox) Problem(key, text string, until time.Time) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if text == "" {
+		delete(o.problems, key)
+		return false
+	}
+	old, known := o.problems[key]
+	o.problems[key] = problem{text, until}
+	return !known || !old.until.IsZero() && !time.Now().Before(old.until)
+}
+
+// Problems returns what is wrong although there may be a connection, each with what to do about it, in a stable order.
+// It is safe for concurrent use.
+func (o *Outbox) Problems() []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var list []string
+	now := time.Now()
+	for _, key := range slices.Sorted(maps.Keys(o.problems)) {
+		if p := o.problems[key]; p.until.IsZero() || now.Before(p.until) {
+			list = append(list, p.text)
+		}
+	}
+	return list
+}
