@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"maps"
 	"reflect"
+	"slices"
 	"time"
 
 	"periph.io/x/conn/v3"
@@ -112,11 +113,12 @@ type Measurer interface {
 	Quantities() []Quantity
 }
 
-// Driver is one row of the driver table. README, `holdfast sensors` and `holdfast scan` are made from
-// it, so it says everything a person needs to connect the chip.
-type Driver struct {
+// Spec is the part of a driver's row that describes it. The tables of sensors and of outputs have it in
+// common: configurations are checked against it, and README, schema, `holdfast sensors` and `holdfast scan`
+// are made from it, so it has everything that a person needs to connect the chip.
+type Spec struct {
 	Name      string
-	Doc       string // one line: what it measures
+	Doc       string // one line: what it measures or moves
 	Chip      string // maker and parts, such as "Bosch BME280, BMP280"; for kernel drivers what they cover
 	Datasheet string // number and revision, or the kernel's document
 	Wiring    string // pins, voltage, pull-ups; empty only for drivers without a bus
@@ -124,20 +126,37 @@ type Driver struct {
 	Buses     []BusKind // the kinds the driver can use, the usual one first; empty if it needs none
 	Addresses []uint16  // I2C addresses that the chip can have, the default one first
 
-	// Quantities is everything that the driver can measure, for the documentation.
+	// Quantities is everything that the driver can measure, for the documentation; none for an output.
 	Quantities []Quantity
+
+	Options []Option
+	// Timeout is the default deadline of one access: of a reading, which includes the chip's conversion
+	// time, or of a move. It is counted as WithRunTime counts.
+	Timeout time.Duration
+}
+
+// Defaults returns the values of the options that have a default, by name, in a map of the caller's.
+func (s *Spec) Defaults() map[string]any {
+	all := map[string]any{}
+	for _, o := range s.Options {
+		if o.Default != nil {
+			all[o.Name] = o.Default
+		}
+	}
+	return all
+}
+
+// Driver is one row of the table of sensor drivers.
+type Driver struct {
+	Spec
+
 	// QuantitiesOf is what it measures with certain options, where that depends on them. It returns nil
 	// if only the opened device can tell (see Measurer). A nil function means Quantities.
 	QuantitiesOf func(options map[string]any) []Quantity
 
-	Options []Option
 	// Check finds options that do not fit together, when the configuration is read. Its error names the
 	// remedy. May be nil.
 	Check func(c Config) error
-	// Timeout is the default deadline of one reading, which includes the chip's conversion time. It is counted as
-	// WithRunTime counts.
-	Timeout time.Duration
-
 	// Every is the interval that the chip needs, if it does not do with any; 0 if it does.
 	Every time.Duration
 
@@ -186,22 +205,15 @@ const (
 
 // Kind is the kind of bus that a configuration means: by its name, or the driver's usual one for
 // "simulated" and for none.
-func (d *Driver) Kind(busName string) BusKind {
+func (s *Spec) Kind(busName string) BusKind {
 	if k := bus.KindOf(busName); k != BusNone {
 		return k
 	}
-	if len(d.Buses) > 0 {
-		return d.Buses[0]
+	if len(s.Buses) > 0 {
+		return s.Buses[0]
 	}
 	return BusNone
 }
 
 // Has reports whether the driver can use a kind of bus.
-func (d *Driver) Has(k BusKind) bool {
-	for _, b := range d.Buses {
-		if b == k {
-			return true
-		}
-	}
-	return false
-}
+func (s *Spec) Has(k BusKind) bool { return slices.Contains(s.Buses, k) }

@@ -33,8 +33,12 @@ func (s *slow) Close() error { *s.closed++; return nil }
 func TestASlowChipKeepsItsDeviceAndLeavesItsBusToOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closed := 0
-		quick := sensors.Driver{Name: "quick", Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C"}}, Timeout: time.Second,
-			Open: func(context.Context, sensors.Config, *bus.Set) (sensors.Sensor, error) { return instant{}, nil }}
+		quick := sensors.Driver{
+			Spec: sensors.Spec{
+				Name: "quick", Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C"}}, Timeout: time.Second,
+			},
+			Open: func(context.Context, sensors.Config, *bus.Set) (sensors.Sensor, error) { return instant{}, nil },
+		}
 		late := quick
 		late.Name = "late"
 		late.Open = func(context.Context, sensors.Config, *bus.Set) (sensors.Sensor, error) {

@@ -126,7 +126,10 @@ func TestStalledProcessSpendsNoDeadline(t *testing.T) {
 				start := time.Now()
 				process := stalls{{start.Add(time.Second), start.Add(11 * time.Second)}}
 				var first time.Time
-				d := Driver{Name: "d", Quantities: []Quantity{{Name: "v"}}, Timeout: deadline,
+				d := Driver{
+					Spec: Spec{
+						Name: "d", Quantities: []Quantity{{Name: "v"}}, Timeout: deadline,
+					},
 					Open: func(context.Context, Config, *bus.Set) (Sensor, error) {
 						return device(func(context.Context) ([]Measurement, error) {
 							if first.IsZero() {
@@ -135,7 +138,8 @@ func TestStalledProcessSpendsNoDeadline(t *testing.T) {
 							}
 							return []Measurement{{Quantity: "v", Value: 1}}, nil
 						}), nil
-					}}
+					},
+				}
 				var states []Status
 				var at []time.Time
 				s := NewSupervisor([]Config{{Name: "s", Driver: "d", Every: time.Hour}}, SupervisorOptions{

@@ -106,11 +106,7 @@ func config(name, driver, bus string, every time.Duration) sensors.Config {
 	c := sensors.Config{Name: name, Driver: driver, Bus: bus, Every: every, Options: map[string]any{}}
 	for _, d := range chips.Drivers() {
 		if d.Name == driver {
-			for _, o := range d.Options {
-				if o.Default != nil {
-					c.Options[o.Name] = o.Default
-				}
-			}
+			c.Options = d.Defaults()
 		}
 	}
 	return c
@@ -249,7 +245,9 @@ func TestUnpluggedSensorComesBackWithRightValues(t *testing.T) {
 func script(name string, timeout time.Duration, sense func(ctx context.Context, n int) ([]sensors.Measurement, error)) (sensors.Driver, *scripted) {
 	s := &scripted{sense: sense}
 	return sensors.Driver{
-		Name: name, Quantities: []sensors.Quantity{{Name: "v", Unit: "V"}}, Timeout: timeout,
+		Spec: sensors.Spec{
+			Name: name, Quantities: []sensors.Quantity{{Name: "v", Unit: "V"}}, Timeout: timeout,
+		},
 		Open: func(context.Context, sensors.Config, *bus.Set) (sensors.Sensor, error) {
 			s.opened++
 			return s, nil

@@ -22,31 +22,44 @@ var update = flag.Bool("update", false, "rewrite the golden file and the README'
 
 // drivers is a table with every kind of bus and option.
 var drivers = []sensors.Driver{
-	{Name: "bme280", Buses: []sensors.BusKind{sensors.BusI2C, sensors.BusSPI}, Addresses: []uint16{0x76, 0x77},
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 85}, {Name: "humidity", Unit: "%", Min: 0, Max: 100}}},
-	{Name: "ads1115", Buses: []sensors.BusKind{sensors.BusI2C}, Quantities: []sensors.Quantity{{Name: "voltage", Unit: "V", Min: -6, Max: 6}}, Options: []sensors.Option{
-		{Name: "channel", Kind: sensors.OptionString, Required: true, Allowed: []string{"A0", "A1", "A2", "A3"}},
-		{Name: "label", Kind: sensors.OptionString},
-		{Name: "gain", Kind: sensors.OptionInt, Default: int64(1), Min: 1, Max: 8},
-		{Name: "rate", Kind: sensors.OptionInt, Default: int64(128)},
-		{Name: "scale", Kind: sensors.OptionFloat, Default: 1.0},
-		{Name: "settle", Kind: sensors.OptionDuration, Default: 10 * time.Millisecond},
-		{Name: "differential", Kind: sensors.OptionBool, Default: false},
-	}},
-	{Name: "ds18b20", Buses: []sensors.BusKind{sensors.BusW1}},
-	{Name: "button", Buses: []sensors.BusKind{sensors.BusGPIO}, Options: []sensors.Option{{Name: "line", Kind: sensors.OptionString, Required: true}}},
-	{Name: "cpu"},
-	{Name: "iio", QuantitiesOf: func(map[string]any) []sensors.Quantity { return nil }, Options: []sensors.Option{
-		{Name: "channels", Kind: sensors.OptionStrings},
-		{Name: "units", Kind: sensors.OptionMap},
-	}, Check: func(c sensors.Config) error {
-		if len(c.Options) == 1 {
-			return errors.New("channels and units go together")
-		}
-		return nil
-	}},
-	{Name: "bh1750", Buses: []sensors.BusKind{sensors.BusI2C}, Quantities: []sensors.Quantity{{Name: "illuminance", Unit: "lx", Max: 1e5}}},
-	{Name: "pms5003", Buses: []sensors.BusKind{sensors.BusUART}},
+	{
+		Spec: sensors.Spec{
+			Name: "bme280", Buses: []sensors.BusKind{sensors.BusI2C, sensors.BusSPI}, Addresses: []uint16{0x76, 0x77},
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 85}, {Name: "humidity", Unit: "%", Min: 0, Max: 100}},
+		},
+	},
+	{
+		Spec: sensors.Spec{
+			Name: "ads1115", Buses: []sensors.BusKind{sensors.BusI2C}, Quantities: []sensors.Quantity{{Name: "voltage", Unit: "V", Min: -6, Max: 6}}, Options: []sensors.Option{
+				{Name: "channel", Kind: sensors.OptionString, Required: true, Allowed: []string{"A0", "A1", "A2", "A3"}},
+				{Name: "label", Kind: sensors.OptionString},
+				{Name: "gain", Kind: sensors.OptionInt, Default: int64(1), Min: 1, Max: 8},
+				{Name: "rate", Kind: sensors.OptionInt, Default: int64(128)},
+				{Name: "scale", Kind: sensors.OptionFloat, Default: 1.0},
+				{Name: "settle", Kind: sensors.OptionDuration, Default: 10 * time.Millisecond},
+				{Name: "differential", Kind: sensors.OptionBool, Default: false},
+			},
+		},
+	},
+	{Spec: sensors.Spec{Name: "ds18b20", Buses: []sensors.BusKind{sensors.BusW1}}},
+	{Spec: sensors.Spec{Name: "button", Buses: []sensors.BusKind{sensors.BusGPIO}, Options: []sensors.Option{{Name: "line", Kind: sensors.OptionString, Required: true}}}},
+	{Spec: sensors.Spec{Name: "cpu"}},
+	{
+		Spec: sensors.Spec{
+			Name: "iio", Options: []sensors.Option{
+				{Name: "channels", Kind: sensors.OptionStrings},
+				{Name: "units", Kind: sensors.OptionMap},
+			},
+		},
+		QuantitiesOf: func(map[string]any) []sensors.Quantity { return nil }, Check: func(c sensors.Config) error {
+			if len(c.Options) == 1 {
+				return errors.New("channels and units go together")
+			}
+			return nil
+		},
+	},
+	{Spec: sensors.Spec{Name: "bh1750", Buses: []sensors.BusKind{sensors.BusI2C}, Quantities: []sensors.Quantity{{Name: "illuminance", Unit: "lx", Max: 1e5}}}},
+	{Spec: sensors.Spec{Name: "pms5003", Buses: []sensors.BusKind{sensors.BusUART}}},
 }
 
 // outputDrivers are those that the tests' files name: messages do not change with every new one.

@@ -77,13 +77,12 @@ func (l *loader) finishOutputs() {
 		}
 		d := l.opts.Outputs[i]
 		before := len(l.errs)
-		like := d.AsSensor()
 		dev := device{table: e.table, at: e.at, bus: c.Bus, address: c.Address}
-		l.bus(dev, like)
-		l.address(dev, like)
-		l.chip(dev, like, cmp.Or(d.Model, d.Name))
+		l.bus(dev, &d.Spec)
+		l.address(dev, &d.Spec)
+		l.chip(dev, &d.Spec, cmp.Or(d.Model, d.Name))
 		c.Options = make(map[string]any)
-		l.options(dev, like, c.Options)
+		l.options(dev, &d.Spec, c.Options)
 		if len(l.errs) == before && d.Validate != nil {
 			if err := d.Validate(c.Options); err != nil {
 				l.errorf(e.at, "%v", err)

@@ -42,10 +42,12 @@ func Schema(drivers []sensors.Driver, outs []outputs.Driver) ([]byte, error) {
 	s := l.root.schema()
 	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	s["title"] = "Configuration of Holdfast"
-	of := make(map[string][]sensors.Driver)
-	of["sensors"] = drivers
+	of := make(map[string][]*sensors.Spec)
+	for _, d := range drivers {
+		of["sensors"] = append(of["sensors"], &d.Spec)
+	}
 	for _, d := range outs {
-		of["outputs"] = append(of["outputs"], d.AsSensor())
+		of["outputs"] = append(of["outputs"], &d.Spec)
 	}
 	for section, drivers := range of {
 		entry := s["properties"].(schema)[section].(schema)["items"].(schema)
@@ -146,7 +148,7 @@ func (k kind) literal(def string) any {
 
 // driverSchemas add to the schema of an entry what depends on its driver. An entry without one adds to
 // that of another file.
-func (l *loader) driverSchemas(entry schema, drivers []sensors.Driver) {
+func (l *loader) driverSchemas(entry schema, drivers []*sensors.Spec) {
 	delete(entry, "additionalProperties")
 	common := entry["properties"].(schema)
 	var names []string
@@ -186,7 +188,7 @@ func (l *loader) driverSchemas(entry schema, drivers []sensors.Driver) {
 }
 
 // busPattern matches the names of buses that the driver can use, as loader.bus judges them.
-func busPattern(d sensors.Driver) string {
+func busPattern(d *sensors.Spec) string {
 	all := []string{"^simulated"}
 	for _, k := range d.Buses {
 		all = append(all, bus.NamesOf(k).Pattern.String())

@@ -37,12 +37,12 @@ func (l *loader) finishSensors() {
 		}
 		d := l.opts.Drivers[i]
 		dev := device{table: e.table, at: e.at, bus: c.Bus, address: c.Address}
-		l.bus(dev, d)
-		l.address(dev, d)
-		l.chip(dev, d, d.Name)
+		l.bus(dev, &d.Spec)
+		l.address(dev, &d.Spec)
+		l.chip(dev, &d.Spec, d.Name)
 		c.Options = make(map[string]any)
 		mistakes := len(l.errs)
-		l.options(dev, d, c.Options)
+		l.options(dev, &d.Spec, c.Options)
 		if d.Check != nil && len(l.errs) == mistakes {
 			if err := d.Check(c); err != nil {
 				l.errorf(e.at, "%v", err)
@@ -63,7 +63,7 @@ type device struct {
 }
 
 // bus checks the name of the bus against the kinds that the driver can use.
-func (l *loader) bus(e device, d sensors.Driver) {
+func (l *loader) bus(e device, d *sensors.Spec) {
 	at, given := e.given["bus"]
 	name := e.bus
 	var want []string
@@ -86,7 +86,7 @@ func (l *loader) bus(e device, d sensors.Driver) {
 	}
 }
 
-func (l *loader) address(e device, d sensors.Driver) {
+func (l *loader) address(e device, d *sensors.Spec) {
 	at, given := e.given["address"]
 	switch {
 	case !given || e.address == 0:
@@ -105,7 +105,7 @@ func (l *loader) address(e device, d sensors.Driver) {
 
 // chip refuses a second kind of chip at an address: both would answer. Several sensors and outputs may use
 // the same chip, and a channel of a multiplexer is a bus of its own.
-func (l *loader) chip(e device, d sensors.Driver, name string) {
+func (l *loader) chip(e device, d *sensors.Spec, name string) {
 	if e.address == 0 && len(d.Addresses) > 0 {
 		e.address = d.Addresses[0]
 	}
@@ -130,13 +130,11 @@ func (l *loader) chip(e device, d sensors.Driver, name string) {
 }
 
 // options decodes the keys that are the driver's own.
-func (l *loader) options(e device, d sensors.Driver, to map[string]any) {
+func (l *loader) options(e device, d *sensors.Spec, to map[string]any) {
 	known := e.names()
+	maps.Copy(to, d.Defaults())
 	for _, o := range d.Options {
 		known = append(known, o.Name)
-		if o.Default != nil {
-			to[o.Name] = o.Default
-		}
 		f, given := e.rest[o.Name]
 		switch {
 		case given:

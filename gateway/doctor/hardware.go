@@ -31,30 +31,32 @@ func (e *examination) user(context.Context) {
 type part struct {
 	what, name, bus string
 	address         uint16
-	driver          sensors.Driver
+	driver          *sensors.Spec
+	findable        bool // the driver can list what it could read
 }
 
 func (p part) String() string { return p.what + " " + p.name }
 
 // parts are those that need hardware.
 func (e *examination) parts() (all []part) {
-	add := func(what, name, busName string, address uint16, d sensors.Driver) {
+	add := func(what, name, busName string, address uint16, d *sensors.Spec, findable bool) {
 		if bus.IsSimulated(busName) {
 			return
 		}
 		if address == 0 && len(d.Addresses) > 0 {
 			address = d.Addresses[0]
 		}
-		all = append(all, part{what, name, busName, address, d})
+		all = append(all, part{what, name, busName, address, d, findable})
 	}
 	for _, c := range e.Config.Sensors {
 		if i := slices.IndexFunc(e.Drivers, func(d sensors.Driver) bool { return d.Name == c.Driver }); i >= 0 {
-			add("sensor", c.Name, c.Bus, c.Address, e.Drivers[i])
+			d := &e.Drivers[i]
+			add("sensor", c.Name, c.Bus, c.Address, &d.Spec, d.Find != nil)
 		}
 	}
 	for _, c := range e.Config.Outputs {
 		if d := outputs.FindDriver(c.Driver); d != nil {
-			add("output", c.Name, c.Bus, c.Address, d.AsSensor())
+			add("output", c.Name, c.Bus, c.Address, &d.Spec, false)
 		}
 	}
 	return all
@@ -179,7 +181,7 @@ func (e *examination) wiring(ctx context.Context) {
 		case sensors.BusI2C:
 			e.wired(p, found, expected)
 		case sensors.BusW1:
-			if p.driver.Find != nil && !slices.ContainsFunc(r.Found, func(f scan.Found) bool { return slices.Contains(f.Drivers, p.driver.Name) }) {
+			if p.findable && !slices.ContainsFunc(r.Found, func(f scan.Found) bool { return slices.Contains(f.Drivers, p.driver.Name) }) {
 				e.add(Fail, p.driver.Wiring, "%s: no %s is on the bus", p, p.driver.Name)
 			}
 		}
@@ -241,7 +243,7 @@ func (e *examination) wired(p part, found map[string]scan.Found, expected map[st
 }
 
 // shares: an output, such as a PCA9685, has no driver among the sensors that could recognise it.
-func (e *examination) shares(names []string, d sensors.Driver) bool {
+func (e *examination) shares(names []string, d *sensors.Spec) bool {
 	return len(names) == 0 || !slices.ContainsFunc(e.Drivers, func(o sensors.Driver) bool { return o.Name == d.Name })
 }
 

@@ -32,20 +32,22 @@ var ads1x15Ranges = []float64{6.144, 4.096, 2.048, 1.024, 0.512, 0.256}
 
 func ads1x15(name, chip, sheet string, bits int, rates []int64, usual int64) sensors.Driver {
 	return sensors.Driver{
-		Name: name, Doc: map[int]string{12: "voltage of one input, or the difference of two, with 12 bits", 16: "voltage of one input, or the difference of two, with 16 bits"}[bits],
-		Chip: "Texas Instruments " + chip, Datasheet: sheet,
-		Wiring: "VDD 2 to 5.5 V, but SDA and SCL pulled up to 3.3 V only; inputs between 0 V and VDD; ADDR to GND 0x48, VDD 0x49, SDA 0x4A, SCL 0x4B",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x48, 0x49, 0x4A, 0x4B},
-		Quantities: []sensors.Quantity{{Name: "voltage", Unit: "V", Min: -6.144, Max: 6.144}},
-		Options: []sensors.Option{
-			{Name: "channel", Kind: sensors.OptionString, Default: "0", Doc: "input, or the difference of two",
-				Allowed: []string{"0", "1", "2", "3", "0-1", "0-3", "1-3", "2-3"}},
-			{Name: "range", Kind: sensors.OptionFloat, Default: 4.096, Min: 0.256, Max: 6.144,
-				Doc: "largest voltage to be measured, in V; the chip's next larger range is used, of 0.256, 0.512, 1.024, 2.048, 4.096 and 6.144"},
-			{Name: "rate", Kind: sensors.OptionInt, Default: usual, Min: float64(rates[0]), Max: float64(rates[len(rates)-1]),
-				Doc: "samples per second, rounded up to one of the chip's: slower ones are less noisy"},
+		Spec: sensors.Spec{
+			Name: name, Doc: map[int]string{12: "voltage of one input, or the difference of two, with 12 bits", 16: "voltage of one input, or the difference of two, with 16 bits"}[bits],
+			Chip: "Texas Instruments " + chip, Datasheet: sheet,
+			Wiring: "VDD 2 to 5.5 V, but SDA and SCL pulled up to 3.3 V only; inputs between 0 V and VDD; ADDR to GND 0x48, VDD 0x49, SDA 0x4A, SCL 0x4B",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x48, 0x49, 0x4A, 0x4B},
+			Quantities: []sensors.Quantity{{Name: "voltage", Unit: "V", Min: -6.144, Max: 6.144}},
+			Options: []sensors.Option{
+				{Name: "channel", Kind: sensors.OptionString, Default: "0", Doc: "input, or the difference of two",
+					Allowed: []string{"0", "1", "2", "3", "0-1", "0-3", "1-3", "2-3"}},
+				{Name: "range", Kind: sensors.OptionFloat, Default: 4.096, Min: 0.256, Max: 6.144,
+					Doc: "largest voltage to be measured, in V; the chip's next larger range is used, of 0.256, 0.512, 1.024, 2.048, 4.096 and 6.144"},
+				{Name: "rate", Kind: sensors.OptionInt, Default: usual, Min: float64(rates[0]), Max: float64(rates[len(rates)-1]),
+					Doc: "samples per second, rounded up to one of the chip's: slower ones are less noisy"},
+			},
+			Timeout: time.Second,
 		},
-		Timeout: time.Second,
 		Open: func(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
 			return openADS1x15(ctx, chip, c, buses, rates)
 		},

@@ -18,14 +18,16 @@ import (
 // errors of transfers, and cannot be read over I2C.
 func adxl345() sensors.Driver {
 	return sensors.Driver{
-		Name: "adxl345", Doc: "acceleration in three directions, up to 16 g",
-		Chip: "Analog Devices ADXL345", Datasheet: "ADXL345",
-		Wiring: "VS and VDD I/O 3.3 V. I2C: CS to VDD I/O, SDO low for 0x53, high for 0x1D. SPI: SDA to MOSI, SDO to MISO, CS to a chip select",
-		Buses:  []sensors.BusKind{sensors.BusI2C, sensors.BusSPI}, Addresses: []uint16{0x53, 0x1D},
-		Quantities: []sensors.Quantity{{Name: "acceleration_x", Unit: "m/s²", Min: -160, Max: 160}, {Name: "acceleration_y", Unit: "m/s²", Min: -160, Max: 160}, {Name: "acceleration_z", Unit: "m/s²", Min: -160, Max: 160}},
-		Timeout:    time.Second,
-		Identify:   identifyByte("ADXL345", adxl345ID, 0xE5),
-		Open:       openADXL345,
+		Spec: sensors.Spec{
+			Name: "adxl345", Doc: "acceleration in three directions, up to 16 g",
+			Chip: "Analog Devices ADXL345", Datasheet: "ADXL345",
+			Wiring: "VS and VDD I/O 3.3 V. I2C: CS to VDD I/O, SDO low for 0x53, high for 0x1D. SPI: SDA to MOSI, SDO to MISO, CS to a chip select",
+			Buses:  []sensors.BusKind{sensors.BusI2C, sensors.BusSPI}, Addresses: []uint16{0x53, 0x1D},
+			Quantities: []sensors.Quantity{{Name: "acceleration_x", Unit: "m/s²", Min: -160, Max: 160}, {Name: "acceleration_y", Unit: "m/s²", Min: -160, Max: 160}, {Name: "acceleration_z", Unit: "m/s²", Min: -160, Max: 160}},
+			Timeout:    time.Second,
+		},
+		Identify: identifyByte("ADXL345", adxl345ID, 0xE5),
+		Open:     openADXL345,
 	}
 }
 

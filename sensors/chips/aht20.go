@@ -15,13 +15,15 @@ import (
 // reading.
 func aht20() sensors.Driver {
 	return sensors.Driver{
-		Name: "aht20", Doc: "air temperature and humidity",
-		Chip: "Aosong (ASAIR) AHT20, AHT21, AHT25, DHT20", Datasheet: "AHT20 product manual",
-		Wiring: "VDD 2 to 5.5 V (3.3 V on a Pi); SDA, SCL with pull-ups to 3.3 V; the address is fixed",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x38},
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 85}, {Name: "humidity", Unit: "%", Max: 100}},
-		Timeout:    time.Second,
-		Open:       openAHT20,
+		Spec: sensors.Spec{
+			Name: "aht20", Doc: "air temperature and humidity",
+			Chip: "Aosong (ASAIR) AHT20, AHT21, AHT25, DHT20", Datasheet: "AHT20 product manual",
+			Wiring: "VDD 2 to 5.5 V (3.3 V on a Pi); SDA, SCL with pull-ups to 3.3 V; the address is fixed",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x38},
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 85}, {Name: "humidity", Unit: "%", Max: 100}},
+			Timeout:    time.Second,
+		},
+		Open: openAHT20,
 	}
 }
 

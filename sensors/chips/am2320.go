@@ -16,14 +16,16 @@ import (
 // reading before, however long ago that was, and tries for 20 s when nothing is there.
 func am2320() sensors.Driver {
 	return sensors.Driver{
-		Name: "am2320", Doc: "air temperature and humidity",
-		Chip: "Aosong AM2320, AM2321", Datasheet: "AM2320 product manual",
-		Wiring: "VDD 3.1 to 5.5 V (3.3 V on a Pi); SDA, SCL with pull-ups to 3.3 V; the address is fixed",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x5C},
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 80}, {Name: "humidity", Unit: "%", Max: 100}},
-		Timeout:    time.Second,
-		Identify:   identifyAM2320,
-		Open:       openAM2320,
+		Spec: sensors.Spec{
+			Name: "am2320", Doc: "air temperature and humidity",
+			Chip: "Aosong AM2320, AM2321", Datasheet: "AM2320 product manual",
+			Wiring: "VDD 3.1 to 5.5 V (3.3 V on a Pi); SDA, SCL with pull-ups to 3.3 V; the address is fixed",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x5C},
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 80}, {Name: "humidity", Unit: "%", Max: 100}},
+			Timeout:    time.Second,
+		},
+		Identify: identifyAM2320,
+		Open:     openAM2320,
 	}
 }
 

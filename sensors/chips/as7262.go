@@ -21,17 +21,19 @@ func as7262() sensors.Driver {
 		q = append(q, sensors.Quantity{Name: band, Unit: "µW/cm²", Max: 100000})
 	}
 	return sensors.Driver{
-		Name: "as7262", Doc: "light in six colours: 450, 500, 550, 570, 600 and 650 nm",
-		Chip: "ams AS7262", Datasheet: "AS7262 data sheet, v1-01",
-		Wiring: "VDD1 and VDD2 2.7 to 3.6 V; I2C_ENB high; RX is SCL, TX is SDA, with pull-ups to 3.3 V; the board's flash memory must be fitted; the address is fixed",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x49},
-		Quantities: q,
-		Options: []sensors.Option{
-			{Name: "gain", Kind: sensors.OptionString, Default: "16", Allowed: []string{"1", "3.7", "16", "64"}, Doc: "of the light sensors"},
-			{Name: "integration", Kind: sensors.OptionInt, Default: int64(50), Min: 1, Max: 255, Doc: "time of a measurement, in steps of 2.8 ms"},
+		Spec: sensors.Spec{
+			Name: "as7262", Doc: "light in six colours: 450, 500, 550, 570, 600 and 650 nm",
+			Chip: "ams AS7262", Datasheet: "AS7262 data sheet, v1-01",
+			Wiring: "VDD1 and VDD2 2.7 to 3.6 V; I2C_ENB high; RX is SCL, TX is SDA, with pull-ups to 3.3 V; the board's flash memory must be fitted; the address is fixed",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x49},
+			Quantities: q,
+			Options: []sensors.Option{
+				{Name: "gain", Kind: sensors.OptionString, Default: "16", Allowed: []string{"1", "3.7", "16", "64"}, Doc: "of the light sensors"},
+				{Name: "integration", Kind: sensors.OptionInt, Default: int64(50), Min: 1, Max: 255, Doc: "time of a measurement, in steps of 2.8 ms"},
+			},
+			Timeout: 2 * time.Second,
 		},
-		Timeout: 2 * time.Second,
-		Open:    openAS7262,
+		Open: openAS7262,
 	}
 }
 

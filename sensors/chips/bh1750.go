@@ -14,12 +14,14 @@ import (
 // periph's driver gives whole lumens and reads while the chip may still be measuring.
 func bh1750() sensors.Driver {
 	return sensors.Driver{
-		Name: "bh1750", Doc: "illuminance", Chip: "ROHM BH1750FVI", Datasheet: "technical note 11046EDT01",
-		Wiring: "VCC 2.4 to 3.6 V; SDA, SCL with pull-ups to 3.3 V; ADDR low 0x23, high 0x5C",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x23, 0x5C},
-		Quantities: []sensors.Quantity{{Name: "illuminance", Unit: "lx", Max: 54612}},
-		Timeout:    time.Second,
-		Open:       openBH1750,
+		Spec: sensors.Spec{
+			Name: "bh1750", Doc: "illuminance", Chip: "ROHM BH1750FVI", Datasheet: "technical note 11046EDT01",
+			Wiring: "VCC 2.4 to 3.6 V; SDA, SCL with pull-ups to 3.3 V; ADDR low 0x23, high 0x5C",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x23, 0x5C},
+			Quantities: []sensors.Quantity{{Name: "illuminance", Unit: "lx", Max: 54612}},
+			Timeout:    time.Second,
+		},
+		Open: openBH1750,
 	}
 }
 

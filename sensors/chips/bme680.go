@@ -22,24 +22,26 @@ func bme680() sensors.Driver {
 		{Name: "gas_resistance", Unit: "Ω", Min: 1, Max: 200e6},
 	}
 	return sensors.Driver{
-		Name: "bme680", Doc: "air temperature, humidity, pressure and gas resistance",
-		Chip: "Bosch BME680, BME688", Datasheet: "BST-BME680-DS001, BST-BME688-DS000",
-		Wiring: "VDD and VDDIO 3.3 V; SDA, SCL with pull-ups (most boards have them); CSB to VDDIO; SDO low for 0x76, high for 0x77",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x76, 0x77},
-		Quantities: quantities,
+		Spec: sensors.Spec{
+			Name: "bme680", Doc: "air temperature, humidity, pressure and gas resistance",
+			Chip: "Bosch BME680, BME688", Datasheet: "BST-BME680-DS001, BST-BME688-DS000",
+			Wiring: "VDD and VDDIO 3.3 V; SDA, SCL with pull-ups (most boards have them); CSB to VDDIO; SDO low for 0x76, high for 0x77",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x76, 0x77},
+			Quantities: quantities,
+			Options: []sensors.Option{
+				{Name: "heater_temperature", Kind: sensors.OptionInt, Default: int64(320), Min: 0, Max: 400,
+					Doc: "of the gas sensor's hot plate, in °C, 200 to 400; 0 is off, without gas resistance"},
+				{Name: "heater_time", Kind: sensors.OptionDuration, Default: 150 * time.Millisecond,
+					Doc: "how long it is heated before the gas is measured, 1ms to 4032ms"},
+			},
+			Timeout: 6 * time.Second,
+		},
 		QuantitiesOf: func(options map[string]any) []sensors.Quantity {
 			if options["heater_temperature"] == int64(0) {
 				return quantities[:3]
 			}
 			return quantities
 		},
-		Options: []sensors.Option{
-			{Name: "heater_temperature", Kind: sensors.OptionInt, Default: int64(320), Min: 0, Max: 400,
-				Doc: "of the gas sensor's hot plate, in °C, 200 to 400; 0 is off, without gas resistance"},
-			{Name: "heater_time", Kind: sensors.OptionDuration, Default: 150 * time.Millisecond,
-				Doc: "how long it is heated before the gas is measured, 1ms to 4032ms"},
-		},
-		Timeout: 6 * time.Second,
 		Check: func(c sensors.Config) error {
 			heat, heating := c.Options["heater_temperature"].(int64), c.Options["heater_time"].(time.Duration)
 			if heat != 0 && heat < 200 {

@@ -15,14 +15,16 @@ import (
 // that may have been replaced.
 func bmp180() sensors.Driver {
 	return sensors.Driver{
-		Name: "bmp180", Doc: "air temperature and pressure",
-		Chip: "Bosch BMP180, BMP085", Datasheet: "BST-BMP180-DS000",
-		Wiring: "VDD and VDDIO 1.8 to 3.6 V; SDA, SCL with pull-ups to 3.3 V; the address is fixed",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x77},
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 85}, {Name: "pressure", Unit: "hPa", Min: 300, Max: 1100}},
-		Timeout:    time.Second,
-		Identify:   identifyByte("BMP180", bmx280ID, 0x55),
-		Open:       openBMP180,
+		Spec: sensors.Spec{
+			Name: "bmp180", Doc: "air temperature and pressure",
+			Chip: "Bosch BMP180, BMP085", Datasheet: "BST-BMP180-DS000",
+			Wiring: "VDD and VDDIO 1.8 to 3.6 V; SDA, SCL with pull-ups to 3.3 V; the address is fixed",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x77},
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 85}, {Name: "pressure", Unit: "hPa", Min: 300, Max: 1100}},
+			Timeout:    time.Second,
+		},
+		Identify: identifyByte("BMP180", bmx280ID, 0x55),
+		Open:     openBMP180,
 	}
 }
 

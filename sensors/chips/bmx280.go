@@ -20,29 +20,33 @@ import (
 // and takes the upper bytes of H4 and H5 for unsigned.
 func bme280() sensors.Driver {
 	return sensors.Driver{
-		Name: "bme280", Doc: "air temperature, humidity and pressure",
-		Chip: "Bosch BME280", Datasheet: "BST-BME280-DS002",
-		Wiring: "VDD and VDDIO 3.3 V. I2C: SDA, SCL with pull-ups (most boards have them), CSB to VDDIO, SDO low for 0x76, high for 0x77. SPI: SDI to MOSI, SDO to MISO, CSB to a chip select",
-		Buses:  []sensors.BusKind{sensors.BusI2C, sensors.BusSPI}, Addresses: []uint16{0x76, 0x77},
-		// Section 1: operating range.
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 85}, {Name: "humidity", Unit: "%", Max: 100}, {Name: "pressure", Unit: "hPa", Min: 300, Max: 1100}},
-		Timeout:    time.Second,
-		Identify:   identifyBMx280("BME280", 0x60),
-		Open:       openBMx280(0x60),
+		Spec: sensors.Spec{
+			Name: "bme280", Doc: "air temperature, humidity and pressure",
+			Chip: "Bosch BME280", Datasheet: "BST-BME280-DS002",
+			Wiring: "VDD and VDDIO 3.3 V. I2C: SDA, SCL with pull-ups (most boards have them), CSB to VDDIO, SDO low for 0x76, high for 0x77. SPI: SDI to MOSI, SDO to MISO, CSB to a chip select",
+			Buses:  []sensors.BusKind{sensors.BusI2C, sensors.BusSPI}, Addresses: []uint16{0x76, 0x77},
+			// Section 1: operating range.
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 85}, {Name: "humidity", Unit: "%", Max: 100}, {Name: "pressure", Unit: "hPa", Min: 300, Max: 1100}},
+			Timeout:    time.Second,
+		},
+		Identify: identifyBMx280("BME280", 0x60),
+		Open:     openBMx280(0x60),
 	}
 }
 
 // bmp280 is the Bosch BMP280 (data sheet BST-BMP280-DS001): a BME280 without humidity.
 func bmp280() sensors.Driver {
 	return sensors.Driver{
-		Name: "bmp280", Doc: "air temperature and pressure",
-		Chip: "Bosch BMP280", Datasheet: "BST-BMP280-DS001",
-		Wiring: "VDD and VDDIO 3.3 V. I2C: SDA, SCL with pull-ups (most boards have them), CSB to VDDIO, SDO low for 0x76, high for 0x77. SPI: SDI to MOSI, SDO to MISO, CSB to a chip select",
-		Buses:  []sensors.BusKind{sensors.BusI2C, sensors.BusSPI}, Addresses: []uint16{0x76, 0x77},
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 85}, {Name: "pressure", Unit: "hPa", Min: 300, Max: 1100}},
-		Timeout:    time.Second,
-		Identify:   identifyBMx280("BMP280", 0x58, 0x57, 0x56),
-		Open:       openBMx280(0x58, 0x57, 0x56), // BST-BMP280-DS001, section 4.3.1, and samples
+		Spec: sensors.Spec{
+			Name: "bmp280", Doc: "air temperature and pressure",
+			Chip: "Bosch BMP280", Datasheet: "BST-BMP280-DS001",
+			Wiring: "VDD and VDDIO 3.3 V. I2C: SDA, SCL with pull-ups (most boards have them), CSB to VDDIO, SDO low for 0x76, high for 0x77. SPI: SDI to MOSI, SDO to MISO, CSB to a chip select",
+			Buses:  []sensors.BusKind{sensors.BusI2C, sensors.BusSPI}, Addresses: []uint16{0x76, 0x77},
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 85}, {Name: "pressure", Unit: "hPa", Min: 300, Max: 1100}},
+			Timeout:    time.Second,
+		},
+		Identify: identifyBMx280("BMP280", 0x58, 0x57, 0x56),
+		Open:     openBMx280(0x58, 0x57, 0x56), // BST-BMP280-DS001, section 4.3.1, and samples
 	}
 }
 

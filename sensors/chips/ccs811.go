@@ -16,14 +16,16 @@ import (
 // clears the upper bits of results that are out of range.
 func ccs811() sensors.Driver {
 	return sensors.Driver{
-		Name: "ccs811", Doc: "total volatile organic compounds, and the CO2 that goes with them",
-		Chip: "ScioSense (ams) CCS811", Datasheet: "DS000459",
-		Wiring: "VDD 1.8 to 3.6 V; SDA, SCL with pull-ups to 3.3 V; nWAKE to GND; ADDR low 0x5A, high 0x5B; it stretches the clock: set dtparam=i2c_arm_baudrate=10000 up to the Pi 3",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x5A, 0x5B},
-		Quantities: []sensors.Quantity{{Name: "tvoc", Unit: "ppb", Max: 32768}, {Name: "eco2", Unit: "ppm", Min: 400, Max: 32768}},
-		Timeout:    time.Second,
-		Identify:   identifyByte("CCS811", ccs811ID, 0x81),
-		Open:       openCCS811,
+		Spec: sensors.Spec{
+			Name: "ccs811", Doc: "total volatile organic compounds, and the CO2 that goes with them",
+			Chip: "ScioSense (ams) CCS811", Datasheet: "DS000459",
+			Wiring: "VDD 1.8 to 3.6 V; SDA, SCL with pull-ups to 3.3 V; nWAKE to GND; ADDR low 0x5A, high 0x5B; it stretches the clock: set dtparam=i2c_arm_baudrate=10000 up to the Pi 3",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x5A, 0x5B},
+			Quantities: []sensors.Quantity{{Name: "tvoc", Unit: "ppb", Max: 32768}, {Name: "eco2", Unit: "ppm", Min: 400, Max: 32768}},
+			Timeout:    time.Second,
+		},
+		Identify: identifyByte("CCS811", ccs811ID, 0x81),
+		Open:     openCCS811,
 	}
 }
 

@@ -18,19 +18,21 @@ import (
 // execCommand runs a command and reads what it says.
 func execCommand() sensors.Driver {
 	return sensors.Driver{
-		Name: "exec", Doc: "what a command prints: a number, or values in JSON",
-		Chip: "everything else", Datasheet: "none: the command's own",
+		Spec: sensors.Spec{
+			Name: "exec", Doc: "what a command prints: a number, or values in JSON",
+			Chip: "everything else", Datasheet: "none: the command's own",
+			Options: append([]sensors.Option{
+				{Name: "command", Kind: sensors.OptionStrings, Required: true, Doc: "program and arguments, each by itself: no shell looks at them. The whole group of processes is ended at the deadline"},
+			}, textOptions()...),
+			Timeout: 10 * time.Second,
+		},
 		QuantitiesOf: textQuantities,
-		Options: append([]sensors.Option{
-			{Name: "command", Kind: sensors.OptionStrings, Required: true, Doc: "program and arguments, each by itself: no shell looks at them. The whole group of processes is ended at the deadline"},
-		}, textOptions()...),
 		Check: func(c sensors.Config) error {
 			if len(stringsOption(c, "command")) == 0 {
 				return errors.New("command: is empty, want a program and its arguments")
 			}
 			return checkText(c)
 		},
-		Timeout: 10 * time.Second,
 		Open: func(_ context.Context, c sensors.Config, _ *bus.Set) (sensors.Sensor, error) {
 			path, err := exec.LookPath(stringsOption(c, "command")[0])
 			if err != nil {

@@ -14,24 +14,26 @@ import (
 // (include/uapi/linux/gpio.h).
 func counter() sensors.Driver {
 	return sensors.Driver{
-		Name: "counter", Doc: "pulses of a flow meter, rain gauge, S0 or gas meter: count, total in its unit, rate",
-		Chip: "anything with a contact or an open collector", Datasheet: "include/uapi/linux/gpio.h",
-		Wiring: "a contact goes from the line to GND with bias: pull-up and active_low: true; S0 (open collector) likewise, + to the line; debounce 10ms for reed contacts",
-		Buses:  []sensors.BusKind{sensors.BusGPIO},
+		Spec: sensors.Spec{
+			Name: "counter", Doc: "pulses of a flow meter, rain gauge, S0 or gas meter: count, total in its unit, rate",
+			Chip: "anything with a contact or an open collector", Datasheet: "include/uapi/linux/gpio.h",
+			Wiring: "a contact goes from the line to GND with bias: pull-up and active_low: true; S0 (open collector) likewise, + to the line; debounce 10ms for reed contacts",
+			Buses:  []sensors.BusKind{sensors.BusGPIO},
+			Options: append(lineOptions(),
+				sensors.Option{Name: "scale", Kind: sensors.OptionFloat, Default: 1.0, Doc: "how much one pulse is, in unit"},
+				sensors.Option{Name: "unit", Kind: sensors.OptionString, Default: "", Doc: "of the total, such as L, mm or kWh"},
+				sensors.Option{Name: "per", Kind: sensors.OptionString, Default: "s", Allowed: []string{"s", "min", "h"}, Doc: "time of the rate"},
+				sensors.Option{Name: "start", Kind: sensors.OptionFloat, Default: 0.0, Doc: "what the meter showed at count 0, in unit"},
+				sensors.Option{Name: "save_every", Kind: sensors.OptionDuration, Default: time.Minute, Doc: "how often the count is kept for the next start, beside every stop: a crash or power cut forgets the pulses since then"},
+			),
+			Timeout: time.Second,
+		},
 		QuantitiesOf: func(options map[string]any) []sensors.Quantity {
 			unit, _ := options["unit"].(string)
 			per, _ := options["per"].(string)
 			return []sensors.Quantity{{Name: "count"}, {Name: "total", Unit: unit}, {Name: "rate", Unit: unit + "/" + per}, {Name: "lost"}}
 		},
-		Options: append(lineOptions(),
-			sensors.Option{Name: "scale", Kind: sensors.OptionFloat, Default: 1.0, Doc: "how much one pulse is, in unit"},
-			sensors.Option{Name: "unit", Kind: sensors.OptionString, Default: "", Doc: "of the total, such as L, mm or kWh"},
-			sensors.Option{Name: "per", Kind: sensors.OptionString, Default: "s", Allowed: []string{"s", "min", "h"}, Doc: "time of the rate"},
-			sensors.Option{Name: "start", Kind: sensors.OptionFloat, Default: 0.0, Doc: "what the meter showed at count 0, in unit"},
-			sensors.Option{Name: "save_every", Kind: sensors.OptionDuration, Default: time.Minute, Doc: "how often the count is kept for the next start, beside every stop: a crash or power cut forgets the pulses since then"},
-		),
-		Timeout: time.Second,
-		Open:    openCounter,
+		Open: openCounter,
 	}
 }
 

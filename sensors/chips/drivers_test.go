@@ -43,11 +43,7 @@ func config(name, driver, bus string, every time.Duration) sensors.Config {
 	c := sensors.Config{Name: name, Driver: driver, Bus: bus, Every: every, Options: map[string]any{}}
 	for _, d := range chips.Drivers() {
 		if d.Name == driver {
-			for _, o := range d.Options {
-				if o.Default != nil {
-					c.Options[o.Name] = o.Default
-				}
-			}
+			c.Options = d.Defaults()
 		}
 	}
 	return c

@@ -17,17 +17,19 @@ import (
 // ds18b20 is the Maxim DS18B20 through the kernel's driver (Documentation/w1/slaves/w1_therm.rst).
 func ds18b20() sensors.Driver {
 	return sensors.Driver{
-		Name: "ds18b20", Doc: "temperature, through the kernel's 1-Wire bus",
-		Chip: "Maxim DS18B20", Datasheet: "19-7487 rev 6; Documentation/w1/slaves/w1_therm.rst",
-		Wiring:     "dtoverlay=w1-gpio; data on GPIO 4 with a pull-up of 4.7 kΩ to 3.3 V; VDD to 3.3 V, not parasitic",
-		Buses:      []sensors.BusKind{sensors.BusW1},
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -55, Max: 125}},
-		Options: []sensors.Option{
-			{Name: "id", Kind: sensors.OptionString, Doc: "the sensor's name in /sys/bus/w1/devices, such as 28-0316a2795bff; needed if there are several"},
+		Spec: sensors.Spec{
+			Name: "ds18b20", Doc: "temperature, through the kernel's 1-Wire bus",
+			Chip: "Maxim DS18B20", Datasheet: "19-7487 rev 6; Documentation/w1/slaves/w1_therm.rst",
+			Wiring:     "dtoverlay=w1-gpio; data on GPIO 4 with a pull-up of 4.7 kΩ to 3.3 V; VDD to 3.3 V, not parasitic",
+			Buses:      []sensors.BusKind{sensors.BusW1},
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -55, Max: 125}},
+			Options: []sensors.Option{
+				{Name: "id", Kind: sensors.OptionString, Doc: "the sensor's name in /sys/bus/w1/devices, such as 28-0316a2795bff; needed if there are several"},
+			},
+			Timeout: 3 * time.Second, // a conversion takes 750 ms
 		},
-		Timeout: 3 * time.Second, // a conversion takes 750 ms
-		Find:    findDS18B20,
-		Open:    openDS18B20,
+		Find: findDS18B20,
+		Open: openDS18B20,
 	}
 }
 

@@ -20,14 +20,17 @@ import (
 // cannot tell a measured 85 °C from the one after power-on.
 func ds2482() sensors.Driver {
 	return sensors.Driver{
-		Name: "ds2482", Doc: "temperature of a DS18B20 on a bridge from I2C to 1-Wire; for 1-Wire on a GPIO line see ds18b20",
-		Chip: "Maxim DS2482-100, DS2482-800, DS2483 with DS18B20", Datasheet: "DS2482-100, DS18B20",
-		Wiring: "bridge: VCC 3.3 V; SDA, SCL with pull-ups; AD0, AD1 to GND for 0x18. DS18B20: DQ to IO, VDD to 3.3 V (with VDD to GND a reading holds the bus for 750 ms)",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x18, 0x19, 0x1A, 0x1B},
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -55, Max: 125}},
-		Options: []sensors.Option{
-			{Name: "id", Kind: sensors.OptionString, Doc: "the sensor's number, such as 28-0316a2795bff; needed if there are several"},
-			{Name: "channel", Kind: sensors.OptionInt, Min: 0, Max: 7, Doc: "1-Wire channel of a DS2482-800"},
+		Spec: sensors.Spec{
+			Name: "ds2482", Doc: "temperature of a DS18B20 on a bridge from I2C to 1-Wire; for 1-Wire on a GPIO line see ds18b20",
+			Chip: "Maxim DS2482-100, DS2482-800, DS2483 with DS18B20", Datasheet: "DS2482-100, DS18B20",
+			Wiring: "bridge: VCC 3.3 V; SDA, SCL with pull-ups; AD0, AD1 to GND for 0x18. DS18B20: DQ to IO, VDD to 3.3 V (with VDD to GND a reading holds the bus for 750 ms)",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x18, 0x19, 0x1A, 0x1B},
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -55, Max: 125}},
+			Options: []sensors.Option{
+				{Name: "id", Kind: sensors.OptionString, Doc: "the sensor's number, such as 28-0316a2795bff; needed if there are several"},
+				{Name: "channel", Kind: sensors.OptionInt, Min: 0, Max: 7, Doc: "1-Wire channel of a DS2482-800"},
+			},
+			Timeout: 2 * time.Second,
 		},
 		Check: func(c sensors.Config) error {
 			if id, ok := c.Options["id"].(string); ok {
@@ -36,8 +39,7 @@ func ds2482() sensors.Driver {
 			}
 			return nil
 		},
-		Timeout: 2 * time.Second,
-		Open:    openDS2482,
+		Open: openDS2482,
 	}
 }
 

@@ -29,12 +29,14 @@ func expanderPin(chip expander.Chip) sensors.Driver {
 		options = append(options, sensors.Option{Name: "pull_up", Kind: sensors.OptionBool, Default: false, Doc: "whether the chip pulls the pin up, with 100 kΩ"})
 	}
 	return sensors.Driver{
-		Name: chip.Name, Doc: chip.Doc + ": the level of one: 1 active, 0 not",
-		Chip: chip.Chip, Datasheet: chip.Datasheet, Wiring: chip.Wiring,
-		Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: chip.Addresses,
-		Quantities: []sensors.Quantity{{Name: "state", Max: 1}},
-		Options:    options,
-		Timeout:    time.Second,
+		Spec: sensors.Spec{
+			Name: chip.Name, Doc: chip.Doc + ": the level of one: 1 active, 0 not",
+			Chip: chip.Chip, Datasheet: chip.Datasheet, Wiring: chip.Wiring,
+			Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: chip.Addresses,
+			Quantities: []sensors.Quantity{{Name: "state", Max: 1}},
+			Options:    options,
+			Timeout:    time.Second,
+		},
 		Open: func(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
 			return openExpander(ctx, chip, c, buses)
 		},

@@ -17,15 +17,17 @@ import (
 // textFile reads what some other program keeps in a file.
 func textFile() sensors.Driver {
 	return sensors.Driver{
-		Name: "file", Doc: "what a file holds: a number, or values in JSON",
-		Chip: "what other programs write, or the kernel in /proc and /sys", Datasheet: "none: the file's own",
+		Spec: sensors.Spec{
+			Name: "file", Doc: "what a file holds: a number, or values in JSON",
+			Chip: "what other programs write, or the kernel in /proc and /sys", Datasheet: "none: the file's own",
+			Options: append([]sensors.Option{
+				{Name: "path", Kind: sensors.OptionString, Required: true, Doc: "of a regular file"},
+				{Name: "max_age", Kind: sensors.OptionDuration, Default: time.Duration(0), Doc: "how long ago the file may have been written: an older one is no reading; 0s for any"},
+			}, textOptions()...),
+			Timeout: 2 * time.Second,
+		},
 		QuantitiesOf: textQuantities,
-		Options: append([]sensors.Option{
-			{Name: "path", Kind: sensors.OptionString, Required: true, Doc: "of a regular file"},
-			{Name: "max_age", Kind: sensors.OptionDuration, Default: time.Duration(0), Doc: "how long ago the file may have been written: an older one is no reading; 0s for any"},
-		}, textOptions()...),
-		Check:   checkText,
-		Timeout: 2 * time.Second,
+		Check:        checkText,
 		Open: func(_ context.Context, c sensors.Config, _ *bus.Set) (sensors.Sensor, error) {
 			return &fileSensor{config: c}, nil
 		},

@@ -11,11 +11,17 @@ import (
 // gpioInput reads a GPIO line through the kernel's character device (include/uapi/linux/gpio.h).
 func gpioInput() sensors.Driver {
 	return sensors.Driver{
-		Name: "gpio-input", Doc: "the level of a GPIO line: 1 active, 0 not",
-		Chip: "a switch, button or logic output", Datasheet: "include/uapi/linux/gpio.h",
-		Wiring:     "0 V or 3.3 V at the line, never more; a contact goes to GND with bias: pull-up and active_low: true",
-		Buses:      []sensors.BusKind{sensors.BusGPIO},
-		Quantities: []sensors.Quantity{{Name: "state", Max: 1}, {Name: "activations"}},
+		Spec: sensors.Spec{
+			Name: "gpio-input", Doc: "the level of a GPIO line: 1 active, 0 not",
+			Chip: "a switch, button or logic output", Datasheet: "include/uapi/linux/gpio.h",
+			Wiring:     "0 V or 3.3 V at the line, never more; a contact goes to GND with bias: pull-up and active_low: true",
+			Buses:      []sensors.BusKind{sensors.BusGPIO},
+			Quantities: []sensors.Quantity{{Name: "state", Max: 1}, {Name: "activations"}},
+			Options: append(lineOptions(),
+				sensors.Option{Name: "edges", Kind: sensors.OptionBool, Default: false, Doc: "report also how often the line became active since the last reading: what was shorter than the interval is seen too"},
+			),
+			Timeout: time.Second,
+		},
 		QuantitiesOf: func(options map[string]any) []sensors.Quantity {
 			q := []sensors.Quantity{{Name: "state", Max: 1}}
 			if on, _ := options["edges"].(bool); on {
@@ -23,11 +29,7 @@ func gpioInput() sensors.Driver {
 			}
 			return q
 		},
-		Options: append(lineOptions(),
-			sensors.Option{Name: "edges", Kind: sensors.OptionBool, Default: false, Doc: "report also how often the line became active since the last reading: what was shorter than the interval is seen too"},
-		),
-		Timeout: time.Second,
-		Open:    openGPIOInput,
+		Open: openGPIOInput,
 	}
 }
 

@@ -14,14 +14,16 @@ import (
 // halted twice. Here the chip sleeps between measurements.
 func hdc302x() sensors.Driver {
 	return sensors.Driver{
-		Name: "hdc302x", Doc: "air temperature and humidity",
-		Chip: "Texas Instruments HDC3020, HDC3021, HDC3022", Datasheet: "SNAS778",
-		Wiring: "VDD 1.62 to 5.5 V (3.3 V on a Pi); SDA, SCL with pull-ups to 3.3 V; ADDR and ADDR1 to GND for 0x44",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x44, 0x45, 0x46, 0x47},
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -45, Max: 130}, {Name: "humidity", Unit: "%", Max: 100}},
-		Timeout:    time.Second,
-		Identify:   identifyHDC302x,
-		Open:       openHDC302x,
+		Spec: sensors.Spec{
+			Name: "hdc302x", Doc: "air temperature and humidity",
+			Chip: "Texas Instruments HDC3020, HDC3021, HDC3022", Datasheet: "SNAS778",
+			Wiring: "VDD 1.62 to 5.5 V (3.3 V on a Pi); SDA, SCL with pull-ups to 3.3 V; ADDR and ADDR1 to GND for 0x44",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x44, 0x45, 0x46, 0x47},
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -45, Max: 130}, {Name: "humidity", Unit: "%", Max: 100}},
+			Timeout:    time.Second,
+		},
+		Identify: identifyHDC302x,
+		Open:     openHDC302x,
 	}
 }
 

@@ -14,20 +14,22 @@ import (
 // hwmon reads any device of the kernel's hardware monitoring (Documentation/hwmon/sysfs-interface.rst).
 func hwmon() sensors.Driver {
 	return sensors.Driver{
-		Name: "hwmon", Doc: "whatever a kernel driver measures through hardware monitoring",
-		Chip:      "INA219, INA226, INA3221, LM75, TMP102, SHT3x, SHT4x, EMC2301 fan controllers, NVMe disks, the Pi's cpu_thermal and rpi_volt",
-		Datasheet: "Documentation/hwmon/sysfs-interface.rst",
-		Wiring:    "as the kernel's overlay says: dtoverlay=i2c-sensor,lm75 and so on in config.txt",
+		Spec: sensors.Spec{
+			Name: "hwmon", Doc: "whatever a kernel driver measures through hardware monitoring",
+			Chip:      "INA219, INA226, INA3221, LM75, TMP102, SHT3x, SHT4x, EMC2301 fan controllers, NVMe disks, the Pi's cpu_thermal and rpi_volt",
+			Datasheet: "Documentation/hwmon/sysfs-interface.rst",
+			Wiring:    "as the kernel's overlay says: dtoverlay=i2c-sensor,lm75 and so on in config.txt",
+			Options: []sensors.Option{
+				{Name: "device", Kind: sensors.OptionString, Required: true, Doc: "name of the device, as in /sys/class/hwmon/*/name"},
+				atOption, channelsOption,
+			},
+			Timeout: 2 * time.Second,
+		},
 		QuantitiesOf: func(map[string]any) []sensors.Quantity {
 			return nil // the device knows
 		},
 		Find: named("class/hwmon/hwmon*/name", "device"),
-		Options: []sensors.Option{
-			{Name: "device", Kind: sensors.OptionString, Required: true, Doc: "name of the device, as in /sys/class/hwmon/*/name"},
-			atOption, channelsOption,
-		},
-		Timeout: 2 * time.Second,
-		Open:    openHwmon,
+		Open: openHwmon,
 	}
 }
 

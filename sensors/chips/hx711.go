@@ -17,16 +17,19 @@ import (
 // which resets the chip, and returns what waits, with the gain of another reading.
 func hx711() sensors.Driver {
 	return sensors.Driver{
-		Name: "hx711", Doc: "bridge of strain gauges, such as a scale: signal for each volt of its supply; calibrate: makes kg of it",
-		Chip: "Avia Semiconductor HX711", Datasheet: "HX711",
-		Wiring:     "VSUP and DVDD 2.7 to 5.5 V, but DVDD 3.3 V on a Pi; PD_SCK and DOUT to two GPIO lines; E+, E-, A+, A- to the bridge",
-		Buses:      []sensors.BusKind{sensors.BusGPIO},
-		Quantities: []sensors.Quantity{{Name: "bridge", Unit: "mV/V", Min: -15.7, Max: 15.7}},
-		Options: []sensors.Option{
-			{Name: "clock", Kind: sensors.OptionInt, Required: true, Min: 0, Max: 511, Doc: "line of PD_SCK: on the Pi's header the BCM number"},
-			{Name: "data", Kind: sensors.OptionInt, Required: true, Min: 0, Max: 511, Doc: "line of DOUT"},
-			{Name: "chip", Kind: sensors.OptionString, Doc: "label of the GPIO chip; the Pi's header if not given"},
-			{Name: "input", Kind: sensors.OptionString, Default: "A128", Allowed: []string{"A128", "A64", "B32"}, Doc: "channel and gain: A128 measures up to 3.9 mV/V, A64 7.8, B32 15.6"},
+		Spec: sensors.Spec{
+			Name: "hx711", Doc: "bridge of strain gauges, such as a scale: signal for each volt of its supply; calibrate: makes kg of it",
+			Chip: "Avia Semiconductor HX711", Datasheet: "HX711",
+			Wiring:     "VSUP and DVDD 2.7 to 5.5 V, but DVDD 3.3 V on a Pi; PD_SCK and DOUT to two GPIO lines; E+, E-, A+, A- to the bridge",
+			Buses:      []sensors.BusKind{sensors.BusGPIO},
+			Quantities: []sensors.Quantity{{Name: "bridge", Unit: "mV/V", Min: -15.7, Max: 15.7}},
+			Options: []sensors.Option{
+				{Name: "clock", Kind: sensors.OptionInt, Required: true, Min: 0, Max: 511, Doc: "line of PD_SCK: on the Pi's header the BCM number"},
+				{Name: "data", Kind: sensors.OptionInt, Required: true, Min: 0, Max: 511, Doc: "line of DOUT"},
+				{Name: "chip", Kind: sensors.OptionString, Doc: "label of the GPIO chip; the Pi's header if not given"},
+				{Name: "input", Kind: sensors.OptionString, Default: "A128", Allowed: []string{"A128", "A64", "B32"}, Doc: "channel and gain: A128 measures up to 3.9 mV/V, A64 7.8, B32 15.6"},
+			},
+			Timeout: time.Second,
 		},
 		Check: func(c sensors.Config) error {
 			if c.Options["clock"] == c.Options["data"] {
@@ -34,8 +37,7 @@ func hx711() sensors.Driver {
 			}
 			return nil
 		},
-		Timeout: time.Second,
-		Open:    openHX711,
+		Open: openHX711,
 	}
 }
 

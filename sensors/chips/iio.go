@@ -17,20 +17,22 @@ import (
 // (Documentation/ABI/testing/sysfs-bus-iio).
 func iio() sensors.Driver {
 	return sensors.Driver{
-		Name: "iio", Doc: "whatever a kernel driver measures through industrial I/O: channels are found, scaled and named",
-		Chip:      "BME680, BMP388, HTU21D, Si7021, HDC1080, AHT10, SHT3x, DHT11/22, MCP3008, MAX31855, VEML7700, SCD30, ADXL345 and some hundred more",
-		Datasheet: "Documentation/ABI/testing/sysfs-bus-iio",
-		Wiring:    "as the kernel's overlay says: dtoverlay=i2c-sensor,bme680 and so on in config.txt (dtoverlay -h i2c-sensor lists them)",
+		Spec: sensors.Spec{
+			Name: "iio", Doc: "whatever a kernel driver measures through industrial I/O: channels are found, scaled and named",
+			Chip:      "BME680, BMP388, HTU21D, Si7021, HDC1080, AHT10, SHT3x, DHT11/22, MCP3008, MAX31855, VEML7700, SCD30, ADXL345 and some hundred more",
+			Datasheet: "Documentation/ABI/testing/sysfs-bus-iio",
+			Wiring:    "as the kernel's overlay says: dtoverlay=i2c-sensor,bme680 and so on in config.txt (dtoverlay -h i2c-sensor lists them)",
+			Options: []sensors.Option{
+				{Name: "device", Kind: sensors.OptionString, Required: true, Doc: "name of the device, as in /sys/bus/iio/devices/*/name"},
+				atOption, channelsOption,
+			},
+			Timeout: 2 * time.Second,
+		},
 		QuantitiesOf: func(map[string]any) []sensors.Quantity {
 			return nil // the device knows
 		},
 		Find: named("bus/iio/devices/iio:device*/name", "device"),
-		Options: []sensors.Option{
-			{Name: "device", Kind: sensors.OptionString, Required: true, Doc: "name of the device, as in /sys/bus/iio/devices/*/name"},
-			atOption, channelsOption,
-		},
-		Timeout: 2 * time.Second,
-		Open:    openIIO,
+		Open: openIIO,
 	}
 }
 

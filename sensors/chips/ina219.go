@@ -15,15 +15,17 @@ import (
 // for each reading.
 func ina219() sensors.Driver {
 	return sensors.Driver{
-		Name: "ina219", Doc: "voltage, current and power of a supply, up to 26 V",
-		Chip: "Texas Instruments INA219", Datasheet: "SBOS448",
-		Wiring: "VS 3 to 5.5 V; SDA, SCL with pull-ups to 3.3 V; shunt between IN+ (source) and IN- (load); A0, A1 to GND for 0x40",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0x4A, 0x4B, 0x4C, 0x4D, 0x4E, 0x4F},
-		Quantities: []sensors.Quantity{{Name: "voltage", Unit: "V", Max: 32}, {Name: "current", Unit: "A"}, {Name: "power", Unit: "W"}},
-		Options: []sensors.Option{{Name: "shunt", Kind: sensors.OptionFloat, Default: 0.1, Min: 0.0001, Max: 100,
-			Doc: "resistance of the shunt, in Ω; the usual board has 0.1 Ω, for up to 3.2 A"}},
-		Timeout: time.Second,
-		Open:    openINA219,
+		Spec: sensors.Spec{
+			Name: "ina219", Doc: "voltage, current and power of a supply, up to 26 V",
+			Chip: "Texas Instruments INA219", Datasheet: "SBOS448",
+			Wiring: "VS 3 to 5.5 V; SDA, SCL with pull-ups to 3.3 V; shunt between IN+ (source) and IN- (load); A0, A1 to GND for 0x40",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x47, 0x48, 0x49, 0x4A, 0x4B, 0x4C, 0x4D, 0x4E, 0x4F},
+			Quantities: []sensors.Quantity{{Name: "voltage", Unit: "V", Max: 32}, {Name: "current", Unit: "A"}, {Name: "power", Unit: "W"}},
+			Options: []sensors.Option{{Name: "shunt", Kind: sensors.OptionFloat, Default: 0.1, Min: 0.0001, Max: 100,
+				Doc: "resistance of the shunt, in Ω; the usual board has 0.1 Ω, for up to 3.2 A"}},
+			Timeout: time.Second,
+		},
+		Open: openINA219,
 	}
 }
 

@@ -18,16 +18,18 @@ import (
 // no current.
 func ina226() sensors.Driver {
 	return sensors.Driver{
-		Name: "ina226", Doc: "voltage, current and power",
-		Chip: "Texas Instruments INA226", Datasheet: "SBOS547A",
-		Wiring: "VS 3.3 V (2.7 to 5.5 V); SDA, SCL with pull-ups to 3.3 V; the shunt between IN+ and IN-, VBUS at the load, all up to 36 V; A1 and A0 at GND 0x40",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: ina226Addresses(),
-		Quantities: []sensors.Quantity{{Name: "voltage", Unit: "V", Max: 40.96}, {Name: "current", Unit: "A", Min: -8192, Max: 8192}, {Name: "power", Unit: "W", Min: -330e3, Max: 330e3}},
-		Options: []sensors.Option{
-			{Name: "shunt", Kind: sensors.OptionFloat, Default: 0.1, Min: 0.00001, Max: 100, Doc: "resistance of the shunt, in Ω; R100 on many boards is 0.1, R010 0.01, R002 0.002"},
-			{Name: "average", Kind: sensors.OptionInt, Default: int64(16), Min: 1, Max: 1024, Doc: "conversions of 1.1 ms to average: 1, 4, 16, 64, 128, 256, 512 or 1024; others are rounded up"},
+		Spec: sensors.Spec{
+			Name: "ina226", Doc: "voltage, current and power",
+			Chip: "Texas Instruments INA226", Datasheet: "SBOS547A",
+			Wiring: "VS 3.3 V (2.7 to 5.5 V); SDA, SCL with pull-ups to 3.3 V; the shunt between IN+ and IN-, VBUS at the load, all up to 36 V; A1 and A0 at GND 0x40",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: ina226Addresses(),
+			Quantities: []sensors.Quantity{{Name: "voltage", Unit: "V", Max: 40.96}, {Name: "current", Unit: "A", Min: -8192, Max: 8192}, {Name: "power", Unit: "W", Min: -330e3, Max: 330e3}},
+			Options: []sensors.Option{
+				{Name: "shunt", Kind: sensors.OptionFloat, Default: 0.1, Min: 0.00001, Max: 100, Doc: "resistance of the shunt, in Ω; R100 on many boards is 0.1, R010 0.01, R002 0.002"},
+				{Name: "average", Kind: sensors.OptionInt, Default: int64(16), Min: 1, Max: 1024, Doc: "conversions of 1.1 ms to average: 1, 4, 16, 64, 128, 256, 512 or 1024; others are rounded up"},
+			},
+			Timeout: 2 * time.Second,
 		},
-		Timeout:  2 * time.Second,
 		Identify: identifyINA("INA226", 0x2260),
 		Open:     openINA226,
 	}

@@ -16,16 +16,18 @@ import (
 // load's side.
 func ina3221() sensors.Driver {
 	d := sensors.Driver{
-		Name: "ina3221", Doc: "voltage, current and power of up to three channels",
-		Chip: "Texas Instruments INA3221", Datasheet: "SBOS576B",
-		Wiring: "VS 3.3 V (2.7 to 5.5 V); SDA, SCL with pull-ups to 3.3 V; a shunt between IN+ and IN- of each channel, up to 26 V; A0 at GND 0x40, VS 0x41, SDA 0x42, SCL 0x43",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x40, 0x41, 0x42, 0x43},
-		Options: []sensors.Option{
-			{Name: "channels", Kind: sensors.OptionString, Default: "1,2,3", Doc: "those in use",
-				Allowed: []string{"1,2,3", "1,2", "1,3", "2,3", "1", "2", "3"}},
-			{Name: "average", Kind: sensors.OptionInt, Default: int64(16), Min: 1, Max: 256, Doc: "conversions of 1.1 ms to average: 1, 4, 16, 64, 128 or 256; others are rounded up"},
+		Spec: sensors.Spec{
+			Name: "ina3221", Doc: "voltage, current and power of up to three channels",
+			Chip: "Texas Instruments INA3221", Datasheet: "SBOS576B",
+			Wiring: "VS 3.3 V (2.7 to 5.5 V); SDA, SCL with pull-ups to 3.3 V; a shunt between IN+ and IN- of each channel, up to 26 V; A0 at GND 0x40, VS 0x41, SDA 0x42, SCL 0x43",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x40, 0x41, 0x42, 0x43},
+			Options: []sensors.Option{
+				{Name: "channels", Kind: sensors.OptionString, Default: "1,2,3", Doc: "those in use",
+					Allowed: []string{"1,2,3", "1,2", "1,3", "2,3", "1", "2", "3"}},
+				{Name: "average", Kind: sensors.OptionInt, Default: int64(16), Min: 1, Max: 256, Doc: "conversions of 1.1 ms to average: 1, 4, 16, 64, 128 or 256; others are rounded up"},
+			},
+			Timeout: 2 * time.Second,
 		},
-		Timeout:  2 * time.Second,
 		Identify: identifyINA("INA3221", 0x3220),
 		Open:     openINA3221,
 	}

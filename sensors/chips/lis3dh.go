@@ -13,15 +13,17 @@ import (
 // including gravity, ±40 mg without calibration. Its temperature has no absolute value and is not read.
 func lis3dh() sensors.Driver {
 	return sensors.Driver{
-		Name: "lis3dh", Doc: "acceleration in three axes",
-		Chip: "STMicroelectronics LIS3DH", Datasheet: "DocID17530",
-		Wiring: "VDD and VDD_IO 3.3 V (1.71 to 3.6 V); SDA, SCL with pull-ups; CS to VDD_IO for I2C; SDO/SA0 low for 0x18, high for 0x19",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x18, 0x19},
-		Quantities: []sensors.Quantity{{Name: "acceleration_x", Unit: "m/s²", Min: -250, Max: 250}, {Name: "acceleration_y", Unit: "m/s²", Min: -250, Max: 250}, {Name: "acceleration_z", Unit: "m/s²", Min: -250, Max: 250}},
-		Options: []sensors.Option{
-			{Name: "range", Kind: sensors.OptionInt, Default: int64(2), Min: 2, Max: 16, Doc: "largest acceleration, in g: 2, 4, 8 or 16; others are rounded up"},
+		Spec: sensors.Spec{
+			Name: "lis3dh", Doc: "acceleration in three axes",
+			Chip: "STMicroelectronics LIS3DH", Datasheet: "DocID17530",
+			Wiring: "VDD and VDD_IO 3.3 V (1.71 to 3.6 V); SDA, SCL with pull-ups; CS to VDD_IO for I2C; SDO/SA0 low for 0x18, high for 0x19",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x18, 0x19},
+			Quantities: []sensors.Quantity{{Name: "acceleration_x", Unit: "m/s²", Min: -250, Max: 250}, {Name: "acceleration_y", Unit: "m/s²", Min: -250, Max: 250}, {Name: "acceleration_z", Unit: "m/s²", Min: -250, Max: 250}},
+			Options: []sensors.Option{
+				{Name: "range", Kind: sensors.OptionInt, Default: int64(2), Min: 2, Max: 16, Doc: "largest acceleration, in g: 2, 4, 8 or 16; others are rounded up"},
+			},
+			Timeout: time.Second,
 		},
-		Timeout:  time.Second,
 		Identify: identifyByte("LIS3DH", lis3dhWhoAmI, 0x33),
 		Open:     openLIS3DH,
 	}

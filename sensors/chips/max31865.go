@@ -17,16 +17,19 @@ import (
 // an ideal one, besides the error of the reference resistor, of which 0.1 % is 0.26 °C.
 func max31865() sensors.Driver {
 	return sensors.Driver{
-		Name: "max31865", Doc: "temperature of a platinum resistor, Pt100 or Pt1000, with 2, 3 or 4 wires",
-		Chip: "Maxim MAX31865", Datasheet: "19-6478, rev 3; IEC 60751",
-		Wiring:     "VDD 3.3 V; SCLK, SDI (MOSI), SDO (MISO) and CS (CE0 or CE1); set the board's jumpers for the number of wires",
-		Buses:      []sensors.BusKind{sensors.BusSPI},
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -200.5, Max: 850.5}},
-		Options: []sensors.Option{
-			{Name: "rtd", Kind: sensors.OptionString, Default: "pt100", Allowed: []string{"pt100", "pt1000"}, Doc: "the resistor: 100 or 1000 Ω at 0 °C"},
-			{Name: "wires", Kind: sensors.OptionInt, Default: int64(2), Min: 2, Max: 4, Doc: "of the resistor"},
-			{Name: "reference", Kind: sensors.OptionFloat, Default: 0.0, Min: 0, Max: 20000, Doc: "the board's reference resistor, in Ω; 0 is what most boards have: 430 for a Pt100, 4300 for a Pt1000"},
-			{Name: "mains", Kind: sensors.OptionInt, Default: int64(50), Min: 50, Max: 60, Doc: "frequency of the mains, in Hz, that is filtered out: 50 or 60"},
+		Spec: sensors.Spec{
+			Name: "max31865", Doc: "temperature of a platinum resistor, Pt100 or Pt1000, with 2, 3 or 4 wires",
+			Chip: "Maxim MAX31865", Datasheet: "19-6478, rev 3; IEC 60751",
+			Wiring:     "VDD 3.3 V; SCLK, SDI (MOSI), SDO (MISO) and CS (CE0 or CE1); set the board's jumpers for the number of wires",
+			Buses:      []sensors.BusKind{sensors.BusSPI},
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -200.5, Max: 850.5}},
+			Options: []sensors.Option{
+				{Name: "rtd", Kind: sensors.OptionString, Default: "pt100", Allowed: []string{"pt100", "pt1000"}, Doc: "the resistor: 100 or 1000 Ω at 0 °C"},
+				{Name: "wires", Kind: sensors.OptionInt, Default: int64(2), Min: 2, Max: 4, Doc: "of the resistor"},
+				{Name: "reference", Kind: sensors.OptionFloat, Default: 0.0, Min: 0, Max: 20000, Doc: "the board's reference resistor, in Ω; 0 is what most boards have: 430 for a Pt100, 4300 for a Pt1000"},
+				{Name: "mains", Kind: sensors.OptionInt, Default: int64(50), Min: 50, Max: 60, Doc: "frequency of the mains, in Hz, that is filtered out: 50 or 60"},
+			},
+			Timeout: time.Second,
 		},
 		Check: func(c sensors.Config) error {
 			if hz := c.Options["mains"].(int64); hz != 50 && hz != 60 {
@@ -34,8 +37,7 @@ func max31865() sensors.Driver {
 			}
 			return nil
 		},
-		Timeout: time.Second,
-		Open:    openMAX31865,
+		Open: openMAX31865,
 	}
 }
 

@@ -18,22 +18,25 @@ import (
 // reference of 3.3 V. What the voltage stands for is said by scale and offset.
 func mcp3008() sensors.Driver {
 	return sensors.Driver{
-		Name: "mcp3008", Doc: "voltage of one input of eight, or the difference of two, with 10 bits; or what it stands for",
-		Chip: "Microchip MCP3008, MCP3004 (inputs 0 to 3)", Datasheet: "DS21295D",
-		Wiring:     "VDD and VREF 3.3 V; CLK, DIN (MOSI), DOUT (MISO) and CS (CE0 or CE1); inputs between 0 V and VREF",
-		Buses:      []sensors.BusKind{sensors.BusSPI},
-		Quantities: []sensors.Quantity{{Name: "voltage", Unit: "V"}},
+		Spec: sensors.Spec{
+			Name: "mcp3008", Doc: "voltage of one input of eight, or the difference of two, with 10 bits; or what it stands for",
+			Chip: "Microchip MCP3008, MCP3004 (inputs 0 to 3)", Datasheet: "DS21295D",
+			Wiring:     "VDD and VREF 3.3 V; CLK, DIN (MOSI), DOUT (MISO) and CS (CE0 or CE1); inputs between 0 V and VREF",
+			Buses:      []sensors.BusKind{sensors.BusSPI},
+			Quantities: []sensors.Quantity{{Name: "voltage", Unit: "V"}},
+			Options: []sensors.Option{
+				{Name: "channel", Kind: sensors.OptionString, Default: "0", Doc: "input, or the difference of two; a negative one reads as 0",
+					Allowed: []string{"0", "1", "2", "3", "4", "5", "6", "7", "0-1", "1-0", "2-3", "3-2", "4-5", "5-4", "6-7", "7-6"}},
+				{Name: "reference", Kind: sensors.OptionFloat, Default: 3.3, Min: 0.25, Max: 5.5, Doc: "voltage at VREF, in V"},
+				{Name: "quantity", Kind: sensors.OptionString, Default: "voltage", Doc: "what is measured, in lower case"},
+				{Name: "unit", Kind: sensors.OptionString, Default: "V", Doc: "its unit"},
+				{Name: "scale", Kind: sensors.OptionFloat, Default: 1.0, Doc: "units per V"},
+				{Name: "offset", Kind: sensors.OptionFloat, Default: 0.0, Doc: "units at 0 V"},
+			},
+			Timeout: time.Second,
+		},
 		QuantitiesOf: func(options map[string]any) []sensors.Quantity {
 			return []sensors.Quantity{{Name: options["quantity"].(string), Unit: options["unit"].(string)}}
-		},
-		Options: []sensors.Option{
-			{Name: "channel", Kind: sensors.OptionString, Default: "0", Doc: "input, or the difference of two; a negative one reads as 0",
-				Allowed: []string{"0", "1", "2", "3", "4", "5", "6", "7", "0-1", "1-0", "2-3", "3-2", "4-5", "5-4", "6-7", "7-6"}},
-			{Name: "reference", Kind: sensors.OptionFloat, Default: 3.3, Min: 0.25, Max: 5.5, Doc: "voltage at VREF, in V"},
-			{Name: "quantity", Kind: sensors.OptionString, Default: "voltage", Doc: "what is measured, in lower case"},
-			{Name: "unit", Kind: sensors.OptionString, Default: "V", Doc: "its unit"},
-			{Name: "scale", Kind: sensors.OptionFloat, Default: 1.0, Doc: "units per V"},
-			{Name: "offset", Kind: sensors.OptionFloat, Default: 0.0, Doc: "units at 0 V"},
 		},
 		Check: func(c sensors.Config) error {
 			if q := c.Options["quantity"].(string); !quantityName.MatchString(q) {
@@ -44,8 +47,7 @@ func mcp3008() sensors.Driver {
 			}
 			return nil
 		},
-		Timeout: time.Second,
-		Open:    openMCP3008,
+		Open: openMCP3008,
 	}
 }
 

@@ -17,13 +17,15 @@ import (
 // conversion has ended.
 func mcp9808() sensors.Driver {
 	return sensors.Driver{
-		Name: "mcp9808", Doc: "temperature, ±0.25 °C", Chip: "Microchip MCP9808", Datasheet: "DS25095A",
-		Wiring: "VDD 2.7 to 5.5 V (3.3 V on a Pi); SDA, SCL with pull-ups to 3.3 V; A0, A1, A2 to GND for 0x18",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x18, 0x19, 0x1A, 0x1B, 0x1C, 0x1D, 0x1E, 0x1F},
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 125}},
-		Timeout:    time.Second,
-		Identify:   identifyMCP9808,
-		Open:       openMCP9808,
+		Spec: sensors.Spec{
+			Name: "mcp9808", Doc: "temperature, ±0.25 °C", Chip: "Microchip MCP9808", Datasheet: "DS25095A",
+			Wiring: "VDD 2.7 to 5.5 V (3.3 V on a Pi); SDA, SCL with pull-ups to 3.3 V; A0, A1, A2 to GND for 0x18",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x18, 0x19, 0x1A, 0x1B, 0x1C, 0x1D, 0x1E, 0x1F},
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 125}},
+			Timeout:    time.Second,
+		},
+		Identify: identifyMCP9808,
+		Open:     openMCP9808,
 	}
 }
 

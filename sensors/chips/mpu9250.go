@@ -21,20 +21,22 @@ import (
 // its own, an AK8963 behind it, and has no driver here.
 func mpu9250() sensors.Driver {
 	return sensors.Driver{
-		Name: "mpu9250", Doc: "acceleration and rotation in three directions, and the chip's temperature",
-		Chip: "InvenSense MPU-9250, MPU-9255, MPU-6500", Datasheet: "RM-MPU-9250A-00, PS-MPU-9250A-01",
-		Wiring: "VDD and VDDIO 3.3 V. I2C: nCS to VDDIO, AD0 low for 0x68, high for 0x69. SPI: SDI to MOSI, AD0 to MISO, nCS to a chip select",
-		Buses:  []sensors.BusKind{sensors.BusI2C, sensors.BusSPI}, Addresses: []uint16{0x68, 0x69},
-		Quantities: []sensors.Quantity{
-			{Name: "acceleration_x", Unit: "m/s²", Min: -160, Max: 160}, {Name: "acceleration_y", Unit: "m/s²", Min: -160, Max: 160}, {Name: "acceleration_z", Unit: "m/s²", Min: -160, Max: 160},
-			{Name: "rotation_x", Unit: "°/s", Min: -2000, Max: 2000}, {Name: "rotation_y", Unit: "°/s", Min: -2000, Max: 2000}, {Name: "rotation_z", Unit: "°/s", Min: -2000, Max: 2000},
-			{Name: "temperature", Unit: "°C", Min: -40, Max: 85},
+		Spec: sensors.Spec{
+			Name: "mpu9250", Doc: "acceleration and rotation in three directions, and the chip's temperature",
+			Chip: "InvenSense MPU-9250, MPU-9255, MPU-6500", Datasheet: "RM-MPU-9250A-00, PS-MPU-9250A-01",
+			Wiring: "VDD and VDDIO 3.3 V. I2C: nCS to VDDIO, AD0 low for 0x68, high for 0x69. SPI: SDI to MOSI, AD0 to MISO, nCS to a chip select",
+			Buses:  []sensors.BusKind{sensors.BusI2C, sensors.BusSPI}, Addresses: []uint16{0x68, 0x69},
+			Quantities: []sensors.Quantity{
+				{Name: "acceleration_x", Unit: "m/s²", Min: -160, Max: 160}, {Name: "acceleration_y", Unit: "m/s²", Min: -160, Max: 160}, {Name: "acceleration_z", Unit: "m/s²", Min: -160, Max: 160},
+				{Name: "rotation_x", Unit: "°/s", Min: -2000, Max: 2000}, {Name: "rotation_y", Unit: "°/s", Min: -2000, Max: 2000}, {Name: "rotation_z", Unit: "°/s", Min: -2000, Max: 2000},
+				{Name: "temperature", Unit: "°C", Min: -40, Max: 85},
+			},
+			Options: []sensors.Option{
+				{Name: "acceleration_range", Kind: sensors.OptionString, Default: "4", Allowed: []string{"2", "4", "8", "16"}, Doc: "largest acceleration, in g"},
+				{Name: "rotation_range", Kind: sensors.OptionString, Default: "500", Allowed: []string{"250", "500", "1000", "2000"}, Doc: "largest rotation, in °/s"},
+			},
+			Timeout: time.Second,
 		},
-		Options: []sensors.Option{
-			{Name: "acceleration_range", Kind: sensors.OptionString, Default: "4", Allowed: []string{"2", "4", "8", "16"}, Doc: "largest acceleration, in g"},
-			{Name: "rotation_range", Kind: sensors.OptionString, Default: "500", Allowed: []string{"250", "500", "1000", "2000"}, Doc: "largest rotation, in °/s"},
-		},
-		Timeout:  time.Second,
 		Identify: identifyMPU9250,
 		Open:     openMPU9250,
 	}

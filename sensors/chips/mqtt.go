@@ -15,21 +15,23 @@ import (
 // mqttTopic makes readings of messages of the local broker.
 func mqttTopic() sensors.Driver {
 	return sensors.Driver{
-		Name: "mqtt", Doc: "the newest message on a topic of the local broker: a number, or values in JSON",
-		Chip: "ESP32s, Zigbee and Shelly devices, programs", Datasheet: "none: the sender's own",
+		Spec: sensors.Spec{
+			Name: "mqtt", Doc: "the newest message on a topic of the local broker: a number, or values in JSON",
+			Chip: "ESP32s, Zigbee and Shelly devices, programs", Datasheet: "none: the sender's own",
+			Options: append([]sensors.Option{
+				{Name: "topic", Kind: sensors.OptionString, Required: true, Doc: "without wildcards"},
+				{Name: "max_age", Kind: sensors.OptionDuration, Default: 5 * time.Minute, Doc: "how long the sender may be silent before it is absent"},
+			}, textOptions()...),
+			Timeout: time.Second,
+		},
 		QuantitiesOf: textQuantities,
-		Options: append([]sensors.Option{
-			{Name: "topic", Kind: sensors.OptionString, Required: true, Doc: "without wildcards"},
-			{Name: "max_age", Kind: sensors.OptionDuration, Default: 5 * time.Minute, Doc: "how long the sender may be silent before it is absent"},
-		}, textOptions()...),
 		Check: func(c sensors.Config) error {
 			if strings.ContainsAny(stringOption(c, "topic"), "+#") {
 				return errors.New("topic: wildcards are not possible here: want one topic")
 			}
 			return checkText(c)
 		},
-		Timeout: time.Second,
-		Open:    openMQTT,
+		Open: openMQTT,
 	}
 }
 

@@ -15,19 +15,21 @@ import (
 // weigh.
 func pms5003() sensors.Driver {
 	return sensors.Driver{
-		Name: "pms5003", Doc: "particles in air: mass below 1, 2.5 and 10 µm, and counts above six sizes",
-		Chip: "Plantower PMS5003, PMS7003, PMSA003", Datasheet: "PMS5003 series data manual, version 2.3",
-		Wiring: "VCC 5 V; TXD to the Pi's RXD, with 3.3 V levels; RXD to the Pi's TXD for sleep; SET and RESET may stay open; the console must be off the port",
-		Buses:  []sensors.BusKind{sensors.BusUART},
-		Quantities: []sensors.Quantity{
-			{Name: "pm1", Unit: "µg/m³", Max: 5000}, {Name: "pm2_5", Unit: "µg/m³", Max: 5000}, {Name: "pm10", Unit: "µg/m³", Max: 5000},
-			{Name: "particles_0_3", Unit: "1/l", Max: 655350}, {Name: "particles_0_5", Unit: "1/l", Max: 655350}, {Name: "particles_1", Unit: "1/l", Max: 655350},
-			{Name: "particles_2_5", Unit: "1/l", Max: 655350}, {Name: "particles_5", Unit: "1/l", Max: 655350}, {Name: "particles_10", Unit: "1/l", Max: 655350},
+		Spec: sensors.Spec{
+			Name: "pms5003", Doc: "particles in air: mass below 1, 2.5 and 10 µm, and counts above six sizes",
+			Chip: "Plantower PMS5003, PMS7003, PMSA003", Datasheet: "PMS5003 series data manual, version 2.3",
+			Wiring: "VCC 5 V; TXD to the Pi's RXD, with 3.3 V levels; RXD to the Pi's TXD for sleep; SET and RESET may stay open; the console must be off the port",
+			Buses:  []sensors.BusKind{sensors.BusUART},
+			Quantities: []sensors.Quantity{
+				{Name: "pm1", Unit: "µg/m³", Max: 5000}, {Name: "pm2_5", Unit: "µg/m³", Max: 5000}, {Name: "pm10", Unit: "µg/m³", Max: 5000},
+				{Name: "particles_0_3", Unit: "1/l", Max: 655350}, {Name: "particles_0_5", Unit: "1/l", Max: 655350}, {Name: "particles_1", Unit: "1/l", Max: 655350},
+				{Name: "particles_2_5", Unit: "1/l", Max: 655350}, {Name: "particles_5", Unit: "1/l", Max: 655350}, {Name: "particles_10", Unit: "1/l", Max: 655350},
+			},
+			Options: append(dustOptions(), sensors.Option{Name: "factory", Kind: sensors.OptionBool, Default: false,
+				Doc: "use the values for a factory (CF=1) in place of those for the atmosphere"}),
+			Timeout: 6 * time.Second, // a frame comes every 0.2 to 2.3 s
 		},
-		Options: append(dustOptions(), sensors.Option{Name: "factory", Kind: sensors.OptionBool, Default: false,
-			Doc: "use the values for a factory (CF=1) in place of those for the atmosphere"}),
-		Check:   checkDust,
-		Timeout: 6 * time.Second, // a frame comes every 0.2 to 2.3 s
+		Check: checkDust,
 		Open: func(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
 			factory := c.Options["factory"].(bool)
 			return openDust(ctx, c, buses, &dusty{

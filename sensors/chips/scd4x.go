@@ -16,16 +16,18 @@ import (
 // temperature in the wrong scale where it sets it.
 func scd4x() sensors.Driver {
 	return sensors.Driver{
-		Name: "scd4x", Doc: "carbon dioxide, air temperature and humidity, every 5 s",
-		Chip: "Sensirion SCD40, SCD41, SCD43", Datasheet: "SCD4x data sheet",
-		Wiring: "VDD 2.4 to 5.5 V, 205 mA at times (3.3 V on a Pi); SDA, SCL with pull-ups to 3.3 V; the address is fixed",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x62},
-		Quantities: []sensors.Quantity{{Name: "co2", Unit: "ppm", Min: 1, Max: 40000}, {Name: "temperature", Unit: "°C", Min: -45, Max: 130}, {Name: "humidity", Unit: "%", Max: 100}},
-		Options: []sensors.Option{
-			{Name: "altitude", Kind: sensors.OptionInt, Min: 0, Max: 3000, Doc: "height above the sea, in m; without it the one that is stored in the chip"},
-			{Name: "self_calibration", Kind: sensors.OptionBool, Doc: "whether the chip takes the lowest CO2 of a week for fresh air; without it as stored in the chip"},
+		Spec: sensors.Spec{
+			Name: "scd4x", Doc: "carbon dioxide, air temperature and humidity, every 5 s",
+			Chip: "Sensirion SCD40, SCD41, SCD43", Datasheet: "SCD4x data sheet",
+			Wiring: "VDD 2.4 to 5.5 V, 205 mA at times (3.3 V on a Pi); SDA, SCL with pull-ups to 3.3 V; the address is fixed",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x62},
+			Quantities: []sensors.Quantity{{Name: "co2", Unit: "ppm", Min: 1, Max: 40000}, {Name: "temperature", Unit: "°C", Min: -45, Max: 130}, {Name: "humidity", Unit: "%", Max: 100}},
+			Options: []sensors.Option{
+				{Name: "altitude", Kind: sensors.OptionInt, Min: 0, Max: 3000, Doc: "height above the sea, in m; without it the one that is stored in the chip"},
+				{Name: "self_calibration", Kind: sensors.OptionBool, Doc: "whether the chip takes the lowest CO2 of a week for fresh air; without it as stored in the chip"},
+			},
+			Timeout: time.Second,
 		},
-		Timeout:  time.Second,
 		Identify: identifySensirion("SCD4x", 1, time.Millisecond, 0xE4, 0xB8), // data ready: also while it measures
 		Open:     openSCD4x,
 	}

@@ -14,14 +14,16 @@ import (
 // continuously, as it leaves the factory.
 func sds011() sensors.Driver {
 	return sensors.Driver{
-		Name: "sds011", Doc: "particles in air: mass below 2.5 and 10 µm",
-		Chip: "Nova SDS011", Datasheet: "SDS011 specification 1.3, control protocol 1.3",
-		Wiring:     "5 V; TXD to the Pi's RXD, with 3.3 V levels; RXD to the Pi's TXD for sleep; or by its USB adapter, as /dev/ttyUSB0; the console must be off the port",
-		Buses:      []sensors.BusKind{sensors.BusUART},
-		Quantities: []sensors.Quantity{{Name: "pm2_5", Unit: "µg/m³", Max: 999.9}, {Name: "pm10", Unit: "µg/m³", Max: 999.9}},
-		Options:    dustOptions(),
-		Check:      checkDust,
-		Timeout:    5 * time.Second, // a frame comes every second
+		Spec: sensors.Spec{
+			Name: "sds011", Doc: "particles in air: mass below 2.5 and 10 µm",
+			Chip: "Nova SDS011", Datasheet: "SDS011 specification 1.3, control protocol 1.3",
+			Wiring:     "5 V; TXD to the Pi's RXD, with 3.3 V levels; RXD to the Pi's TXD for sleep; or by its USB adapter, as /dev/ttyUSB0; the console must be off the port",
+			Buses:      []sensors.BusKind{sensors.BusUART},
+			Quantities: []sensors.Quantity{{Name: "pm2_5", Unit: "µg/m³", Max: 999.9}, {Name: "pm10", Unit: "µg/m³", Max: 999.9}},
+			Options:    dustOptions(),
+			Timeout:    5 * time.Second, // a frame comes every second
+		},
+		Check: checkDust,
 		Open: func(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
 			return openDust(ctx, c, buses, &dusty{
 				scan: scanSDS011, wake: sds011Command(6, 1, 1), sleep: sds011Command(6, 1, 0), sense: decodeSDS011,

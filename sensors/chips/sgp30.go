@@ -15,18 +15,20 @@ import (
 // chip is gone.
 func sgp30() sensors.Driver {
 	return sensors.Driver{
-		Name: "sgp30", Doc: "total volatile organic compounds, and the CO2 that goes with them",
-		Chip: "Sensirion SGP30", Datasheet: "SGP30 data sheet",
-		Wiring: "VDD 1.62 to 1.98 V: use a board with a regulator; SDA, SCL with level shifters or pull-ups to 1.8 V; the address is fixed",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x58},
-		Quantities: []sensors.Quantity{{Name: "tvoc", Unit: "ppb", Max: 60000}, {Name: "eco2", Unit: "ppm", Min: 400, Max: 60000}},
+		Spec: sensors.Spec{
+			Name: "sgp30", Doc: "total volatile organic compounds, and the CO2 that goes with them",
+			Chip: "Sensirion SGP30", Datasheet: "SGP30 data sheet",
+			Wiring: "VDD 1.62 to 1.98 V: use a board with a regulator; SDA, SCL with level shifters or pull-ups to 1.8 V; the address is fixed",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x58},
+			Quantities: []sensors.Quantity{{Name: "tvoc", Unit: "ppb", Max: 60000}, {Name: "eco2", Unit: "ppm", Min: 400, Max: 60000}},
+			Timeout:    time.Second,
+		},
 		Check: func(c sensors.Config) error {
 			if c.Every > sgp30Interval {
 				return errors.New("every: the chip's baseline needs a measurement each second: set every: 1s, and report: to publish less often")
 			}
 			return nil
 		},
-		Timeout:  time.Second,
 		Every:    time.Second,
 		Identify: identifySensirion("SGP30", 3, time.Millisecond, 0x36, 0x82),
 		Open:     openSGP30,

@@ -16,20 +16,22 @@ import (
 // every 1 to 10 s.
 func sgp40() sensors.Driver {
 	return sensors.Driver{
-		Name: "sgp40", Doc: "volatile organic compounds in air: raw signal, and VOC index (1 to 500, 100 is the usual air of the last day)",
-		Chip: "Sensirion SGP40", Datasheet: "SGP40, version 1.2",
-		Wiring: "VDD and VDDH 3.3 V (1.7 to 3.6 V); SDA, SCL with pull-ups to 3.3 V",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x59},
-		Quantities: []sensors.Quantity{{Name: "voc_raw", Unit: "ticks", Max: 65535}, {Name: "voc_index", Unit: "1", Min: 1, Max: 500}},
-		Options: []sensors.Option{
-			{Name: "climate", Kind: sensors.OptionString, Default: "fixed", Allowed: []string{"fixed", "sht3x", "sht4x"},
-				Doc: "where temperature and humidity for the compensation come from: the two options below, or a chip on the same bus"},
-			{Name: "climate_address", Kind: sensors.OptionInt, Default: int64(0x44), Min: 0x44, Max: 0x46, Doc: "I2C address of that chip"},
-			{Name: "temperature", Kind: sensors.OptionFloat, Default: 25.0, Min: -45, Max: 130, Doc: "of the air, in °C, if fixed"},
-			{Name: "humidity", Kind: sensors.OptionFloat, Default: 50.0, Min: 0, Max: 100, Doc: "of the air, in %, if fixed"},
+		Spec: sensors.Spec{
+			Name: "sgp40", Doc: "volatile organic compounds in air: raw signal, and VOC index (1 to 500, 100 is the usual air of the last day)",
+			Chip: "Sensirion SGP40", Datasheet: "SGP40, version 1.2",
+			Wiring: "VDD and VDDH 3.3 V (1.7 to 3.6 V); SDA, SCL with pull-ups to 3.3 V",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x59},
+			Quantities: []sensors.Quantity{{Name: "voc_raw", Unit: "ticks", Max: 65535}, {Name: "voc_index", Unit: "1", Min: 1, Max: 500}},
+			Options: []sensors.Option{
+				{Name: "climate", Kind: sensors.OptionString, Default: "fixed", Allowed: []string{"fixed", "sht3x", "sht4x"},
+					Doc: "where temperature and humidity for the compensation come from: the two options below, or a chip on the same bus"},
+				{Name: "climate_address", Kind: sensors.OptionInt, Default: int64(0x44), Min: 0x44, Max: 0x46, Doc: "I2C address of that chip"},
+				{Name: "temperature", Kind: sensors.OptionFloat, Default: 25.0, Min: -45, Max: 130, Doc: "of the air, in °C, if fixed"},
+				{Name: "humidity", Kind: sensors.OptionFloat, Default: 50.0, Min: 0, Max: 100, Doc: "of the air, in %, if fixed"},
+			},
+			Timeout: 2 * time.Second,
+			// Section "Get serial number".
 		},
-		Timeout: 2 * time.Second,
-		// Section "Get serial number".
 		Identify: identifySensirion("SGP40", 3, time.Millisecond, 0x36, 0x82),
 		Open:     openSGP40,
 	}

@@ -13,13 +13,15 @@ import (
 // with an SHT31.
 func sht3x() sensors.Driver {
 	return sensors.Driver{
-		Name: "sht3x", Doc: "air temperature and humidity",
-		Chip: "Sensirion SHT30, SHT31, SHT35", Datasheet: "SHT3x-DIS, version 7",
-		Wiring: "VDD 3.3 V (2.15 to 5.5 V); SDA, SCL with pull-ups to 3.3 V; ADDR low 0x44, high 0x45; nRESET may stay open",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x44, 0x45},
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 125}, {Name: "humidity", Unit: "%", Max: 100}},
-		Timeout:    time.Second,
-		Identify:   identifySensirion("SHT3x", 1, time.Millisecond, 0xF3, 0x2D),
+		Spec: sensors.Spec{
+			Name: "sht3x", Doc: "air temperature and humidity",
+			Chip: "Sensirion SHT30, SHT31, SHT35", Datasheet: "SHT3x-DIS, version 7",
+			Wiring: "VDD 3.3 V (2.15 to 5.5 V); SDA, SCL with pull-ups to 3.3 V; ADDR low 0x44, high 0x45; nRESET may stay open",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x44, 0x45},
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 125}, {Name: "humidity", Unit: "%", Max: 100}},
+			Timeout:    time.Second,
+		},
+		Identify: identifySensirion("SHT3x", 1, time.Millisecond, 0xF3, 0x2D),
 		Open: func(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
 			s, err := openI2C(c, buses)
 			if err != nil {

@@ -14,13 +14,15 @@ import (
 // sht4x is the Sensirion SHT40, SHT41 or SHT45 (data sheet "SHT4x"): ±0.2 °C and ±1.8 % with an SHT40.
 func sht4x() sensors.Driver {
 	return sensors.Driver{
-		Name: "sht4x", Doc: "air temperature and humidity",
-		Chip: "Sensirion SHT40, SHT41, SHT45", Datasheet: "SHT4x, version 4",
-		Wiring: "VDD 3.3 V (1.08 to 3.6 V); SDA, SCL with pull-ups to 3.3 V; the address is that of the part: -AD 0x44, -BD 0x45, -CD 0x46",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x44, 0x45, 0x46},
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 125}, {Name: "humidity", Unit: "%", Max: 100}},
-		Timeout:    time.Second,
-		// To a chip of another kind the command is the number of a register that it does not have.
+		Spec: sensors.Spec{
+			Name: "sht4x", Doc: "air temperature and humidity",
+			Chip: "Sensirion SHT40, SHT41, SHT45", Datasheet: "SHT4x, version 4",
+			Wiring: "VDD 3.3 V (1.08 to 3.6 V); SDA, SCL with pull-ups to 3.3 V; the address is that of the part: -AD 0x44, -BD 0x45, -CD 0x46",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x44, 0x45, 0x46},
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 125}, {Name: "humidity", Unit: "%", Max: 100}},
+			Timeout:    time.Second,
+			// To a chip of another kind the command is the number of a register that it does not have.
+		},
 		Identify: func(dev conn.Conn) (string, error) {
 			var b [6]byte
 			if err := dev.Tx([]byte{0x89}, nil); err != nil {

@@ -17,15 +17,17 @@ import (
 // system reads how the machine itself is doing.
 func system() sensors.Driver {
 	return sensors.Driver{
-		Name: "system", Doc: "the machine itself: load, memory, disk, uptime; on a Pi also under-voltage and throttling, and wear of eMMC where it is shown",
-		Chip: "the Pi", Datasheet: "proc(5); Documentation/ABI/testing/sysfs-block, Documentation/driver-api/mmc/mmc-dev-attrs.rst; the firmware's get_throttled",
-		QuantitiesOf: func(map[string]any) []sensors.Quantity { return nil }, // the machine knows
-		Options: []sensors.Option{
-			{Name: "path", Kind: sensors.OptionString, Default: "/", Doc: "a file on the file system whose space is reported"},
-			channelsOption,
+		Spec: sensors.Spec{
+			Name: "system", Doc: "the machine itself: load, memory, disk, uptime; on a Pi also under-voltage and throttling, and wear of eMMC where it is shown",
+			Chip: "the Pi", Datasheet: "proc(5); Documentation/ABI/testing/sysfs-block, Documentation/driver-api/mmc/mmc-dev-attrs.rst; the firmware's get_throttled",
+			Options: []sensors.Option{
+				{Name: "path", Kind: sensors.OptionString, Default: "/", Doc: "a file on the file system whose space is reported"},
+				channelsOption,
+			},
+			Timeout: 2 * time.Second,
 		},
-		Timeout: 2 * time.Second,
-		Open:    openSystem,
+		QuantitiesOf: func(map[string]any) []sensors.Quantity { return nil }, // the machine knows
+		Open:         openSystem,
 	}
 }
 

@@ -16,14 +16,16 @@ import (
 // cpu and thermal read thermal zones of the kernel (Documentation/driver-api/thermal/sysfs-api.rst).
 func cpu() sensors.Driver {
 	return sensors.Driver{
-		Name: "cpu", Doc: "temperature, from the kernel's thermal zone",
-		Chip: "the processor", Datasheet: "Documentation/driver-api/thermal/sysfs-api.rst",
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 150}},
-		Find:       named("class/thermal/thermal_zone*/type", "zone"),
-		Options: []sensors.Option{
-			{Name: "zone", Kind: sensors.OptionString, Doc: "type of the thermal zone, as in /sys/class/thermal/*/type; the first if not given"},
+		Spec: sensors.Spec{
+			Name: "cpu", Doc: "temperature, from the kernel's thermal zone",
+			Chip: "the processor", Datasheet: "Documentation/driver-api/thermal/sysfs-api.rst",
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -40, Max: 150}},
+			Options: []sensors.Option{
+				{Name: "zone", Kind: sensors.OptionString, Doc: "type of the thermal zone, as in /sys/class/thermal/*/type; the first if not given"},
+			},
+			Timeout: time.Second,
 		},
-		Timeout: time.Second,
+		Find: named("class/thermal/thermal_zone*/type", "zone"),
 		Open: func(_ context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
 			zones, err := thermalZones(c, buses)
 			if err != nil {
@@ -43,13 +45,15 @@ func cpu() sensors.Driver {
 
 func thermal() sensors.Driver {
 	return sensors.Driver{
-		Name: "thermal", Doc: "temperatures of the kernel's thermal zones, by their types",
-		Chip: "the processor and what the board measures beside it", Datasheet: "Documentation/driver-api/thermal/sysfs-api.rst",
-		QuantitiesOf: func(map[string]any) []sensors.Quantity { return nil }, // the kernel knows
-		Options: []sensors.Option{
-			{Name: "zones", Kind: sensors.OptionStrings, Doc: "types of the zones, as in /sys/class/thermal/*/type; all if not given"},
+		Spec: sensors.Spec{
+			Name: "thermal", Doc: "temperatures of the kernel's thermal zones, by their types",
+			Chip: "the processor and what the board measures beside it", Datasheet: "Documentation/driver-api/thermal/sysfs-api.rst",
+			Options: []sensors.Option{
+				{Name: "zones", Kind: sensors.OptionStrings, Doc: "types of the zones, as in /sys/class/thermal/*/type; all if not given"},
+			},
+			Timeout: time.Second,
 		},
-		Timeout: time.Second,
+		QuantitiesOf: func(map[string]any) []sensors.Quantity { return nil }, // the kernel knows
 		Open: func(_ context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
 			zones, err := thermalZones(c, buses)
 			if err != nil {

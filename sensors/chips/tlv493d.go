@@ -16,16 +16,18 @@ import (
 // nor at the flags that say that the axes belong together.
 func tlv493d() sensors.Driver {
 	return sensors.Driver{
-		Name: "tlv493d", Doc: "magnetic field in three directions, up to 130 mT, and the chip's temperature",
-		Chip: "Infineon TLV493D-A1B6", Datasheet: "TLV493D-A1B6 user manual",
-		Wiring: "VDD 2.8 to 3.5 V; SDA, SCL with pull-ups to 3.3 V; SDA high at power-on for 0x5E, low for 0x1F",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x5E, 0x1F},
-		Quantities: []sensors.Quantity{
-			{Name: "magnetic_field_x", Unit: "mT", Min: -200.8, Max: 200.8}, {Name: "magnetic_field_y", Unit: "mT", Min: -200.8, Max: 200.8}, {Name: "magnetic_field_z", Unit: "mT", Min: -200.8, Max: 200.8},
-			{Name: "temperature", Unit: "°C", Min: -40, Max: 125},
+		Spec: sensors.Spec{
+			Name: "tlv493d", Doc: "magnetic field in three directions, up to 130 mT, and the chip's temperature",
+			Chip: "Infineon TLV493D-A1B6", Datasheet: "TLV493D-A1B6 user manual",
+			Wiring: "VDD 2.8 to 3.5 V; SDA, SCL with pull-ups to 3.3 V; SDA high at power-on for 0x5E, low for 0x1F",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x5E, 0x1F},
+			Quantities: []sensors.Quantity{
+				{Name: "magnetic_field_x", Unit: "mT", Min: -200.8, Max: 200.8}, {Name: "magnetic_field_y", Unit: "mT", Min: -200.8, Max: 200.8}, {Name: "magnetic_field_z", Unit: "mT", Min: -200.8, Max: 200.8},
+				{Name: "temperature", Unit: "°C", Min: -40, Max: 125},
+			},
+			Timeout: time.Second,
 		},
-		Timeout: time.Second,
-		Open:    openTLV493D,
+		Open: openTLV493D,
 	}
 }
 

@@ -15,12 +15,14 @@ import (
 // a conversion.
 func tmp102() sensors.Driver {
 	return sensors.Driver{
-		Name: "tmp102", Doc: "temperature, ±0.5 °C", Chip: "Texas Instruments TMP102", Datasheet: "SBOS397",
-		Wiring: "V+ 1.4 to 3.6 V; SDA, SCL with pull-ups to V+; ADD0 to GND 0x48, V+ 0x49, SDA 0x4A, SCL 0x4B",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x48, 0x49, 0x4A, 0x4B},
-		Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -55, Max: 150}},
-		Timeout:    time.Second,
-		Open:       openTMP102,
+		Spec: sensors.Spec{
+			Name: "tmp102", Doc: "temperature, ±0.5 °C", Chip: "Texas Instruments TMP102", Datasheet: "SBOS397",
+			Wiring: "V+ 1.4 to 3.6 V; SDA, SCL with pull-ups to V+; ADD0 to GND 0x48, V+ 0x49, SDA 0x4A, SCL 0x4B",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x48, 0x49, 0x4A, 0x4B},
+			Quantities: []sensors.Quantity{{Name: "temperature", Unit: "°C", Min: -55, Max: 150}},
+			Timeout:    time.Second,
+		},
+		Open: openTMP102,
 	}
 }
 

@@ -13,14 +13,16 @@ import (
 // drivers/iio/light/tsl2591.c), right for white light without a window.
 func tsl2591() sensors.Driver {
 	return sensors.Driver{
-		Name: "tsl2591", Doc: "illuminance, and how much of the light is infrared, in ranges that are chosen by themselves",
-		Chip: "ams TSL2591", Datasheet: "TSL2591, v1-00",
-		Wiring: "VDD 3.3 V (2.7 to 3.6 V); SDA, SCL with pull-ups to 3.3 V",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x29},
-		Quantities: []sensors.Quantity{{Name: "illuminance", Unit: "lx", Max: 200e3}, {Name: "infrared_share", Unit: "%", Max: 100}},
-		Timeout:    2 * time.Second,
-		Identify:   identifyByte("TSL2591", tsl2591ID, 0x50),
-		Open:       openTSL2591,
+		Spec: sensors.Spec{
+			Name: "tsl2591", Doc: "illuminance, and how much of the light is infrared, in ranges that are chosen by themselves",
+			Chip: "ams TSL2591", Datasheet: "TSL2591, v1-00",
+			Wiring: "VDD 3.3 V (2.7 to 3.6 V); SDA, SCL with pull-ups to 3.3 V",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x29},
+			Quantities: []sensors.Quantity{{Name: "illuminance", Unit: "lx", Max: 200e3}, {Name: "infrared_share", Unit: "%", Max: 100}},
+			Timeout:    2 * time.Second,
+		},
+		Identify: identifyByte("TSL2591", tsl2591ID, 0x50),
+		Open:     openTSL2591,
 	}
 }
 

@@ -13,14 +13,16 @@ import (
 // 120 klx, typically ±10 %. A window in front of it takes its share; correct that with calibrate.
 func veml7700() sensors.Driver {
 	return sensors.Driver{
-		Name: "veml7700", Doc: "illuminance, in ranges that are chosen by themselves",
-		Chip: "Vishay VEML7700", Datasheet: "84286, application note 84323",
-		Wiring: "VDD 3.3 V (2.5 to 3.6 V); SDA, SCL with pull-ups to 3.3 V",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x10},
-		Quantities: []sensors.Quantity{{Name: "illuminance", Unit: "lx", Max: 150e3}},
-		Timeout:    3 * time.Second,
-		Identify:   identifyByte("VEML7700", veml7700ID, 0x81),
-		Open:       openVEML7700,
+		Spec: sensors.Spec{
+			Name: "veml7700", Doc: "illuminance, in ranges that are chosen by themselves",
+			Chip: "Vishay VEML7700", Datasheet: "84286, application note 84323",
+			Wiring: "VDD 3.3 V (2.5 to 3.6 V); SDA, SCL with pull-ups to 3.3 V",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x10},
+			Quantities: []sensors.Quantity{{Name: "illuminance", Unit: "lx", Max: 150e3}},
+			Timeout:    3 * time.Second,
+		},
+		Identify: identifyByte("VEML7700", veml7700ID, 0x81),
+		Open:     openVEML7700,
 	}
 }
 

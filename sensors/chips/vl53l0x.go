@@ -15,14 +15,17 @@ import (
 // glass would need calibrations of its own.
 func vl53l0x() sensors.Driver {
 	return sensors.Driver{
-		Name: "vl53l0x", Doc: "distance to the nearest target, by the time of flight of light",
-		Chip: "STMicroelectronics VL53L0X", Datasheet: "DS11555, UM2039",
-		Wiring: "AVDD 2.8 V, or a board with a regulator at 3.3 V; SDA, SCL with pull-ups; XSHUT high, GPIO1 may stay open; only one on a bus",
-		Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x29},
-		Quantities: []sensors.Quantity{{Name: "distance", Unit: "mm", Max: 8000}, {Name: "target", Unit: "1", Max: 1}, {Name: "signal", Unit: "MCPS", Max: 512}},
-		Options: []sensors.Option{
-			{Name: "budget", Kind: sensors.OptionDuration, Default: 33 * time.Millisecond, Doc: "time for a measurement, 20ms to 1s: more is less noisy, by its square root"},
-			{Name: "long_range", Kind: sensors.OptionBool, Default: false, Doc: "accept weaker signals and use longer pulses"},
+		Spec: sensors.Spec{
+			Name: "vl53l0x", Doc: "distance to the nearest target, by the time of flight of light",
+			Chip: "STMicroelectronics VL53L0X", Datasheet: "DS11555, UM2039",
+			Wiring: "AVDD 2.8 V, or a board with a regulator at 3.3 V; SDA, SCL with pull-ups; XSHUT high, GPIO1 may stay open; only one on a bus",
+			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x29},
+			Quantities: []sensors.Quantity{{Name: "distance", Unit: "mm", Max: 8000}, {Name: "target", Unit: "1", Max: 1}, {Name: "signal", Unit: "MCPS", Max: 512}},
+			Options: []sensors.Option{
+				{Name: "budget", Kind: sensors.OptionDuration, Default: 33 * time.Millisecond, Doc: "time for a measurement, 20ms to 1s: more is less noisy, by its square root"},
+				{Name: "long_range", Kind: sensors.OptionBool, Default: false, Doc: "accept weaker signals and use longer pulses"},
+			},
+			Timeout: 2 * time.Second,
 		},
 		Check: func(c sensors.Config) error {
 			if b := c.Options["budget"].(time.Duration); b < 20*time.Millisecond || b > time.Second {
@@ -30,7 +33,6 @@ func vl53l0x() sensors.Driver {
 			}
 			return nil
 		},
-		Timeout:  2 * time.Second,
 		Identify: identifyByte("VL53L0X", vl53l0xModel, 0xEE),
 		Open:     openVL53L0X,
 	}

@@ -17,10 +17,17 @@ import (
 // w1 reads all thermometers of the kernel's 1-Wire buses at once (Documentation/w1/slaves/w1_therm.rst).
 func w1() sensors.Driver {
 	return sensors.Driver{
-		Name: "w1", Doc: "temperatures of all thermometers on 1-Wire, which convert at the same time",
-		Chip: "Maxim DS18B20, DS18S20, DS1822, DS1825, DS28EA00", Datasheet: "Documentation/w1/slaves/w1_therm.rst",
-		Wiring: "dtoverlay=w1-gpio; data on GPIO 4 with a pull-up of 4.7 kΩ to 3.3 V, less for long cables; VDD to 3.3 V, not parasitic",
-		Buses:  []sensors.BusKind{sensors.BusW1},
+		Spec: sensors.Spec{
+			Name: "w1", Doc: "temperatures of all thermometers on 1-Wire, which convert at the same time",
+			Chip: "Maxim DS18B20, DS18S20, DS1822, DS1825, DS28EA00", Datasheet: "Documentation/w1/slaves/w1_therm.rst",
+			Wiring: "dtoverlay=w1-gpio; data on GPIO 4 with a pull-up of 4.7 kΩ to 3.3 V, less for long cables; VDD to 3.3 V, not parasitic",
+			Buses:  []sensors.BusKind{sensors.BusW1},
+			Options: []sensors.Option{
+				{Name: "ids", Kind: sensors.OptionStrings, Doc: "names in /sys/bus/w1/devices, such as 28-0316a2795bff; all that are there if not given. One that is missing fails them all: use ds18b20 for each where that matters"},
+				{Name: "names", Kind: sensors.OptionMap, Doc: "quantities by id, such as 28-0316a2795bff: inlet; otherwise temperature_ and the id"},
+			},
+			Timeout: 5 * time.Second, // the bus is asked for all, and then for each
+		},
 		QuantitiesOf: func(options map[string]any) []sensors.Quantity {
 			ids, _ := options["ids"].([]string)
 			if len(ids) == 0 {
@@ -28,12 +35,7 @@ func w1() sensors.Driver {
 			}
 			return w1Quantities(ids, mapOption(options, "names"))
 		},
-		Options: []sensors.Option{
-			{Name: "ids", Kind: sensors.OptionStrings, Doc: "names in /sys/bus/w1/devices, such as 28-0316a2795bff; all that are there if not given. One that is missing fails them all: use ds18b20 for each where that matters"},
-			{Name: "names", Kind: sensors.OptionMap, Doc: "quantities by id, such as 28-0316a2795bff: inlet; otherwise temperature_ and the id"},
-		},
-		Timeout: 5 * time.Second, // the bus is asked for all, and then for each
-		Open:    openW1,
+		Open: openW1,
 	}
 }
 

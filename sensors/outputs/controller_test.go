@@ -369,14 +369,18 @@ func (o *odd) Get(context.Context) (float64, error) {
 func (o *odd) Close() error { o.mu.Lock(); defer o.mu.Unlock(); o.close++; return nil }
 
 func (o *odd) driver() outputs.Driver {
-	return outputs.Driver{Name: "odd", Timeout: time.Second,
+	return outputs.Driver{
+		Spec: sensors.Spec{
+			Name: "odd", Timeout: time.Second,
+		},
 		Open: func(_ context.Context, _ outputs.Config, _ *bus.Set, v float64) (outputs.Device, error) {
 			o.mu.Lock()
 			defer o.mu.Unlock()
 			o.opens++
 			o.value = v
 			return o, nil
-		}}
+		},
+	}
 }
 
 func TestAHungBusDelaysNobodyAndIsLeftAlone(t *testing.T) {

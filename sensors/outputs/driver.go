@@ -19,17 +19,10 @@ type Device interface {
 	Close() error
 }
 
-// Driver is one row of the driver table.
+// Driver is one row of the table of output drivers. Its Quantities stay empty.
 type Driver struct {
-	Name      string
-	Doc       string            // one line: what it moves
-	Wiring    string            // pins, voltage, what to mind
-	Buses     []sensors.BusKind // the kinds the driver can use; empty if it needs none
-	Addresses []uint16          // I2C addresses that the chip can have, the default one first
-	Options   []sensors.Option
-	Model     string // of sensors/simulated that stands in for the chip; empty if nothing is between driver and kernel
-	// Timeout is the default deadline of one access.
-	Timeout time.Duration
+	sensors.Spec
+	Model string // of sensors/simulated that stands in for the chip; empty if nothing is between driver and kernel
 	// Position is set for what has no on and off, such as a servo. Values of all others are 0 for off, 1
 	// for on, and what is between where Levels is set.
 	Position, Levels bool
@@ -42,12 +35,6 @@ type Driver struct {
 	// Open takes the hardware and sets it to value, which it has from the first moment on: no other value
 	// may be seen on the way there.
 	Open func(ctx context.Context, c Config, buses *bus.Set, value float64) (Device, error)
-}
-
-// AsSensor is the row as one of the sensors' table, as far as both have the same: for whoever checks or
-// describes the keys of both.
-func (d *Driver) AsSensor() sensors.Driver {
-	return sensors.Driver{Name: d.Name, Doc: d.Doc, Wiring: d.Wiring, Buses: d.Buses, Addresses: d.Addresses, Options: d.Options}
 }
 
 // Drivers returns the table of all drivers, by name. The configuration is checked against it.

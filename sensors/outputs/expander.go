@@ -12,13 +12,15 @@ import (
 // expanderOutput drives one pin of an I/O expander.
 func expanderOutput(chip expander.Chip) Driver {
 	return Driver{
-		Name: chip.Name, Doc: chip.Doc + ": one of them: a relay, a valve, a lamp", Wiring: chip.Wiring,
-		Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: chip.Addresses, Model: chip.Name,
-		Options: []sensors.Option{
-			{Name: "pin", Kind: sensors.OptionInt, Required: true, Min: 0, Max: float64(chip.Pins - 1), Doc: "of the chip, in the order of its data sheet"},
-			{Name: "active_low", Kind: sensors.OptionBool, Default: false, Doc: "whether a low level is on, as with most relay boards"},
+		Spec: sensors.Spec{
+			Name: chip.Name, Doc: chip.Doc + ": one of them: a relay, a valve, a lamp", Wiring: chip.Wiring,
+			Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: chip.Addresses, Options: []sensors.Option{
+				{Name: "pin", Kind: sensors.OptionInt, Required: true, Min: 0, Max: float64(chip.Pins - 1), Doc: "of the chip, in the order of its data sheet"},
+				{Name: "active_low", Kind: sensors.OptionBool, Default: false, Doc: "whether a low level is on, as with most relay boards"},
+			},
+			Timeout: time.Second,
 		},
-		Timeout: time.Second,
+		Model: chip.Name,
 		Open: func(ctx context.Context, c Config, buses *bus.Set, value float64) (Device, error) {
 			pins, err := chip.Open(buses, c.Bus, c.Address)
 			if err != nil {

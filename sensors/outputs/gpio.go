@@ -11,16 +11,18 @@ import (
 // gpioOutput drives a GPIO line through the kernel's character device (include/uapi/linux/gpio.h).
 func gpioOutput() Driver {
 	return Driver{
-		Name: "gpio-output", Doc: "a GPIO line: a relay, a valve, a lamp",
-		Buses: []sensors.BusKind{sensors.BusGPIO},
-		Options: []sensors.Option{
-			{Name: "line", Kind: sensors.OptionInt, Required: true, Min: 0, Max: 511, Doc: "offset of the line in its chip: on the Pi's header the BCM number"},
-			{Name: "chip", Kind: sensors.OptionString, Doc: "label of the GPIO chip; the Pi's header if not given"},
-			{Name: "active_low", Kind: sensors.OptionBool, Default: false, Doc: "whether a low level is on, as with most relay boards"},
-			{Name: "drive", Kind: sensors.OptionString, Default: bus.DrivePushPull, Doc: "how the line is driven",
-				Allowed: []string{bus.DrivePushPull, bus.DriveOpenDrain, bus.DriveOpenSource}},
+		Spec: sensors.Spec{
+			Name: "gpio-output", Doc: "a GPIO line: a relay, a valve, a lamp",
+			Buses: []sensors.BusKind{sensors.BusGPIO},
+			Options: []sensors.Option{
+				{Name: "line", Kind: sensors.OptionInt, Required: true, Min: 0, Max: 511, Doc: "offset of the line in its chip: on the Pi's header the BCM number"},
+				{Name: "chip", Kind: sensors.OptionString, Doc: "label of the GPIO chip; the Pi's header if not given"},
+				{Name: "active_low", Kind: sensors.OptionBool, Default: false, Doc: "whether a low level is on, as with most relay boards"},
+				{Name: "drive", Kind: sensors.OptionString, Default: bus.DrivePushPull, Doc: "how the line is driven",
+					Allowed: []string{bus.DrivePushPull, bus.DriveOpenDrain, bus.DriveOpenSource}},
+			},
+			Timeout: time.Second,
 		},
-		Timeout: time.Second,
 		Open: func(_ context.Context, c Config, buses *bus.Set, value float64) (Device, error) {
 			o := bus.LineOptions{
 				Offset:    int(c.Options["line"].(int64)),

@@ -41,14 +41,17 @@ var pcaChannelOption = sensors.Option{Name: "channel", Kind: sensors.OptionInt, 
 // pca9685 is one channel of an NXP PCA9685.
 func pca9685() Driver {
 	return Driver{
-		Name: "pca9685", Doc: "NXP PCA9685, one of its 16 PWM channels with 12 bits: a dimmer, a valve, a fan",
-		Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: pcaAddresses, Model: "pca9685",
-		Options: []sensors.Option{
-			pcaChannelOption,
-			{Name: "frequency", Kind: sensors.OptionFloat, Default: 200.0, Min: 24, Max: 1526, Doc: "in Hz, of all channels of the chip"},
-			{Name: "active_low", Kind: sensors.OptionBool, Default: false, Doc: "whether a low level is on"},
+		Spec: sensors.Spec{
+			Name: "pca9685", Doc: "NXP PCA9685, one of its 16 PWM channels with 12 bits: a dimmer, a valve, a fan",
+			Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: pcaAddresses, Options: []sensors.Option{
+				pcaChannelOption,
+				{Name: "frequency", Kind: sensors.OptionFloat, Default: 200.0, Min: 24, Max: 1526, Doc: "in Hz, of all channels of the chip"},
+				{Name: "active_low", Kind: sensors.OptionBool, Default: false, Doc: "whether a low level is on"},
+			},
+			Timeout: time.Second,
 		},
-		Timeout: time.Second, Levels: true, Tolerance: 1.0 / pcaSteps,
+		Model:  "pca9685",
+		Levels: true, Tolerance: 1.0 / pcaSteps,
 		Open: func(ctx context.Context, c Config, buses *bus.Set, value float64) (Device, error) {
 			frequency := c.Options["frequency"].(float64)
 			period := time.Duration(float64(time.Second) / frequency)
@@ -66,10 +69,13 @@ func pca9685() Driver {
 // pca9685Servo is a servo at a channel of a PCA9685.
 func pca9685Servo() Driver {
 	return Driver{
-		Name: "pca9685-servo", Doc: "a servo at a channel of an NXP PCA9685; its value is an angle in degrees",
-		Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: pcaAddresses, Model: "pca9685",
-		Options: servoOptions(pcaChannelOption),
-		Timeout: time.Second, Position: true, Range: servoRange, Validate: servoPulses, Tolerance: 2,
+		Spec: sensors.Spec{
+			Name: "pca9685-servo", Doc: "a servo at a channel of an NXP PCA9685; its value is an angle in degrees",
+			Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: pcaAddresses, Options: servoOptions(pcaChannelOption),
+			Timeout: time.Second,
+		},
+		Model:    "pca9685",
+		Position: true, Range: servoRange, Validate: servoPulses, Tolerance: 2,
 		Open: func(ctx context.Context, c Config, buses *bus.Set, value float64) (Device, error) {
 			p := newPosition(c)
 			var err error

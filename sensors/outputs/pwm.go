@@ -26,12 +26,15 @@ func kernelChannel(more ...sensors.Option) []sensors.Option {
 // pwm is a PWM of the kernel (Documentation/driver-api/pwm.rst; on a Pi dtoverlay=pwm or pwm-2chan).
 func pwm() Driver {
 	return Driver{
-		Name: "pwm", Doc: "a PWM of the kernel (dtoverlay=pwm-2chan): a dimmer, a fan, a heater behind a solid state relay",
-		Options: kernelChannel(
-			sensors.Option{Name: "frequency", Kind: sensors.OptionFloat, Default: 1000.0, Min: 0.1, Max: 1e6, Doc: "in Hz"},
-			sensors.Option{Name: "active_low", Kind: sensors.OptionBool, Default: false, Doc: "whether a low level is on"},
-		),
-		Timeout: 2 * time.Second, Levels: true, Tolerance: 0.001,
+		Spec: sensors.Spec{
+			Name: "pwm", Doc: "a PWM of the kernel (dtoverlay=pwm-2chan): a dimmer, a fan, a heater behind a solid state relay",
+			Options: kernelChannel(
+				sensors.Option{Name: "frequency", Kind: sensors.OptionFloat, Default: 1000.0, Min: 0.1, Max: 1e6, Doc: "in Hz"},
+				sensors.Option{Name: "active_low", Kind: sensors.OptionBool, Default: false, Doc: "whether a low level is on"},
+			),
+			Timeout: 2 * time.Second,
+		},
+		Levels: true, Tolerance: 0.001,
 		Open: func(ctx context.Context, c Config, buses *bus.Set, value float64) (Device, error) {
 			period := time.Duration(math.Round(float64(time.Second) / c.Options["frequency"].(float64)))
 			s := &share{period: period, activeLow: c.Options["active_low"].(bool)}
@@ -48,9 +51,12 @@ func pwm() Driver {
 // servo is a servo at a PWM of the kernel.
 func servo() Driver {
 	return Driver{
-		Name: "servo", Doc: "a servo at a PWM of the kernel; its value is an angle in degrees",
-		Options: kernelChannel(servoOptions()...),
-		Timeout: 2 * time.Second, Position: true, Range: servoRange, Validate: servoPulses, Tolerance: 1,
+		Spec: sensors.Spec{
+			Name: "servo", Doc: "a servo at a PWM of the kernel; its value is an angle in degrees",
+			Options: kernelChannel(servoOptions()...),
+			Timeout: 2 * time.Second,
+		},
+		Position: true, Range: servoRange, Validate: servoPulses, Tolerance: 1,
 		Open: func(ctx context.Context, c Config, buses *bus.Set, value float64) (Device, error) {
 			p := newPosition(c)
 			var err error

@@ -21,12 +21,7 @@ import (
 
 // options are a driver's defaults, and what is given.
 func options(driver string, given map[string]any) map[string]any {
-	all := map[string]any{}
-	for _, o := range outputs.FindDriver(driver).Options {
-		if o.Default != nil {
-			all[o.Name] = o.Default
-		}
-	}
+	all := outputs.FindDriver(driver).Defaults()
 	for k, v := range given {
 		all[k] = v
 	}

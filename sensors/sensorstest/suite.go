@@ -114,14 +114,9 @@ func row(t *testing.T, d sensors.Driver) {
 
 // configure fills in the defaults.
 func configure(d sensors.Driver, busName string, options ...map[string]any) sensors.Config {
-	c := sensors.Config{Name: "s", Driver: d.Name, Bus: busName, Every: time.Second, Timeout: d.Timeout, Options: map[string]any{}}
+	c := sensors.Config{Name: "s", Driver: d.Name, Bus: busName, Every: time.Second, Timeout: d.Timeout, Options: d.Defaults()}
 	if d.Kind(busName) == sensors.BusI2C {
 		c.Address = d.Addresses[0]
-	}
-	for _, o := range d.Options {
-		if o.Default != nil {
-			c.Options[o.Name] = o.Default
-		}
 	}
 	for _, more := range options {
 		for name, v := range more {
