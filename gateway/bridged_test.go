@@ -115,7 +115,7 @@ func TestButtonToRelayAndBack(t *testing.T) {
 		"mosquitto": func(t *testing.T) string { return brokertest.StartMosquitto(t, brokertest.MosquittoOptions{}).Addr() },
 		"holdfast": func(t *testing.T) string {
 			hub := newSite(t, "")
-			return hub.agent.server.Addrs()[0].String()
+			return hub.agent.made.server.Addrs()[0].String()
 		},
 	}
 	for _, version := range []string{"mosquitto/3.1.1", "mosquitto/5", "holdfast/3.1.1", "holdfast/5"} {
@@ -137,7 +137,7 @@ func TestButtonToRelayAndBack(t *testing.T) {
 				x.moved(n, n+20, protocol == "5")
 				n += 20
 			}
-			st := x.b.agent.Stats().Bridges[0]
+			st := x.b.agent.Status().Bridges[0]
 			if protocol == "5" && st.Received != uint64(n) {
 				t.Errorf("%d commands came in, want %d: %+v", st.Received, n, st)
 			}

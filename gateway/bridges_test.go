@@ -40,8 +40,8 @@ func (s *site) put(topic string, n int) {
 // one, are left out where nothing waits in them.
 func (s *site) readers() string {
 	var text []string
-	for _, r := range s.agent.Stats().Readers {
-		if strings.HasSuffix(r.Name, ownLane) && r.Depth == 0 {
+	for _, r := range s.agent.made.storage.Readers() {
+		if strings.HasSuffix(r.Name, "/own") && r.Depth == 0 {
 			continue
 		}
 		text = append(text, fmt.Sprintf("%s %d waiting, priority %d", r.Name, r.Depth, r.Priority))
@@ -51,7 +51,7 @@ func (s *site) readers() string {
 
 // epoch is what the marks of a bridge's messages begin with; empty if the journal has none.
 func (s *site) epoch(bridge string) (epoch string) {
-	s.agent.journal.Range("bridge/"+bridge+"/epoch", func(_ string, value []byte) bool {
+	s.agent.made.storage.Range("bridge/"+bridge+"/epoch", func(_ string, value []byte) bool {
 		epoch = string(value)
 		return false
 	})
@@ -101,7 +101,7 @@ func TestBridgesComeAndGo(t *testing.T) {
 	}
 	is("bridge/b 3 waiting, priority 1; bridge/d 2 waiting, priority 2")
 
-	s.agent.journal.Range(bridgeReader, func(key string, _ []byte) bool {
+	s.agent.made.storage.Range("bridge/", func(key string, _ []byte) bool {
 		if !strings.HasPrefix(key, "bridge/d/") && !strings.HasPrefix(key, "bridge/c/") && !strings.HasPrefix(key, "bridge/b/") {
 			t.Errorf("%s is left of a bridge that is gone", key)
 		}

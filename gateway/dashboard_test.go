@@ -25,7 +25,7 @@ func TestDashboardCommands(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		answer, err := s.agent.command(ctx, output, web.Command{Value: json.RawMessage(value), ID: id, By: "dashboard anna"})
+		answer, err := s.agent.made.views.Command(ctx, output, web.Command{Value: json.RawMessage(value), ID: id, By: "dashboard anna"})
 		if err == nil {
 			err = json.Unmarshal(answer, &r)
 		}
@@ -49,11 +49,20 @@ func TestDashboardCommands(t *testing.T) {
 	if r := command("pump", `"sideways"`, "3"); r.Result != "refused" {
 		t.Errorf("got %+v", r)
 	}
-	if _, err := s.agent.command(t.Context(), "none", web.Command{Value: json.RawMessage("1"), ID: "4"}); err == nil {
+	if _, err := s.agent.made.views.Command(t.Context(), "none", web.Command{Value: json.RawMessage("1"), ID: "4"}); err == nil {
 		t.Error("an output that does not exist was moved")
 	}
-	view, ok := s.agent.look()["output/pump"].(outputView)
-	if !ok || view.Value == nil || *view.Value != 1 || view.Why != "dashboard anna" || view.Lease != 60 || view.High != 1 {
+	var view struct {
+		Value *float64
+		Why   string
+		Lease float64 `json:"lease_s"`
+		High  float64
+	}
+	text, err := json.Marshal(s.agent.made.views.Snapshot()["output/pump"])
+	if err == nil {
+		err = json.Unmarshal(text, &view)
+	}
+	if err != nil || view.Value == nil || *view.Value != 1 || view.Why != "dashboard anna" || view.Lease != 60 || view.High != 1 {
 		t.Errorf("the page is shown %+v", view)
 	}
 }
@@ -83,13 +92,14 @@ sensors:
 	run()
 	s.stop()
 	run()
-	s.agent.recall(t.Context())
-	c, ok := s.agent.dash.history.Chart("air/temperature")
-	if begun := float64(s.agent.started.UnixMilli()) / 1000; !ok || c.Time[0] >= begun {
+	s.agent.made.views.BackfillHistory(t.Context())
+	c, ok := s.agent.made.views.History().Chart("air/temperature")
+	if begun := float64(s.agent.Status().Started.UnixMilli()) / 1000; !ok || c.Time[0] >= begun {
 		t.Errorf("the chart begins at %v, the process at %v", c.Time[0], begun)
 	}
-	all := s.agent.look()
-	if v, ok := all["gateway"].(overview); !ok || len(v.Sensors) != 1 || len(v.Bridges) != 1 {
+	all := s.agent.made.views.Snapshot()
+	var v struct{ Sensors, Bridges []string }
+	if text, err := json.Marshal(all["gateway"]); err != nil || json.Unmarshal(text, &v) != nil || len(v.Sensors) != 1 || len(v.Bridges) != 1 {
 		t.Errorf("the page is shown %+v", all["gateway"])
 	}
 	if p, ok := all["timeline/away"].([]web.Period); !ok || len(p) != 1 || p[0].Connected {

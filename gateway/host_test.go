@@ -32,7 +32,7 @@ func TestALocalTopicIsASensor(t *testing.T) {
   - {name: plug, driver: mqtt, topic: shelly/plug/status, every: 10ms, values: {power: "apower", on: output}, units: {power: W}}
 `)
 	// The sensor subscribes when it is opened: what was said before that is none of its.
-	for s.agent.Stats().Server.Subscriptions < 3+1+1 { // the client's, start's, the sensor's
+	for s.agent.Status().Clients.Subscriptions < 3+1+1 { // the client's, start's, the sensor's
 		s.client.Silent()
 	}
 	for payload, want := range map[string]float64{`{"apower":42.5,"output":true}`: 42.5, `{"apower":"-1","output":"on"}`: -1} {

@@ -14,7 +14,7 @@ func TestOwnMessagesRankAboveClients(t *testing.T) {
 	s.start()
 	own := func(topic string) {
 		done := make(chan error, 1)
-		err := s.agent.server.Publish(&broker.Message{Topic: topic, Payload: []byte("x"), QoS: 1}, server.PublishOptions{Done: func(err error) { done <- err }})
+		err := s.agent.made.server.Publish(&broker.Message{Topic: topic, Payload: []byte("x"), QoS: 1}, server.PublishOptions{Done: func(err error) { done <- err }})
 		if err != nil || <-done != nil {
 			t.Fatal(err)
 		}

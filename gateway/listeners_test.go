@@ -104,7 +104,7 @@ func TestAListenerThatCannotBeOpened(t *testing.T) {
 				}
 				ready := func() (int, string) {
 					w := httptest.NewRecorder()
-					s.agent.readyHandler().ServeHTTP(w, nil)
+					s.agent.made.views.Readyz().ServeHTTP(w, nil)
 					return w.Code, w.Body.String()
 				}
 				if code, text := ready(); code != 503 || !strings.Contains(text, "is not open: ") {
@@ -117,7 +117,7 @@ func TestAListenerThatCannotBeOpened(t *testing.T) {
 				if code, text := ready(); code != 200 {
 					t.Errorf("ready: %d %s", code, text)
 				}
-				if n := len(s.agent.server.Addrs()); n != 2 {
+				if n := len(s.agent.made.server.Addrs()); n != 2 {
 					t.Errorf("%d addresses", n)
 				}
 			})

@@ -15,6 +15,7 @@ import (
 	"holdfast/broker/brokertest"
 	"holdfast/broker/journal"
 	"holdfast/broker/server"
+	"holdfast/gateway/uplinks"
 	"holdfast/gateway/verify"
 )
 
@@ -43,13 +44,13 @@ func TestRefusedMessages(t *testing.T) {
 	address := brokertest.FreeAddress(t)
 	up, came := upstreamAt(t, address, `{topic: "north/open/#", access: readwrite}, {topic: "holdfast/#", access: readwrite}`)
 	s := planSite(t, fmt.Sprintf("bridges: [{name: cloud, protocol: 5, upstream: [\"mqtt://%s\"], out: [{filter: '#', prefix: north/}]}]\n", address))
-	s.before = func(a *Agent) { a.losses.every = 10 * time.Millisecond }
+	s.opts.seams.announceEvery = 10 * time.Millisecond
 	s.start()
 	s.put("open/1", 1)
 	s.put("secret/1", 1)
 	s.put("open/2", 1)
 	reading := &broker.Message{Topic: "sensors/site/air/t", QoS: 1, Payload: []byte(`{"value":1,"unit":"C","time":null,"seq":77}`)}
-	if err := s.agent.server.Publish(reading, server.PublishOptions{}); err != nil {
+	if err := s.agent.made.server.Publish(reading, server.PublishOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	var topics []string
@@ -79,8 +80,8 @@ func TestRefusedMessages(t *testing.T) {
 	if count != 2 {
 		t.Errorf("%d announced as lost, want 2: %+v", count, told)
 	}
-	if lost := s.agent.Stats().Lost; !slices.Equal(lost, []BridgeLosses{{"cloud", journal.ReasonRefused, 2}}) {
-		t.Errorf("Stats: %+v", lost)
+	if lost := s.lost(); len(lost) != 1 || lost["cloud "+journal.ReasonRefused] != 2 {
+		t.Errorf("lost: %+v", lost)
 	}
 	s.stop()
 	up.stop()
@@ -93,8 +94,8 @@ func TestRefusedMessages(t *testing.T) {
 	}
 	var letters []string
 	if err := v.Records(journal.Select{}, func(r *journal.Record) error {
-		if r.Kind == "message" && slices.ContainsFunc(r.Owed, func(o journal.RecordOwed) bool { return o.Reader == DeadReader && o.Waits }) {
-			l, err := ReadDeadLetter(r.Message)
+		if r.Kind == "message" && slices.ContainsFunc(r.Owed, func(o journal.RecordOwed) bool { return o.Reader == uplinks.DeadReader && o.Waits }) {
+			l, err := uplinks.ReadDeadLetter(r.Message)
 			if err != nil {
 				return err
 			}
@@ -116,8 +117,8 @@ func TestRefusedMessages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := SettleDeadLetters(j, func(_ uint64, l *DeadLetter) LetterChoice {
-		return map[string]LetterChoice{"secret/1": SendLetter, "sensors/site/air/t": DeleteLetter}[l.Message.Topic]
+	if err := uplinks.SettleDeadLetters(j, func(_ uint64, l *uplinks.DeadLetter) uplinks.LetterChoice {
+		return map[string]uplinks.LetterChoice{"secret/1": uplinks.SendLetter, "sensors/site/air/t": uplinks.DeleteLetter}[l.Message.Topic]
 	}); err != nil {
 		t.Error(err)
 	}
@@ -133,8 +134,8 @@ func TestRefusedMessages(t *testing.T) {
 	if m := <-came; m.Topic != "north/open/3" { // and no loss once more
 		t.Errorf("got %s %s", m.Topic, m.Payload)
 	}
-	for _, r := range s.agent.Stats().Readers {
-		if r.Depth > 0 && r.Name == DeadReader {
+	for _, r := range s.agent.made.storage.Readers() {
+		if r.Depth > 0 && r.Name == uplinks.DeadReader {
 			t.Errorf("%+v", r)
 		}
 	}
@@ -150,7 +151,7 @@ func TestRefusedAnnouncements(t *testing.T) {
 	s := planSite(t, fmt.Sprintf("bridges: [{name: cloud, protocol: 5, upstream: [\"mqtt://%s\"], out: [{filter: '#'}]}]\n", address))
 	said := make(lines, 1000)
 	s.opts.Log = slog.New(slog.NewTextHandler(said, nil))
-	s.before = func(a *Agent) { a.losses.every = time.Millisecond }
+	s.opts.seams.announceEvery = time.Millisecond
 	s.start()
 	s.put("secret/1", 1)
 	for line := range said {
@@ -167,7 +168,7 @@ func TestRefusedAnnouncements(t *testing.T) {
 	}
 	s.stop()
 	up.stop()
-	if lost := s.agent.Stats().Lost; !slices.Equal(lost, []BridgeLosses{{"cloud", journal.ReasonRefused, 3}}) { // two, and the one announcement
+	if lost := s.lost(); len(lost) != 1 || lost["cloud "+journal.ReasonRefused] != 3 { // two, and the one announcement
 		t.Errorf("lost: %+v", lost)
 	}
 	close(said)
@@ -176,6 +177,20 @@ func TestRefusedAnnouncements(t *testing.T) {
 			t.Errorf("said again: %s", line)
 		}
 	}
+}
+
+// lost is what bridges could not deliver, by bridge and reason.
+func (s *site) lost() map[string]uint64 {
+	sums := map[string]uint64{}
+	for _, r := range s.agent.made.storage.Readers() {
+		if rest, ok := strings.CutPrefix(r.Name, "bridge/"); ok {
+			name, _, _ := strings.Cut(rest, "/")
+			for reason, n := range r.Lost {
+				sums[name+" "+reason] += n
+			}
+		}
+	}
+	return sums
 }
 
 // lines is a log that a test reads.

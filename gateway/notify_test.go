@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 )
 
 // TestNotify: the service manager hears in order that the gateway is ready, that it makes progress, that it is
@@ -38,7 +36,7 @@ func TestNotify(t *testing.T) {
 	}
 	s := newSite(t, "")
 	hear("READY=1\nSTATUS=0 sensors", "WATCHDOG=1", "WATCHDOG=1")
-	s.agent.Reload(s.agent.cfg)
+	s.agent.Reload(s.agent.made.exchanger.Config())
 	hear("RELOADING=1\nMONOTONIC_USEC=", "READY=1", "WATCHDOG=1")
 
 	get := func(h http.Handler) (int, string) {
@@ -46,41 +44,18 @@ func TestNotify(t *testing.T) {
 		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 		return w.Code, w.Body.String()
 	}
-	if code, text := get(s.agent.healthHandler()); code != 200 || text != "loops: ok\n" {
+	if code, text := get(s.agent.made.views.Healthz()); code != 200 || text != "loops: ok\n" {
 		t.Errorf("healthz: %d %s", code, text)
 	}
-	if code, text := get(s.agent.readyHandler()); code != 200 || text != "journal: ok\nlisteners: ok\n" {
+	if code, text := get(s.agent.made.views.Readyz()); code != 200 || text != "journal: ok\nlisteners: ok\n" {
 		t.Errorf("readyz: %d %s", code, text)
 	}
-	if code, text := get(s.agent.metricsHandler()); code != 200 || !strings.Contains(text, `holdfast_info{device="site"`) {
+	if code, text := get(s.agent.made.views.Metrics()); code != 200 || !strings.Contains(text, `holdfast_info{device="site"`) {
 		t.Errorf("metrics: %d %s", code, text)
 	}
 	s.stop()
 	hear("STOPPING=1")
-	if code, text := get(s.agent.readyHandler()); code != 503 || !strings.Contains(text, "listeners: stopping") {
+	if code, text := get(s.agent.made.views.Readyz()); code != 503 || !strings.Contains(text, "listeners: stopping") {
 		t.Errorf("readyz at the end: %d %s", code, text)
 	}
-}
-
-// TestProgress: a loop that waits is well for ever; one that is at a single piece of work for long is not.
-func TestProgress(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newProgress()
-		one, two := p.loop("one"), p.loop("two")
-		one(true)
-		one(false)
-		two(true)
-		time.Sleep(time.Minute)
-		if got := p.stuck(time.Minute); got != nil {
-			t.Errorf("after a minute: %v", got)
-		}
-		time.Sleep(time.Second)
-		if got := strings.Join(p.stuck(time.Minute), " "); got != "two" {
-			t.Errorf("got %q, want two", got)
-		}
-		two(true)
-		if got := p.stuck(time.Minute); got != nil {
-			t.Errorf("it has gone on: %v", got)
-		}
-	})
 }

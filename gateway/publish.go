@@ -1,18 +1,21 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"log/slog"
-	"math"
 	"strconv"
+	"strings"
 	"sync"
-	"time"
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
 	"holdfast/broker/server"
 	"holdfast/gateway/config"
+	"holdfast/gateway/numbers"
+	"holdfast/gateway/payload"
+	"holdfast/gateway/tap"
 	"holdfast/sensors"
 )
 
@@ -20,51 +23,33 @@ import (
 // gap: the number is stored with the reading, in one record, so one that was lost before it was
 // durable leaves none. Nor does one that the journal refuses: its number goes to the next.
 type publisher struct {
-	device  string
-	server  *server.Server
-	observe Observer
-	latest  *latest
-	lazy    bool
-	kept    bool // there is a journal
-	log     *slog.Logger
+	device string
+	server *server.Server
+	hub    *tap.Hub
+	lazy   bool
+	kept   bool // there is a journal
+	log    *slog.Logger
 
 	mu   sync.Mutex
 	seq  uint64
 	last error // of the last publish, so that a failure is logged once
 }
 
-func newPublisher(cfg *config.Config, j *journal.Journal, kept bool, s *server.Server, observe Observer, l *latest, log *slog.Logger) (*publisher, error) {
-	p := &publisher{device: cfg.Device.ID, kept: kept, server: s, observe: observe, latest: l, lazy: cfg.Journal.CommitEvery > 0, log: log}
+func newPublisher(cfg *config.Config, j *journal.Journal, kept bool, s *server.Server, hub *tap.Hub, log *slog.Logger) *publisher {
+	p := &publisher{device: cfg.Device.ID, kept: kept, server: s, hub: hub, lazy: cfg.Journal.CommitEvery > 0, log: log}
 	var skipped uint64
-	if p.seq, skipped = lastNumber(j, seqKey); skipped > 0 {
-		skipReadings(j, p.seq, skipped, log)
+	if p.seq, skipped = numbers.Last(j, numbers.Readings); skipped > 0 {
+		numbers.SkipReadings(j, p.seq, skipped, log)
 	}
-	return p, nil
+	return p
 }
 
 // readingPayload is the contract with whoever consumes readings.
 type readingPayload struct {
-	Value number `json:"value"`
-	Unit  string `json:"unit"`
-	Time  stamp  `json:"time"`
-	Seq   uint64 `json:"seq"`
-}
-
-// number is printed with at most six decimals, which no sensor exceeds, no exponent, and no -0.
-type number float64
-
-func (n number) MarshalJSON() ([]byte, error) {
-	return strconv.AppendFloat(nil, math.Round(float64(n)*1e6)/1e6+0, 'f', -1, 64), nil
-}
-
-// stamp is a time in UTC with milliseconds, or null if there is none.
-type stamp time.Time
-
-func (t stamp) MarshalJSON() ([]byte, error) {
-	if time.Time(t).IsZero() {
-		return []byte("null"), nil
-	}
-	return time.Time(t).UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z"`), nil
+	Value payload.Number `json:"value"`
+	Unit  string         `json:"unit"`
+	Time  payload.Stamp  `json:"time"`
+	Seq   uint64         `json:"seq"`
 }
 
 // reading publishes r. Calls come from the workers of several buses at once; the lock keeps numbers
@@ -74,46 +59,55 @@ func (p *publisher) reading(r sensors.Reading) {
 	defer p.mu.Unlock()
 	p.seq++
 	seq := p.seq
-	payload, err := json.Marshal(readingPayload{number(r.Value), r.Unit, stamp(r.Time), seq})
+	text, err := json.Marshal(readingPayload{payload.Number(r.Value), r.Unit, payload.Stamp(r.Time), seq})
 	if err != nil {
 		p.report(err)
 		return
 	}
-	p.latest.reading(r, seq)
-	if p.observe != nil {
-		p.observe.Taken(r, seq)
-	}
-	m := &broker.Message{Topic: "sensors/" + p.device + "/" + r.Sensor + "/" + r.Quantity, Payload: payload, QoS: 1}
+	p.hub.Publish(tap.Reading{Reading: r, Seq: seq})
+	m := &broker.Message{Topic: "sensors/" + p.device + "/" + r.Sensor + "/" + r.Quantity, Payload: text, QoS: 1}
 	opts := server.PublishOptions{
 		Lazy:    p.lazy,
-		Changes: []journal.Change{{Key: seqKey, Value: binary.AppendUvarint(nil, seq)}},
-	}
-	if p.observe != nil {
-		opts.Done = func(err error) { p.observe.Settled(seq, err) }
+		Changes: []journal.Change{{Key: numbers.Readings, Value: binary.AppendUvarint(nil, seq)}},
+		Done:    func(err error) { p.hub.Publish(tap.Settled{Seq: seq, Err: err}) },
 	}
 	err = p.server.Publish(m, opts)
 	if err != nil && p.kept {
-		p.seq-- // a hole would be a loss that nobody is told of
+		p.seq-- // a hole would be a loss that is not announced
 	}
 	p.report(err)
+}
+
+// readingNumber returns what finds the number of a reading of this device in its message, as reading prints it.
+func readingNumber(device string) func(m *broker.Message) (uint64, bool) {
+	prefix, mark := "sensors/"+device+"/", []byte(`,"seq":`)
+	return func(m *broker.Message) (uint64, bool) {
+		i := bytes.LastIndex(m.Payload, mark)
+		if i < 0 || !strings.HasPrefix(m.Topic, prefix) {
+			return 0, false
+		}
+		digits, ok := bytes.CutSuffix(m.Payload[i+len(mark):], []byte("}"))
+		n, err := strconv.ParseUint(string(digits), 10, 64)
+		return n, ok && err == nil
+	}
 }
 
 type statusPayload struct {
 	State    sensors.State `json:"state"`
 	Class    sensors.Class `json:"class,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
-	Since    stamp         `json:"since"`
-	LastGood stamp         `json:"last_good"`
+	Since    payload.Stamp `json:"since"`
+	LastGood payload.Stamp `json:"last_good"`
 }
 
 // status publishes s, retained, so that whoever subscribes later still learns it.
 func (p *publisher) status(s sensors.Status) {
-	p.latest.status(s)
-	payload, err := json.Marshal(statusPayload{s.State, s.Class, s.Reason, stamp(s.Since), stamp(s.LastGood)})
+	p.hub.Publish(s)
+	text, err := json.Marshal(statusPayload{s.State, s.Class, s.Reason, payload.Stamp(s.Since), payload.Stamp(s.LastGood)})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {
-		m := &broker.Message{Topic: "status/" + p.device + "/" + s.Sensor, Payload: payload, QoS: 1, Retain: true}
+		m := &broker.Message{Topic: "status/" + p.device + "/" + s.Sensor, Payload: text, QoS: 1, Retain: true}
 		err = p.server.Publish(m, server.PublishOptions{Lazy: p.lazy})
 	}
 	p.report(err)

@@ -15,6 +15,8 @@ import (
 	"holdfast/broker/journal"
 	"holdfast/broker/server"
 	"holdfast/gateway/config"
+	"holdfast/gateway/payload"
+	"holdfast/gateway/tap"
 	"holdfast/sensors"
 	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
@@ -24,18 +26,18 @@ import (
 func TestPayloads(t *testing.T) {
 	at := time.Date(2026, 11, 22, 11, 0, 0, 123_456_789, time.FixedZone("CET", 3600))
 	for _, tt := range []struct {
-		payload any
-		want    string
+		text any
+		want string
 	}{
-		{readingPayload{21.37, "°C", stamp(at), 1234}, `{"value":21.37,"unit":"°C","time":"2026-11-22T10:00:00.123Z","seq":1234}`},
-		{readingPayload{-0.0000004, "V", stamp(at), 1}, `{"value":0,"unit":"V","time":"2026-11-22T10:00:00.123Z","seq":1}`},
-		{readingPayload{1e21 / 3, "V", stamp(at), 1}, `{"value":333333333333333300000,"unit":"V","time":"2026-11-22T10:00:00.123Z","seq":1}`},
-		{statusPayload{sensors.StateFailing, sensors.Temporary, "no answer", stamp(at), stamp{}},
+		{readingPayload{21.37, "°C", payload.Stamp(at), 1234}, `{"value":21.37,"unit":"°C","time":"2026-11-22T10:00:00.123Z","seq":1234}`},
+		{readingPayload{-0.0000004, "V", payload.Stamp(at), 1}, `{"value":0,"unit":"V","time":"2026-11-22T10:00:00.123Z","seq":1}`},
+		{readingPayload{1e21 / 3, "V", payload.Stamp(at), 1}, `{"value":333333333333333300000,"unit":"V","time":"2026-11-22T10:00:00.123Z","seq":1}`},
+		{statusPayload{sensors.StateFailing, sensors.Temporary, "no answer", payload.Stamp(at), payload.Stamp{}},
 			`{"state":"failing","class":"temporary","reason":"no answer","since":"2026-11-22T10:00:00.123Z","last_good":null}`},
-		{statusPayload{sensors.StateOK, "", "", stamp(at), stamp(at)},
+		{statusPayload{sensors.StateOK, "", "", payload.Stamp(at), payload.Stamp(at)},
 			`{"state":"ok","since":"2026-11-22T10:00:00.123Z","last_good":"2026-11-22T10:00:00.123Z"}`},
 	} {
-		got, err := json.Marshal(tt.payload)
+		got, err := json.Marshal(tt.text)
 		if err != nil || string(got) != tt.want {
 			t.Errorf("got  %s %v\nwant %s", got, err, tt.want)
 		}
@@ -65,10 +67,14 @@ func TestRefusedReadingsLeaveNoHole(t *testing.T) {
 	s := planSite(t, fmt.Sprintf("bridges: [{name: cloud, upstream: [\"mqtt://%s\"], out: [{filter: \"#\", prefix: up/}]}]\n", link.Addr()))
 	s.config = strings.Replace(s.config, "keep_free: 0B", "keep_free: 0B, commit_every: 0s, when_full: refuse-new", 1)
 	errs := make(chan error, 1)
-	s.opts.Observe = observed(func(err error) { errs <- err })
+	s.opts.Taps = []tap.Options{{Name: "test", Take: func(e tap.Event) {
+		if is, ok := e.(tap.Settled); ok {
+			errs <- is.Err
+		}
+	}}}
 	s.start()
 	read := func() error {
-		s.agent.readings.reading(sensors.Reading{Sensor: "air", Quantity: "temperature", Value: 1, Unit: "°C", Time: time.Now()})
+		s.agent.made.readings.reading(sensors.Reading{Sensor: "air", Quantity: "temperature", Value: 1, Unit: "°C", Time: time.Now()})
 		return <-errs
 	}
 	accepted := 0
@@ -79,7 +85,7 @@ func TestRefusedReadingsLeaveNoHole(t *testing.T) {
 		accepted++
 	}
 	for size := 1 << 20; size > 64; { // down to less than a reading takes
-		if err := s.agent.server.Publish(&broker.Message{Topic: "large", Payload: make([]byte, size), QoS: 1}, server.PublishOptions{}); err != nil {
+		if err := s.agent.made.server.Publish(&broker.Message{Topic: "large", Payload: make([]byte, size), QoS: 1}, server.PublishOptions{}); err != nil {
 			size /= 4
 		}
 	}
@@ -111,9 +117,3 @@ func TestRefusedReadingsLeaveNoHole(t *testing.T) {
 		t.Errorf("of %d readings %d are missing, %d came twice", accepted, missing, twice)
 	}
 }
-
-// observed is an Observer of the end.
-type observed func(error)
-
-func (observed) Taken(sensors.Reading, uint64) {}
-func (s observed) Settled(_ uint64, err error) { s(err) }

@@ -151,9 +151,9 @@ func (s *site) driven(line int) (high []bool) {
 
 // readings is the number of the last one.
 func (s *site) readings() int {
-	s.agent.readings.mu.Lock()
-	defer s.agent.readings.mu.Unlock()
-	return int(s.agent.readings.seq)
+	s.agent.made.readings.mu.Lock()
+	defer s.agent.made.readings.mu.Unlock()
+	return int(s.agent.made.readings.seq)
 }
 
 // TestReloadUnderLoad changes everything that can be changed while messages come, 60 times or
@@ -252,8 +252,8 @@ outputs:
 		}
 	}
 	settled := func() bool {
-		st := s.agent.Stats()
-		return !slices.ContainsFunc(st.Readers, func(r journal.ReaderInfo) bool { return strings.HasPrefix(r.Name, "bridge/") && r.Depth > 20 }) &&
+		st := s.agent.Status()
+		return !slices.ContainsFunc(s.agent.made.storage.Readers(), func(r journal.ReaderInfo) bool { return strings.HasPrefix(r.Name, "bridge/") && r.Depth > 20 }) &&
 			len(st.Bridges) == 2 && st.Bridges[0].Connected && st.Bridges[1].Connected
 	}
 	usage := func() (goroutines, descriptors int) {
@@ -270,7 +270,7 @@ outputs:
 		}
 	}
 	if !s.eventually(settled) {
-		t.Fatalf("not settled: %+v", s.agent.Stats().Bridges)
+		t.Fatalf("not settled: %+v", s.agent.Status().Bridges)
 	}
 	goroutines, descriptors := usage()
 	begun := time.Now()
@@ -299,13 +299,13 @@ outputs:
 		}
 	}
 	if !s.eventually(settled) {
-		t.Fatalf("not settled: %+v", s.agent.Stats().Bridges)
+		t.Fatalf("not settled: %+v", s.agent.Status().Bridges)
 	}
 	now, open := 0, 0
 	if !s.eventually(func() bool { now, open = usage(); return now <= goroutines && open <= descriptors }) {
 		t.Errorf("%d goroutines and %d descriptors, were %d and %d", now, open, goroutines, descriptors)
 	}
-	for _, st := range s.agent.Stats().Bridges {
+	for _, st := range s.agent.Status().Bridges {
 		if st.Name == "steady" && st.Reconnects > 0 {
 			t.Errorf("a bridge that did not change has connected again: %+v", st)
 		}
@@ -313,7 +313,7 @@ outputs:
 	if got := s.driven(1); !slices.Equal(got, []bool{true, false}) {
 		t.Errorf("a relay that did not change was driven %v, want high and then low", got)
 	}
-	s.agent.stops[stageSensors]()
+	s.agent.StopSensors()
 	publish() // which does not wait for a commit to be shared, as readings do
 	var lostSteady, lostOther, lostReadings, twice, readings int
 	if !s.eventually(func() bool {

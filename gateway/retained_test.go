@@ -60,8 +60,8 @@ func (s *site) noted(bridge string, want int) {
 	s.t.Helper()
 	if !s.eventually(func() bool {
 		n := 0
-		s.agent.journal.Range(retainedPrefix(bridge), func(_ string, v []byte) bool {
-			if string(v) == retainedDone {
+		s.agent.made.storage.Range("bridge/"+bridge+"/retained/", func(_ string, v []byte) bool {
+			if string(v) == "." {
 				n++
 			}
 			return true
@@ -171,8 +171,8 @@ func TestRetainedBeforeTheRule(t *testing.T) {
 
 // waiting is how many messages the bridges' readers have.
 func (s *site) waiting() (n uint64) {
-	for _, r := range s.agent.journal.Readers() {
-		if _, ok := bridgeOf(r.Name); ok {
+	for _, r := range s.agent.made.storage.Readers() {
+		if strings.HasPrefix(r.Name, "bridge/") {
 			n += r.Depth
 		}
 	}
@@ -191,9 +191,9 @@ func (s *site) forgetRules() {
 		s.t.Fatal(err)
 	}
 	var changes []journal.Change
-	for _, prefix := range []string{bridgeReader, notedKey} {
+	for _, prefix := range []string{"bridge/", "gateway/retained"} {
 		j.Range(prefix, func(key string, _ []byte) bool {
-			if key == notedKey || strings.Contains(key, retainedState) {
+			if key == "gateway/retained" || strings.Contains(key, "/retained/") {
 				changes = append(changes, journal.Change{Key: key})
 			}
 			return true
@@ -202,11 +202,7 @@ func (s *site) forgetRules() {
 	if len(changes) < 2 {
 		s.t.Fatalf("%d keys", len(changes))
 	}
-	done := make(settled, 1)
-	if err := j.Append(journal.Entry{Changes: changes, Done: done}); err != nil {
-		s.t.Fatal(err)
-	}
-	if err := <-done; err != nil {
+	if err := j.AppendDurable(s.t.Context(), journal.Entry{Changes: changes}); err != nil {
 		s.t.Fatal(err)
 	}
 	if err := j.Close(); err != nil {

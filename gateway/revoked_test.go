@@ -32,9 +32,7 @@ func TestCRL(t *testing.T) {
 		}
 	}
 	look := func() { // as every few seconds, but for certain
-		s.agent.changing.Lock()
-		defer s.agent.changing.Unlock()
-		s.agent.takeFiles()
+		s.agent.made.access.LoadChangedFiles()
 	}
 	past, later := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 	put(ca.Revoke(past))

@@ -14,6 +14,7 @@ import (
 	"holdfast/broker"
 	"holdfast/broker/journal"
 	"holdfast/broker/server"
+	"holdfast/gateway/tap"
 	"holdfast/gateway/verify"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
@@ -130,9 +131,13 @@ func TestNumbersOfARewoundJournal(t *testing.T) {
 			})
 			s := planSite(t, fmt.Sprintf("bridges: [{name: cloud, protocol: 5, upstream: [\"mqtt://%s\"], out: [{filter: 'sensors/#', prefix: north/}]}]\n%s", up.addr, relays))
 			s.config = strings.Replace(s.config, "keep_free: 0B", "keep_free: 0B, commit_every: 0s", 1)
-			s.before = func(a *Agent) { a.losses.every = 10 * time.Millisecond }
+			s.opts.seams.announceEvery = 10 * time.Millisecond
 			errs := make(chan error, 1)
-			s.opts.Observe = observed(func(err error) { errs <- err })
+			s.opts.Taps = []tap.Options{{Name: "test", Take: func(e tap.Event) {
+				if is, ok := e.(tap.Settled); ok {
+					errs <- is.Err
+				}
+			}}}
 			taken := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC)
 			total := 0
 			states := map[uint64]bool{} // numbers of the pump's
@@ -141,7 +146,7 @@ func TestNumbersOfARewoundJournal(t *testing.T) {
 				t.Helper()
 				for range n {
 					taken = taken.Add(time.Second)
-					s.agent.readings.reading(sensors.Reading{Sensor: "air", Quantity: "temperature", Value: 1, Unit: "°C", Time: taken})
+					s.agent.made.readings.reading(sensors.Reading{Sensor: "air", Quantity: "temperature", Value: 1, Unit: "°C", Time: taken})
 					if err := <-errs; err != nil {
 						t.Fatal(err)
 					}
@@ -218,7 +223,7 @@ func TestNumbersOfARewoundJournal(t *testing.T) {
 				}
 				return
 			}
-			epoch := s.agent.journal.Interruption().Epoch
+			epoch := s.agent.made.storage.Interruption().Epoch
 			if d.Received != 20 || d.Duplicates+d.Reused+d.Unaccounted+d.Missing != 0 || !check.Report().Complete() ||
 				len(d.Restarts) != 1 || d.Restarts[0] != (verify.Range{First: 11, Last: epoch * verify.Series}) || d.Last != epoch*verify.Series+10 {
 				t.Errorf("got %+v, want 10 readings, and 10 more after the numbers of %d series", d, epoch)
@@ -260,13 +265,12 @@ func TestCommandsOfARewoundJournal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reader, err := j.OpenReader(outputsReader)
+	reader, err := j.OpenReader("outputs")
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := make(committed, 1)
 	m := &broker.Message{Topic: "outputs/site/pump/set", Payload: []byte(`{"value":"on","id":"old"}`), QoS: 1}
-	if err := errors.Join(j.Append(journal.Entry{Message: m, Owed: []journal.Owed{{Reader: reader, QoS: 1}}, Done: kept}), <-kept, j.Close()); err != nil {
+	if err := errors.Join(j.AppendDurable(t.Context(), journal.Entry{Message: m, Owed: []journal.Owed{{Reader: reader, QoS: 1}}}), j.Close()); err != nil {
 		t.Fatal(err)
 	}
 	old := s.copied()
@@ -312,16 +316,6 @@ func TestCommandsOfARewoundJournal(t *testing.T) {
 			answered(`"result":"done"`)
 		}
 	}
-	// Once each command that was sent before is too old, an id alone is enough again.
-	r := s.agent.outputs
-	c, _ := r.config("pump")
-	for _, since := range []time.Duration{c.CommandExpiry - time.Second, c.CommandExpiry} {
-		_, _, err := parseCommand(&broker.Message{Payload: []byte(`{"value":"on","id":"a"}`)}, &c,
-			judge{now: time.Now(), clockSet: true, ageKnown: true, interrupted: true, since: since})
-		if (err != nil) != (since < c.CommandExpiry) {
-			t.Errorf("%v after the journal lost its memory: %v", since, err)
-		}
-	}
 }
 
 // TestChainOfARewoundGateway: messages go up from one gateway and in to the next, over MQTT 5, and the data directory of
@@ -338,7 +332,7 @@ func TestChainOfARewoundGateway(t *testing.T) {
 				}
 				hub := named("hub", "")
 				hub.start()
-				address := hub.agent.server.Addrs()[0].String()
+				address := hub.agent.made.server.Addrs()[0].String()
 				hub.config = strings.Replace(hub.config, "mqtt://127.0.0.1:0", "mqtt://"+address, 1) // the same one at each start
 				first := named("first", fmt.Sprintf("bridges: [{name: up, protocol: 5, upstream: [\"mqtt://%s\"], out: [{filter: 'a/#', prefix: up/}]}]\n", address))
 				last := named("last", fmt.Sprintf("bridges: [{name: down, protocol: 5, upstream: [\"mqtt://%s\"], in: [{filter: 'up/#', strip: up/}]}]\n", address))
@@ -364,7 +358,7 @@ func TestChainOfARewoundGateway(t *testing.T) {
 					defer tick.Stop()
 					over := time.After(time.Minute)
 					for _, s := range []*site{first, last} {
-						for b := s.agent.Stats().Bridges[0]; !b.Connected || b.Since.Before(since); b = s.agent.Stats().Bridges[0] {
+						for b := s.agent.Status().Bridges[0]; !b.Connected || b.Since.Before(since); b = s.agent.Status().Bridges[0] {
 							select {
 							case <-tick.C:
 							case <-over:
@@ -377,7 +371,7 @@ func TestChainOfARewoundGateway(t *testing.T) {
 					t.Helper()
 					for i := range n {
 						m := &broker.Message{Topic: "a/b", QoS: 1, Payload: fmt.Appendf(nil, "%s %d", name, i)}
-						if err := first.agent.server.Publish(m, server.PublishOptions{}); err != nil {
+						if err := first.agent.made.server.Publish(m, server.PublishOptions{}); err != nil {
 							t.Fatal(err)
 						}
 					}

@@ -22,6 +22,7 @@ import (
 	"holdfast/broker/journal"
 	"holdfast/broker/server"
 	"holdfast/broker/wire"
+	"holdfast/gateway/uplinks"
 )
 
 // service is what a hosted service or a broker asks of its clients. It is written from the documents that
@@ -306,8 +307,8 @@ func TestServices(t *testing.T) {
 			s := &stand{service: sv, t: t, dir: t.TempDir(), came: make(chan arrival, 100)}
 			g := s.gateway(name)
 			told := make(chan string, 10)
+			g.opts.seams.announceEvery = 10 * time.Millisecond
 			g.before = func(a *Agent) {
-				a.losses.every = 10 * time.Millisecond
 				if _, err := a.Subscribe("cloud/#", func(m *broker.Message) { told <- m.Topic + " " + string(m.Payload) }); err != nil {
 					t.Fatal(err)
 				}
@@ -316,7 +317,7 @@ func TestServices(t *testing.T) {
 			put := func(topic string, bytes int, retain bool) {
 				t.Helper()
 				m := &broker.Message{Topic: topic, Payload: make([]byte, bytes), QoS: 1, Retain: retain}
-				if err := g.agent.server.Publish(m, server.PublishOptions{}); err != nil {
+				if err := g.agent.made.server.Publish(m, server.PublishOptions{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -344,7 +345,7 @@ func TestServices(t *testing.T) {
 					t.Errorf("from the service came %q", got)
 				}
 			}
-			if st := g.agent.Stats().Bridges[0]; st.Refused != uint64(len(sv.refused)) || st.Reconnects != 1 {
+			if st := g.agent.Status().Bridges[0]; st.Refused != uint64(len(sv.refused)) || st.Reconnects != 1 {
 				t.Errorf("%+v", st)
 			}
 			g.stop()
@@ -427,9 +428,9 @@ func (s *site) setAside(want []refusal) {
 	}
 	defer j.Close()
 	var got []refusal
-	if err := SettleDeadLetters(j, func(_ uint64, l *DeadLetter) LetterChoice {
+	if err := uplinks.SettleDeadLetters(j, func(_ uint64, l *uplinks.DeadLetter) uplinks.LetterChoice {
 		got = append(got, refusal{l.Message.Topic, len(l.Message.Payload), l.Message.Retain, l.Reason})
-		return LeaveLetter
+		return uplinks.LeaveLetter
 	}); err != nil {
 		s.t.Error(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"holdfast/gateway/config"
+	"holdfast/gateway/part"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
 	"holdfast/sensors/chips"
@@ -13,19 +14,52 @@ import (
 	"holdfast/sensors/simulated"
 )
 
-// simulate makes the directory of a gateway that touches nothing outside of this process but its
-// listeners.
-func (a *Agent) simulate() error {
-	dir, err := os.MkdirTemp("", "holdfast-simulated-")
-	if err != nil {
-		return err
+// hardware is the part that owns the buses. It connects chips of sensors and outputs on simulated buses to a
+// simulated Pi.
+type hardware struct {
+	buses     *bus.Set
+	pi        *simulated.Pi
+	simulated bool // every bus
+
+	sensors []sensors.Config
+	outputs []outputs.Config
+}
+
+// newHardware opens nothing yet.
+func newHardware(cfg *config.Config, opts Options) (*hardware, error) {
+	h := &hardware{pi: opts.Pi, simulated: opts.Simulate}
+	if h.pi == nil {
+		h.pi = simulated.New(simulated.Options{})
 	}
-	a.close = append(a.close, func() error { return os.RemoveAll(dir) })
-	if n := len(a.cfg.Bridges); n > 0 {
-		a.log.Warn("simulated readings are not sent upstream", "bridges", n)
+	h.buses = bus.NewSet(h.pi)
+	if h.simulated {
+		h.buses = bus.NewSimulatedSet(h.pi)
 	}
-	a.cfg = withoutWorld(a.cfg, dir)
-	return nil
+	_, err := h.prepare(cfg)
+	return h, err
+}
+
+// prepare places the chips of what is new or changed. One that is placed stays, also if the change is undone.
+func (h *hardware) prepare(next *config.Config) (part.Change, error) {
+	s := config.Compare(h.sensors, next.Sensors, func(c sensors.Config) string { return c.Name }, sensors.Config.Equal)
+	o := config.Compare(h.outputs, next.Outputs, func(c outputs.Config) string { return c.Name }, nil)
+	if err := h.populate(s.Begin, o.Begin); err != nil {
+		return part.Change{}, err
+	}
+	apply := func() { h.sensors, h.outputs = next.Sensors, next.Outputs }
+	if h.sensors == nil && h.outputs == nil {
+		apply()
+	}
+	return part.Change{Apply: apply}, nil
+}
+
+// part is the hardware as a Part.
+func (h *hardware) part() part.Part { return part.Simple{Called: "hardware", Change: h.prepare} }
+
+// temporaryDir makes the directory of a gateway that touches nothing outside of this process but its listeners.
+func temporaryDir() (dir string, remove func() error, err error) {
+	dir, err = os.MkdirTemp("", "holdfast-simulated-")
+	return dir, func() error { return os.RemoveAll(dir) }, err
 }
 
 // withoutWorld is a configuration that touches nothing outside of this process but its listeners.
@@ -40,31 +74,17 @@ func withoutWorld(cfg *config.Config, dataDir string) *config.Config {
 	return &c
 }
 
-// newBuses opens nothing yet. Chips of sensors and outputs on simulated buses are connected to the
-// simulated Pi.
-func (a *Agent) newBuses() error {
-	if a.pi == nil {
-		a.pi = simulated.New(simulated.Options{})
-	}
-	a.buses = bus.NewSet(a.pi)
-	if a.simulated {
-		a.buses = bus.NewSimulatedSet(a.pi)
-	}
-	a.close = append(a.close, a.buses.Close)
-	return a.populate(a.cfg.Sensors, a.cfg.Outputs)
-}
-
 // populate connects what is simulated. Where there is something already it is left.
-func (a *Agent) populate(all []sensors.Config, moved []outputs.Config) error {
+func (h *hardware) populate(all []sensors.Config, moved []outputs.Config) error {
 	for _, c := range all {
-		if a.simulated || bus.IsSimulated(c.Bus) {
-			if err := a.pi.Populate(chips.Drivers(), c); err != nil {
+		if h.simulated || bus.IsSimulated(c.Bus) {
+			if err := h.pi.Populate(chips.Drivers(), c); err != nil {
 				return err
 			}
 		}
 	}
 	for _, c := range moved {
-		if !a.simulated && !bus.IsSimulated(c.Bus) {
+		if !h.simulated && !bus.IsSimulated(c.Bus) {
 			continue
 		}
 		d := outputs.FindDriver(c.Driver)
@@ -72,10 +92,10 @@ func (a *Agent) populate(all []sensors.Config, moved []outputs.Config) error {
 		if addr == 0 && len(d.Addresses) > 0 {
 			addr = d.Addresses[0]
 		}
-		if d.Model == "" || a.pi.Chip(c.Bus, addr) != nil {
+		if d.Model == "" || h.pi.Chip(c.Bus, addr) != nil {
 			continue // another output has a place on the same chip
 		}
-		if _, err := a.pi.Place(d.Model, c.Bus, addr); err != nil {
+		if _, err := h.pi.Place(d.Model, c.Bus, addr); err != nil {
 			return fmt.Errorf("output %s: %w", c.Name, err)
 		}
 	}

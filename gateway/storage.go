@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"slices"
 
@@ -13,70 +14,78 @@ import (
 	"holdfast/gateway/config"
 )
 
-// openJournal opens the journal. If the storage has failed the gateway goes on without: it measures and
+// storage is the journal and what is wrong with it.
+type storage struct {
+	*journal.Journal
+	broken  error  // why it keeps nothing; nil if it does
+	foreign string // the other device that wrote it before; empty if there is none
+}
+
+// openStorage opens the journal. If the storage has failed the gateway goes on without: it measures and
 // delivers live, and refuses to acknowledge what would have to be kept.
-func (a *Agent) openJournal(openDisk func(dir string) (journal.FS, error)) error {
-	dir := filepath.Join(a.cfg.DataDir, "journal")
+func openStorage(cfg *config.Config, openDisk func(dir string) (journal.FS, error), busy func(bool), log *slog.Logger) (*storage, error) {
+	s := &storage{}
+	dir := filepath.Join(cfg.DataDir, "journal")
 	if openDisk == nil {
 		openDisk = func(dir string) (journal.FS, error) { return journal.NewDirFS(dir) }
 	}
-	j := a.cfg.Journal
+	j := cfg.Journal
 	opts := journal.Options{
-		MaxSize: j.MaxSize, KeepFree: j.KeepFree, MaxAge: j.MaxAge, CommitEvery: j.CommitEvery, Progress: a.progress.loop("journal"), Log: a.log,
-		Number: readingNumber(a.cfg.Device.ID),
+		MaxSize: j.MaxSize, KeepFree: j.KeepFree, MaxAge: j.MaxAge, CommitEvery: j.CommitEvery, Progress: busy, Log: log,
+		Number: readingNumber(cfg.Device.ID),
 	}
 	if j.WhenFull == config.RefuseNew {
 		opts.WhenFull = journal.RefuseNew
 	}
 	var err error
-	if opts.Beside, err = openDisk(a.cfg.DataDir); err == nil {
+	if opts.Beside, err = openDisk(cfg.DataDir); err == nil {
 		opts.FS, err = openDisk(dir)
 	}
 	if err == nil {
-		a.journal, err = journal.Open(opts)
+		s.Journal, err = journal.Open(opts)
 	} else if !storageFailed(err) {
-		return fmt.Errorf("data_dir: %w: choose a directory that this user may write to", err)
+		return nil, fmt.Errorf("data_dir: %w: choose a directory that this user may write to", err)
 	}
 	if err != nil {
 		if !storageFailed(err) {
-			return err
+			return nil, err
 		}
-		a.log.Error("the storage of the journal fails: readings and messages are delivered live and kept nowhere, "+
+		log.Error("the storage of the journal fails: readings and messages are delivered live and kept nowhere, "+
 			"and nothing is acknowledged that would have to be kept; mend or replace the storage, or choose another data_dir, and start holdfast again",
 			"journal", dir, "error", err)
-		a.broken = err
+		s.broken = err
 		opts.FS, opts.Beside, opts.Log = brokenFS{err}, nil, nil // it has been said
-		if a.journal, err = journal.Open(opts); err != nil {
-			return err
+		if s.Journal, err = journal.Open(opts); err != nil {
+			return nil, err
 		}
 	}
-	a.close = append(a.close, a.closeJournal)
-	a.sign()
-	return nil
+	s.sign(cfg, log)
+	return s, nil
 }
 
 // deviceKey is where the journal keeps the id of the device that it belongs to.
 const deviceKey = "gateway/device"
 
 // sign notes whose the journal is, and whether it was another device's before.
-func (a *Agent) sign() {
-	id := a.cfg.Device.ID
-	value, _ := a.journal.Get(deviceKey)
+func (s *storage) sign(cfg *config.Config, log *slog.Logger) {
+	id := cfg.Device.ID
+	value, _ := s.Get(deviceKey)
 	was := string(value)
 	if was == id {
 		return
 	}
-	if a.foreign = was; was != "" {
-		a.log.Warn("the data directory was written by another device: if it was copied from another gateway, an unknown number of messages of this one is lost; if the device was renamed, nothing is",
-			"data_dir", a.cfg.DataDir, "device", id, "was", was)
+	if s.foreign = was; was != "" {
+		log.Warn("the data directory was written by another device: if it was copied from another gateway, an unknown number of messages of this one is lost; if the device was renamed, nothing is",
+			"data_dir", cfg.DataDir, "device", id, "was", was)
 	}
 	// Should this not become durable, it is noted at the next start.
-	_ = a.journal.Append(journal.Entry{Changes: []journal.Change{{Key: deviceKey, Value: []byte(id)}}, Lazy: true})
+	_ = s.Append(journal.Entry{Changes: []journal.Change{{Key: deviceKey, Value: []byte(id)}}, Lazy: true})
 }
 
-func (a *Agent) closeJournal() error {
-	err := a.journal.Close()
-	if a.broken != nil {
+// Close closes the journal.
+func (s *storage) Close() error {
+	err := s.Journal.Close()
+	if s.broken != nil {
 		return nil // there is no last snapshot, as was to be expected
 	}
 	return err

@@ -44,7 +44,7 @@ bridges:
   - {name: up, upstream: ["mqtt://`+brokertest.FreeAddress(t)+`"], out: [{filter: "x/#"}]}
 `)
 				s.opts.Log = slog.New(slog.NewTextHandler(&log, nil))
-				s.opts.openDisk = func(dir string) (journal.FS, error) {
+				s.opts.seams.openDisk = func(dir string) (journal.FS, error) {
 					return open(&fs.PathError{Op: "test", Path: dir, Err: cause})
 				}
 				s.start()
@@ -55,7 +55,7 @@ bridges:
 				if r := s.result("pump"); r.Result != "done" {
 					t.Errorf("a command of QoS 0: %+v", r)
 				}
-				other := brokertest.Dial(t, s.agent.server.Addrs()[0].String(), wire.V5)
+				other := brokertest.Dial(t, s.agent.made.server.Addrs()[0].String(), wire.V5)
 				other.Connect(wire.Connect{ClientID: "other", CleanStart: true})
 				for topic, want := range map[string]wire.Code{"y/nobody": wire.Success, "x/bridge": wire.Unspecified} {
 					other.Send(&wire.Publish{Topic: topic, QoS: 1, ID: 1, Payload: []byte("x")})
@@ -63,8 +63,8 @@ bridges:
 						t.Errorf("%s: answer %v, want %v", topic, a.Code, want)
 					}
 				}
-				if st := s.agent.Stats(); !st.Journal.Failed || !strings.Contains(st.Broken, cause.Error()) {
-					t.Errorf("stats: failed %v, %q", st.Journal.Failed, st.Broken)
+				if st := s.agent.Status(); !st.Journal.Failed || !strings.Contains(st.Journal.Broken, cause.Error()) {
+					t.Errorf("stats: failed %v, %q", st.Journal.Failed, st.Journal.Broken)
 				}
 				s.stop()
 				if text := log.String(); strings.Count(text, "storage of the journal fails") != 1 || !strings.Contains(text, "choose another data_dir") {
@@ -96,9 +96,9 @@ func TestAPersonHasToAct(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := planSite(t, "")
-			s.opts.openDisk = fsys
+			s.opts.seams.openDisk = fsys
 			if a, err := New(s.load(), s.opts); err == nil {
-				a.closeAll()
+				a.close.closeAll()
 				t.Error("it starts")
 			} else if !strings.Contains(err.Error(), "choose") || errors.Is(err, unix.EIO) {
 				t.Errorf("no remedy: %v", err)

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/broker/diagnose"
-	"holdfast/gateway"
+	"holdfast/gateway/uplinks"
 )
 
 func bridgeCommand() *cobra.Command {
@@ -20,7 +20,7 @@ func bridgeCommand() *cobra.Command {
 
 func bridgeTestCommand() *cobra.Command {
 	var files []string
-	var opts gateway.TryOptions
+	var opts uplinks.TryOptions
 	c := &cobra.Command{
 		Use:   "test NAME -c FILE",
 		Short: "Try the way to a bridge's upstreams step by step, and say what to do where it fails",
@@ -40,7 +40,7 @@ func bridgeTestCommand() *cobra.Command {
 			}
 			out := c.OutOrStdout()
 			begun := false
-			good, err := gateway.TryBridge(c.Context(), cfg, args[0], opts,
+			good, err := uplinks.Try(c.Context(), cfg, args[0], opts,
 				func(url string) { begun = true; fmt.Fprintln(out, url) }, func(s diagnose.Step) { printStep(out, s) })
 			switch {
 			case err != nil && !begun:

@@ -7,6 +7,7 @@ import (
 
 	"holdfast/gateway"
 	"holdfast/gateway/config"
+	"holdfast/gateway/uplinks"
 )
 
 func checkCommand() *cobra.Command {
@@ -28,7 +29,7 @@ func checkCommand() *cobra.Command {
 			}
 			fmt.Fprintf(c.OutOrStdout(), "ok: device %s, %d sensors, %d outputs, %d bridges\n",
 				cfg.Device.ID, len(cfg.Sensors), len(cfg.Outputs), len(cfg.Bridges))
-			used, err := gateway.Identify(cfg)
+			used, err := uplinks.Identify(cfg)
 			for _, b := range used.Bridges {
 				switch {
 				case b.NewClientID == "": // the file has it

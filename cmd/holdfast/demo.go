@@ -7,8 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/gateway"
+	"holdfast/gateway/config"
 	"holdfast/gateway/demo"
 	"holdfast/gateway/logs"
+	"holdfast/gateway/reconfigure"
+	"holdfast/gateway/tap"
+	"holdfast/sensors/simulated"
 )
 
 func demoCommand() *cobra.Command {
@@ -26,6 +31,9 @@ func demoCommand() *cobra.Command {
 			opts.Log = slog.New(logs.Handler(slog.LevelError))
 			if verbose {
 				opts.Log, opts.Screen = slog.New(logs.Handler(slog.LevelInfo)), false
+			}
+			opts.New = func(cfg *config.Config, source *reconfigure.Source, pi *simulated.Pi, t tap.Options, log *slog.Logger) (demo.Gateway, error) {
+				return gateway.New(cfg, gateway.Options{Log: log, Pi: pi, Taps: []tap.Options{t}, Source: source})
 			}
 			return demo.Run(c.Context(), opts)
 		},

@@ -15,6 +15,7 @@ import (
 
 	"holdfast/gateway"
 	"holdfast/gateway/config"
+	"holdfast/gateway/tap"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
 	"holdfast/sensors/chips"
@@ -88,9 +89,11 @@ type witness struct {
 	all     chan struct{}
 }
 
-func (w *witness) Settled(uint64, error) {}
-
-func (w *witness) Taken(r sensors.Reading, _ uint64) {
+func (w *witness) take(e tap.Event) {
+	r, ok := e.(tap.Reading)
+	if !ok {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if delete(w.missing, r.Sensor); len(w.missing) == 0 && w.all != nil {
@@ -129,7 +132,7 @@ func TestShippedExamplesRunAnywhere(t *testing.T) {
 			if len(w.missing) == 0 {
 				close(all)
 			}
-			a, err := gateway.New(cfg, gateway.Options{Simulate: true, Observe: w, Log: slog.New(slog.DiscardHandler)})
+			a, err := gateway.New(cfg, gateway.Options{Simulate: true, Taps: []tap.Options{{Name: "witness", Take: w.take}}, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/broker/journal"
-	"holdfast/gateway"
+	"holdfast/gateway/uplinks"
 )
 
 func journalDeadCommand(p *place) *cobra.Command {
@@ -32,7 +32,7 @@ func journalDeadCommand(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if !slices.ContainsFunc(v.Readers(), func(r journal.ReaderInfo) bool { return r.Name == gateway.DeadReader }) {
+			if !slices.ContainsFunc(v.Readers(), func(r journal.ReaderInfo) bool { return r.Name == uplinks.DeadReader }) {
 				if !asJSON {
 					fmt.Fprintln(c.OutOrStdout(), "nothing was refused")
 				}
@@ -42,12 +42,12 @@ func journalDeadCommand(p *place) *cobra.Command {
 			if !asJSON {
 				fmt.Fprintf(out, "%-10s  %-19s  %s\n", "SEQ", "REFUSED", "BRIDGE, TOPIC, REASON, PAYLOAD")
 			}
-			sel := selection{reader: gateway.DeadReader}
+			sel := selection{reader: uplinks.DeadReader}
 			return showRecords(c, v, &sel, "reading", func(out io.Writer, r *journal.Record) error {
 				if r.Kind != "message" || !sel.matches(r, true) {
 					return nil
 				}
-				l, err := gateway.ReadDeadLetter(r.Message)
+				l, err := uplinks.ReadDeadLetter(r.Message)
 				if err != nil {
 					return fmt.Errorf("%d: %w", r.Seq, err)
 				}
@@ -66,13 +66,13 @@ func journalDeadCommand(p *place) *cobra.Command {
 	c.Flags().StringVar(&bridge, "bridge", "", "only those of bridge `NAME`")
 	c.Flags().BoolVar(&asJSON, "json", false, "a JSON object for each, one a line")
 	c.AddCommand(
-		journalSettleCommand(p, "send", "Send dead letters to their bridges once more", "sent", gateway.SendLetter),
-		journalSettleCommand(p, "delete", "Remove dead letters for good", "deleted", gateway.DeleteLetter),
+		journalSettleCommand(p, "send", "Send dead letters to their bridges once more", "sent", uplinks.SendLetter),
+		journalSettleCommand(p, "delete", "Remove dead letters for good", "deleted", uplinks.DeleteLetter),
 	)
 	return c
 }
 
-func deadJSON(out io.Writer, seq uint64, l *gateway.DeadLetter) error {
+func deadJSON(out io.Writer, seq uint64, l *uplinks.DeadLetter) error {
 	line := struct {
 		Seq           uint64    `json:"seq"`
 		Time          time.Time `json:"time"`
@@ -94,7 +94,7 @@ func deadJSON(out io.Writer, seq uint64, l *gateway.DeadLetter) error {
 }
 
 // journalSettleCommand makes send and delete.
-func journalSettleCommand(p *place, name, short, done string, choice gateway.LetterChoice) *cobra.Command {
+func journalSettleCommand(p *place, name, short, done string, choice uplinks.LetterChoice) *cobra.Command {
 	var all bool
 	var bridge string
 	c := &cobra.Command{
@@ -131,9 +131,9 @@ func journalSettleCommand(p *place, name, short, done string, choice gateway.Let
 				return fmt.Errorf("%w: stop the gateway first", err)
 			}
 			var n uint64
-			err = gateway.SettleDeadLetters(j, func(seq uint64, l *gateway.DeadLetter) gateway.LetterChoice {
+			err = uplinks.SettleDeadLetters(j, func(seq uint64, l *uplinks.DeadLetter) uplinks.LetterChoice {
 				if !wanted[seq] && !(all && (bridge == "" || l.Bridge == bridge)) {
-					return gateway.LeaveLetter
+					return uplinks.LeaveLetter
 				}
 				delete(wanted, seq)
 				n++

@@ -18,17 +18,28 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/gateway"
 	"holdfast/gateway/config"
 	"holdfast/gateway/fakeupstream"
 	"holdfast/gateway/reconfigure"
+	"holdfast/gateway/status"
+	"holdfast/gateway/tap"
 	"holdfast/sensors/chips"
 	"holdfast/sensors/outputs"
 	"holdfast/sensors/simulated"
 )
 
+// Gateway is what is shown.
+type Gateway interface {
+	Run(ctx context.Context) error
+	StopSensors()
+	Status() status.Status
+}
+
 // Options of a demonstration.
 type Options struct {
+	// New builds the gateway of a configuration, which was loaded from source, on simulated hardware. t is to get all
+	// of its events.
+	New    func(cfg *config.Config, source *reconfigure.Source, pi *simulated.Pi, t tap.Options, log *slog.Logger) (Gateway, error)
 	Listen string        // of the gateway's broker, "host:port"
 	For    time.Duration // 0 means until ctx ends
 	Out    io.Writer     // what a person reads
@@ -66,10 +77,8 @@ func Run(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	agent, err := gateway.New(cfg, gateway.Options{
-		Log: opts.Log, Pi: simulated.New(simulated.Options{Seed: 1}), Observe: account,
-		Source: source,
-	})
+	events := tap.Options{Name: "demo", Size: 1 << 14, Take: account.take}
+	agent, err := opts.New(cfg, source, simulated.New(simulated.Options{Seed: 1}), events, opts.Log)
 	if err != nil {
 		return err
 	}
@@ -102,7 +111,7 @@ func Run(ctx context.Context, opts Options) error {
 }
 
 // show draws the state each second and makes the upstream come and go.
-func show(ctx context.Context, s *screen, total time.Duration, agent *gateway.Agent, up *fakeupstream.Upstream, account *ledger, ended chan error) error {
+func show(ctx context.Context, s *screen, total time.Duration, agent Gateway, up *fakeupstream.Upstream, account *ledger, ended chan error) error {
 	outage := outagePlan(total)
 	begun := time.Now()
 	tick := time.NewTicker(showEvery)
@@ -126,7 +135,7 @@ func show(ctx context.Context, s *screen, total time.Duration, agent *gateway.Ag
 				s.event("the upstream is back: the journal drains in order")
 			}
 		}
-		s.draw(agent.Stats(), account, up.Running())
+		s.draw(agent.Status(), account, up.Running())
 	}
 }
 
@@ -139,20 +148,20 @@ func outagePlan(total time.Duration) func(time.Duration) bool {
 	return func(at time.Duration) bool { return at%(30*time.Second) > 20*time.Second }
 }
 
-func waitForDrain(agent *gateway.Agent, s *screen, account *ledger) {
+func waitForDrain(agent Gateway, s *screen, account *ledger) {
 	tick := time.NewTicker(showEvery / 10)
 	defer tick.Stop()
 	for end := time.Now().Add(drainTime); time.Now().Before(end); <-tick.C {
-		st := agent.Stats()
+		st := agent.Status()
 		if depth(st) == 0 && account.totals().Lost == 0 {
 			break
 		}
 	}
-	s.draw(agent.Stats(), account, true)
+	s.draw(agent.Status(), account, true)
 }
 
-func depth(st gateway.Stats) (n uint64) {
-	for _, r := range st.Readers {
+func depth(st status.Status) (n uint64) {
+	for _, r := range st.Journal.Readers {
 		n += r.Depth
 	}
 	return n
@@ -226,7 +235,7 @@ func (s *screen) clear() {
 	s.lines = 0
 }
 
-func (s *screen) draw(st gateway.Stats, account *ledger, up bool) {
+func (s *screen) draw(st status.Status, account *ledger, up bool) {
 	t := account.totals()
 	link := "up"
 	if !up {

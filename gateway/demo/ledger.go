@@ -6,6 +6,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/gateway/fakeupstream"
+	"holdfast/gateway/tap"
 	"holdfast/sensors"
 )
 
@@ -27,22 +28,23 @@ func newLedger() *ledger {
 	return &ledger{Ledger: fakeupstream.NewLedger(), latest: map[string]sensors.Reading{}}
 }
 
-// Taken and Settled make ledger a gateway.Observer.
-func (l *ledger) Taken(r sensors.Reading, _ uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.taken++
-	l.latest[r.Sensor+"/"+r.Quantity] = r
-}
-
-func (l *ledger) Settled(seq uint64, err error) {
-	if err == nil {
-		l.Acknowledged(device, seq)
-		return
+// take notes one of the gateway's events.
+func (l *ledger) take(e tap.Event) {
+	switch e := e.(type) {
+	case tap.Reading:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.taken++
+		l.latest[e.Sensor+"/"+e.Quantity] = e.Reading
+	case tap.Settled:
+		if e.Err == nil {
+			l.Acknowledged(device, e.Seq)
+			return
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.refused++
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.refused++
 }
 
 // arrived is called for each message that the upstream takes.

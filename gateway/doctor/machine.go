@@ -18,10 +18,10 @@ import (
 
 	"holdfast/broker/diagnose"
 	"holdfast/broker/listen"
-	"holdfast/gateway"
 	"holdfast/gateway/config"
 	"holdfast/gateway/control"
 	"holdfast/gateway/status"
+	"holdfast/gateway/uplinks"
 	"holdfast/sensors/bus"
 	"holdfast/sensors/chips"
 	"holdfast/sensors/scan"
@@ -44,7 +44,7 @@ func Here() Machine {
 			return err
 		},
 		Try: func(ctx context.Context, cfg *config.Config, bridge string, address func(string), report func(diagnose.Step)) error {
-			_, err := gateway.TryBridge(ctx, cfg, bridge, gateway.TryOptions{Timeout: patience / 3, Aside: true}, address, report)
+			_, err := uplinks.Try(ctx, cfg, bridge, uplinks.TryOptions{Timeout: patience / 3, Aside: true}, address, report)
 			return err
 		},
 		Status: func(ctx context.Context, cfg *config.Config) (*status.Status, error) {

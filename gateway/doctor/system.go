@@ -6,7 +6,7 @@ import (
 	"os"
 	"strings"
 
-	"holdfast/gateway"
+	"holdfast/gateway/access"
 )
 
 // configuration makes the same checks as `holdfast check`, and looks at who can read what is secret in it.
@@ -16,7 +16,7 @@ func (e *examination) configuration(context.Context) {
 		e.add(Fail, "correct it, and try again with holdfast check; holdfast init writes a first one", "%v", e.Err)
 		return
 	}
-	if err := gateway.CheckAt(e.Config, e.m.Now()); err != nil {
+	if err := access.Check(e.Config, e.m.Now()); err != nil {
 		e.add(Fail, "the files have to be there, and readable by the user of the service: sudo chgrp holdfast FILE, sudo chmod 640 FILE", "%s: %v", names, err)
 	} else {
 		e.ok("%s: device %s, %d sensors, %d outputs, %d bridges", names, e.Config.Device.ID, len(e.Config.Sensors), len(e.Config.Outputs), len(e.Config.Bridges))

@@ -5,7 +5,8 @@
 // file is not loaded while it is being written, as far as that can be seen; and that the status shows the
 // outcome of the last change. A configuration on trial is rolled back unless it proves itself or is confirmed,
 // also when the process ends meanwhile: each start uses a configuration that worked before, or that was
-// confirmed. It does not exchange the gateway's parts: see gateway/reload.go.
+// confirmed. An Exchanger asks each part of the gateway whether it can apply a configuration, and then tells it to;
+// it knows nothing else of them.
 package reconfigure
 
 import (

@@ -6,7 +6,12 @@
 // readings. Taking one costs no more than looking does: nothing is collected while nobody looks.
 package status
 
-import "time"
+import (
+	"strings"
+	"time"
+
+	"holdfast/broker/wire"
+)
 
 // Status is how a gateway is doing. The names of its JSON fields are a contract with scripts: they are
 // added to, not changed.
@@ -313,4 +318,24 @@ type Process struct {
 	CPU         time.Duration `json:"cpu_ns"`
 	Goroutines  int           `json:"goroutines"`
 	Descriptors int           `json:"descriptors"`
+}
+
+// NewListener returns how a listener is doing: open since a time, or not, for the reason err.
+func NewListener(url string, err error, since time.Time) Listener {
+	l := Listener{URL: url, Open: err == nil, Since: since}
+	if err != nil {
+		l.Error = strings.ReplaceAll(err.Error(), "\n", ": ")
+	}
+	return l
+}
+
+// Protocol returns the name of a version of MQTT; empty if there is none.
+func Protocol(v wire.Version) string {
+	switch v {
+	case wire.V5:
+		return "5"
+	case wire.V311:
+		return "3.1.1"
+	}
+	return ""
 }

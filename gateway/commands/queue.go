@@ -1,0 +1,139 @@
+package commands
+
+import (
+	"errors"
+	"sync"
+
+	"holdfast/broker"
+	"holdfast/sensors/outputs"
+)
+
+// maxQueued bounds the commands that wait for one output. With maxCommand it bounds their memory: 2 MiB.
+const maxQueued = 512
+
+// request is a command that waits for its output.
+type request struct {
+	m       *broker.Message
+	age     func() freshness // how old it is when it is carried out
+	settled func()           // called when it was answered
+}
+
+// queue has the commands to one output, in order. A queue that is full refuses what comes: commands are worth
+// nothing when they are old, and its sender sees from the answers that it sends too many.
+type queue struct {
+	name string
+	more chan struct{} // there may be something to do
+
+	mu      sync.Mutex
+	waiting []request
+	refused uint64 // since the queue was empty
+	closed  bool
+}
+
+func newQueue(name string) *queue { return &queue{name: name, more: make(chan struct{}, 1)} }
+
+// add reports whether there was room. refused is how many commands there was none for since the queue was empty.
+func (q *queue) add(x request) (ok bool, refused uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) >= maxQueued {
+		q.refused++
+		return false, q.refused
+	}
+	q.waiting = append(q.waiting, x)
+	q.wake()
+	return true, 0
+}
+
+// next returns the oldest command. Without one, ended reports whether there will be none.
+func (q *queue) next() (x request, ok, ended bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.waiting) == 0 {
+		q.waiting, q.refused = nil, 0
+		return x, false, q.closed
+	}
+	x, q.waiting[0] = q.waiting[0], request{}
+	q.waiting = q.waiting[1:]
+	return x, true, false
+}
+
+// close has the worker end after what waits.
+func (q *queue) close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	q.wake()
+}
+
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.waiting)
+}
+
+func (q *queue) wake() {
+	select {
+	case q.more <- struct{}{}:
+	default:
+	}
+}
+
+var errTooMany = errors.New("too many commands at once")
+
+// enqueue gives a command to the queue of its output, or refuses it. It does not wait.
+func (r *router) enqueue(x request) {
+	name := r.output(x.m)
+	if err := checkSize(x.m); err != nil {
+		r.refuse(name, outputs.Command{}, x, err)
+		return
+	}
+	r.mu.Lock()
+	if _, ok := r.configs[name]; !ok {
+		r.mu.Unlock()
+		r.refuse(name, outputs.Command{}, x, errNoOutput)
+		return
+	}
+	q := r.queues[name]
+	if q == nil {
+		q = newQueue(name)
+		r.queues[name] = q
+		if r.running != nil {
+			r.startWorker(q)
+		}
+	}
+	ok, refused := q.add(x)
+	r.mu.Unlock()
+	if ok {
+		return
+	}
+	if refused == 1 {
+		r.log.Warn("commands are refused: too many at once; send fewer, or wait for each answer", "output", name, "queued", maxQueued)
+	}
+	r.refuse(name, outputs.Command{}, x, errTooMany)
+}
+
+// startWorker has a goroutine carry out the commands of one output until run ends or the output is gone. Called
+// with mu held.
+func (r *router) startWorker(q *queue) {
+	ctx := r.running
+	if ctx.Err() != nil {
+		return // what waits in the journal is there at the next start
+	}
+	r.workers.Go(func() {
+		for ctx.Err() == nil {
+			x, ok, ended := q.next()
+			switch {
+			case ok:
+				r.carryOut(ctx, q.name, x)
+				continue
+			case ended:
+				return
+			}
+			select {
+			case <-q.more:
+			case <-ctx.Done():
+			}
+		}
+	})
+}

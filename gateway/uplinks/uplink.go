@@ -1,0 +1,158 @@
+package uplinks
+
+import (
+	"errors"
+	"slices"
+	"sync/atomic"
+
+	"holdfast/broker"
+	"holdfast/broker/bridge"
+	"holdfast/broker/dial"
+	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
+	"holdfast/broker/server"
+	"holdfast/broker/wire"
+	"holdfast/gateway/config"
+)
+
+// bridgeReader and a bridge's name are the name of its reader of the journal.
+const bridgeReader = "bridge/"
+
+var protocols = map[config.Protocol]wire.Version{config.Auto: 0, config.V311: wire.V311, config.V5: wire.V5}
+
+// uplink is a configured bridge, and what stays when another configuration takes its place: its backlog, and the
+// route to that.
+type uplink struct {
+	config config.Bridge
+	key    *journal.Reader // of the route: the first one that had what was new
+	lanes  []*outbox.Queue
+	pick   func(topic string, own bool) *journal.Reader
+	losses *announced // nil if losses are not announced
+	dialer atomic.Pointer[dial.Dialer]
+	now    atomic.Pointer[bridge.Bridge]
+	usage  atomic.Pointer[usage]
+	stop   func() // nil while the bridge does not run
+}
+
+// deliver takes what the journal does not keep.
+func (l *uplink) deliver(m *broker.Message) {
+	l.usage.Load().out.note(m.Topic)
+	l.now.Load().Deliver(m)
+}
+
+// isLive reports whether a reader is owed what is new.
+func (l *uplink) isLive(reader string) bool {
+	return slices.ContainsFunc(l.lanes, func(lane *outbox.Queue) bool { return lane.Live().Name() == reader })
+}
+
+// newUplink builds a bridge that does nothing yet.
+func (u *Uplinks) newUplink(c config.Bridge) (*uplink, error) {
+	l := &uplink{}
+	return l, u.build(l, c)
+}
+
+// build gives an uplink, whose bridge does not run, a bridge of another configuration, with its backlog.
+func (u *Uplinks) build(l *uplink, c config.Bridge) error {
+	if err := u.adopt(c); err != nil {
+		return err
+	}
+	lanes, pick, err := u.openLanes(c, l.isLive)
+	if err != nil {
+		return err
+	}
+	live := lanes[slices.IndexFunc(lanes, func(l *outbox.Queue) bool { return l.Priority() == int(c.Priority) })].Live
+	if l.key == nil {
+		l.key = live()
+	}
+	if pick == nil && l.key != live() {
+		pick = func(string, bool) *journal.Reader { return live() }
+	}
+	dialer := dialer(c, u.log)
+	used := newUsage(c, u.opts.Now())
+	b, losses, err := u.newBridge(c, dialer, lanes, live, l.key, used)
+	if err != nil {
+		return err
+	}
+	l.config, l.lanes, l.pick, l.losses = c, lanes, pick, losses
+	l.dialer.Store(dialer)
+	l.usage.Store(used)
+	l.now.Store(b)
+	return nil
+}
+
+func (u *Uplinks) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*outbox.Queue, live func() *journal.Reader, key *journal.Reader, used *usage) (*bridge.Bridge, *announced, error) {
+	own := StatusTopic(u.opts.Device)
+	opts := bridge.Options{
+		Options: outbox.Options{
+			Name: c.Name, Queues: lanes, Window: c.Window, LiveFirst: c.Drain == config.DrainLiveFirst, Share: c.DrainShare, Rate: outbox.Rate(c.Rate),
+			Changed: u.changed(c.Name), Progress: u.opts.Progress("bridge " + c.Name), Log: u.log,
+		},
+		ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),
+		KeepAlive: c.KeepAlive, Announce: c.Losses, Status: c.Status,
+		SessionExpiry: c.SessionExpiry, FailBack: c.FailBack, References: c.References, Journal: u.journal, Origin: u.opts.Device,
+		Publish: func(m *broker.Message, changes []journal.Change, done func(error)) {
+			if m.Topic == own { // what an upstream says of this gateway is not for here
+				done(nil)
+				return
+			}
+			// done is told of the journal's errors, and the bridge has looked at the topic.
+			_ = u.server.Publish(m, server.PublishOptions{From: key, Changes: changes, Done: done})
+		},
+		Retained: func(topic string) (r bridge.Retained) {
+			r.Message, r.Ours, r.Before = u.server.Retained(topic, key)
+			return r
+		},
+		Clear: func(m *broker.Message, changes []journal.Change, done func(error)) bool {
+			gone := &broker.Message{Topic: m.Topic, QoS: 1, Retain: true}
+			err := u.server.Publish(gone, server.PublishOptions{From: key, Changes: changes, Done: done, Instead: m})
+			return !errors.Is(err, server.ErrReplaced)
+		},
+		Heard: used.in.note,
+		Dial:  dialer.Dial, Credentials: credentials(c).Get,
+	}
+	if p := c.Profile; p != nil {
+		opts.Adapt = func(topic string, m *broker.Message, retain bool) (string, bool, error) {
+			return p.Adapt(c.ClientID, topic, m, retain)
+		}
+	}
+	for _, u := range c.Upstream {
+		opts.Upstreams = append(opts.Upstreams, u.URL)
+	}
+	losses := &announced{name: c.Name, topic: c.Losses, reader: live}
+	opts.Refused = func(d *journal.Delivery, reason string) error {
+		if c.Losses != "" && d.Message.Topic == c.Losses {
+			u.losses.refused(losses, reason)
+			return nil
+		}
+		return u.dead.keep(c.Name, d, reason)
+	}
+	for _, r := range c.Out {
+		opts.Out = append(opts.Out, r.Bridge())
+	}
+	for _, r := range c.In {
+		opts.In = append(opts.In, r.Bridge())
+	}
+	b, err := bridge.New(opts)
+	if err != nil || c.Losses == "" {
+		return b, nil, err
+	}
+	losses.connected = func() bool { return b.Stats().Connected }
+	return b, losses, nil
+}
+
+// route has the server owe an uplink what its configuration sends, from now on.
+func (u *Uplinks) route(l *uplink) error {
+	pick, used := l.pick, l.usage.Load()
+	r := server.Route{Name: l.config.Name, Reader: l.key, Deliver: l.deliver, Pick: func(topic string, own bool) *journal.Reader {
+		used.out.note(topic)
+		if pick == nil {
+			return l.key
+		}
+		return pick(topic, own)
+	}}
+	for _, out := range l.config.Out {
+		r.Filters = append(r.Filters, server.FilterQoS{Filter: out.Filter, QoS: out.QoS})
+	}
+	u.losses.set(l.config.Name, l.losses)
+	return u.server.Route(r)
+}

@@ -1,0 +1,73 @@
+package uplinks
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"holdfast/broker"
+	"holdfast/gateway/config"
+	"holdfast/gateway/status"
+)
+
+// unmatchedAfter is how long a rule may match nothing before the status names it.
+const unmatchedAfter = 10 * time.Minute
+
+// usage is which rules of a bridge have matched anything since the bridge was made. It may be used by several
+// goroutines, and costs nothing once all have.
+type usage struct {
+	client  string // the bridge's identifier
+	since   time.Time
+	out, in ruleUse
+}
+
+// ruleUse is usage of one direction.
+type ruleUse struct {
+	filters []string
+	matched []atomic.Bool
+	missing atomic.Int32 // of matched, that are false
+}
+
+func newUsage(c config.Bridge, now time.Time) *usage {
+	u := &usage{client: c.ClientID, since: now}
+	u.out.init(c.Out)
+	u.in.init(c.In)
+	return u
+}
+
+func (r *ruleUse) init(rules []config.Rule) {
+	for _, rule := range rules {
+		r.filters = append(r.filters, rule.Filter)
+	}
+	r.matched = make([]atomic.Bool, len(rules))
+	r.missing.Store(int32(len(rules)))
+}
+
+// note is told of every message's topic. The first rule that matches it is the one that is used.
+func (r *ruleUse) note(topic string) {
+	if r.missing.Load() == 0 {
+		return
+	}
+	i := slices.IndexFunc(r.filters, func(f string) bool { return broker.Match(f, topic) })
+	if i >= 0 && r.matched[i].CompareAndSwap(false, true) {
+		r.missing.Add(-1)
+	}
+}
+
+// unmatched returns the rules that have matched nothing for long enough.
+func (u *usage) unmatched(now time.Time) (list []status.UnmatchedRule) {
+	if now.Sub(u.since) < unmatchedAfter {
+		return nil
+	}
+	for _, d := range []struct {
+		name string
+		*ruleUse
+	}{{"out", &u.out}, {"in", &u.in}} {
+		for i, filter := range d.filters {
+			if !d.matched[i].Load() {
+				list = append(list, status.UnmatchedRule{Direction: d.name, Filter: filter, Since: u.since})
+			}
+		}
+	}
+	return list
+}
