@@ -297,7 +297,7 @@ func secrets(all ...*config.Config) (list []string) {
 	return list
 }
 
-// localRole is what everybody on this device may do where nobody has to log in.
+// localRole is what a browser on this device may do where no login is required.
 func localRole(b config.Broker) web.Role {
 	if len(b.Users) > 0 || b.PasswordFile != "" || len(b.ACL) > 0 || b.ACLFile != "" {
 		return web.View // they may not publish a command without a rule either

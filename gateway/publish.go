@@ -44,7 +44,7 @@ func newPublisher(cfg *config.Config, j *journal.Journal, kept bool, s *server.S
 	return p
 }
 
-// readingPayload is the contract with whoever consumes readings.
+// readingPayload is the contract with consumers of readings.
 type readingPayload struct {
 	Value payload.Number `json:"value"`
 	Unit  string         `json:"unit"`
@@ -100,7 +100,7 @@ type statusPayload struct {
 	LastGood payload.Stamp `json:"last_good"`
 }
 
-// status publishes s, retained, so that whoever subscribes later still learns it.
+// status publishes s, retained, so that later subscribers get it too.
 func (p *publisher) status(s sensors.Status) {
 	p.hub.Publish(s)
 	text, err := json.Marshal(statusPayload{s.State, s.Class, s.Reason, payload.Stamp(s.Since), payload.Stamp(s.LastGood)})

@@ -86,7 +86,7 @@ func (p *publisher) run(stop <-chan struct{}) {
 	}
 }
 
-// statePayload is the contract with whoever watches an output.
+// statePayload is the contract with consumers of states.
 type statePayload struct {
 	Value   *payload.Number `json:"value"` // null if it is not known where the output is
 	Since   payload.Stamp   `json:"since"`

@@ -58,7 +58,7 @@ func (q *queue) next() (x request, ok, ended bool) {
 	return x, true, false
 }
 
-// close has the worker end after what waits.
+// close ends the worker after the queued commands.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -118,7 +118,7 @@ func (r *router) enqueue(x request) {
 func (r *router) startWorker(q *queue) {
 	ctx := r.running
 	if ctx.Err() != nil {
-		return // what waits in the journal is there at the next start
+		return // the commands in the journal are there at the next start
 	}
 	r.workers.Go(func() {
 		for ctx.Err() == nil {

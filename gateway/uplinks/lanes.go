@@ -124,7 +124,7 @@ func laneOf(reader string) string {
 	return strings.Join(parts, "/")
 }
 
-// openLane opens the readers of a lane in the order of what waits in them. Those in front are drained
+// openLane opens the readers of a lane in the order of their backlogs. Those in front are drained
 // first. Where nothing waits there is nothing to keep.
 func (u *Uplinks) openLane(base string, priority byte, isLive func(reader string) bool, front, there []journal.ReaderInfo) (*outbox.Queue, error) {
 	waiting := func(list []journal.ReaderInfo) []journal.ReaderInfo {

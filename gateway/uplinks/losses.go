@@ -119,7 +119,7 @@ func (a *announcer) announce(b *announced) {
 	losses := a.journal.Losses()
 	losses = slices.DeleteFunc(losses, func(l journal.Loss) bool {
 		name, ok := bridgeOf(l.Reader)
-		return l.News <= b.upTo || l.Reader != "" && (!ok || name != b.name) // nobody's may be this bridge's
+		return l.News <= b.upTo || l.Reader != "" && (!ok || name != b.name) // one that belongs to no reader may be this bridge's
 	})
 	slices.SortFunc(losses, func(x, y journal.Loss) int { return cmp.Compare(x.News, y.News) })
 	for _, l := range losses {
@@ -148,7 +148,7 @@ func (a *announcer) announce(b *announced) {
 	}
 }
 
-// lossPayload is the contract with whoever consumes announcements.
+// lossPayload is the contract with consumers of announcements.
 func lossPayload(bridge string, l *journal.Loss) *verify.Loss {
 	p := &verify.Loss{
 		Bridge: bridge, ID: l.ID, First: l.First, Last: l.Last, Count: l.Count, Reason: l.Reason,

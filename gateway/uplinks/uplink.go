@@ -95,7 +95,7 @@ func (u *Uplinks) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*outbo
 				done(nil)
 				return
 			}
-			// done is told of the journal's errors, and the bridge has looked at the topic.
+			// done gets the journal's errors, and the bridge has checked the topic.
 			_ = u.server.Publish(m, server.PublishOptions{From: key, Changes: changes, Done: done})
 		},
 		Retained: func(topic string) (r bridge.Retained) {

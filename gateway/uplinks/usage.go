@@ -43,7 +43,7 @@ func (r *ruleUse) init(rules []config.Rule) {
 	r.missing.Store(int32(len(rules)))
 }
 
-// note is told of every message's topic. The first rule that matches it is the one that is used.
+// note counts a message's topic. The first rule that matches it is the one that is used.
 func (r *ruleUse) note(topic string) {
 	if r.missing.Load() == 0 {
 		return

@@ -139,7 +139,7 @@ func describeOutput(x status.Output, c *outputs.Config) outputView {
 	return v
 }
 
-// shownLosses is how many ranges the page is told.
+// shownLosses is how many ranges the page shows.
 const shownLosses = 100
 
 type lossRange struct {
