@@ -46,6 +46,12 @@ func (u *picky) dial(context.Context, *url.URL) (net.Conn, error) {
 // socket is the near end of a pipe whose writes fail as those of a TCP connection do.
 type socket struct{ net.Conn }
 
+// SetWriteDeadline leaves it to Write to notice that the other side has closed.
+func (s socket) SetWriteDeadline(t time.Time) error {
+	_ = s.Conn.SetWriteDeadline(t)
+	return nil
+}
+
 func (s socket) Write(b []byte) (int, error) {
 	n, err := s.Conn.Write(b)
 	if errors.Is(err, io.ErrClosedPipe) {

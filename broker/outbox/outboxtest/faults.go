@@ -1,0 +1,589 @@
+package outboxtest
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/broker"
+	"holdfast/broker/outbox"
+)
+
+// refusedConnections: attempts are retried, ever less often, and nothing is lost meanwhile.
+func refusedConnections(l *lab) {
+	l.put(l.q, 3, nil)
+	began := time.Now()
+	l.start()
+	for range 20 {
+		l.refuse()
+	}
+	if took := time.Since(began); took < 10*time.Second || took > 20*l.opts.BackoffMax {
+		l.t.Errorf("20 attempts took %v", took)
+	}
+	p := l.accept()
+	take(p, l.expect(p, 0, 1, 2)...)
+	l.stats(func(st outbox.Stats) bool {
+		return st.Connected && st.Depth == 0 && st.Sent == 3 && st.Resent == 0 && st.Reconnects == 0 && st.LastError != ""
+	})
+	if n := strings.Count(l.logs.String(), "upstream cannot be reached"); n != 1 {
+		l.t.Errorf("one outage is logged %d times", n)
+	}
+}
+
+// endsInTheMiddle: what has no answer is sent again, in order, and nothing else.
+func endsInTheMiddle(l *lab) {
+	l.start()
+	p := l.accept()
+	all := l.each(p, 6)
+	take(p, all[1], all[2], all[4])
+	time.Sleep(quiet)
+	p.End()
+	p = l.accept()
+	again := l.expect(p, 0)
+	take(p, again...)
+	take(p, l.expect(p, 3, 5)...)
+	take(p, l.each(p, 1)...)
+	l.stats(func(st outbox.Stats) bool {
+		return st.Depth == 0 && st.Acknowledged == 7 && st.Resent == 3 && st.Sent == 10 && st.Reconnects == 1 && st.InFlight == 0
+	})
+}
+
+// outOfOrder: nothing is sent twice for it, and what has an answer leaves the journal.
+func outOfOrder(l *lab) {
+	l.start()
+	p := l.accept()
+	all := l.each(p, 8)
+	slices.Reverse(all)
+	take(p, all...)
+	l.nothing(p)
+	l.stats(func(st outbox.Stats) bool {
+		return st.Depth == 0 && st.Acknowledged == 8 && st.Sent == 8 && st.InFlight == 0
+	})
+}
+
+// noAnswer: the connection is given up after the timeout of the oldest message, again and again, and nothing leaves
+// the journal.
+func noAnswer(l *lab) {
+	l.put(l.q, 2, nil)
+	l.start()
+	for range 3 {
+		p := l.accept()
+		l.expect(p, 0)
+		began := time.Now()
+		if !p.Ended(2 * ackTimeout) {
+			l.t.Fatal("the connection goes on without an answer")
+		}
+		if took := time.Since(began); took < ackTimeout-time.Second {
+			l.t.Errorf("given up after %v, want %v", took, ackTimeout)
+		}
+	}
+	l.stats(func(st outbox.Stats) bool {
+		return st.Depth == 2 && st.Acknowledged == 0 && strings.Contains(st.LastError, "no acknowledgement for 30s")
+	})
+}
+
+// answersTwice: the second answer changes nothing, for its message or any other.
+func answersTwice(l *lab) {
+	l.start()
+	p := l.accept()
+	all := l.each(p, 2)
+	for range 3 {
+		take(p, all[0])
+		p.Answer(all[0].Ref, outbox.Never)
+	}
+	l.stats(func(st outbox.Stats) bool {
+		return st.Depth == 1 && st.Acknowledged == 1 && st.Refused == 0 && st.InFlight == 1
+	})
+	take(p, l.each(p, 1)...)
+	take(p, all[0], all[1], all[0], all[1])
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 0 && st.Acknowledged == 3 && st.Refused == 0 })
+}
+
+// lateAnswers: an answer of an earlier connection is none to what this one has sent.
+func lateAnswers(l *lab) {
+	l.start()
+	p := l.accept()
+	take(p, l.each(p, 2)...) // so that neither topic is under suspicion
+	old := l.each(p, 3)
+	p.End()
+	p = l.accept()
+	again := l.expect(p, 2, 3, 4)
+	take(p, old...)
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 3 && st.Acknowledged == 2 && st.InFlight == 3 })
+	take(p, again...)
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 0 && st.Acknowledged == 5 })
+}
+
+// refusedMessage: it goes to the dead letters with the reason, and the others pass.
+func refusedMessage(l *lab) {
+	l.start()
+	p := l.accept()
+	all := l.each(p, 3)
+	can := p.Answer(all[1].Ref, outbox.Never)
+	take(p, all[0], all[2])
+	if !can {
+		take(p, all[1])
+	}
+	take(p, l.each(p, 1)...)
+	l.stats(func(st outbox.Stats) bool {
+		return st.Depth == 0 && st.Sent == 4 && (st.Refused == 1) == can && st.Acknowledged+st.Refused == 4
+	})
+	if dead := l.refused(); can && (len(dead) != 1 || dead[1] == "") || !can && len(dead) > 0 {
+		l.t.Errorf("refused: %v", dead)
+	}
+}
+
+// refusedAndNotKept: without a place for it the message stays in the journal, and is tried by the next connection.
+func refusedAndNotKept(l *lab) {
+	l.keep = errors.New("no room")
+	l.start()
+	p := l.accept()
+	all := l.each(p, 2)
+	if !p.Answer(all[0].Ref, outbox.Never) {
+		take(p, all...)
+		return
+	}
+	take(p, all[1])
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 1 && st.Refused == 0 && st.Acknowledged == 1 })
+	l.mu.Lock()
+	l.keep = nil
+	l.mu.Unlock()
+	p.End()
+	p = l.accept()
+	p.Answer(l.expect(p, 0)[0].Ref, outbox.Never)
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 0 && st.Refused == 1 })
+	if len(l.refused()) != 1 {
+		l.t.Errorf("refused: %v", l.refused())
+	}
+}
+
+// takenLater: the message is sent again after a pause, before those that follow it, and never given up.
+func takenLater(l *lab) {
+	l.start()
+	p := l.accept()
+	m := l.each(p, 1)[0]
+	if !p.Answer(m.Ref, outbox.Later) {
+		take(p, m)
+		return
+	}
+	for range 2 * outbox.MaxTries {
+		m = l.expect(p, 0)[0]
+		p.Answer(m.Ref, outbox.Later)
+	}
+	l.put(l.q, 1, nil)
+	took := l.expect(p, 0)
+	take(p, took...)
+	take(p, l.expect(p, 1)...)
+	l.stats(func(st outbox.Stats) bool {
+		return st.Depth == 0 && st.Refused == 0 && st.Acknowledged == 2 && st.Reconnects == 0
+	})
+}
+
+// doubtful: the message is sent so many times, and then refused.
+func doubtful(l *lab) {
+	l.start()
+	p := l.accept()
+	m := l.each(p, 1)[0]
+	if !p.Answer(m.Ref, outbox.Doubt) {
+		take(p, m)
+		return
+	}
+	for range outbox.MaxTries - 1 {
+		p.Answer(l.expect(p, 0)[0].Ref, outbox.Doubt)
+	}
+	take(p, l.each(p, 1)...)
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 0 && st.Refused == 1 && st.Sent == outbox.MaxTries+1 })
+}
+
+// poisonous: a message at which the other side ends every connection is found and set aside; all others arrive, and in
+// the order of their topics.
+func poisonous(l *lab) {
+	const bad, all = 7, 40
+	l.put(l.q, all, func(m *broker.Message) {
+		if number(m.Payload) == bad {
+			m.Topic = "poison"
+		}
+	})
+	l.start()
+	var first []int
+	connections := 0
+	for len(first) < all-1 || len(l.refused()) == 0 {
+		p := l.accept()
+		if connections++; connections > 6 {
+			l.t.Fatalf("%d connections, arrived %v, refused %v\n%s", connections, first, l.refused(), &l.logs)
+		}
+		for all := available(p, soon); len(all) > 0; all = available(p, soon) {
+			i := slices.IndexFunc(all, func(m Received) bool { return number(m.Payload) == bad })
+			if i >= 0 { // what came before it, and not in one batch with it, is taken
+				ref := all[i].Ref
+				all = slices.DeleteFunc(all[:i], func(m Received) bool { return m.Ref == ref })
+			}
+			for _, m := range all {
+				if n := number(m.Payload); !slices.Contains(first, n) {
+					first = append(first, n)
+				}
+			}
+			take(p, all...)
+			if i >= 0 {
+				p.End()
+				break
+			}
+		}
+	}
+	if !inOrder(first) {
+		l.t.Errorf("out of order: %v", first)
+	}
+	if dead := l.refused(); len(dead) != 1 || !strings.Contains(dead[bad], "with this message alone in doubt") {
+		l.t.Errorf("refused: %v", dead)
+	}
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 0 && st.Refused == 1 })
+}
+
+// inOrder reports whether messages have arrived in the order of their topics: see lab.put. One that is held because it may be
+// to blame for the end of a connection holds up its topic alone.
+func inOrder(numbers []int) bool {
+	for _, odd := range []int{0, 1} {
+		if !slices.IsSorted(slices.DeleteFunc(slices.Clone(numbers), func(n int) bool { return n%2 != odd })) {
+			return false
+		}
+	}
+	return true
+}
+
+// flapping: connections that end for no reason blame no message, and all arrive.
+func flapping(l *lab) {
+	const all = 60
+	l.put(l.q, all, nil)
+	l.start()
+	var first []int
+	for range 30 {
+		p := l.accept()
+		all := available(p, 2*soon)
+		for _, m := range all {
+			if n := number(m.Payload); !slices.Contains(first, n) {
+				first = append(first, n)
+			}
+		}
+		take(p, all[:(len(all)+1)/2]...) // a message that is tried alone is taken, too
+		time.Sleep(10 * time.Millisecond)
+		p.End()
+	}
+	p := l.accept()
+	for _, n := range l.drained(p) {
+		if !slices.Contains(first, n) {
+			first = append(first, n)
+		}
+	}
+	if len(first) != all || !inOrder(first) || len(l.refused()) > 0 {
+		l.t.Errorf("arrived %v, refused %v", first, l.refused())
+	}
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 0 })
+}
+
+// slow: an answer that takes its time is waited for, with no more in flight than before.
+func slow(l *lab) {
+	l.put(l.q, 20, nil)
+	l.start()
+	p := l.accept()
+	var got []int
+	for len(got) < 20 {
+		var all []Received
+		for m, ok := p.Receive(quiet); ok; m, ok = p.Receive(quiet) {
+			all = append(all, m)
+		}
+		if len(all) == 0 || len(all) > l.opts.Window {
+			l.t.Fatalf("%d messages in flight", len(all))
+		}
+		time.Sleep(ackTimeout - 5*time.Second)
+		for _, m := range all {
+			got = append(got, number(m.Payload))
+		}
+		take(p, all...)
+	}
+	if !slices.Equal(got, sequence(0, 20)) {
+		l.t.Errorf("got %v", got)
+	}
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 0 && st.Reconnects == 0 && st.Resent == 0 })
+}
+
+// stopInFlight: answers that come soon count, nothing more is sent, and the next run sends the rest.
+func stopInFlight(l *lab) {
+	l.put(l.q, 30, nil)
+	l.start()
+	p := l.accept()
+	var all []Received
+	for m, ok := p.Receive(quiet); ok; m, ok = p.Receive(quiet) {
+		all = append(all, m)
+	}
+	l.stop()
+	time.Sleep(time.Second)
+	take(p, all...)
+	<-l.done
+	if m, ok := p.Receive(quiet); ok {
+		l.t.Errorf("%d was sent after the end had begun", number(m.Payload))
+	}
+	if !p.Ended(quiet) {
+		l.t.Error("the connection goes on")
+	}
+	l.stats(func(st outbox.Stats) bool {
+		return st.Depth == uint64(30-len(all)) && !st.Connected && st.Acknowledged == uint64(len(all))
+	})
+	l.start()
+	if first := l.drained(l.accept()); !slices.Equal(first, sequence(len(all), 30)) {
+		l.t.Errorf("the next run sends %v", first)
+	}
+}
+
+// stopUnanswered: the end does not wait for ever, and what had no answer stays.
+func stopUnanswered(l *lab) {
+	l.put(l.q, 3, nil)
+	l.start()
+	p := l.accept()
+	l.expect(p, 0)
+	if took := l.halt(); took > 5*time.Second {
+		l.t.Errorf("the end took %v", took)
+	}
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 3 && st.Acknowledged == 0 && !st.Connected })
+	l.start()
+	if first := l.drained(l.accept()); !slices.Equal(first, []int{0, 1, 2}) {
+		l.t.Errorf("the next run sends %v", first)
+	}
+}
+
+// stopRefused: the end comes at once while there is no connection.
+func stopRefused(l *lab) {
+	l.put(l.q, 1, nil)
+	l.start()
+	for range 5 {
+		l.refuse()
+	}
+	if took := l.halt(); took > time.Second {
+		l.t.Errorf("the end took %v", took)
+	}
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 1 && !st.Connected })
+}
+
+// unreadable: a journal that cannot be read is tried again on the same connection.
+func unreadable(l *lab) {
+	l.put(l.q, 3, nil)
+	l.fs.fail.Store(true)
+	l.start()
+	p := l.accept()
+	l.nothing(p)
+	time.Sleep(time.Minute)
+	l.fs.fail.Store(false)
+	take(p, l.expect(p, 0, 1, 2)...)
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 0 && st.Reconnects == 0 && st.Sent == 3 })
+	if n := strings.Count(l.logs.String(), "journal cannot be read"); n != 1 {
+		l.t.Errorf("logged %d times", n)
+	}
+}
+
+// expired: what is too old is not sent, and counted.
+func expired(l *lab) {
+	l.put(l.q, 4, func(m *broker.Message) {
+		if number(m.Payload)%2 == 0 {
+			m.Expires, m.Expiry = true, 60
+		}
+	})
+	time.Sleep(2 * time.Minute)
+	l.put(l.q, 1, func(m *broker.Message) { m.Expires, m.Expiry = true, 60 })
+	l.start()
+	p := l.accept()
+	take(p, l.expect(p, 1, 3, 4)...)
+	l.stats(func(st outbox.Stats) bool {
+		return st.Depth == 0 && st.Expired == 2 && st.Refused == 0 && st.Acknowledged == 3
+	})
+}
+
+// liveFirst: what comes while there is a connection passes the backlog, which has its share of the window.
+func liveFirst(l *lab) {
+	l.opts.LiveFirst, l.opts.Share = true, 30
+	backlog := l.opts.Window + 20
+	l.put(l.q, backlog, nil)
+	l.start()
+	p := l.accept()
+	old := l.expect(p, 0, 1, 2) // 30 % of 10
+	l.nothing(p)
+	late := 3
+	for range 10 {
+		live := l.expect(p, l.put(l.q, 1, nil))
+		take(p, live...)
+		take(p, old[0])
+		for _, m := range old[1:] {
+			if m.Ref != old[0].Ref { // else all of them had that answer
+				take(p, m)
+			}
+		}
+		old = l.expect(p, late, late+1, late+2)
+		late += 3
+		if late+3 > backlog {
+			break
+		}
+	}
+	take(p, old...)
+	l.drained(p)
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 0 && st.Resent == 0 && st.Sent == uint64(l.n) })
+}
+
+// priorities: what has a higher one is next as soon as there is room.
+func priorities(l *lab) {
+	alarms := l.queue(3, "alarms")
+	l.opts.Queues = []*outbox.Queue{l.q, alarms}
+	l.put(l.q, 50, nil)
+	l.start()
+	p := l.accept()
+	flight := l.expect(p, sequence(0, l.opts.Window)...)
+	alarm := l.put(alarms, 2, nil)
+	l.nothing(p)
+	take(p, flight...)
+	take(p, l.expect(p, alarm, alarm+1)...)
+	if rest := l.drained(p); !slices.Equal(rest, sequence(l.opts.Window, 50)) {
+		l.t.Errorf("then %v", rest)
+	}
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 0 })
+}
+
+// rate: what is above it stays in the journal until its time has come.
+func rate(l *lab) {
+	l.opts.Rate = outbox.Rate{Messages: 2}
+	l.put(l.q, 10, nil)
+	l.start()
+	p := l.accept()
+	began := time.Now()
+	for n := range 10 {
+		take(p, l.expect(p, n)...)
+		due := time.Duration(max(0, n-1)) * time.Second / 2 // two at once
+		if took := time.Since(began); took < due-10*time.Millisecond || took > due+50*time.Millisecond {
+			l.t.Errorf("%d after %v, want %v", n, took, due)
+		}
+	}
+}
+
+// windowOfMessages: no more than that are in flight, and one more for each answer.
+func windowOfMessages(l *lab) {
+	l.opts.Window = 4
+	l.put(l.q, 12, nil)
+	l.start()
+	p := l.accept()
+	for n := 0; n < 12; n += 4 {
+		all := l.expect(p, sequence(n, n+4)...)
+		l.nothing(p)
+		take(p, all...)
+	}
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 0 && st.Sent == 12 })
+}
+
+// windowOfBytes: about 1 MiB is in flight, and one message that is longer.
+func windowOfBytes(l *lab) {
+	l.put(l.q, 4, func(m *broker.Message) { m.Payload = append(m.Payload, make([]byte, 700<<10)...) })
+	l.start()
+	p := l.accept()
+	all := l.expect(p, 0, 1)
+	l.nothing(p)
+	take(p, all...)
+	take(p, l.expect(p, 2, 3)...)
+	l.stats(func(st outbox.Stats) bool { return st.Depth == 0 && st.Sent == 4 })
+}
+
+// atRandom: an other side that does anything at any time. Every message arrives or is refused, those of a topic in order unless
+// it put some off, no more than a window is in flight, and at the end the journal owes nothing.
+func atRandom(l *lab, seed uint64) {
+	const all = 150
+	rng := rand.New(rand.NewPCG(seed, 14))
+	l.opts.Window = 1 + rng.IntN(20)
+	l.put(l.q, all/2, nil)
+	l.start()
+	arrived := map[int]int{} // how often
+	var order []int
+	disorder := false
+	refused := map[int]bool{}
+	for step := 0; ; step++ {
+		healed := step > 20
+		if !healed && rng.IntN(3) == 0 {
+			l.refuse()
+			continue
+		}
+		p := l.accept()
+		if step >= 3 && l.n < all {
+			l.put(l.q, all/2, nil)
+		}
+		var flight []Received
+		for began := time.Now(); ; {
+			if time.Since(began) > time.Hour {
+				l.t.Fatalf("%d left, %d in flight here, %+v\n%s", l.sub.Stats().Depth, len(flight), l.sub.Stats(), &l.logs)
+			}
+			came := available(p, time.Duration(rng.IntN(3000))*time.Millisecond)
+			flight = append(flight, came...)
+			for _, m := range came {
+				n := number(m.Payload)
+				if arrived[n]++; arrived[n] == 1 {
+					order = append(order, n)
+				}
+			}
+			if len(flight) > l.opts.Window {
+				l.t.Fatalf("%d in flight, want at most %d", len(flight), l.opts.Window)
+			}
+			if !healed && rng.IntN(30) == 0 {
+				break
+			}
+			if len(flight) > 0 && (healed || rng.IntN(2) == 0) {
+				i := 0
+				if !healed {
+					i = rng.IntN(len(flight))
+				}
+				ref := flight[i].Ref
+				answer := outbox.Taken
+				if !healed && rng.IntN(10) == 0 {
+					answer = []outbox.Answer{outbox.Never, outbox.Later}[rng.IntN(2)]
+				}
+				if !p.Answer(ref, answer) {
+					answer = outbox.Taken
+					p.Answer(ref, answer)
+				}
+				disorder = disorder || answer == outbox.Later
+				flight = slices.DeleteFunc(flight, func(m Received) bool {
+					if m.Ref == ref && answer == outbox.Never {
+						refused[number(m.Payload)] = true
+					}
+					return m.Ref == ref
+				})
+			} else if healed && len(came) == 0 {
+				if p.Ended(soon) {
+					break
+				}
+				if l.sub.Stats().Depth == 0 {
+					l.check(arrived, order, refused, disorder, all)
+					return
+				}
+			}
+			if step > 60 {
+				l.t.Fatalf("%d left\n%s", l.sub.Stats().Depth, &l.logs)
+			}
+		}
+		p.End()
+	}
+}
+
+func (l *lab) check(arrived map[int]int, order []int, refused map[int]bool, disorder bool, all int) {
+	l.t.Helper()
+	for n := range all {
+		if arrived[n] == 0 {
+			l.t.Errorf("%d has not arrived", n)
+		}
+	}
+	if !disorder && !inOrder(order) {
+		l.t.Errorf("arrived for the first time: %v", order)
+	}
+	for n := range l.refused() {
+		if !refused[n] {
+			l.t.Errorf("%d was set aside and had not been refused: %s", n, l.refused()[n])
+		}
+	}
+	st := l.sub.Stats()
+	if st.Depth != 0 || st.InFlight != 0 || st.Acknowledged+st.Refused != uint64(all) {
+		l.t.Errorf("got %+v, want %d acknowledged or refused", st, all)
+	}
+}
