@@ -44,7 +44,7 @@ func TestSensorsComeAndGo(t *testing.T) {
 }
 
 // TestASensorInACallGoes: a call that ends when it is told to is waited for; one that does not is left
-// alone, says nothing any more, and its device is closed when it has ended.
+// alone, reports nothing any more, and its device is closed when it has ended.
 func TestASensorInACallGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
@@ -72,7 +72,7 @@ func TestASensorInACallGoes(t *testing.T) {
 		}
 		time.Sleep(20 * time.Second)
 		if len(w.states("deaf")) != 0 {
-			t.Errorf("one that is gone says %v", w.states("deaf"))
+			t.Errorf("one that is removed reports %v", w.states("deaf"))
 		}
 		close(release)
 		synctest.Wait()

@@ -160,7 +160,7 @@ type Driver struct {
 	// Every is the interval that the chip needs, if it does not do with any; 0 if it does.
 	Every time.Duration
 
-	// Identify says which chip answers, such as "BMP280", or "" if it is none of this driver's. It only
+	// Identify returns which chip answers, such as "BMP280", or "" if it is none of this driver's. It only
 	// reads identification registers, and never changes the state of a chip, whichever it may be. Nil if
 	// the chip has nothing to identify it by.
 	Identify func(dev conn.Conn) (chip string, err error)

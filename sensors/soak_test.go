@@ -106,7 +106,7 @@ func (s *soak) String() string {
 	return fmt.Sprintf("%d readings (%d values), %d failures, the latest healthy one by %v", s.readings, s.values, s.failures, s.worst)
 }
 
-// TestSoak is on a fake clock, 90 s or as long as HOLDFAST_SOAK says: no healthy reading is late by more
+// TestSoak is on a fake clock, 90 s or as long as HOLDFAST_SOAK is: no healthy reading is late by more
 // than its interval.
 func TestSoak(t *testing.T) {
 	length, err := time.ParseDuration(os.Getenv("HOLDFAST_SOAK"))

@@ -176,7 +176,7 @@ func (p *supervised) finish(ctx context.Context, o outcome) {
 	}
 	values, err := p.convert(o.measurements)
 	if err != nil {
-		// The device is as it was: what it says may be true again the next time.
+		// The device is as it was: its next reading may be plausible again.
 		p.fail(err)
 		p.retry()
 		return

@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,109 +16,6 @@ import (
 	"holdfast/sensors/chips"
 	"holdfast/sensors/simulated"
 )
-
-// watch runs a supervisor in a bubble, where time passes when all goroutines wait.
-type watch struct {
-	t    *testing.T
-	s    *sensors.Supervisor
-	stop func()
-
-	mu       sync.Mutex
-	readings map[string][]sensors.Reading // by sensor
-	statuses map[string][]sensors.Status
-}
-
-func supervise(t *testing.T, set *bus.Set, drivers []sensors.Driver, configs ...sensors.Config) *watch {
-	w := &watch{t: t, readings: map[string][]sensors.Reading{}, statuses: map[string][]sensors.Status{}}
-	s := sensors.NewSupervisor(configs, sensors.SupervisorOptions{
-		Buses: set, Drivers: drivers,
-		Reading: func(r sensors.Reading) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.readings[r.Sensor] = append(w.readings[r.Sensor], r)
-		},
-		Status: func(s sensors.Status) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.statuses[s.Sensor] = append(w.statuses[s.Sensor], s)
-		},
-	})
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	w.s = s
-	go func() { ended <- s.Run(ctx) }()
-	w.stop = func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("run: %v", err)
-		}
-	}
-	return w
-}
-
-// times are when a sensor was read.
-func (w *watch) times(sensor string) (at []time.Time) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, r := range w.readings[sensor] {
-		if len(at) == 0 || r.Time != at[len(at)-1] {
-			at = append(at, r.Time)
-		}
-	}
-	return at
-}
-
-func (w *watch) states(sensor string) (s []sensors.State) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, st := range w.statuses[sensor] {
-		s = append(s, st.State)
-	}
-	return s
-}
-
-func (w *watch) last(sensor string) sensors.Status {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	all := w.statuses[sensor]
-	if len(all) == 0 {
-		return sensors.Status{}
-	}
-	return all[len(all)-1]
-}
-
-// onGrid checks that a sensor was read n times, every interval.
-func (w *watch) onGrid(sensor string, n int, every time.Duration) {
-	w.t.Helper()
-	at := w.times(sensor)
-	if len(at) != n {
-		w.t.Errorf("%s: %d readings, want %d", sensor, len(at), n)
-	}
-	for i := 1; i < len(at); i++ {
-		if d := at[i].Sub(at[i-1]) - every; d.Abs() > every/20 {
-			w.t.Errorf("%s: reading %d came %v after the one before, want %v", sensor, i, at[i].Sub(at[i-1]), every)
-		}
-	}
-}
-
-func config(name, driver, bus string, every time.Duration) sensors.Config {
-	c := sensors.Config{Name: name, Driver: driver, Bus: bus, Every: every, Options: map[string]any{}}
-	for _, d := range chips.Drivers() {
-		if d.Name == driver {
-			c.Options = d.Defaults()
-		}
-	}
-	return c
-}
-
-func place(t *testing.T, pi *simulated.Pi, model, bus string, addr uint16) *simulated.Chip {
-	t.Helper()
-	c, err := pi.Place(model, bus, addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
 
 // TestOneHungBusAndOneFailingSensorDelayNobody uses the real drivers over simulated chips.
 func TestOneHungBusAndOneFailingSensorDelayNobody(t *testing.T) {
@@ -239,38 +135,6 @@ func TestUnpluggedSensorComesBackWithRightValues(t *testing.T) {
 			}
 		}
 	})
-}
-
-// script is a driver whose every call a test decides.
-func script(name string, timeout time.Duration, sense func(ctx context.Context, n int) ([]sensors.Measurement, error)) (sensors.Driver, *scripted) {
-	s := &scripted{sense: sense}
-	return sensors.Driver{
-		Spec: sensors.Spec{
-			Name: name, Quantities: []sensors.Quantity{{Name: "v", Unit: "V"}}, Timeout: timeout,
-		},
-		Open: func(context.Context, sensors.Config, *bus.Set) (sensors.Sensor, error) {
-			s.opened++
-			return s, nil
-		},
-	}, s
-}
-
-type scripted struct {
-	sense                 func(ctx context.Context, n int) ([]sensors.Measurement, error)
-	calls, opened, closed int
-	at                    []time.Time
-}
-
-func (s *scripted) Sense(ctx context.Context) ([]sensors.Measurement, error) {
-	s.calls++
-	s.at = append(s.at, time.Now())
-	return s.sense(ctx, s.calls)
-}
-
-func (s *scripted) Close() error { s.closed++; return nil }
-
-func volt(v float64) []sensors.Measurement {
-	return []sensors.Measurement{{Quantity: "v", Value: v, Unit: "V"}}
 }
 
 func TestFailuresAreRetriedWithBackoffAndANewDevice(t *testing.T) {

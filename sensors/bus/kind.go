@@ -18,7 +18,7 @@ const (
 	GPIOKind Kind = "gpio"
 )
 
-// Names says how the buses of a kind are called in a configuration.
+// Names is how the buses of a kind are called in a configuration.
 type Names struct {
 	Pattern *regexp.Regexp
 	Want    string // in words, with an example

@@ -85,7 +85,7 @@ func simulatedLine[L Line](sim LineSimulator, err error, o LineOptions, open fun
 	return l, nil
 }
 
-// request is what a request says of every line.
+// request is the part of a request that holds for every line.
 func (o LineOptions) request() []gpiocdev.LineReqOption {
 	opts := []gpiocdev.LineReqOption{gpiocdev.WithConsumer("holdfast")}
 	if o.ActiveLow {

@@ -91,7 +91,7 @@ func openADS1x15(ctx context.Context, chip string, c sensors.Config, buses *bus.
 	}
 	config, err := s.read16(ctx, ads1x15Config)
 	if err == nil {
-		err = CheckID(chip, uint64(config&^ads1x15Ready), 16, uint64(s.config))
+		err = checkID(chip, uint64(config&^ads1x15Ready), 16, uint64(s.config))
 	}
 	if err != nil {
 		return nil, err

@@ -85,7 +85,7 @@ func (s *aht20Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error) 
 // decodeAHT20 takes °C and % out of an answer: status, 20 bits each of humidity and temperature, and a
 // checksum (section 6: signal conversion).
 func decodeAHT20(b [7]byte) (celsius, percent float64, err error) {
-	if err := CheckSum("the measurement", uint32(b[6]), uint32(crcSensirion(b[:6]))); err != nil {
+	if err := checkSum("the measurement", uint32(b[6]), uint32(crcSensirion(b[:6]))); err != nil {
 		return 0, 0, err
 	}
 	if b[0]&aht20Calibrated == 0 {

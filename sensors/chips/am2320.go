@@ -95,7 +95,7 @@ func (s *am2320Sensor) registers(ctx context.Context) ([8]byte, error) {
 // decodeAM2320 takes °C and % out of an answer: function, length, humidity, temperature with a sign
 // bit, each in tenths, and a CRC-16 with its lower byte first.
 func decodeAM2320(b [8]byte) (celsius, percent float64, err error) {
-	if err := CheckSum("the measurement", uint32(le16(b[6:])), uint32(crcModbus(b[:6]))); err != nil {
+	if err := checkSum("the measurement", uint32(le16(b[6:])), uint32(crcModbus(b[:6]))); err != nil {
 		return 0, 0, err
 	}
 	if b[0] != 3 || b[1] != 4 {

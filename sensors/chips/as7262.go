@@ -78,7 +78,7 @@ func openAS7262(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.
 	s := &as7262Sensor{chip: dev, control: as7262Once | gain<<4, steps: byte(c.Options["integration"].(int64))}
 	id, err := s.get(ctx, as7262Hardware)
 	if err == nil {
-		err = CheckID("AS7262", uint64(id), 8, 0x3E)
+		err = checkID("AS7262", uint64(id), 8, 0x3E)
 	}
 	if err != nil {
 		return nil, err

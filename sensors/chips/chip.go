@@ -105,7 +105,7 @@ func (c *chip) identify(ctx context.Context, reg byte, want ...byte) (byte, erro
 	for i, w := range want {
 		ids[i] = uint64(w)
 	}
-	return b[0], CheckID(c.name, uint64(b[0]), 8, ids...)
+	return b[0], checkID(c.name, uint64(b[0]), 8, ids...)
 }
 
 func be16(b []byte) uint16 { return uint16(b[0])<<8 | uint16(b[1]) }

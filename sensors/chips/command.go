@@ -15,7 +15,7 @@ import (
 	"holdfast/sensors/bus"
 )
 
-// execCommand runs a command and reads what it says.
+// execCommand runs a command and reads its output.
 func execCommand() sensors.Driver {
 	return sensors.Driver{
 		Spec: sensors.Spec{

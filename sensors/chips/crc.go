@@ -40,7 +40,7 @@ func crcMaxim(b []byte) byte {
 func wordsSensirion(b []byte) ([]uint16, error) {
 	words := make([]uint16, 0, len(b)/3)
 	for i := 0; i+3 <= len(b); i += 3 {
-		if err := CheckSum(fmt.Sprintf("word %d", i/3), uint32(b[i+2]), uint32(crcSensirion(b[i:i+2]))); err != nil {
+		if err := checkSum(fmt.Sprintf("word %d", i/3), uint32(b[i+2]), uint32(crcSensirion(b[i:i+2]))); err != nil {
 			return nil, err
 		}
 		words = append(words, uint16(b[i])<<8|uint16(b[i+1]))

@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"math"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
@@ -18,63 +16,6 @@ import (
 )
 
 func TestEveryDriver(t *testing.T) { sensorstest.All(t, chips.Drivers()) }
-
-func place(t *testing.T, pi *simulated.Pi, model, bus string, addr uint16) *simulated.Chip {
-	t.Helper()
-	c, err := pi.Place(model, bus, addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-func driver(t *testing.T, name string) sensors.Driver {
-	t.Helper()
-	all := chips.Drivers()
-	i := slices.IndexFunc(all, func(d sensors.Driver) bool { return d.Name == name })
-	if i < 0 {
-		t.Fatalf("no driver %s", name)
-	}
-	return all[i]
-}
-
-// config is a sensor with the driver's defaults.
-func config(name, driver, bus string, every time.Duration) sensors.Config {
-	c := sensors.Config{Name: name, Driver: driver, Bus: bus, Every: every, Options: map[string]any{}}
-	for _, d := range chips.Drivers() {
-		if d.Name == driver {
-			c.Options = d.Defaults()
-		}
-	}
-	return c
-}
-
-// open opens a sensor with the driver's defaults and the options given.
-func open(t *testing.T, name string, sim bus.Simulator, options map[string]any) (sensors.Sensor, error) {
-	t.Helper()
-	d := driver(t, name)
-	c := config("s", name, "simulated", 0)
-	if len(d.Addresses) > 0 {
-		c.Address = d.Addresses[0]
-	}
-	for k, v := range options {
-		c.Options[k] = v
-	}
-	return d.Open(context.Background(), c, bus.NewSet(sim))
-}
-
-func sense(t *testing.T, s sensors.Sensor) map[string]float64 {
-	t.Helper()
-	m, err := s.Sense(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	values := map[string]float64{}
-	for _, v := range m {
-		values[v.Quantity] = v.Value
-	}
-	return values
-}
 
 func TestBME280LostItsSettings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -183,7 +183,7 @@ func (s *ds2482Sensor) scratchpad(ctx context.Context) (pad [9]byte, err error) 
 	if ones { // no chip pulls the line down
 		return pad, fmt.Errorf("%w: %s is not on the 1-Wire bus: check its wiring, or the id", bus.ErrAbsent, romName(s.rom))
 	}
-	return pad, CheckSum("the scratchpad", uint32(pad[8]), uint32(crcMaxim(pad[:8])))
+	return pad, checkSum("the scratchpad", uint32(pad[8]), uint32(crcMaxim(pad[:8])))
 }
 
 // only searches for the one DS18B20.

@@ -13,15 +13,6 @@ import (
 	"holdfast/sensors/simulated"
 )
 
-func patiently(t *testing.T, s sensors.Sensor) float64 {
-	t.Helper()
-	m, err := sensors.SenseWait(context.Background(), s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m[0].Value
-}
-
 func TestDS2482WithSeveralSensors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pi := simulated.New(simulated.Options{})

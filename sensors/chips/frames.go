@@ -11,7 +11,7 @@ import (
 )
 
 // scanner looks for the first frame in bytes from a serial port and returns it with what follows. It is
-// nil if none is complete; rest is then what the next bytes have to be put behind. bad says that
+// nil if none is complete; rest is then what the next bytes have to be put behind. bad is the error when
 // something looked like a frame, and its checksum is wrong.
 type scanner func(b []byte) (frame, rest []byte, bad error)
 

@@ -44,7 +44,7 @@ func openHDC302x(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors
 	}
 	id, err := wordsSensirion(b)
 	if err == nil {
-		err = CheckID("HDC302x", uint64(id[0]), 16, 0x3000)
+		err = checkID("HDC302x", uint64(id[0]), 16, 0x3000)
 	}
 	if err != nil {
 		return nil, err

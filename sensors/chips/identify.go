@@ -26,7 +26,7 @@ func identifySensirion(chip string, n int, wait time.Duration, command ...byte) 
 	}
 }
 
-// identifyAM2320 reads the measurement, whose checksum tells the chip. It sleeps and answers nothing to
+// identifyAM2320 reads the measurement, whose checksum identifies the chip. It sleeps and answers nothing to
 // the call that wakes it.
 func identifyAM2320(dev conn.Conn) (string, error) {
 	_ = dev.Tx([]byte{0}, nil)

@@ -53,7 +53,7 @@ func openINA219(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.
 	// calibration too (section 8.6).
 	config, err := dev.read16(ctx, ina219Config)
 	if err == nil {
-		err = CheckID("INA219", uint64(config&0x4000), 16, 0)
+		err = checkID("INA219", uint64(config&0x4000), 16, 0)
 	}
 	if err != nil {
 		return nil, err

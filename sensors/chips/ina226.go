@@ -85,7 +85,7 @@ func checkINA(ctx context.Context, c *chip, die uint16) error {
 		if err != nil {
 			return err
 		}
-		if err := CheckID(c.name, uint64(got), 16, uint64(id.want)); err != nil {
+		if err := checkID(c.name, uint64(got), 16, uint64(id.want)); err != nil {
 			return err
 		}
 	}

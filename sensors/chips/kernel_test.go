@@ -14,14 +14,6 @@ import (
 	"holdfast/sensors/simulated"
 )
 
-// put makes the files of a device.
-func put(files *simulated.Sysfs, dir, name string, values map[string]string) {
-	files.Set(dir+"/name", name)
-	for file, text := range values {
-		files.Set(dir+"/"+file, text)
-	}
-}
-
 // A device that was unplugged and comes back under another number is found again, and one that took
 // its number is not taken for it.
 func TestKernelDevicesAreFoundByName(t *testing.T) {

@@ -35,7 +35,7 @@ const (
 	lis3dhCtrl1  = 0x20
 	lis3dhCtrl4  = 0x23
 	lis3dhStatus = 0x27        // ZYXDA is bit 3
-	lis3dhOut    = 0x28 | 0x80 // the upper bit has the address move on
+	lis3dhOut    = 0x28 | 0x80 // with the upper bit the address moves on
 )
 
 // lis3dhOn is CTRL_REG1 for 100 measurements a second of all axes; power-on leaves 0x07 there: none.
@@ -53,7 +53,7 @@ var lis3dhRanges = []struct {
 
 type lis3dhSensor struct {
 	*chip
-	set Settings
+	set settings
 	mg  float64
 	g   int64
 }
@@ -72,7 +72,7 @@ func openLIS3DH(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.
 	}
 	// BDU, so that the bytes of a measurement belong together; FS; HR.
 	ctrl4 := 1<<7 | byte(fs)<<4 | 1<<3
-	s := &lis3dhSensor{chip: ch, set: Settings{{lis3dhCtrl4, ctrl4, 0xFF}, {lis3dhCtrl1, lis3dhOn, 0xFF}}, mg: lis3dhRanges[fs].mg, g: lis3dhRanges[fs].g}
+	s := &lis3dhSensor{chip: ch, set: settings{{lis3dhCtrl4, ctrl4, 0xFF}, {lis3dhCtrl1, lis3dhOn, 0xFF}}, mg: lis3dhRanges[fs].mg, g: lis3dhRanges[fs].g}
 	for _, r := range s.set {
 		if err := s.write(ctx, r.Register, r.Value); err != nil {
 			return nil, err
@@ -86,7 +86,7 @@ func (s *lis3dhSensor) Sense(ctx context.Context) ([]sensors.Measurement, error)
 	if _, err := s.read(ctx, lis3dhOut, 6); err != nil {
 		return nil, err
 	}
-	if err := s.set.Check(s.Tx); err != nil {
+	if err := s.set.check(s.Tx); err != nil {
 		return nil, err // or nothing would come
 	}
 	err := poll(ctx, 2*time.Millisecond, func() (bool, error) {
@@ -100,7 +100,7 @@ func (s *lis3dhSensor) Sense(ctx context.Context) ([]sensors.Measurement, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.set.Check(s.Tx); err != nil {
+	if err := s.set.check(s.Tx); err != nil {
 		return nil, err
 	}
 	var m []sensors.Measurement

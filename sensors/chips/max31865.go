@@ -100,7 +100,7 @@ func (s *max31865Sensor) set(ctx context.Context, bits byte) error {
 		return err
 	}
 	// The bit that clears the fault status does not stay.
-	return CheckID(s.name, uint64(got[0]), 8, uint64(s.config|bits&^max31865Clear))
+	return checkID(s.name, uint64(got[0]), 8, uint64(s.config|bits&^max31865Clear))
 }
 
 func (s *max31865Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {
@@ -203,11 +203,11 @@ func platinumCelsius(r, r0 float64) (float64, error) {
 	return t, nil
 }
 
-// max31865Fault says what the fault status register (data sheet, "Fault status register") means.
+// max31865Fault explains what the fault status register (data sheet, "Fault status register") means.
 func max31865Fault(status byte) error {
 	for _, f := range []struct {
-		bit  byte
-		says string
+		bit     byte
+		meaning string
 	}{
 		{1 << 2, "over- or undervoltage at an input"},
 		{1 << 5, "the sensor is open (REFIN- is above 0.85 of the bias)"},
@@ -217,7 +217,7 @@ func max31865Fault(status byte) error {
 		{1 << 6, "the resistance is below the range: the sensor is short-circuited"},
 	} {
 		if status&f.bit != 0 {
-			return fmt.Errorf("%w: %s", sensors.ErrPermanent, f.says)
+			return fmt.Errorf("%w: %s", sensors.ErrPermanent, f.meaning)
 		}
 	}
 	return nil

@@ -42,7 +42,7 @@ const (
 )
 
 // mcp9808Mark is written to the limit of the alert output, which is switched off. Power-on clears it
-// (section 5.1.2), so it tells whether the settings are still ours.
+// (section 5.1.2), so it shows whether the settings are still ours.
 const mcp9808Mark = 124 << 4
 
 // mcp9808Conversion is a conversion's time at the finest resolution, 250 ms (section 1, t_CONV), and
@@ -61,14 +61,14 @@ func openMCP9808(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors
 	}
 	maker, err := dev.read16(ctx, mcp9808Maker)
 	if err == nil {
-		err = CheckID("MCP9808", uint64(maker), 16, 0x0054) // section 5.1.4
+		err = checkID("MCP9808", uint64(maker), 16, 0x0054) // section 5.1.4
 	}
 	if err != nil {
 		return nil, err
 	}
 	device, err := dev.read16(ctx, mcp9808Device)
 	if err == nil {
-		err = CheckID("MCP9808", uint64(device>>8), 8, 0x04) // section 5.1.5; the lower byte is the revision
+		err = checkID("MCP9808", uint64(device>>8), 8, 0x04) // section 5.1.5; the lower byte is the revision
 	}
 	if err != nil {
 		return nil, err

@@ -62,14 +62,14 @@ func (o *oneWire) setUp(ctx context.Context) error {
 		return err
 	}
 	if status[0]&^bridgeLevel != bridgeWasReset {
-		return CheckID("DS2482", uint64(status[0]), 8, bridgeWasReset|bridgeLevel)
+		return checkID("DS2482", uint64(status[0]), 8, bridgeWasReset|bridgeLevel)
 	}
 	if status[0]&bridgeLevel == 0 {
 		return errShort
 	}
 	config, err := o.tx(ctx, []byte{bridgeConfig, bridgeAPU}, 1)
 	if err == nil {
-		err = CheckID("DS2482", uint64(config[0]), 8, bridgeAPU&0xF)
+		err = checkID("DS2482", uint64(config[0]), 8, bridgeAPU&0xF)
 	}
 	if err != nil {
 		return err
@@ -201,7 +201,7 @@ func (o *oneWire) search(ctx context.Context, found func(rom [8]byte)) error {
 				rom[bit/8] |= mask
 			}
 		}
-		if err := CheckSum("the number of a 1-Wire chip", uint32(rom[7]), uint32(crcMaxim(rom[:7]))); err != nil {
+		if err := checkSum("the number of a 1-Wire chip", uint32(rom[7]), uint32(crcMaxim(rom[:7]))); err != nil {
 			return err
 		}
 		found(rom)

@@ -75,7 +75,7 @@ func scanPMS5003(b []byte) (frame, rest []byte, bad error) {
 		}
 		frame = b[:4+n]
 		if got, want := be16(frame[2+n:]), sumBytes(frame[:2+n]); got != want {
-			return nil, b[1:], CheckSum("the frame", uint32(got), uint32(want))
+			return nil, b[1:], checkSum("the frame", uint32(got), uint32(want))
 		}
 		return frame, b[4+n:], nil
 	}

@@ -57,7 +57,7 @@ func scanSDS011(b []byte) (frame, rest []byte, bad error) {
 			continue
 		}
 		if got, want := b[8], byte(sumBytes(b[2:8])); got != want {
-			return nil, b[1:], CheckSum("the frame", uint32(got), uint32(want))
+			return nil, b[1:], checkSum("the frame", uint32(got), uint32(want))
 		}
 		return b[:10], b[10:], nil
 	}

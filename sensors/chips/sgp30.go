@@ -68,7 +68,7 @@ func openSGP30(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.S
 	}
 	feature, err := askSensirion(ctx, s.chip, sensirion(sgp30Feature), 1, 10*time.Millisecond)
 	if err == nil { // the product type, in the upper four bits; an SGPC3 has 1
-		err = CheckID("SGP30", uint64(feature[0])>>12|0x30, 8, 0x30)
+		err = checkID("SGP30", uint64(feature[0])>>12|0x30, 8, 0x30)
 	}
 	if err != nil {
 		return nil, err

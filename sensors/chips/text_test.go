@@ -16,22 +16,6 @@ import (
 	"holdfast/sensors/bus"
 )
 
-// outside opens a driver that needs no simulated machine.
-func outside(t *testing.T, name string, options map[string]any) (sensors.Sensor, error) {
-	t.Helper()
-	c := config("s", name, "", time.Second)
-	for k, v := range options {
-		c.Options[k] = v
-	}
-	d := driver(t, name)
-	if d.Check != nil {
-		if err := d.Check(c); err != nil {
-			return nil, err
-		}
-	}
-	return d.Open(context.Background(), c, bus.NewSet(nil))
-}
-
 func TestExec(t *testing.T) {
 	meter := map[string]string{"power": "meter.phases[1].w", "on": "relay"}
 	for _, tt := range []struct {

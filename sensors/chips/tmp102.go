@@ -44,7 +44,7 @@ func openTMP102(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.
 	// There is no id register. What always reads the same in this one is the resolution, 11, and four zeros.
 	config, err := dev.read16(ctx, tmp102Config)
 	if err == nil {
-		err = CheckID("TMP102", uint64(config&0x600F), 16, 0x6000)
+		err = checkID("TMP102", uint64(config&0x600F), 16, 0x6000)
 	}
 	if err != nil {
 		return nil, err

@@ -55,7 +55,7 @@ const vl53l0xSteps = 0xE8
 type vl53l0xSensor struct {
 	*chip
 	conversion
-	set    Settings
+	set    settings
 	stop   byte // what the register 0x91 of page 1 held, and has to hold when a measurement starts
 	budget time.Duration
 }
@@ -75,7 +75,7 @@ func openVL53L0X(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors
 		}
 	}
 	s := &vl53l0xSensor{chip: ch, budget: c.Options["budget"].(time.Duration)}
-	s.set = Settings{{vl53l0xSequence, vl53l0xSteps, 0xFF}}
+	s.set = settings{{vl53l0xSequence, vl53l0xSteps, 0xFF}}
 	if err := s.setUp(ctx, c.Options["long_range"].(bool)); err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (s *vl53l0xSensor) Sense(ctx context.Context) ([]sensors.Measurement, error
 		}
 		status, err := s.read(ctx, vl53l0xInterrupt, 1)
 		if err == nil && status[0]&7 == 0 {
-			err = s.set.Check(s.Tx) // or it would be waited for in vain
+			err = s.set.check(s.Tx) // or it would be waited for in vain
 		}
 		return err == nil && status[0]&7 != 0, err
 	})
@@ -102,7 +102,7 @@ func (s *vl53l0xSensor) Sense(ctx context.Context) ([]sensors.Measurement, error
 	if err != nil {
 		return nil, err
 	}
-	if err := s.set.Check(s.Tx); err != nil {
+	if err := s.set.check(s.Tx); err != nil {
 		return nil, err
 	}
 	if err := s.write(ctx, vl53l0xClear, 1); err != nil {
@@ -114,7 +114,7 @@ func (s *vl53l0xSensor) Sense(ctx context.Context) ([]sensors.Measurement, error
 // start begins one measurement (VL53L0X_StartMeasurement, single ranging). What an earlier one has left
 // is cleared first.
 func (s *vl53l0xSensor) start(ctx context.Context) error {
-	if err := s.set.Check(s.Tx); err != nil {
+	if err := s.set.check(s.Tx); err != nil {
 		return err
 	}
 	return s.writeAll(ctx, [][2]byte{

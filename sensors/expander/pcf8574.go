@@ -95,7 +95,7 @@ func (q *quasi) start(ctx context.Context, pin int) (func(), error) {
 	return q.begin(ctx)
 }
 
-// levels reads the pins. An output that was pulled down and is high says that the chip has restarted:
+// levels reads the pins. An output that was pulled down and is high shows that the chip has restarted:
 // then every bit is 1, and every pin has to be opened anew.
 func (q *quasi) levels() (byte, error) {
 	var b [1]byte

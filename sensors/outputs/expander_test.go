@@ -12,7 +12,7 @@ import (
 	"holdfast/sensors/simulated"
 )
 
-// TestExpanderPins shows every level on the way: that of the start comes first, and a pin that nobody
+// TestExpanderPins shows every level on the way: that of the start comes first, and a pin that no output
 // has opened never changes.
 func TestExpanderPins(t *testing.T) {
 	for _, name := range []string{"mcp23017", "tca9555", "pcf8574"} {
@@ -81,7 +81,7 @@ func check(t *testing.T, name string, activeLow bool, history []simulated.Pin, w
 	got := map[int][]bool{}
 	for _, p := range history {
 		if _, opened := want[p.Number]; !opened {
-			t.Errorf("%s: pin %d was driven, and nobody has opened it", name, p.Number)
+			t.Errorf("%s: pin %d was driven, and no output has opened it", name, p.Number)
 		}
 		high := p.High
 		if name == "pcf8574" {

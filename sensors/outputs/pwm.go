@@ -111,7 +111,7 @@ func findPWM(sys fs.FS, text string) (string, error) {
 	for _, chip := range chips {
 		about, err := bus.ReadFile(sys, path.Join(chip, "device/uevent"))
 		if err != nil && text != "" {
-			continue // it is being removed, or says nothing of itself
+			continue // it is being removed, or does not name itself
 		}
 		if strings.Contains(about, text) {
 			found = append(found, chip)

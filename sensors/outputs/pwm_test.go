@@ -204,7 +204,7 @@ func TestKernelPWM(t *testing.T) {
 		}
 		k.values["enable"] = 0
 		if _, err := d.Get(ctx); err == nil {
-			t.Error("switched off by somebody else, and not noticed")
+			t.Error("switched off by another program, and not noticed")
 		}
 		pi.Files().Set(k.dir+"pwm1/polarity", "inversed")
 		if _, err := open(set, c, 0); err == nil || !strings.Contains(err.Error(), "active_low") {

@@ -27,7 +27,7 @@ func (d *Driver) Parse(options map[string]any, text string) (float64, error) {
 	return value, nil
 }
 
-// Wants says which values the output takes.
+// Wants returns which values the output takes, for an error.
 func (d *Driver) Wants(options map[string]any) string {
 	low, high, unit := 0.0, 1.0, ""
 	if d.Range != nil {

@@ -1,7 +1,7 @@
 // Package scan finds what is connected to a machine.
 //
 // It promises to change nothing: of an unknown chip it reads one byte, which also the plainest chip
-// allows; identification registers are read only where the driver's row says how; a chip that answers a
+// allows; identification registers are read only as the driver's row does it; a chip that answers a
 // bare read is never sent more than a register's number, because it might take the next byte for that
 // register's new value; addresses that a kernel driver has are left alone; SPI and serial ports are
 // listed and not touched, because there a read cannot be told from a write without knowing the chip.
@@ -28,7 +28,7 @@ import (
 type Found struct {
 	Bus     string
 	Address uint16 // on I2C
-	Chip    string // as it says itself, or what the kernel calls it; empty if unknown
+	Chip    string // as it identifies itself, or what the kernel calls it; empty if unknown
 	// Drivers are the ones that can read it. With Sure there is one, and the chip has been recognised.
 	Drivers []string
 	Sure    bool

@@ -64,7 +64,7 @@ func Test(t *testing.T, d sensors.Driver) {
 	}
 }
 
-// row checks that the driver's row says everything.
+// row checks that the driver's row is complete.
 func row(t *testing.T, d sensors.Driver) {
 	if d.Doc == "" || d.Chip == "" || d.Datasheet == "" || d.Timeout <= 0 || d.Open == nil || len(d.Buses) > 0 && d.Wiring == "" {
 		t.Errorf("the row is incomplete: %+v", d)

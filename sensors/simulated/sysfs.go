@@ -108,7 +108,7 @@ func (s *Sysfs) WriteFile(name string, data []byte) error {
 	return &fs.PathError{Op: "open", Path: name, Err: syscall.ENOENT}
 }
 
-// ErrIO is what the kernel says when a device behind a file does not answer.
+// ErrIO is the error of the kernel when a device behind a file does not answer.
 var ErrIO error = syscall.EIO
 
 // newSysfs is a Pi with a DS18B20 on the 1-Wire bus (Documentation/w1/slaves/w1_therm.rst) and the

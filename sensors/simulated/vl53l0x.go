@@ -128,7 +128,7 @@ func (m *vl53l0x) read(b []byte) error {
 	return nil
 }
 
-// measure fills in the result. Without its stop variable, tuning and calibration the chip says nothing
+// measure fills in the result. Without its stop variable, tuning and calibration the chip reports nothing
 // that is true: that is range status 0.
 func (m *vl53l0x) measure() {
 	p := &m.pages[0]
