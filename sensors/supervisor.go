@@ -5,7 +5,8 @@
 // without a restart when the hardware is; a reading is made only of bytes that the hardware has just
 // answered. It keeps at most one goroutine per bus in a call that does not return.
 //
-// It does not store, filter or convert readings, and it does not decide what a value means.
+// It calibrates, checks and filters values as each sensor is configured (Processing). It does not store
+// readings, and it knows no chip: the drivers are those of the table that it is given (package chips).
 package sensors
 
 import (
