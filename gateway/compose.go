@@ -57,6 +57,16 @@ type made struct {
 	web       *web.Server // nil if there is none
 }
 
+// health returns a line for each part that is not well.
+func (m *made) health() (lines []string) {
+	for _, p := range m.exchanger.Parts {
+		if err := p.Health(); err != nil {
+			lines = append(lines, p.Name()+": "+err.Error())
+		}
+	}
+	return lines
+}
+
 // parts returns all parts in the order in which they are started: from the upstream to the sensors, then what looks
 // at them, then what changes them. They are stopped in the other order, and prepare in it: see Exchanger.
 func (m *made) parts() []part.Part {
@@ -218,7 +228,7 @@ func (m *made) show(cfg *config.Config) {
 	m.views.Sources = views.Sources{
 		Config: m.exchanger.Config, Journal: m.storage.Journal, Broken: m.storage.broken, Foreign: m.storage.foreign,
 		Server: m.server, Buses: m.hardware.buses, Progress: m.progress, Sensors: m.sensors.Counts, Bridges: m.uplinks.Status,
-		Listeners: m.access.Status, Changes: m.changes.Status,
+		Listeners: m.access.Status, Changes: m.changes.Status, Health: m.health,
 		Others: func() (list []status.Listener) {
 			if m.web != nil {
 				since, err := m.web.Failure()

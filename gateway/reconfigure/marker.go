@@ -17,16 +17,16 @@ import (
 	"holdfast/gateway/status"
 )
 
-// marker is what data_dir has of a trial, from before the gateway goes by the new configuration until that is
-// confirmed. Whatever ends the process in between, the next start finds it and goes by the earlier one. It stays
-// where the earlier text cannot be put in place: a unit that is not allowed to write to /etc goes by the marker then.
+// marker is what data_dir has of a trial, from before the gateway uses the new configuration until that is
+// confirmed. Whatever ends the process in between, the next start finds it and uses the earlier one. It stays
+// where the earlier text cannot be put in place: a unit that is not allowed to write to /etc uses the marker then.
 type marker struct {
 	Version int       `json:"version"` // markerVersion
 	File    string    `json:"file"`    // of the configuration, absolute
 	Digest  string    `json:"sha256"`  // of the text that is on trial
 	Earlier []byte    `json:"earlier"` // the text that was there before
 	Begun   time.Time `json:"begun"`
-	// Renamed are bridges by their earlier names, and what the text on trial calls them: what waits for them goes
+	// Renamed are bridges by their earlier names, and what the text on trial calls them: their backlog goes
 	// back with them.
 	Renamed map[string]string `json:"renamed,omitempty"`
 	Why     string            `json:"rolled_back,omitempty"` // why it was; empty while it is on trial
@@ -44,7 +44,7 @@ func digest(text []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// holds says whether text is the one that is or was on trial.
+// holds reports whether text is the one that is or was on trial.
 func (m *marker) holds(text []byte) bool { return digest(text) == m.Digest }
 
 func (m *marker) write() error {
@@ -82,7 +82,7 @@ func readMarker(dir string) (*marker, error) {
 }
 
 // Start is Load for a gateway that starts. A configuration that was on trial when the gateway ended is rolled back
-// first. That it may be what ended it, again and again, is one reason; the other is that nobody has to know how
+// first. That it may be what ended it, again and again, is one reason; the other is that it need not be known how
 // long the machine was off, with a clock that may have stood still.
 func (s *Source) Start(log *slog.Logger) (*config.Config, error) {
 	if err := s.recover(log); err != nil {
@@ -95,7 +95,7 @@ func (s *Source) Start(log *slog.Logger) (*config.Config, error) {
 	return cfg, err
 }
 
-// rename has the bridges of an earlier configuration take over what waits under the names of the one on trial.
+// rename makes the bridges of an earlier configuration adopt the backlogs of those of the one on trial.
 func (m *marker) rename(cfg *config.Config) {
 	if m == nil {
 		return
@@ -160,7 +160,7 @@ func (s *Source) restore(m *marker, why string, log *slog.Logger) (unwritten boo
 		log.Warn("a configuration was rolled back", "file", m.File, "reason", why)
 		return false
 	}
-	log.Warn("a configuration was rolled back, and its file cannot be replaced: the gateway goes by the earlier one that it has kept; "+
+	log.Warn("a configuration was rolled back, and its file cannot be replaced: keeping the previous configuration; "+
 		"put that in place with `sudo holdfast config rollback`", "file", m.File, "reason", why, "error", err)
 	m.Why = why
 	if err := m.write(); err != nil { // it is still there as it was, and is found again at the next start

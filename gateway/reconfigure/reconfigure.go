@@ -23,7 +23,7 @@ import (
 type Options struct {
 	Source   *Source
 	Exchange func(*config.Config) (changes []string, err error) // after an error nothing has changed
-	Config   func() *config.Config                              // that the gateway goes by
+	Config   func() *config.Config                              // that the gateway uses
 	Check    func(*config.Config) error                         // whether the files that it names are good
 	Status   func() status.Status                               // how the gateway is doing
 	Dir      string                                             // data_dir, where a trial is noted; empty if nothing is kept
@@ -31,14 +31,14 @@ type Options struct {
 	Log      *slog.Logger
 }
 
-// Changes own what a gateway goes by. Methods are safe for concurrent use.
+// Changes own the configuration that a gateway uses. Methods are safe for concurrent use.
 type Changes struct {
 	opts Options
 	log  *slog.Logger
 
 	work    sync.Mutex    // while anything is read or changed
-	seen    *reading      // the last one, good or not
-	running *reading      // of what the gateway goes by
+	seen    *loaded       // the last one, good or not
+	running *loaded       // of what the gateway uses
 	trial   *trial        // nil for none
 	tried   chan struct{} // one has begun
 
@@ -47,7 +47,7 @@ type Changes struct {
 	told *status.Trial // the last one, in the end with its outcome
 }
 
-// New returns Changes of a gateway that goes by what its source was loaded with.
+// New returns Changes of a gateway that uses what its source was loaded with.
 func New(opts Options) *Changes {
 	if opts.Source == nil {
 		opts.Source = NewSource(nil, config.Options{})
@@ -66,7 +66,7 @@ func (c *Changes) Status() status.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := status.Config{Files: append([]string{}, c.opts.Source.names...), Last: c.last, Trial: c.told}
-	if s.Trial != nil && s.Trial.Unwritten && c.opts.Source.rolledBack() == nil { // somebody has, since
+	if s.Trial != nil && s.Trial.Unwritten && c.opts.Source.rolledBack() == nil { // it was written since
 		t := *s.Trial
 		t.Unwritten = false
 		s.Trial = &t
@@ -79,7 +79,7 @@ var ErrNotNow = errors.New("try again when it runs")
 
 var errNoFiles = errors.New("the configuration of this gateway is in no file: there is nothing to read again")
 
-// Reload reads the files and has the gateway go by them. It returns what was exchanged, in words.
+// Reload loads the files and applies them. It returns what was exchanged, in words.
 func (c *Changes) Reload(by status.ChangedBy) (changes []string, err error) {
 	c.work.Lock()
 	defer c.work.Unlock()
@@ -94,8 +94,8 @@ func (c *Changes) Reload(by status.ChangedBy) (changes []string, err error) {
 	return c.take(by, cfg, r, err)
 }
 
-// take has the gateway go by what was read.
-func (c *Changes) take(by status.ChangedBy, cfg *config.Config, r *reading, err error) (changes []string, _ error) {
+// take applies what was loaded.
+func (c *Changes) take(by status.ChangedBy, cfg *config.Config, r *loaded, err error) (changes []string, _ error) {
 	if err == nil {
 		changes, err = c.opts.Exchange(cfg)
 	}

@@ -59,7 +59,7 @@ func write(name string, text []byte, like fs.FileInfo) (err error) {
 		mode = like.Mode().Perm()
 	}
 	next := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".new")
-	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a crash, or somebody's trap
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a crash, or a trap
 		return err
 	}
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)

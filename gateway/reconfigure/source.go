@@ -18,7 +18,7 @@ type Source struct {
 	names []string
 	opts  config.Options
 
-	started *reading      // that of Load
+	started *loaded       // that of Load
 	back    *marker       // what Start has rolled back; nil for nothing
 	ended   *status.Trial // the same, for people
 
@@ -31,16 +31,16 @@ func NewSource(names []string, opts config.Options) *Source {
 	return &Source{names: slices.Clone(names), opts: opts}
 }
 
-// reading is what was found in a configuration's files.
-type reading struct {
+// loaded is what was found in a configuration's files.
+type loaded struct {
 	names  []string       // of every file that was looked at
 	stamps []listen.Stamp // of them, from before that
 	sum    [sha256.Size]byte
 	whole  bool // every file of the configuration ends with a line
 }
 
-// now says whether no file has changed since.
-func (r *reading) now() bool {
+// now reports whether no file has changed since.
+func (r *loaded) now() bool {
 	return r != nil && slices.Equal(r.stamps, listen.Stamps(r.names...))
 }
 
@@ -52,15 +52,15 @@ func (s *Source) Load() (*config.Config, error) {
 }
 
 // load reads the configuration, with texts in the place of what is in files.
-func (s *Source) load(texts map[string][]byte) (*config.Config, *reading, error) {
+func (s *Source) load(texts map[string][]byte) (*config.Config, *loaded, error) {
 	opts, r := s.look(texts)
 	cfg, err := config.Load(s.names, opts)
 	return cfg, r, err
 }
 
-// look returns options whose use is noted in a reading.
-func (s *Source) look(texts map[string][]byte) (config.Options, *reading) {
-	r := &reading{whole: true}
+// look returns options whose use is noted in what is loaded.
+func (s *Source) look(texts map[string][]byte) (config.Options, *loaded) {
+	r := &loaded{whole: true}
 	opts := s.opts
 	opts.ReadFile = func(name string, most int64) ([]byte, error) {
 		stamps := listen.Stamps(name)

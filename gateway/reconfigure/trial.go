@@ -14,7 +14,7 @@ import (
 	"holdfast/gateway/status"
 )
 
-// Application is a configuration that a gateway is asked to go by.
+// Application is a configuration that a gateway is asked to use.
 type Application struct {
 	File string `json:"file"` // of the configuration, in whose place it is; empty for the last one
 	Text []byte `json:"text"`
@@ -45,15 +45,15 @@ const (
 	longestHold = time.Minute
 )
 
-// trial is a configuration that the gateway goes by and that is not confirmed.
+// trial is a configuration that the gateway uses and that is not confirmed.
 type trial struct {
 	*marker
 	name   string // of the file, as the source has it
 	within time.Duration
 	begun  time.Time // with the monotonic clock: the machine's may be wrong
 	want   wanted
-	before *config.Config // that the gateway went by: going back depends on no file
-	was    *reading       // of it
+	before *config.Config // that the gateway used: going back depends on no file
+	was    *loaded        // of it
 	well   time.Time      // since when everything is; zero if it is not
 
 	why   string        // it is given up; empty if not
@@ -61,7 +61,7 @@ type trial struct {
 	again time.Time     // when the next one is
 }
 
-// Apply has the gateway go by a configuration that is not in its place yet: whoever asks may write there and puts
+// Apply applies a configuration that is not in its place yet: the caller may write there and puts
 // it there next. With Within it is on trial then. After an error nothing has changed.
 func (c *Changes) Apply(a Application) (Applied, error) {
 	c.work.Lock()
@@ -82,7 +82,7 @@ func (c *Changes) Apply(a Application) (Applied, error) {
 	}
 	_, now, err := s.load(nil)
 	if err != nil || now.sum != c.running.sum {
-		return Applied{}, errors.New("the gateway does not go by what is in its files now: call `holdfast reload`, or mend them, first")
+		return Applied{}, errors.New("the gateway does not use what is in its files now: call `holdfast reload`, or mend them, first")
 	}
 	earlier, err := s.text(name, maxFile, nil)
 	if err != nil {
@@ -90,7 +90,7 @@ func (c *Changes) Apply(a Application) (Applied, error) {
 	}
 	switch {
 	case bytes.Equal(a.Text, earlier):
-		return Applied{}, fmt.Errorf("the gateway goes by that already: %s says the same", absolute(name))
+		return Applied{}, fmt.Errorf("the gateway uses that already: %s says the same", absolute(name))
 	case len(a.Text) > maxFile:
 		return Applied{}, fmt.Errorf("%s is larger than %d KiB", a.Name, maxFile>>10)
 	}
@@ -121,7 +121,7 @@ func (c *Changes) Apply(a Application) (Applied, error) {
 		}
 		return Applied{}, err
 	}
-	c.goBy(r)
+	c.uses(r)
 	c.record(status.ByApply, changes, nil)
 	if a.Within > 0 {
 		c.trial = t
@@ -152,8 +152,8 @@ func called(err error, file, name string) error {
 	return all
 }
 
-// goBy notes what the gateway goes by. Whether that is what the files hold is looked at next.
-func (c *Changes) goBy(r *reading) {
+// uses notes what the gateway uses. Whether that is what the files hold is looked at next.
+func (c *Changes) uses(r *loaded) {
 	unseen := *r
 	unseen.stamps = nil
 	c.running, c.seen = r, &unseen
@@ -189,7 +189,7 @@ func (c *Changes) confirm(reason string) error {
 	return nil
 }
 
-// Rollback ends a trial: the gateway goes by the earlier configuration.
+// Rollback ends a trial: the gateway uses the earlier configuration.
 func (c *Changes) Rollback() (Undone, error) {
 	c.work.Lock()
 	defer c.work.Unlock()
@@ -210,7 +210,7 @@ func (c *Changes) Rollback() (Undone, error) {
 	return Undone{}, fmt.Errorf("%w; what a file held before the last `holdfast config apply` is beside it, with .old behind its name: apply that", errNoTrial)
 }
 
-// rollback goes back. After an error it is tried again: at the latest the next start goes by the earlier one.
+// rollback goes back. After an error it is tried again: at the latest the next start uses the earlier one.
 func (c *Changes) rollback(why string) (changes []string, err error) {
 	t := c.trial
 	unwritten := c.opts.Source.rolledBack() != nil
@@ -229,7 +229,7 @@ func (c *Changes) rollback(why string) (changes []string, err error) {
 		return nil, err
 	}
 	c.trial = nil
-	c.goBy(t.was)
+	c.uses(t.was)
 	c.record(status.ByRollback, changes, nil)
 	c.tell(&status.Trial{File: t.File, Begun: t.Begun, Outcome: status.RolledBack, Reason: t.why, Unwritten: unwritten})
 	return changes, nil

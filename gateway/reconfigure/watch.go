@@ -22,7 +22,7 @@ const (
 
 // fresh is what files hold that have changed, and since when they have not again.
 type fresh struct {
-	*reading
+	*loaded
 	since time.Time
 }
 
@@ -44,7 +44,7 @@ func (c *Changes) Run(ctx context.Context) error {
 			others = time.Now()
 		}
 		next := lookEvery
-		if f = c.look(f); f.reading != nil {
+		if f = c.look(f); f.loaded != nil {
 			next = lookAgain
 		}
 		if c.judge() {
@@ -75,7 +75,7 @@ func (c *Changes) look(f fresh) fresh {
 	case c.seen.sum: // only touched
 		c.seen = r
 	case f.sum:
-		_, _ = c.take(status.ByWatch, cfg, r, err) // which tells of an error itself
+		_, _ = c.take(status.ByWatch, cfg, r, err) // which logs an error itself
 	default: // changed within one tick of the file system's clock
 		return fresh{r, time.Now()}
 	}

@@ -196,7 +196,7 @@ func families() []family {
 			}},
 		one("holdfast_journal_flash_bytes_per_day", gauge, "What the journal writes a day, over its life; 0 while that is too young to tell.", func(s *Status) float64 { return float64(s.Journal.PerDay) }),
 
-		{"holdfast_config_last_change_successful", gauge, "Whether the gateway goes by the configuration that was read last; left out where it was not read again.", nil,
+		{"holdfast_config_last_change_successful", gauge, "Whether the gateway uses the configuration that was loaded last; left out where it was not loaded again.", nil,
 			func(s *Status, add func(float64, ...string)) {
 				if s.Config.Last != nil {
 					add(truth(s.Config.Last.Error == ""))

@@ -42,7 +42,7 @@ func (v *Views) runNotifications(ctx context.Context) error {
 			v.notify(daemon.SdNotifyWatchdog + "\n" + v.summary())
 			logged = false
 		} else if !logged {
-			v.log.Error("no progress: the watchdog is not fed, and will have holdfast started again", "loops", strings.Join(stuck, ", "), "for", watchdog/2)
+			v.log.Error("no progress: the watchdog is not fed, and will have holdfast started again", "loops", strings.Join(stuck, ", "), "for", watchdog/2, "parts", strings.Join(v.Health(), "; "))
 			logged = true
 		}
 		select {

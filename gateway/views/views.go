@@ -39,7 +39,7 @@ type Sources struct {
 	Listeners func() []status.Listener // where clients connect
 	Others    func() []status.Listener // of the dashboard and the control socket
 	Changes   func() status.Config
-	Parts     func() []part.Part
+	Health    func() []string // of the parts that are not well
 }
 
 // Options are what views start with.
