@@ -145,31 +145,31 @@ type Stats struct {
 // Bridge is one connection to one upstream at a time. Deliver, Stats and Problems are safe for concurrent use;
 // Run is called once.
 type Bridge struct {
-	opts      Options
-	box       *outbox.Outbox
-	upstreams []*url.URL
-	log       *slog.Logger
-	live      chan *broker.Message
-	sign      sign
+	opts          Options
+	box           *outbox.Outbox
+	upstreams     []*url.URL
+	log           *slog.Logger
+	live          chan *broker.Message
+	presenceTopic presenceTopic
 
 	// Of Run.
-	in      *inbound // nil without in rules
-	marker  marker
-	rival   rival
-	target  *url.URL // connected to, or tried last
-	at      int      // in upstreams, to be tried next
-	moved   *url.URL // named by the upstream, to be tried instead
-	moves   int      // references followed since a connection was worth its attempt
-	ready   *link    // to the first upstream, made while another one was in use
-	session *session // of the connection that is in use, or was last
-	ids     ids      // of packets
-	unheard int      // connections one after the other that the upstream has ended before it acknowledged the status
+	in               *inbound // nil without in rules
+	marker           marker
+	rival            rival
+	target           *url.URL    // connected to, or tried last
+	at               int         // in upstreams, to be tried next
+	redirect         *url.URL    // named by the upstream, to be tried instead
+	moves            int         // references followed since a connection was worth its attempt
+	ready            *link       // to the first upstream, made while another one was in use
+	conn             *connection // of the connection that is in use, or was last
+	ids              ids         // of packets
+	presenceFailures int         // connections one after the other that the upstream has ended before it acknowledged the status
 
-	mu    sync.Mutex
-	open  bool                 // there is a connection for what Deliver takes
-	stats Stats                // without the outbox's
-	old   map[string]time.Time // hosts that do not speak MQTT 5, and until when that is believed
-	mute  map[string]time.Time // hosts that take no status, likewise
+	mu                sync.Mutex
+	open              bool                 // there is a connection for what Deliver takes
+	stats             Stats                // without the outbox's
+	mqtt311Until      map[string]time.Time // hosts that do not speak MQTT 5, and until when that is believed
+	willDisabledUntil map[string]time.Time // hosts that take no status, likewise
 }
 
 // New returns a bridge that does nothing until Run.
@@ -184,7 +184,7 @@ func New(opts Options) (*Bridge, error) {
 	opts.Log = opts.Log.With("bridge", opts.Name)
 	b := &Bridge{
 		opts: opts, log: opts.Log, live: make(chan *broker.Message, opts.MaxQueued),
-		old: make(map[string]time.Time), mute: make(map[string]time.Time), ids: newIDs(uint16(rand.Uint32())),
+		mqtt311Until: make(map[string]time.Time), willDisabledUntil: make(map[string]time.Time), ids: newIDs(uint16(rand.Uint32())),
 		rival: rival{wait: outbox.Backoff{Min: opts.BackoffMax / 4, Max: rivalWaits * opts.BackoffMax}},
 	}
 	for _, upstream := range opts.Upstreams {
@@ -195,7 +195,7 @@ func New(opts Options) (*Bridge, error) {
 		b.upstreams = append(b.upstreams, u)
 	}
 	var err error
-	if b.sign, err = newSign(&opts); err != nil {
+	if b.presenceTopic, err = newPresenceTopic(&opts); err != nil {
 		return nil, fmt.Errorf("bridge: status: %w", err)
 	}
 	if b.box, err = outbox.New(opts.Options, sink{b}); err != nil {
@@ -229,7 +229,7 @@ func (b *Bridge) Stats() Stats {
 	return s
 }
 
-// Problems returns what is wrong although there may be a connection, each with what to do about it, in a stable order.
+// Problems returns what is wrong although there may be a connection, each with what to do about it, in a resendTime order.
 // It is safe for concurrent use.
 func (b *Bridge) Problems() []string { return b.box.Problems() }
 

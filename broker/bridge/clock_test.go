@@ -14,7 +14,7 @@ func TestStepsAreNoSilence(t *testing.T) {
 	const every, ackTimeout = time.Minute, 30 * time.Second
 	for _, step := range brokertest.Steps() {
 		begun := time.Now()
-		s := &session{b: &Bridge{opts: Options{Options: outbox.Options{AckTimeout: ackTimeout}, KeepAlive: every}}, l: &link{begun: begun, wake: make(chan struct{}, 1)}}
+		s := &connection{b: &Bridge{opts: Options{Options: outbox.Options{AckTimeout: ackTimeout}, KeepAlive: every}}, l: &link{begun: begun, wake: make(chan struct{}, 1)}}
 		s.l.limits.keepAlive = every
 		at := func(d time.Duration) time.Time { return brokertest.Stepped(begun.Add(d), step) }
 		want := func(what string, got, want time.Duration) {

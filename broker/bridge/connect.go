@@ -15,9 +15,9 @@ import (
 const (
 	connectTimeout = 30 * time.Second // from the first byte of MQTT to CONNACK
 
-	// memory is how long an upstream that did not speak MQTT 5, or takes no will, is not asked again: it may be
+	// negativeTTL is how long an upstream that did not speak MQTT 5, or takes no will, is not asked again: it may be
 	// another one by then, have been restarting, or have been told.
-	memory = time.Hour
+	negativeTTL = time.Hour
 )
 
 // connect makes a connection to an upstream, with the newest version that both speak.
@@ -52,7 +52,7 @@ func (b *Bridge) connect(ctx context.Context, u *url.URL) (*link, error) {
 func (b *Bridge) version(u *url.URL) wire.Version {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if until, ok := b.old[u.Host]; ok && time.Now().Before(until) {
+	if until, ok := b.mqtt311Until[u.Host]; ok && time.Now().Before(until) {
 		return wire.V311
 	}
 	return wire.V5
@@ -62,7 +62,7 @@ func (b *Bridge) version(u *url.URL) wire.Version {
 func (b *Bridge) remember(u *url.URL) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.old[u.Host] = time.Now().Add(memory)
+	b.mqtt311Until[u.Host] = time.Now().Add(negativeTTL)
 }
 
 func (b *Bridge) attempt(ctx context.Context, u *url.URL, version wire.Version, will *wire.Will) (*link, error) {

@@ -24,7 +24,7 @@ const (
 )
 
 // Prepare makes the packet of a message of the journal.
-func (s *session) Prepare(m *outbox.Message) (outbox.Prepared, error) {
+func (s *connection) Prepare(m *outbox.Message) (outbox.Prepared, error) {
 	topic, qos, retain, err := s.b.name(m.Message, m.Retain)
 	if err != nil {
 		return outbox.Prepared{}, err
@@ -50,7 +50,7 @@ func prepared(p *wire.Publish) outbox.Prepared {
 }
 
 // Send queues the packet. Its identifier is the reference, and bytes are positions.
-func (s *session) Send() (ref, end uint64) {
+func (s *connection) Send() (ref, end uint64) {
 	p := &s.next
 	s.alias(p)
 	if p.QoS > 0 {
@@ -60,7 +60,7 @@ func (s *session) Send() (ref, end uint64) {
 }
 
 // sendLive sends a QoS 0 message.
-func (s *session) sendLive(m *broker.Message) {
+func (s *connection) sendLive(m *broker.Message) {
 	topic, _, retain, err := s.b.name(m, m.Retain)
 	if err != nil {
 		s.b.refused(m.Topic, err.Error())
@@ -94,7 +94,7 @@ func (s *session) sendLive(m *broker.Message) {
 
 // replayed marks a message that was queued for long, or passes others, and adds when the gateway took it if the clock
 // was right then. A message that would become too large by that goes without.
-func (s *session) replayed(p *wire.Publish, m *outbox.Message) {
+func (s *connection) replayed(p *wire.Publish, m *outbox.Message) {
 	if !m.Late && m.Age < waited {
 		return
 	}
@@ -110,7 +110,7 @@ func (s *session) replayed(p *wire.Publish, m *outbox.Message) {
 }
 
 // tooLarge says so if the upstream does not take a packet of that size.
-func (s *session) tooLarge(p *wire.Publish) string {
+func (s *connection) tooLarge(p *wire.Publish) string {
 	size, most := p.Size(s.l.version), s.b.opts.MaxPacket
 	if s.l.limits.aliases > 0 {
 		size += 3
@@ -126,7 +126,7 @@ func (s *session) tooLarge(p *wire.Publish) string {
 
 // alias puts a topic alias in the place of the topic if the upstream knows it, and tells it one if
 // there are any left.
-func (s *session) alias(p *wire.Publish) {
+func (s *connection) alias(p *wire.Publish) {
 	if s.l.limits.aliases == 0 {
 		return
 	}

@@ -69,4 +69,4 @@ func (x *ids) forget(seq uint64) {
 }
 
 // nextID returns an identifier for a packet that is not kept.
-func (s *session) nextID() uint16 { return s.b.ids.next() }
+func (s *connection) nextID() uint16 { return s.b.ids.next() }

@@ -23,12 +23,12 @@ const (
 // inbound is what a bridge knows of messages from the upstream. But for what mu guards it belongs to
 // Run's goroutine.
 type inbound struct {
-	b       *Bridge
-	key     string              // in front of what is kept in the journal
-	filters []string            // subscribed to, now or by an earlier configuration
-	fresh   map[string]bool     // hosts that were subscribed to by this process
-	doubt   map[uint16]*arrival // by packet identifier: the upstream may not know that we have it
-	seen    marks
+	b           *Bridge
+	key         string              // in front of what is kept in the journal
+	filters     []string            // subscribed to, now or by an earlier configuration
+	fresh       map[string]bool     // hosts that were subscribed to by this process
+	unconfirmed map[uint16]*arrival // by packet identifier: the upstream may not know that we have it
+	seen        marks
 
 	followed      map[string]followed // by upstream topic: see refresh
 	followedBytes int                 // of topics
@@ -52,9 +52,9 @@ type receipt struct {
 	id uint16
 }
 
-// proof is a PUBACK that was sent. An upstream that has it may use the identifier for another message before we
+// receiptSent is a PUBACK that was sent. An upstream that has it may use the identifier for another message before we
 // know that.
-type proof struct {
+type receiptSent struct {
 	a  *arrival
 	id uint16
 }
@@ -69,7 +69,7 @@ type result struct {
 
 func newInbound(b *Bridge) *inbound {
 	in := &inbound{
-		b: b, key: "bridge/" + b.opts.Name + "/", fresh: map[string]bool{}, doubt: map[uint16]*arrival{}, ready: make(chan struct{}, 1),
+		b: b, key: "bridge/" + b.opts.Name + "/", fresh: map[string]bool{}, unconfirmed: map[uint16]*arrival{}, ready: make(chan struct{}, 1),
 		followed: map[string]followed{},
 	}
 	in.seen.init(in.key)
@@ -91,7 +91,7 @@ func newInbound(b *Bridge) *inbound {
 			}
 			// The upstream may have used an identifier for another message since, where the journal does not know of all.
 			if n, _ := fmt.Sscanf(key, "doubt/%04x", &id); n == 1 && epoch >= interrupted {
-				in.doubt[id] = &arrival{hash: binary.BigEndian.Uint64(value), kept: true}
+				in.unconfirmed[id] = &arrival{hash: binary.BigEndian.Uint64(value), kept: true}
 			}
 		}
 		return true
@@ -102,17 +102,17 @@ func newInbound(b *Bridge) *inbound {
 
 // forget has what comes by an identifier be a new message, and returns what is to be saved.
 func (in *inbound) forget(id uint16) journal.Change {
-	delete(in.doubt, id)
-	return journal.Change{Key: in.doubtKey(id)}
+	delete(in.unconfirmed, id)
+	return journal.Change{Key: in.unconfirmedKey(id)}
 }
 
-// doubtful returns what is to be saved of a message by an identifier: its hash and the journal's epoch, 8 bytes each.
-func (in *inbound) doubtful(id uint16, a *arrival) journal.Change {
+// unconfirmedChange returns what is to be saved of a message by an identifier: its hash and the journal's epoch, 8 bytes each.
+func (in *inbound) unconfirmedChange(id uint16, a *arrival) journal.Change {
 	value := binary.BigEndian.AppendUint64(nil, a.hash)
-	return journal.Change{Key: in.doubtKey(id), Value: binary.BigEndian.AppendUint64(value, in.b.opts.Journal.Epoch().Number)}
+	return journal.Change{Key: in.unconfirmedKey(id), Value: binary.BigEndian.AppendUint64(value, in.b.opts.Journal.Epoch().Number)}
 }
 
-func (in *inbound) doubtKey(id uint16) string { return fmt.Sprintf("%sdoubt/%04x", in.key, id) }
+func (in *inbound) unconfirmedKey(id uint16) string { return fmt.Sprintf("%sdoubt/%04x", in.key, id) }
 
 // save writes state that need not be on disk at once.
 func (in *inbound) save(changes []journal.Change) {
@@ -135,7 +135,7 @@ func (b *Bridge) local(topic string) (name string, qos byte, err error) {
 }
 
 // receive publishes a message of the upstream here, once, and acknowledges it when it is kept.
-func (s *session) receive(p *wire.Publish) {
+func (s *connection) receive(p *wire.Publish) {
 	b, in := s.b, s.b.in
 	if in == nil { // of a session that the upstream has kept, though it was asked for a clean one
 		b.refused(p.Topic, "from the upstream: this bridge takes nothing (it has no in rules)")
@@ -158,7 +158,7 @@ func (s *session) receive(p *wire.Publish) {
 	first := p.Retain && b.follows() && s.came(p.Topic)
 	a := &arrival{hash: hash(p)}
 	if p.QoS > 0 {
-		if old := in.doubt[p.ID]; old != nil && p.Dup && s.l.limits.present && old.hash == a.hash {
+		if old := in.unconfirmed[p.ID]; old != nil && p.Dup && s.l.limits.present && old.hash == a.hash {
 			s.counts.Duplicates++
 			s.confirm(old, p.ID)
 			return
@@ -201,8 +201,8 @@ func (s *session) receive(p *wire.Publish) {
 		}
 	}
 	if p.QoS > 0 {
-		in.doubt[p.ID] = a
-		changes = append(changes, in.doubtful(p.ID, a))
+		in.unconfirmed[p.ID] = a
+		changes = append(changes, in.unconfirmedChange(p.ID, a))
 	}
 	if mark != 0 {
 		changes = append(changes, in.seen.add(mark, a))
@@ -217,7 +217,7 @@ func (s *session) receive(p *wire.Publish) {
 }
 
 // confirm acknowledges a message that needs nothing but that, when a is kept.
-func (s *session) confirm(a *arrival, id uint16) {
+func (s *connection) confirm(a *arrival, id uint16) {
 	switch {
 	case id == 0: // QoS 0
 	case a.kept:
@@ -227,14 +227,14 @@ func (s *session) confirm(a *arrival, id uint16) {
 	}
 }
 
-func (s *session) acknowledge(a *arrival, id uint16) {
+func (s *connection) acknowledge(a *arrival, id uint16) {
 	s.owed--
 	s.l.send(&wire.Ack{Type: wire.PUBACK, ID: id})
-	s.unproven = append(s.unproven, proof{a, id})
+	s.unconfirmed = append(s.unconfirmed, receiptSent{a, id})
 }
 
 // stored acknowledges what has become durable.
-func (s *session) stored() {
+func (s *connection) stored() {
 	in := s.b.in
 	in.mu.Lock()
 	done := in.done
@@ -248,12 +248,12 @@ func (s *session) stored() {
 			r.a.kept = true
 			s.settled(r.a)
 		case errors.Is(r.err, journal.ErrTooLarge): // for good: it must not block what follows
-			in.unknow(r.a)
+			in.forgetArrival(r.a)
 			s.counts.Received--
 			s.b.refused(r.topic, "from the upstream: "+r.err.Error())
 			s.settled(r.a)
 		default:
-			in.unknow(r.a)
+			in.forgetArrival(r.a)
 			s.counts.Received--
 			s.lose(r.err)
 		}
@@ -261,7 +261,7 @@ func (s *session) stored() {
 }
 
 // settled acknowledges a message as often as it has come by this connection.
-func (s *session) settled(a *arrival) {
+func (s *connection) settled(a *arrival) {
 	for _, o := range a.owing {
 		if o.l == s.l {
 			s.acknowledge(a, o.id)
@@ -270,49 +270,49 @@ func (s *session) settled(a *arrival) {
 	a.owing = nil
 }
 
-// unknow makes a message one that never came.
-func (in *inbound) unknow(a *arrival) {
-	for id, d := range in.doubt {
+// forgetArrival makes a message one that never came.
+func (in *inbound) forgetArrival(a *arrival) {
+	for id, d := range in.unconfirmed {
 		if d == a {
-			delete(in.doubt, id)
+			delete(in.unconfirmed, id)
 		}
 	}
 	in.seen.forget(a)
 }
 
 // lose has the upstream send again what the journal does not take.
-func (s *session) lose(err error) {
+func (s *connection) lose(err error) {
 	if !s.failed {
 		s.failed, s.failedAt, s.failure = true, time.Now(), err
 		s.b.log.Error("a message from the upstream cannot be stored; it is asked for again", "in", redelivery, "error", err)
 	}
 }
 
-// prove forgets what the upstream has certainly got the acknowledgement of: it has answered a ping that
+// confirmReceipts forgets what the upstream has certainly got the acknowledgement of: it has answered a ping that
 // came after. Until then it may send the message again, and nothing but the identifier tells that it is
 // one we have. What was acknowledged by an earlier connection comes again soon or not at all.
-func (s *session) prove(answered bool) {
+func (s *connection) confirmReceipts(answered bool) {
 	in := s.b.in
 	if answered {
 		var changes []journal.Change
-		for _, p := range s.proving {
-			if in.doubt[p.id] == p.a {
+		for _, p := range s.confirmed {
+			if in.unconfirmed[p.id] == p.a {
 				changes = append(changes, in.forget(p.id))
 			}
 		}
-		s.proving = s.proving[:0]
-		if !s.resent && time.Since(s.began) >= stable {
+		s.confirmed = s.confirmed[:0]
+		if !s.resent && time.Since(s.began) >= resendTime {
 			s.resent = true
-			for id, a := range in.doubt {
-				if a.kept && !slices.Contains(s.unproven, proof{a, id}) {
+			for id, a := range in.unconfirmed {
+				if a.kept && !slices.Contains(s.unconfirmed, receiptSent{a, id}) {
 					changes = append(changes, in.forget(id))
 				}
 			}
 		}
 		in.save(changes)
 	}
-	if len(s.unproven) > 0 && !s.pinged {
-		s.proving, s.unproven = s.unproven, s.proving[:0]
+	if len(s.unconfirmed) > 0 && !s.pinged {
+		s.confirmed, s.unconfirmed = s.unconfirmed, s.confirmed[:0]
 		s.ping()
 	}
 }

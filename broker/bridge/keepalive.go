@@ -10,7 +10,7 @@ const pingTimeout = 20 * time.Second // a slow link has to carry what is before 
 
 // keepAlive pings where there is nothing else to say or to hear, and returns for how long nothing has
 // to be done about that; alive is false if the link is dead.
-func (s *session) keepAlive(now time.Time) (wait time.Duration, alive bool) {
+func (s *connection) keepAlive(now time.Time) (wait time.Duration, alive bool) {
 	heard := s.l.heardAt()
 	if s.pinged {
 		if s.l.written.Load() < s.pingEnd { // the writer has a deadline of its own
@@ -35,7 +35,7 @@ func (s *session) keepAlive(now time.Time) (wait time.Duration, alive bool) {
 	return pingTimeout, true
 }
 
-func (s *session) ping() {
+func (s *connection) ping() {
 	s.fence = fence{phase: s.refresh.phase, clean: s.owed == 0 && !s.failed}
 	s.pinged, s.pingAt, s.pingEnd = true, time.Time{}, s.l.send(&wire.Ping{Type: wire.PINGREQ})
 }

@@ -52,7 +52,7 @@ func (r *Rule) image() []string {
 	return append(front[:len(front)-1:len(front)-1], levels...)
 }
 
-// overlap says whether a topic may match both filters.
+// overlap reports whether a topic may match both filters.
 func overlap(a, b []string) bool {
 	for i := 0; ; i++ {
 		switch {

@@ -17,21 +17,21 @@ const (
 	Offline = "offline"
 )
 
-const closings = 2 // connections in a row that may end before the status is acknowledged, until it is left away
+const presenceDisconnects = 2 // connections in a row that may end before the status is acknowledged, until it is left away
 
-// sign is what Options.Status becomes for this upstream. Who has no will says nothing: it could not be taken
-// back when the gateway is gone.
-type sign struct {
+// presenceTopic is what Options.Status becomes for this upstream. Without a will nothing is published there: it could not be
+// corrected when the gateway is gone.
+type presenceTopic struct {
 	topic  string // empty for none
 	retain bool
 }
 
-// newSign fits the status to the upstream, as any message.
-func newSign(o *Options) (sign, error) {
+// newPresenceTopic fits the status to the upstream, as any message.
+func newPresenceTopic(o *Options) (presenceTopic, error) {
 	if o.Status == "" {
-		return sign{}, nil
+		return presenceTopic{}, nil
 	}
-	s, err := sign{o.Status, true}, error(nil)
+	s, err := presenceTopic{o.Status, true}, error(nil)
 	if o.Adapt != nil {
 		m := &broker.Message{Topic: o.Status, Payload: []byte(Offline), QoS: 1, Retain: true}
 		s.topic, s.retain, err = o.Adapt(o.Status, m, true)
@@ -47,22 +47,22 @@ func newSign(o *Options) (sign, error) {
 func (b *Bridge) will(u *url.URL) *wire.Will {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if until, ok := b.mute[u.Host]; b.sign.topic == "" || ok && time.Now().Before(until) {
+	if until, ok := b.willDisabledUntil[u.Host]; b.presenceTopic.topic == "" || ok && time.Now().Before(until) {
 		return nil
 	}
-	return &wire.Will{Topic: b.sign.topic, Payload: []byte(Offline), QoS: 1, Retain: b.sign.retain}
+	return &wire.Will{Topic: b.presenceTopic.topic, Payload: []byte(Offline), QoS: 1, Retain: b.presenceTopic.retain}
 }
 
-// silence has nothing said to an upstream for as long as it may take until somebody has allowed it.
+// silence disables presence at an upstream for as long as it may take until it is allowed there.
 func (b *Bridge) silence(u *url.URL, reason string) {
 	b.mu.Lock()
-	b.mute[u.Host] = time.Now().Add(memory)
+	b.willDisabledUntil[u.Host] = time.Now().Add(negativeTTL)
 	b.mu.Unlock()
 	b.log.Warn("the upstream does not let the gateway say there whether it is online: allow the topic, name another one in `status`, or `status: off`; tried again later",
-		"upstream", dial.Redact(u.String()), "topic", b.sign.topic, "in", memory, "reason", reason)
+		"upstream", dial.Redact(u.String()), "topic", b.presenceTopic.topic, "in", negativeTTL, "reason", reason)
 }
 
-// refusesWill says whether an upstream may have refused a connection for its will.
+// refusesWill reports whether an upstream may have refused a connection for its will.
 func refusesWill(err error) bool {
 	var said *reasonError
 	if !errors.As(err, &said) {
@@ -86,17 +86,17 @@ type presence struct {
 	refused string    // why the upstream does not take it, if it says so
 }
 
-// greet says that the gateway is online. What waits in the journal follows when the upstream has acknowledged
+// greet publishes that the gateway is online. The backlog follows when the upstream has acknowledged
 // that, so that an upstream which ends connections for it is not thought to do so for a message.
-func (s *session) greet(now time.Time) {
+func (s *connection) greet(now time.Time) {
 	s.say(Online, now)
 	s.presence.again = now.Add(2 * max(s.l.limits.keepAlive, s.b.opts.KeepAlive))
 }
 
-// repeat says online once more when an upstream, or the one behind it, must have noticed by its keep alive
+// repeat publishes online once more when an upstream, or the one behind it, must have noticed by its keep alive
 // that an earlier connection is dead, and has published its will: that would have the last word. It returns
 // how long that is to come.
-func (s *session) repeat(now time.Time) (wait time.Duration) {
+func (s *connection) repeat(now time.Time) (wait time.Duration) {
 	p := &s.presence
 	if p.again.IsZero() {
 		return outbox.Forever
@@ -111,9 +111,9 @@ func (s *session) repeat(now time.Time) (wait time.Duration) {
 	return outbox.Forever
 }
 
-func (s *session) say(payload string, now time.Time) {
+func (s *connection) say(payload string, now time.Time) {
 	p := &wire.Publish{
-		Topic: s.b.sign.topic, Payload: []byte(payload), QoS: min(1, s.l.limits.qos), Retain: s.b.sign.retain && s.l.limits.retain,
+		Topic: s.b.presenceTopic.topic, Payload: []byte(payload), QoS: min(1, s.l.limits.qos), Retain: s.b.presenceTopic.retain && s.l.limits.retain,
 	}
 	if p.QoS > 0 {
 		p.ID = s.nextID()
@@ -132,7 +132,7 @@ func (p *presence) heard(a ack) {
 }
 
 // leave says offline once everything else is acknowledged, and whether that is as well.
-func (s *session) leave(now time.Time) (done bool) {
+func (s *connection) leave(now time.Time) (done bool) {
 	p := &s.presence
 	if s.l.willed && !p.left && p.id == 0 {
 		p.left = true
@@ -144,7 +144,7 @@ func (s *session) leave(now time.Time) (done bool) {
 
 // farewell is the DISCONNECT that a connection ends with, and nil for none, so that the will is published if
 // the upstream has not been told.
-func (s *session) farewell() wire.Packet {
+func (s *connection) farewell() wire.Packet {
 	switch {
 	case !s.l.willed || s.presence.left:
 		return &wire.Disconnect{}
@@ -154,19 +154,19 @@ func (s *session) farewell() wire.Packet {
 	return nil
 }
 
-// noteSign looks at how a connection has ended: some upstreams end it for a topic that they do not allow.
-func (b *Bridge) noteSign(s *session, u *url.URL, err error) {
+// notePresence looks at how a connection has ended: some upstreams end it for a topic that they do not allow.
+func (b *Bridge) notePresence(s *connection, u *url.URL, err error) {
 	p := &s.presence
 	switch {
 	case !s.l.willed:
 	case p.refused != "":
 		b.silence(u, p.refused)
 	case p.id == 0 || p.left:
-		b.unheard = 0
+		b.presenceFailures = 0
 	case closed(err):
-		if b.unheard++; b.unheard > closings {
+		if b.presenceFailures++; b.presenceFailures > presenceDisconnects {
 			b.silence(u, "it has ended the connection at it several times")
-			b.unheard = 0
+			b.presenceFailures = 0
 		}
 	}
 }

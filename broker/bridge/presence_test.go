@@ -149,7 +149,7 @@ func TestStatusThatIsNotAllowed(t *testing.T) {
 			u, s := newUpstream(t), newStore(t)
 			s.numbers(0, 1)
 			b := run(t, s, []string{u.url()}, withStatus(v))
-			for range closings + 1 {
+			for range presenceDisconnects + 1 {
 				p := u.welcome()
 				p.says(Online)
 				p.Close()

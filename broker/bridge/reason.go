@@ -41,7 +41,7 @@ func reasonOf(t wire.Type, code wire.Code, p *wire.Properties) error {
 // errClosed is an upstream that ends the connection without a word.
 var errClosed = errors.New("upstream closed the connection")
 
-// unsupported says whether an upstream of 3.1.1 may have answered a CONNECT of 5 that way. Some just
+// unsupported reports whether an upstream of 3.1.1 may have answered a CONNECT of 5 that way. Some just
 // close, or send what is no CONNACK.
 func unsupported(err error) bool {
 	var said *reasonError
@@ -52,7 +52,7 @@ func unsupported(err error) bool {
 	return errors.Is(err, errClosed) || errors.As(err, &violation)
 }
 
-// overloaded says whether to come back soon would make things worse.
+// overloaded reports whether to come back soon would make things worse.
 func overloaded(err error) bool {
 	var said *reasonError
 	if !errors.As(err, &said) {

@@ -129,7 +129,7 @@ func (in *inbound) unfollow(topic string) journal.Change {
 }
 
 // came notes that the upstream retains a topic. It reports whether that is the first time since it was asked.
-func (s *session) came(topic string) (first bool) {
+func (s *connection) came(topic string) (first bool) {
 	r, in := &s.refresh, s.b.in
 	if r.phase < asked {
 		return false
@@ -150,7 +150,7 @@ func (s *session) came(topic string) (first bool) {
 // each one with RETAIN answers a subscription [MQTT-3.3.1-9]; over 5 one for each topic does, and further ones are new, whatever is
 // in them. Changes become durable
 // with the message, or by themselves if it is unchanged.
-func (s *session) retained(p *wire.Publish, local string, first bool) (unchanged bool, changes []journal.Change) {
+func (s *connection) retained(p *wire.Publish, local string, first bool) (unchanged bool, changes []journal.Change) {
 	in := s.b.in
 	old, known := in.followed[p.Topic]
 	if len(p.Payload) == 0 {
@@ -182,7 +182,7 @@ func (s *session) retained(p *wire.Publish, local string, first bool) (unchanged
 func valueOf(m *broker.Message) uint64 { return hashOfValue(m.Topic, m.Payload, m.Properties) }
 
 // reconcile pings when the answer would tell something. It returns for how long there is nothing to do.
-func (s *session) reconcile(now time.Time) time.Duration {
+func (s *connection) reconcile(now time.Time) time.Duration {
 	r := &s.refresh
 	if r.phase == coming {
 		if wait := retainedQuiet - now.Sub(r.last); wait > 0 {
@@ -199,7 +199,7 @@ func (s *session) reconcile(now time.Time) time.Duration {
 // fenced is called when the upstream has answered a ping. All that it was about to send before has come if nothing came
 // behind the ping: an upstream with something queued for us would have sent it when the last acknowledgements made room.
 // Nor is anything queued when less came than it is known to have in flight at once.
-func (s *session) fenced() {
+func (s *connection) fenced() {
 	f := s.fence
 	if !f.clean || f.phase != s.refresh.phase || f.arrivals > 0 && f.arrivals >= s.peak {
 		return
@@ -231,7 +231,7 @@ func (r *refresh) answered(codes []wire.Code, rules int) {
 
 // sift finds what the upstream has not sent, asks for that by name, some at a time, and deletes here what does not come then
 // either: an upstream may drop some of what it retains where that is more than it queues.
-func (s *session) sift() {
+func (s *connection) sift() {
 	r, in := &s.refresh, s.b.in
 	if r.chunk == nil {
 		host := hashOf(s.host)
@@ -267,13 +267,13 @@ func ruleOf(rules []Rule, topic string) int {
 }
 
 // missing reports whether a value has not come since it was asked for.
-func (s *session) missing(topic string) bool {
+func (s *connection) missing(topic string) bool {
 	h, known := s.b.in.followed[topic]
 	return known && h.round != s.b.in.round
 }
 
 // askFor subscribes to topics, and ends that in the same breath, so that nothing else comes twice.
-func (s *session) askFor(topics []string) {
+func (s *connection) askFor(topics []string) {
 	r, in, rules := &s.refresh, s.b.in, s.b.opts.In
 	sub := &wire.Subscribe{ID: s.nextID()}
 	unsub := &wire.Unsubscribe{ID: s.nextID()}
@@ -296,7 +296,7 @@ func (s *session) askFor(topics []string) {
 }
 
 // confirming takes the answers to what askFor has sent.
-func (s *session) confirming(p *wire.Suback) {
+func (s *connection) confirming(p *wire.Suback) {
 	r, in := &s.refresh, s.b.in
 	switch {
 	case r.chunk == nil:
@@ -313,7 +313,7 @@ func (s *session) confirming(p *wire.Suback) {
 }
 
 // clear deletes here what the upstream does not retain any more, unless another publisher has put something in its place.
-func (s *session) clear(topic string) {
+func (s *connection) clear(topic string) {
 	b, in, h := s.b, s.b.in, s.b.in.followed[topic]
 	local, _, err := b.local(topic)
 	if err == nil {

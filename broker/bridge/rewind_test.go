@@ -145,11 +145,11 @@ func TestMarksOfARewoundJournal(t *testing.T) {
 func TestIdentifiersOfARewoundJournal(t *testing.T) {
 	m := &markedJournal{t: t, dir: t.TempDir()}
 	known := func() int {
-		return len(newInbound(&Bridge{opts: Options{Options: outbox.Options{Name: "up"}, Journal: m.j}}).doubt)
+		return len(newInbound(&Bridge{opts: Options{Options: outbox.Options{Name: "up"}, Journal: m.j}}).unconfirmed)
 	}
 	m.open()
 	in := newInbound(&Bridge{opts: Options{Options: outbox.Options{Name: "up"}, Journal: m.j}})
-	in.save([]journal.Change{in.doubtful(7, &arrival{hash: 1}), {Key: in.doubtKey(8), Value: make([]byte, 8)}}) // 8 of an earlier version
+	in.save([]journal.Change{in.unconfirmedChange(7, &arrival{hash: 1}), {Key: in.unconfirmedKey(8), Value: make([]byte, 8)}}) // 8 of an earlier version
 	m.close()
 	old := t.TempDir()
 	if err := os.CopyFS(old, os.DirFS(filepath.Join(m.dir, "journal"))); err != nil {

@@ -31,7 +31,7 @@ type rival struct {
 }
 
 // note looks at how a connection has ended and reports whether another client has taken its place.
-func (r *rival) note(s *session, err error, now time.Time) bool {
+func (r *rival) note(s *connection, err error, now time.Time) bool {
 	life := now.Sub(s.began)
 	if life >= rivalLife {
 		r.wait.Reset()

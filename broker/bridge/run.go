@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	stable        = time.Minute // how long a connection lasts until the upstream would have sent again what it was not sure of
+	resendTime    = time.Minute // how long a connection lasts until the upstream would have sent again what it was not sure of
 	maxMove       = 3           // references to another server that are followed one after the other
 	problemMemory = time.Hour   // how long something that was seen once counts as wrong
 )
@@ -43,8 +43,8 @@ func (k sink) Target() string {
 		b.log.Info("back to the first upstream", "upstream", dial.Redact(b.upstreams[0].String()))
 		b.at = 0
 	}
-	if b.target = b.upstreams[b.at]; b.moved != nil {
-		b.target, b.moved = b.moved, nil
+	if b.target = b.upstreams[b.at]; b.redirect != nil {
+		b.target, b.redirect = b.redirect, nil
 	}
 	return dial.Redact(b.target.String())
 }
@@ -59,9 +59,9 @@ func (k sink) Connect(ctx context.Context) (outbox.Conn, error) {
 			return nil, err
 		}
 	}
-	b.session = &session{b: b, l: l}
+	b.conn = &connection{b: b, l: l}
 	b.connected(l.version)
-	return b.session, nil
+	return b.conn, nil
 }
 
 // Ended looks at how a connection has ended, or why there is none, and chooses what is tried next.
@@ -70,14 +70,14 @@ func (k sink) Ended(f *outbox.Flow, err error) outbox.Next {
 	if f == nil {
 		b.rival.unreachable()
 	} else {
-		if b.ready = b.session.better; b.ready != nil {
+		if b.ready = b.conn.better; b.ready != nil {
 			err = nil
 		}
 		if f.Worthwhile() {
 			b.moves = 0
 		}
-		taken = b.rival.note(b.session, err, time.Now())
-		b.noteSign(b.session, b.target, err)
+		taken = b.rival.note(b.conn, err, time.Now())
+		b.notePresence(b.conn, b.target, err)
 		if err == nil {
 			return outbox.Next{Handover: b.ready != nil}
 		}
@@ -113,7 +113,7 @@ func (b *Bridge) move(from *url.URL, err error) bool {
 		b.refused("", fmt.Sprintf("server reference not followed: %s", wrong))
 		return false
 	}
-	b.moved = u
+	b.redirect = u
 	b.log.Warn("upstream says to use another server", "upstream", dial.Redact(from.String()), "server", dial.Redact(u.String()))
 	return true
 }

@@ -21,7 +21,7 @@ const (
 )
 
 // resubscribe asks once more for what was refused, when it is time. It returns how long that is to come.
-func (s *session) resubscribe(now time.Time) time.Duration {
+func (s *connection) resubscribe(now time.Time) time.Duration {
 	if s.askAgain.IsZero() {
 		return outbox.Forever
 	}
@@ -34,11 +34,11 @@ func (s *session) resubscribe(now time.Time) time.Duration {
 }
 
 // subscribe asks for what the rules name, and no more for what those of an earlier configuration did.
-func (s *session) subscribe(host string) {
+func (s *connection) subscribe(host string) {
 	in, opts := s.b.in, &s.b.opts
 	if !s.l.limits.present { // nothing of what it has sent comes again
 		var changes []journal.Change
-		for id := range in.doubt {
+		for id := range in.unconfirmed {
 			changes = append(changes, in.forget(id))
 		}
 		in.save(changes)
@@ -72,7 +72,7 @@ func (s *session) subscribe(host string) {
 
 // ask sends the subscription: for what is retained, too, where all is set, the subscription is new or the upstream speaks
 // 3.1.1, in which that cannot be left out.
-func (s *session) ask(all bool) {
+func (s *connection) ask(all bool) {
 	p := &wire.Subscribe{ID: s.nextID()}
 	handling := byte(1)
 	if all {
@@ -105,7 +105,7 @@ func (in *inbound) remember(rules []Rule) []string {
 }
 
 // subscribed looks at the answer. The connection goes on in any case: it carries the other direction.
-func (s *session) subscribed(p *wire.Suback) {
+func (s *connection) subscribed(p *wire.Suback) {
 	if p.Type != wire.SUBACK || p.ID != s.subID {
 		return
 	}

@@ -34,7 +34,7 @@ func tcpOf(nc net.Conn) syscall.RawConn {
 }
 
 // tune has the kernel refuse more than it can send soon: otherwise seconds of a slow link wait in its buffer,
-// and nobody knows how much of it has left. And it has what a link loses sent again soon, however often it is
+// and how much of it has left is not known. And it has what a link loses sent again soon, however often it is
 // lost: by itself TCP waits twice as long each time, up to two minutes. A kernel that does not know one of these
 // goes without.
 func (l *link) tune() {
@@ -50,7 +50,7 @@ func (l *link) tune() {
 	})
 }
 
-// lossy says whether TCP has sent again a tenth or more of what it has sent since it was asked last. A link that is
+// lossy reports whether TCP has sent again a tenth or more of what it has sent since it was asked last. A link that is
 // merely slow loses less.
 func (l *link) lossy() (yes bool) {
 	if l.tcp == nil {

@@ -157,7 +157,7 @@ func (f *Flow) forward(d journal.Delivery, h how) {
 }
 
 // Answered reports what the other side has said to every message in flight that has the reference ref. reason says why,
-// for the log and whoever reads dead letters, if it has not taken them. A reference that nothing in flight has is
+// for the log and the dead letters, if it has not taken them. A reference that nothing in flight has is
 // ignored, and so is a second answer.
 func (f *Flow) Answered(ref uint64, answer Answer, reason string) {
 	if ref == 0 {

@@ -74,11 +74,11 @@ type poison struct {
 	kinds    map[kind]*poisoned
 	oldest   uint64 // of a good kind, in flight when the last connection ended; 0 if there was none
 
-	passed  float64   // messages that were acknowledged, lately
-	broken  float64   // connections that ended with no message to blame, lately
-	since   time.Time // when both were halved
-	blamed  bool      // a message has been convicted since there are suspects
-	closing int       // connections that the upstream ended since there are suspects
+	passed      float64   // messages that were acknowledged, lately
+	broken      float64   // connections that ended with no message to blame, lately
+	since       time.Time // when both were halved
+	blamed      bool      // a message has been convicted since there are suspects
+	disconnects int       // connections that the upstream ended since there are suspects
 }
 
 func newPoison() poison {
@@ -142,7 +142,7 @@ func (p *poison) drop(k kind) {
 		if !p.blamed {
 			p.broken++
 		}
-		p.blamed, p.closing = false, 0
+		p.blamed, p.disconnects = false, 0
 	}
 }
 
@@ -231,11 +231,11 @@ func (p *poison) note(s *Flow, cause Cause, now time.Time) (soon bool) {
 		}
 		u.strikes++
 		u.age, u.seen = now.Sub(s.began), now
-		p.closing++
+		p.disconnects++
 		if u.strikes >= p.needed(t.kind) {
 			p.convict(s, t)
 		}
-		return p.closing <= 2*strikesNeeded
+		return p.disconnects <= 2*strikesNeeded
 	}
 	if cause != Closed {
 		if len(s.flight)+len(s.loose) > 0 || len(p.suspects) > 0 {
@@ -274,9 +274,9 @@ func (p *poison) note(s *Flow, cause Cause, now time.Time) (soon bool) {
 		}
 	}
 	if found {
-		p.closing++
+		p.disconnects++
 	}
-	return found && p.closing <= 2*strikesNeeded
+	return found && p.disconnects <= 2*strikesNeeded
 }
 
 // convict sets aside a kind, or only the message if the upstream has taken others of its kind, or none of any.
@@ -291,7 +291,7 @@ func (p *poison) convict(s *Flow, t *trial) {
 	p.blamed = true
 	delete(p.suspects, t.kind)
 	if len(p.suspects) == 0 {
-		p.blamed, p.closing = false, 0
+		p.blamed, p.disconnects = false, 0
 	}
 	if p.passed >= 0.5 && (before != nil || !p.isGood(t.kind, now)) {
 		c.until = now.Add(poisonMemory)

@@ -26,7 +26,7 @@ func newWindow(most int) window { return window{size: min(startWindow, float64(m
 // now is at least 1.
 func (w *window) now(receive int) int { return min(int(w.size), w.max, receive) }
 
-// sample notes a round trip. full says whether the window was what kept more from being sent, and lossy whether
+// sample notes a round trip. full reports whether the window was what kept more from being sent, and lossy whether
 // the link loses many packets, which is asked if it matters.
 func (w *window) sample(latency time.Duration, full bool, lossy func() bool) {
 	if w.best == 0 || latency < w.best {

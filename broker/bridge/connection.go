@@ -12,8 +12,8 @@ import (
 
 const goodbye = 250 * time.Millisecond // for the last packets to be written
 
-// session is one connection: what the outbox sends by, and the way in. All of it happens in the outbox's goroutine.
-type session struct {
+// connection is one connection: what the outbox sends by, and the way in. All of it happens in the outbox's goroutine.
+type connection struct {
 	b *Bridge
 	l *link
 	f *outbox.Flow
@@ -39,27 +39,27 @@ type session struct {
 	pingAt    time.Time // when they were
 
 	// Of what comes in.
-	host     string
-	subID    uint16    // of SUBSCRIBE
-	asked    time.Time // when it was sent, or something came after that; zero if it is answered
-	askAgain time.Time // when a refused subscription is tried again; zero for not
-	refusals int
-	unproven []proof // acknowledged; the upstream may not know
-	proving  []proof // of them, those before the ping that is not answered yet
-	resent   bool    // what earlier connections have acknowledged would have come again by now
-	failed   bool    // a message could not be stored
-	failedAt time.Time
-	failure  error
-	refresh  refresh
-	fence    fence // the last ping
-	owed     int   // messages that came at QoS 1 and are not acknowledged
-	peak     int   // the most that were
+	host        string
+	subID       uint16    // of SUBSCRIBE
+	asked       time.Time // when it was sent, or something came after that; zero if it is answered
+	askAgain    time.Time // when a refused subscription is tried again; zero for not
+	refusals    int
+	unconfirmed []receiptSent // acknowledged; the upstream may not know
+	confirmed   []receiptSent // of them, those before the ping that is not answered yet
+	resent      bool          // what earlier connections have acknowledged would have come again by now
+	failed      bool          // a message could not be stored
+	failedAt    time.Time
+	failure     error
+	refresh     refresh
+	fence       fence // the last ping
+	owed        int   // messages that came at QoS 1 and are not acknowledged
+	peak        int   // the most that were
 
 	counts Stats // not yet in the bridge's
 }
 
 // Begin subscribes, publishes that the gateway is online, and looks for the first upstream if this is another one.
-func (s *session) Begin(f *outbox.Flow) {
+func (s *connection) Begin(f *outbox.Flow) {
 	s.f, s.began = f, f.Began()
 	s.found, s.probed = make(chan *link, 1), make(chan struct{})
 	var probing context.Context
@@ -81,12 +81,12 @@ func (s *session) Begin(f *outbox.Flow) {
 }
 
 // Tend repeats what has to be said again.
-func (s *session) Tend(now time.Time) {
+func (s *connection) Tend(now time.Time) {
 	s.silent = min(s.repeat(now), s.resubscribe(now), s.reconcile(now))
 }
 
 // Room returns the receive maximum, and nothing until the upstream has acknowledged the status.
-func (s *session) Room() (messages int, full bool) {
+func (s *connection) Room() (messages int, full bool) {
 	if s.presence.id != 0 {
 		return 0, false
 	}
@@ -94,11 +94,11 @@ func (s *session) Room() (messages int, full bool) {
 }
 
 // Flush has what was queued written.
-func (s *session) Flush(now time.Time) (quiet time.Duration, err error) {
+func (s *connection) Flush(now time.Time) (quiet time.Duration, err error) {
 	if s.b.in != nil {
 		s.stored()
 		if !s.leaving {
-			s.prove(false)
+			s.confirmReceipts(false)
 		}
 	}
 	s.l.flush()
@@ -137,7 +137,7 @@ func (s *session) Flush(now time.Time) (quiet time.Duration, err error) {
 
 // overdue returns how long the acknowledgement of what was sent at since, and ends at end, may still take.
 // Time until it was written does not count: the writer has its own deadline.
-func (s *session) overdue(since *time.Time, end uint64, now time.Time) time.Duration {
+func (s *connection) overdue(since *time.Time, end uint64, now time.Time) time.Duration {
 	if written, at := s.Written(); written < end && at.After(*since) {
 		*since = at
 	}
@@ -145,7 +145,7 @@ func (s *session) overdue(since *time.Time, end uint64, now time.Time) time.Dura
 }
 
 // Wait deals with the next thing that happens.
-func (s *session) Wait(u *outbox.Until) error {
+func (s *connection) Wait(u *outbox.Until) error {
 	var stored, drained <-chan struct{}
 	if s.b.in != nil {
 		stored = s.b.in.ready
@@ -180,12 +180,12 @@ func (s *session) Wait(u *outbox.Until) error {
 }
 
 // Written returns how many bytes the kernel has taken, and when the last ones.
-func (s *session) Written() (end uint64, at time.Time) {
+func (s *connection) Written() (end uint64, at time.Time) {
 	return s.l.written.Load(), s.l.wroteAt()
 }
 
 // Probe pings, once more if a ping is on its way that may have left before.
-func (s *session) Probe() {
+func (s *connection) Probe() {
 	if s.pinged {
 		s.pingAgain = s.l.put > s.pingEnd
 		return
@@ -194,10 +194,10 @@ func (s *session) Probe() {
 }
 
 // Lossy asks the kernel.
-func (s *session) Lossy() bool { return s.l.lossy() }
+func (s *connection) Lossy() bool { return s.l.lossy() }
 
 // take deals with what has arrived.
-func (s *session) take(b *batch) {
+func (s *connection) take(b *batch) {
 	s.acked(b.acks)
 	for _, p := range b.packets {
 		switch p := p.(type) {
@@ -206,7 +206,7 @@ func (s *session) take(b *batch) {
 			s.f.Probed(s.pingEnd)
 			if s.b.in != nil {
 				s.fenced()
-				s.prove(true)
+				s.confirmReceipts(true)
 			}
 			if s.pingAgain && !s.pinged {
 				s.ping()
@@ -227,7 +227,7 @@ func (s *session) take(b *batch) {
 }
 
 // acked reports PUBACKs.
-func (s *session) acked(acks []ack) {
+func (s *connection) acked(acks []ack) {
 	for i := range acks {
 		a := &acks[i]
 		if a.id == s.presence.id {
@@ -247,7 +247,7 @@ func (s *session) acked(acks []ack) {
 }
 
 // Leave sends what Deliver has queued and, when nothing is in flight any more, publishes that the gateway is offline.
-func (s *session) Leave(now time.Time, idle bool) (done bool) {
+func (s *connection) Leave(now time.Time, idle bool) (done bool) {
 	if !s.leaving {
 		s.leaving = true
 		for range len(s.b.live) { // and no more, however fast others come
@@ -258,7 +258,7 @@ func (s *session) Leave(now time.Time, idle bool) (done bool) {
 }
 
 // Close sends the last packet and closes the connection. Acknowledgements that came before it are reported.
-func (s *session) Close() {
+func (s *connection) Close() {
 	s.probing()
 	<-s.probed
 	if s.better == nil {
@@ -288,7 +288,7 @@ func (s *session) Close() {
 }
 
 // report adds what has happened to the bridge's figures.
-func (s *session) report() {
+func (s *connection) report() {
 	if s.counts == (Stats{}) {
 		return
 	}
