@@ -99,6 +99,7 @@ func (u *upstream) serve(conn net.Conn) {
 		u.mu.Unlock()
 	}()
 	acked := make(chan uint16, 8)
+	sending := false
 	for {
 		p, err := c.next(time.Hour)
 		if err != nil {
@@ -117,7 +118,8 @@ func (u *upstream) serve(conn net.Conn) {
 				s.Codes[i] = 1
 			}
 			c.send(s)
-			if u.down != nil {
+			if u.down != nil && !sending { // a further subscription asks for what is retained, and there is nothing
+				sending = true
 				sender.Go(func() { u.send(c, acked, gone) })
 			}
 		case *wire.Ping:
