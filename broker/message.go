@@ -1,5 +1,5 @@
-// Package broker holds the words that the rooms below it share: Message, topic names and topic
-// filters. It promises that a Message is treated as immutable once it has been handed on, so that
+// Package broker holds the words that the packages below it share: Message, topic names, topic
+// filters and rules. It promises that a Message is treated as immutable once it has been handed on, so that
 // many readers can share one. It does no I/O and keeps no state.
 package broker
 

@@ -121,7 +121,7 @@ func (o *Options) validate() error {
 	}
 	for name, rules := range map[string][]Rule{"out": o.Out, "in": o.In} {
 		for _, r := range rules {
-			if err := r.validate(); err != nil {
+			if err := r.Validate(); err != nil {
 				return fmt.Errorf("%s rule: %w", name, err)
 			}
 		}

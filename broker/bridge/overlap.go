@@ -18,7 +18,7 @@ func CheckRules(out, in []Rule, speaks5 bool) error {
 			}
 		}
 		for _, o := range out {
-			if !speaks5 && overlap(strings.Split(a.Filter, "/"), o.image()) {
+			if !speaks5 && overlap(strings.Split(a.Filter, "/"), image(&o)) {
 				return fmt.Errorf("what out rule %q sends comes back by in rule %q: give them different topics upstream, or set protocol: 5, where an upstream can be asked not to",
 					o.Filter, a.Filter)
 			}
@@ -28,7 +28,7 @@ func CheckRules(out, in []Rule, speaks5 bool) error {
 }
 
 // image is a filter, by levels, for the names that r gives topics, and possibly for some others.
-func (r *Rule) image() []string {
+func image(r *Rule) []string {
 	rest := r.Filter
 	literal, _, wild := strings.Cut(rest, "+")
 	literal, _, multi := strings.Cut(literal, "#")

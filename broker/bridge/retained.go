@@ -236,7 +236,7 @@ func (s *connection) sift() {
 	if r.chunk == nil {
 		host := hashOf(s.host)
 		for topic, h := range in.followed {
-			if i := ruleOf(s.b.opts.In, topic); i >= 0 && r.granted[i] && s.missing(topic) && h.host == host {
+			if i := broker.Rules(s.b.opts.In).Match(topic); i >= 0 && r.granted[i] && s.missing(topic) && h.host == host {
 				r.todo = append(r.todo, topic)
 			}
 		}
@@ -262,10 +262,6 @@ func (s *connection) sift() {
 	s.askFor(r.chunk)
 }
 
-func ruleOf(rules []Rule, topic string) int {
-	return slices.IndexFunc(rules, func(r Rule) bool { return broker.Match(r.Filter, topic) })
-}
-
 // missing reports whether a value has not come since it was asked for.
 func (s *connection) missing(topic string) bool {
 	h, known := s.b.in.followed[topic]
@@ -278,7 +274,7 @@ func (s *connection) askFor(topics []string) {
 	sub := &wire.Subscribe{ID: s.nextID()}
 	unsub := &wire.Unsubscribe{ID: s.nextID()}
 	for _, topic := range topics {
-		rule := rules[ruleOf(rules, topic)]
+		rule := rules[broker.Rules(rules).Match(topic)]
 		sub.Subscriptions = append(sub.Subscriptions, wire.Subscription{
 			Filter: topic, QoS: min(rule.QoS, s.l.limits.qos), NoLocal: true, RetainAsPublished: true,
 		})

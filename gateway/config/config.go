@@ -15,8 +15,8 @@ import (
 	"os"
 	"time"
 
+	"holdfast/broker"
 	"holdfast/broker/auth"
-	"holdfast/broker/bridge"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
 )
@@ -191,9 +191,12 @@ const (
 	SkipRetained Retained = "skip"
 )
 
-// Bridge is what the bridge has to know of the rule.
-func (r Rule) Bridge() bridge.Rule {
-	return bridge.Rule{Filter: r.Filter, QoS: r.QoS, Strip: r.Strip, Prefix: r.Prefix}
+// Rules returns what a bridge has to know of rules, in their order.
+func Rules(list []Rule) (rules broker.Rules) {
+	for _, r := range list {
+		rules = append(rules, broker.Rule{Filter: r.Filter, QoS: r.QoS, Strip: r.Strip, Prefix: r.Prefix})
+	}
+	return rules
 }
 
 // Options are Load's dependencies. The zero value knows no driver.

@@ -210,13 +210,6 @@ func (l *loader) finish() {
 	l.finishOutputs()
 }
 
-func rules(list []Rule) (rules []bridge.Rule) {
-	for _, r := range list {
-		rules = append(rules, r.Bridge())
-	}
-	return rules
-}
-
 func (l *loader) finishBridges() {
 	type client struct{ id, address string }
 	owner := make(map[client]field)
@@ -227,7 +220,7 @@ func (l *loader) finishBridges() {
 	for _, e := range l.bridges {
 		l.require(e.at, e.table)
 		if _, given := e.given["status"]; !given {
-			e.value.Status = bridge.Upstream(rules(e.value.Out), "status/"+l.deviceID)
+			e.value.Status = bridge.Upstream(Rules(e.value.Out), "status/"+l.deviceID)
 		}
 		l.finishUpstream(e)
 		b := e.value
@@ -251,7 +244,7 @@ func (l *loader) finishBridges() {
 			l.errorf(e.at, "needs the key out or in, or both")
 		}
 		if at, given := e.given["in"]; given {
-			if err := bridge.CheckRules(rules(b.Out), rules(b.In), b.Protocol == V5); err != nil {
+			if err := bridge.CheckRules(Rules(b.Out), Rules(b.In), b.Protocol == V5); err != nil {
 				l.errorf(at, "%v", err)
 			}
 		}

@@ -8,7 +8,6 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"holdfast/broker"
-	"holdfast/broker/bridge"
 )
 
 // Warnings are what is possible in the configuration and hardly meant: passwords that cross the network in
@@ -165,7 +164,7 @@ func (l *loader) isNamed(front string) bool {
 		}
 	}
 	for _, b := range l.config.Bridges {
-		if slices.ContainsFunc(b.In, func(r Rule) bool { return starts(localName(r.Bridge())) }) {
+		if slices.ContainsFunc(b.In, func(r Rule) bool { return starts(localName(r)) }) {
 			return true
 		}
 	}
@@ -173,4 +172,4 @@ func (l *loader) isNamed(front string) bool {
 }
 
 // localName is the filter of what an in rule publishes here, as far as one filter can tell.
-func localName(r bridge.Rule) string { return r.Prefix + strings.TrimPrefix(r.Filter, r.Strip) }
+func localName(r Rule) string { return r.Prefix + strings.TrimPrefix(r.Filter, r.Strip) }

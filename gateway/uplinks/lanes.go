@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"holdfast/broker"
 	"holdfast/broker/journal"
 	"holdfast/broker/outbox"
 	"holdfast/gateway/config"
@@ -22,10 +21,10 @@ import (
 //
 // A name is one topic level, so it has no slash.
 
-// openLanes returns a bridge's lanes, with everything that waits for it, and what tells which reader a
-// message on a topic, ours or a client's, is owed to. Readers that are live, because the server
+// openLanes returns a bridge's lanes, with its backlog, and what tells which reader a message, ours or a
+// client's, is owed to by the rule that decides about its topic, -1 for none. Readers that are live, because the server
 // knows them as those of what is new, stay.
-func (u *Uplinks) openLanes(c config.Bridge, live func(reader string) bool) (lanes []*outbox.Queue, pick func(topic string, ours bool) *journal.Reader, err error) {
+func (u *Uplinks) openLanes(c config.Bridge, live func(reader string) bool) (lanes []*outbox.Queue, pick func(rule int, ours bool) *journal.Reader, err error) {
 	own := bridgeReader + c.Name
 	var there []journal.ReaderInfo
 	for _, r := range u.journal.Readers() {
@@ -66,18 +65,16 @@ func (u *Uplinks) openLanes(c config.Bridge, live func(reader string) bool) (lan
 		lanes = append(lanes, lane)
 	}
 	clients, ours := byReader[own], byReader[own+ownLane]
-	rules := slices.Clone(c.Out)
-	byRule := make([]*outbox.Queue, len(rules)) // nil for the bridge's own priority
-	for i, r := range rules {
+	byRule := make([]*outbox.Queue, len(c.Out)) // nil for the bridge's own priority
+	for i, r := range c.Out {
 		if r.Priority != int(c.Priority) {
 			byRule[i] = byReader[laneReader(c, r.Priority)]
 		}
 	}
-	return lanes, func(topic string, isOurs bool) *journal.Reader {
-		i := slices.IndexFunc(rules, func(r config.Rule) bool { return broker.Match(r.Filter, topic) })
+	return lanes, func(rule int, isOurs bool) *journal.Reader {
 		switch {
-		case i >= 0 && byRule[i] != nil:
-			return byRule[i].Live()
+		case rule >= 0 && byRule[rule] != nil:
+			return byRule[rule].Live()
 		case isOurs:
 			return ours.Live()
 		}

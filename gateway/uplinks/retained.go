@@ -128,6 +128,7 @@ func (u *Uplinks) sendRules(ctx context.Context, c config.Bridge, route *journal
 			return err
 		}
 	}
+	rules := config.Rules(c.Out)
 	for i, r := range c.Out {
 		key := ruleKey(c.Name, r)
 		if r.Retained != config.SendRetained || progress[key] == retainedDone {
@@ -137,7 +138,7 @@ func (u *Uplinks) sendRules(ctx context.Context, c config.Bridge, route *journal
 		n, err := u.server.SendRetained(ctx, server.Replay{
 			Reader: route, After: after,
 			Wants: func(topic string) bool {
-				return ruleOf(c.Out, topic) == i && !mayComeIn(c.In, topic) && topic != StatusTopic(u.opts.Device)
+				return rules.Match(topic) == i && !mayComeIn(c.In, topic) && topic != StatusTopic(u.opts.Device)
 			},
 			Sent: func(topic string) []journal.Change {
 				return []journal.Change{{Key: key, Value: []byte(retainedBehind + topic)}}
@@ -155,11 +156,6 @@ func (u *Uplinks) sendRules(ctx context.Context, c config.Bridge, route *journal
 		progress[key] = retainedDone
 	}
 	return nil
-}
-
-// ruleOf is the place of the first rule that matches a topic, which decides; -1 if none does.
-func ruleOf(rules []config.Rule, topic string) int {
-	return slices.IndexFunc(rules, func(r config.Rule) bool { return broker.Match(r.Filter, topic) })
 }
 
 // mayComeIn reports whether in rules may have brought what is retained of a topic: it is not sent back where it came from.

@@ -26,7 +26,7 @@ type uplink struct {
 	config config.Bridge
 	key    *journal.Reader // of the route: the first one that had what was new
 	lanes  []*outbox.Queue
-	pick   func(topic string, own bool) *journal.Reader
+	pick   func(rule int, own bool) *journal.Reader
 	losses *announced // nil if losses are not announced
 	dialer atomic.Pointer[dial.Dialer]
 	now    atomic.Pointer[bridge.Bridge]
@@ -63,9 +63,6 @@ func (u *Uplinks) build(l *uplink, c config.Bridge) error {
 	live := lanes[slices.IndexFunc(lanes, func(l *outbox.Queue) bool { return l.Priority() == int(c.Priority) })].Live
 	if l.key == nil {
 		l.key = live()
-	}
-	if pick == nil && l.key != live() {
-		pick = func(string, bool) *journal.Reader { return live() }
 	}
 	dialer := dialer(c, u.log)
 	used := newUsage(c, u.opts.Now())
@@ -126,12 +123,7 @@ func (u *Uplinks) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*outbo
 		}
 		return u.dead.keep(c.Name, d, reason)
 	}
-	for _, r := range c.Out {
-		opts.Out = append(opts.Out, r.Bridge())
-	}
-	for _, r := range c.In {
-		opts.In = append(opts.In, r.Bridge())
-	}
+	opts.Out, opts.In = config.Rules(c.Out), config.Rules(c.In)
 	b, err := bridge.New(opts)
 	if err != nil || c.Losses == "" {
 		return b, nil, err
@@ -142,13 +134,11 @@ func (u *Uplinks) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*outbo
 
 // route has the server owe an uplink what its configuration sends, from now on.
 func (u *Uplinks) route(l *uplink) error {
-	pick, used := l.pick, l.usage.Load()
+	pick, used, rules := l.pick, l.usage.Load(), config.Rules(l.config.Out)
 	r := server.Route{Name: l.config.Name, Reader: l.key, Deliver: l.deliver, Pick: func(topic string, own bool) *journal.Reader {
-		used.out.note(topic)
-		if pick == nil {
-			return l.key
-		}
-		return pick(topic, own)
+		rule := rules.Match(topic)
+		used.out.noteRule(rule)
+		return pick(rule, own)
 	}}
 	for _, out := range l.config.Out {
 		r.Filters = append(r.Filters, server.FilterQoS{Filter: out.Filter, QoS: out.QoS})

@@ -1,7 +1,6 @@
 package uplinks
 
 import (
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -23,7 +22,7 @@ type usage struct {
 
 // ruleUse is usage of one direction.
 type ruleUse struct {
-	filters []string
+	rules   broker.Rules
 	matched []atomic.Bool
 	missing atomic.Int32 // of matched, that are false
 }
@@ -36,9 +35,7 @@ func newUsage(c config.Bridge, now time.Time) *usage {
 }
 
 func (r *ruleUse) init(rules []config.Rule) {
-	for _, rule := range rules {
-		r.filters = append(r.filters, rule.Filter)
-	}
+	r.rules = config.Rules(rules)
 	r.matched = make([]atomic.Bool, len(rules))
 	r.missing.Store(int32(len(rules)))
 }
@@ -48,7 +45,11 @@ func (r *ruleUse) note(topic string) {
 	if r.missing.Load() == 0 {
 		return
 	}
-	i := slices.IndexFunc(r.filters, func(f string) bool { return broker.Match(f, topic) })
+	r.noteRule(r.rules.Match(topic))
+}
+
+// noteRule counts a message that the rule at a place of the configuration decides about, -1 for none.
+func (r *ruleUse) noteRule(i int) {
 	if i >= 0 && r.matched[i].CompareAndSwap(false, true) {
 		r.missing.Add(-1)
 	}
@@ -63,9 +64,9 @@ func (u *usage) unmatched(now time.Time) (list []status.UnmatchedRule) {
 		name string
 		*ruleUse
 	}{{"out", &u.out}, {"in", &u.in}} {
-		for i, filter := range d.filters {
+		for i := range d.rules {
 			if !d.matched[i].Load() {
-				list = append(list, status.UnmatchedRule{Direction: d.name, Filter: filter, Since: u.since})
+				list = append(list, status.UnmatchedRule{Direction: d.name, Filter: d.rules[i].Filter, Since: u.since})
 			}
 		}
 	}
