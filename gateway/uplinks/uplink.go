@@ -25,7 +25,7 @@ var protocols = map[config.Protocol]wire.Version{config.Auto: 0, config.V311: wi
 type uplink struct {
 	config config.Bridge
 	key    *journal.Reader // of the route: the first one that had what was new
-	lanes  []*outbox.Queue
+	queues []*outbox.Queue
 	pick   func(rule int, own bool) *journal.Reader
 	losses *announced // nil if losses are not announced
 	dialer atomic.Pointer[dial.Dialer]
@@ -42,7 +42,7 @@ func (l *uplink) deliver(m *broker.Message) {
 
 // isLive reports whether a reader is owed what is new.
 func (l *uplink) isLive(reader string) bool {
-	return slices.ContainsFunc(l.lanes, func(lane *outbox.Queue) bool { return lane.Live().Name() == reader })
+	return slices.ContainsFunc(l.queues, func(queue *outbox.Queue) bool { return queue.Live().Name() == reader })
 }
 
 // newUplink builds a bridge that does nothing yet.
@@ -56,32 +56,32 @@ func (u *Uplinks) build(l *uplink, c config.Bridge) error {
 	if err := u.adopt(c); err != nil {
 		return err
 	}
-	lanes, pick, err := u.openLanes(c, l.isLive)
+	queues, pick, err := u.openQueues(c, l.isLive)
 	if err != nil {
 		return err
 	}
-	live := lanes[slices.IndexFunc(lanes, func(l *outbox.Queue) bool { return l.Priority() == int(c.Priority) })].Live
+	live := queues[slices.IndexFunc(queues, func(l *outbox.Queue) bool { return l.Priority() == int(c.Priority) })].Live
 	if l.key == nil {
 		l.key = live()
 	}
 	dialer := dialer(c, u.log)
 	used := newUsage(c, u.opts.Now())
-	b, losses, err := u.newBridge(c, dialer, lanes, live, l.key, used)
+	b, losses, err := u.newBridge(c, dialer, queues, live, l.key, used)
 	if err != nil {
 		return err
 	}
-	l.config, l.lanes, l.pick, l.losses = c, lanes, pick, losses
+	l.config, l.queues, l.pick, l.losses = c, queues, pick, losses
 	l.dialer.Store(dialer)
 	l.usage.Store(used)
 	l.now.Store(b)
 	return nil
 }
 
-func (u *Uplinks) newBridge(c config.Bridge, dialer *dial.Dialer, lanes []*outbox.Queue, live func() *journal.Reader, key *journal.Reader, used *usage) (*bridge.Bridge, *announced, error) {
+func (u *Uplinks) newBridge(c config.Bridge, dialer *dial.Dialer, queues []*outbox.Queue, live func() *journal.Reader, key *journal.Reader, used *usage) (*bridge.Bridge, *announced, error) {
 	own := StatusTopic(u.opts.Device)
 	opts := bridge.Options{
 		Options: outbox.Options{
-			Name: c.Name, Queues: lanes, Window: c.Window, LiveFirst: c.Drain == config.DrainLiveFirst, Share: c.DrainShare, Rate: outbox.Rate(c.Rate),
+			Name: c.Name, Queues: queues, Window: c.Window, LiveFirst: c.Drain == config.DrainLiveFirst, Share: c.DrainShare, Rate: outbox.Rate(c.Rate),
 			Changed: u.changed(c.Name), Progress: u.opts.Progress("bridge " + c.Name), Log: u.log,
 		},
 		ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),

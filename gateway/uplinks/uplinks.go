@@ -73,7 +73,7 @@ func New(opts Options) (*Uplinks, error) {
 	if err := u.openDeadLetters(); err != nil {
 		return nil, fmt.Errorf("dead letters: %w", err)
 	}
-	if err := u.splitLanes(); err != nil {
+	if err := u.splitQueues(); err != nil {
 		return nil, fmt.Errorf("bridges: %w", err)
 	}
 	u.noteRules(opts.Bridges)
@@ -199,7 +199,7 @@ func (u *Uplinks) readers(bridge string) (names []string) {
 	return names
 }
 
-// bridgeOf returns the bridge that a reader of the journal belongs to. A bridge has several: see lanes.go.
+// bridgeOf returns the bridge that a reader of the journal belongs to. A bridge has several: see queues.go.
 func bridgeOf(reader string) (bridge string, ok bool) {
 	rest, ok := strings.CutPrefix(reader, bridgeReader)
 	bridge, _, _ = strings.Cut(rest, "/")

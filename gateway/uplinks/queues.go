@@ -21,10 +21,10 @@ import (
 //
 // A name is one topic level, so it has no slash.
 
-// openLanes returns a bridge's lanes, with its backlog, and what tells which reader a message, ours or a
+// openQueues returns a bridge's queues, with its backlog, and what tells which reader a message, ours or a
 // client's, is owed to by the rule that decides about its topic, -1 for none. Readers that are live, because the server
 // knows them as those of what is new, stay.
-func (u *Uplinks) openLanes(c config.Bridge, live func(reader string) bool) (lanes []*outbox.Queue, pick func(rule int, ours bool) *journal.Reader, err error) {
+func (u *Uplinks) openQueues(c config.Bridge, live func(reader string) bool) (queues []*outbox.Queue, pick func(rule int, ours bool) *journal.Reader, err error) {
 	own := bridgeReader + c.Name
 	var there []journal.ReaderInfo
 	for _, r := range u.journal.Readers() {
@@ -44,10 +44,10 @@ func (u *Uplinks) openLanes(c config.Bridge, live func(reader string) bool) (lan
 	}
 	var bases []base
 	for _, p := range priorities {
-		bases = append(bases, base{laneReader(c, p), p})
+		bases = append(bases, base{queueReader(c, p), p})
 	}
 	// What the gateway measures and decides ranks above what clients publish: it goes first, and gives way later.
-	bases = append(bases, base{own + ownLane, min(int(c.Priority)+1, journal.MaxPriority)})
+	bases = append(bases, base{own + ownQueue, min(int(c.Priority)+1, journal.MaxPriority)})
 	byReader := map[string]*outbox.Queue{}
 	for _, b := range bases {
 		byReader[b.reader] = nil
@@ -55,23 +55,23 @@ func (u *Uplinks) openLanes(c config.Bridge, live func(reader string) bool) (lan
 	for _, b := range bases {
 		var orphans []journal.ReaderInfo // of a priority that no rule has any more
 		if b.reader == own {
-			orphans = slices.DeleteFunc(slices.Clone(there), func(r journal.ReaderInfo) bool { _, ok := byReader[laneOf(r.Name)]; return ok })
+			orphans = slices.DeleteFunc(slices.Clone(there), func(r journal.ReaderInfo) bool { _, ok := byReader[queueOf(r.Name)]; return ok })
 		}
-		lane, err := u.openLane(b.reader, byte(b.priority), live, orphans, slices.DeleteFunc(slices.Clone(there), func(r journal.ReaderInfo) bool { return laneOf(r.Name) != b.reader }))
+		queue, err := u.openQueue(b.reader, byte(b.priority), live, orphans, slices.DeleteFunc(slices.Clone(there), func(r journal.ReaderInfo) bool { return queueOf(r.Name) != b.reader }))
 		if err != nil {
 			return nil, nil, err
 		}
-		byReader[b.reader] = lane
-		lanes = append(lanes, lane)
+		byReader[b.reader] = queue
+		queues = append(queues, queue)
 	}
-	clients, ours := byReader[own], byReader[own+ownLane]
+	clients, ours := byReader[own], byReader[own+ownQueue]
 	byRule := make([]*outbox.Queue, len(c.Out)) // nil for the bridge's own priority
 	for i, r := range c.Out {
 		if r.Priority != int(c.Priority) {
-			byRule[i] = byReader[laneReader(c, r.Priority)]
+			byRule[i] = byReader[queueReader(c, r.Priority)]
 		}
 	}
-	return lanes, func(rule int, isOurs bool) *journal.Reader {
+	return queues, func(rule int, isOurs bool) *journal.Reader {
 		switch {
 		case rule >= 0 && byRule[rule] != nil:
 			return byRule[rule].Live()
@@ -82,21 +82,21 @@ func (u *Uplinks) openLanes(c config.Bridge, live func(reader string) bool) (lan
 	}, nil
 }
 
-// ownLane ends the name of the first reader of what the gateway itself publishes.
-const ownLane = "/own"
+// ownQueue ends the name of the first reader of what the gateway itself publishes.
+const ownQueue = "/own"
 
-// splitKey is where the journal notes that bridges have lanes of the gateway's own messages.
+// splitKey is where the journal notes that bridges have queues of the gateway's own messages.
 const splitKey = "gateway/lanes"
 
-// splitLanes gives the bridges of an earlier version, which had one lane for everything without a priority, lanes
+// splitQueues gives the bridges of an earlier version, which had one queue for everything without a priority, queues
 // of what the gateway publishes. What waits already, of both, goes there, and so before all that comes.
-func (u *Uplinks) splitLanes() error {
+func (u *Uplinks) splitQueues() error {
 	if _, done := u.journal.Get(splitKey); done {
 		return nil
 	}
 	for _, r := range u.journal.Readers() {
 		if name, ok := bridgeOf(r.Name); ok && r.Name == bridgeReader+name && r.Depth > 0 {
-			if _, err := u.journal.RenameReader(r.Name, r.Name+ownLane); err != nil {
+			if _, err := u.journal.RenameReader(r.Name, r.Name+ownQueue); err != nil {
 				return err
 			}
 		}
@@ -104,26 +104,26 @@ func (u *Uplinks) splitLanes() error {
 	return u.journal.Append(journal.Entry{Changes: []journal.Change{{Key: splitKey, Value: []byte{1}}}, Lazy: true})
 }
 
-// laneReader is the name of a lane's first reader.
-func laneReader(c config.Bridge, priority int) string {
+// queueReader is the name of a queue's first reader.
+func queueReader(c config.Bridge, priority int) string {
 	if priority == int(c.Priority) {
 		return bridgeReader + c.Name
 	}
 	return fmt.Sprintf("%s%s/p%d", bridgeReader, c.Name, priority)
 }
 
-// laneOf is the name of the first reader of the lane that a reader is of.
-func laneOf(reader string) string {
+// queueOf is the name of the first reader of the queue that a reader is of.
+func queueOf(reader string) string {
 	parts := strings.Split(reader, "/") // bridge, name, perhaps own, or p and a priority, perhaps a number
-	if n := len(parts); n > 2 && "/"+parts[n-1] != ownLane && !strings.HasPrefix(parts[n-1], "p") {
+	if n := len(parts); n > 2 && "/"+parts[n-1] != ownQueue && !strings.HasPrefix(parts[n-1], "p") {
 		parts = parts[:n-1]
 	}
 	return strings.Join(parts, "/")
 }
 
-// openLane opens the readers of a lane in the order of their backlogs. Those in front are drained
+// openQueue opens the readers of a queue in the order of their backlogs. Those in front are drained
 // first. Where nothing waits there is nothing to keep.
-func (u *Uplinks) openLane(base string, priority byte, isLive func(reader string) bool, front, there []journal.ReaderInfo) (*outbox.Queue, error) {
+func (u *Uplinks) openQueue(base string, priority byte, isLive func(reader string) bool, front, there []journal.ReaderInfo) (*outbox.Queue, error) {
 	waiting := func(list []journal.ReaderInfo) []journal.ReaderInfo {
 		return slices.SortedFunc(slices.Values(list), func(x, y journal.ReaderInfo) int { return cmp.Compare(x.Cursor, y.Cursor) })
 	}
