@@ -275,7 +275,7 @@ func (m *made) newWeb(cfg *config.Config, source *reconfigure.Source) {
 		opts.Config = source.Show
 	}
 	if !w.TLS() && w.Login() && !w.Local() {
-		m.log.Warn("passwords for the dashboard cross the network for everybody to read: use https in web.url")
+		m.log.Warn("passwords for the dashboard cross the network in plain text: use https in web.url")
 	}
 	m.web = m.views.Dashboard(opts)
 }

@@ -32,7 +32,7 @@ service: sudo -u holdfast holdfast doctor. It changes nothing; to each upstream 
 test, beside a gateway that runs. The exit code is 1 if something fails, 0 if all is well or there are only
 warnings.
 
---bundle also writes an archive for somebody who helps from afar: what doctor says, the configuration without
+--bundle also writes an archive for remote help: what doctor says, the configuration without
 its secrets, the state of the journal without its messages, versions and logs. Look through it before you
 send it.`,
 		Args: noArgs,

@@ -58,7 +58,7 @@ func TestReload(t *testing.T) {
 	t.Parallel()
 	g := newProcess(t, "127.0.0.1:1")
 	reload := func() (string, string, int) { return run("reload", "-c", g.base) }
-	if _, errs, code := reload(); code != 1 || !strings.Contains(errs, "holdfast does not run: nobody answers at ") {
+	if _, errs, code := reload(); code != 1 || !strings.Contains(errs, "holdfast does not run: nothing answers at ") {
 		t.Errorf("without a gateway: code %d, %s", code, errs)
 	}
 	g.start(g.base, g.sensors)

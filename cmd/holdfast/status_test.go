@@ -27,7 +27,7 @@ func TestStatus(t *testing.T) {
 		_ = c.Run()
 		return o.String(), e.String(), c.ProcessState.ExitCode()
 	}
-	if _, errs, code := ask(args("status")...); code != 1 || !strings.Contains(errs, "holdfast does not run: nobody answers at "+filepath.Join(g.dir, "data", "control.sock")) {
+	if _, errs, code := ask(args("status")...); code != 1 || !strings.Contains(errs, "holdfast does not run: nothing answers at "+filepath.Join(g.dir, "data", "control.sock")) {
 		t.Errorf("without a gateway: code %d, %s", code, errs)
 	}
 	g.start(g.base, g.sensors, odd)

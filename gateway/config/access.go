@@ -112,7 +112,7 @@ func passwordHash(to *Secret) kind {
 	}}
 }
 
-var errNoRules = errors.New(`without rules nobody could publish or read anything: add broker.acl, such as [{topic: "#", access: readwrite}], or acl_file`)
+var errNoRules = errors.New(`without rules no client could publish or read anything: add broker.acl, such as [{topic: "#", access: readwrite}], or acl_file`)
 
 // finishAccess checks users, groups and rules against each other.
 func (l *loader) finishAccess() {

@@ -82,10 +82,10 @@ type Listener struct {
 	Anonymous bool
 }
 
-// TLS says whether connections are encrypted.
+// TLS reports whether connections are encrypted.
 func (l Listener) TLS() bool { return l.Scheme == "mqtts" || l.Scheme == "wss" }
 
-// WebSocket says whether MQTT is in WebSocket messages.
+// WebSocket reports whether MQTT is in WebSocket messages.
 func (l Listener) WebSocket() bool { return l.Scheme == "ws" || l.Scheme == "wss" }
 
 // Endpoint is a place to listen on or to connect to, with the port filled in.
@@ -223,7 +223,7 @@ func Load(files []string, opts Options) (*Config, error) {
 }
 
 // Where returns control and data_dir, as far as they can be told: also of files with mistakes elsewhere, so that
-// a gateway is found which runs on although somebody has spoilt its files.
+// a gateway is found which runs on although its files were spoilt.
 func Where(files []string, opts Options) (control, dataDir string) {
 	l := newLoader(opts.complete())
 	l.load(files)

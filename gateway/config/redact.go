@@ -13,7 +13,7 @@ import (
 // alone is a text that is nothing but a reference: it gives nothing away.
 var alone = regexp.MustCompile(`^\$\{(env|file):[^}]*\}$`)
 
-// Redact returns a configuration file's text without its secrets, for somebody else to read, and whether
+// Redact returns a configuration file's text without its secrets, for others to read, and whether
 // there were any. Every value below a key that Load takes for secret, or that is such a key misspelt, is
 // replaced, wherever it stands, unless it is a reference; comments are left out, because they may hold old ones.
 func Redact(text []byte) (redactedText []byte, found bool, err error) {
@@ -52,7 +52,7 @@ func redact(root *yaml.Node) (found bool) {
 	return found
 }
 
-// isSecret says whether a key is one of names, but for two mistakes in it.
+// isSecret reports whether a key is one of names, but for two mistakes in it.
 func isSecret(names map[string]bool, key string) bool {
 	for name := range names {
 		if distance(strings.ToLower(key), name) <= 2 {

@@ -32,7 +32,7 @@ func (l *loader) finishWarnings(files []string) {
 	l.config.warnings = l.config.warnings.sorted(files)
 }
 
-// warnOfListener: with users there are passwords, also where nobody needs one.
+// warnOfListener: with users there are passwords, also where none is needed.
 func (l *loader) warnOfListener(e *element[Listener]) {
 	b, v := &l.config.Broker, &e.value
 	if open := v.Scheme == "mqtt" || v.Scheme == "ws"; !open || local(v.Endpoint) || len(b.Users) == 0 && b.PasswordFile == "" {

@@ -18,16 +18,16 @@ type Web struct {
 	View, Operate []string // users and groups of the broker; who operates may view as well
 }
 
-// On says whether there is a dashboard.
+// On reports whether there is a dashboard.
 func (w Web) On() bool { return w.Address != "" }
 
-// TLS says whether connections are encrypted.
+// TLS reports whether connections are encrypted.
 func (w Web) TLS() bool { return w.Scheme == "https" }
 
-// Local says whether only this device can reach it.
+// Local reports whether only this device can reach it.
 func (w Web) Local() bool { return local(w.Endpoint) }
 
-// Login says whether one has to log in. If not, only this device can connect.
+// Login reports whether one has to log in. If not, only this device can connect.
 func (w Web) Login() bool { return len(w.View)+len(w.Operate) > 0 }
 
 func (l *loader) webKeys(w *Web) *table {
@@ -39,7 +39,7 @@ func (l *loader) webKeys(w *Web) *table {
 		key{"key", "", "PEM file of the private key, not encrypted. Of https, required there.", l.file(&w.Key)},
 		key{"view", "", "Users and groups of `broker` who may look; `\"*\"` for every user. With this or `operate` one has to log in.",
 			replaced(l, "a list of users and groups", &w.View, who)},
-		key{"operate", "", "Those who may also move outputs. Without this and `view` everybody may who is on this device, unless the broker has users or rules.",
+		key{"operate", "", "Those who may also move outputs. Without this and `view` every user of this device may, unless the broker has users or rules.",
 			replaced(l, "a list of users and groups", &w.Operate, who)},
 	)
 }
@@ -110,6 +110,6 @@ func (l *loader) finishWeb() {
 		}
 	}
 	if at, given := l.web.given["url"]; given && !w.Login() && !w.Local() {
-		l.errorf(at, "other devices can open this page, and nobody would have to log in: add web.view or web.operate with names of broker.users, or serve it on 127.0.0.1")
+		l.errorf(at, "other devices can open this page without a login: add web.view or web.operate with names of broker.users, or serve it on 127.0.0.1")
 	}
 }

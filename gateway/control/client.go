@@ -120,7 +120,7 @@ func (c Client) Absent(ctx context.Context) bool {
 	return true
 }
 
-// dialError says why nobody answers, and what to do.
+// dialError says why nothing answers, and what to do.
 type dialError struct{ text string }
 
 func (e *dialError) Error() string { return e.text }
@@ -142,7 +142,7 @@ func (c Client) dial(ctx context.Context) (net.Conn, error) {
 			worst = err
 		}
 	}
-	text := fmt.Sprintf("holdfast does not run: nobody answers at %s: start it, or name its configuration with -c or its socket with --socket",
+	text := fmt.Sprintf("holdfast does not run: nothing answers at %s: start it, or name its configuration with -c or its socket with --socket",
 		strings.Join(c.Paths, " or "))
 	if worst != nil {
 		text += fmt.Sprintf(" (%v)", worst)

@@ -1,4 +1,4 @@
-// Package control is the door for whoever runs the machine: HTTP over a unix socket, which `holdfast status`
+// Package control is the door for the machine's administrator: HTTP over a unix socket, which `holdfast status`
 // and other commands use. Who may write to the socket may do everything that is offered there, so its mode
 // is the only lock.
 //

@@ -56,7 +56,7 @@ func TestControl(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c")
 	c := Find(path, "/nowhere")
 	ctx := t.Context()
-	if err := c.Get(ctx, "/hello", nil); err == nil || !strings.Contains(err.Error(), "holdfast does not run: nobody answers at "+path) {
+	if err := c.Get(ctx, "/hello", nil); err == nil || !strings.Contains(err.Error(), "holdfast does not run: nothing answers at "+path) {
 		t.Errorf("without a gateway: %v", err)
 	}
 	// What a killed gateway leaves is taken over.

@@ -18,7 +18,7 @@ import (
 	"holdfast/gateway/config"
 )
 
-// Bundle writes an archive for somebody who helps from afar: the findings, the configuration without its
+// Bundle writes an archive for remote help: the findings, the configuration without its
 // secrets, what there is to know of the journal but its messages, versions, and the newest log lines.
 // It can be looked through with tar before it is sent.
 // Journal is what `holdfast journal info` says.
@@ -73,7 +73,7 @@ func (b *bundle) add(name, text string) {
 	if len(text) > maxFile {
 		text = "...\n" + text[len(text)-maxFile:]
 	}
-	for _, s := range b.secrets { // whoever wrote it there
+	for _, s := range b.secrets { // however it came there
 		text = strings.ReplaceAll(text, s, "********")
 	}
 	if b.err != nil {

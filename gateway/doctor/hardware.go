@@ -14,7 +14,7 @@ import (
 	"holdfast/sensors/scan"
 )
 
-// user: what is found out about permissions is true only of whoever looks.
+// user: what is found out about permissions is true only of the user that looks.
 func (e *examination) user(context.Context) {
 	groups, err := e.m.Groups()
 	switch {
@@ -126,7 +126,7 @@ func (e *examination) buses(context.Context) {
 			continue
 		}
 		if strings.HasPrefix(path, "/sys/") {
-			e.ok("%s: %s", path, who) // everybody may read it
+			e.ok("%s: %s", path, who) // readable for all
 			continue
 		}
 		if err := e.m.Access(path); err != nil {

@@ -249,11 +249,11 @@ func (e *examination) way(ctx context.Context, b config.Bridge) {
 	case err != nil:
 		e.add(Fail, test+" shows it again", "bridge %s: %s", b.Name, e.hide(err.Error()))
 	case well && !asked:
-		e.add(OK, test+" does; it takes the place of a running gateway for a moment", "bridge %s: nobody has logged in: the service takes the device's own identifier only", b.Name)
+		e.add(OK, test+" does; it takes the place of a running gateway for a moment", "bridge %s: no login was tried: the service takes the device's own identifier only", b.Name)
 	}
 }
 
-// own says whether an upstream is one of our listeners.
+// own reports whether an upstream is one of our listeners.
 func (e *examination) own(address, host string) bool {
 	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
 		return false

@@ -28,7 +28,7 @@ func (e *examination) configuration(context.Context) {
 		}
 		text, err := os.ReadFile(file)
 		if err == nil && holdsSecret(text) {
-			e.add(Warn, "sudo chmod 640 "+file+", or put it in a file of its own: ${file:PATH}", "%s has a password in it, and everybody on this machine can read it", file)
+			e.add(Warn, "sudo chmod 640 "+file+", or put it in a file of its own: ${file:PATH}", "%s has a password in it, and every user of this machine can read it", file)
 		}
 	}
 }
@@ -49,7 +49,7 @@ func (e *examination) properties(ctx context.Context, args ...string) (map[strin
 
 func (e *examination) service(ctx context.Context) {
 	if !e.exists("run/systemd/system") {
-		e.ok("no systemd here: whoever starts holdfast has to start it again")
+		e.ok("no systemd here: what starts holdfast has to restart it")
 		return
 	}
 	p, err := e.properties(ctx, "holdfast", "--property=LoadState,UnitFileState,ActiveState,SubState,Result,NRestarts,WatchdogUSec")

@@ -42,7 +42,7 @@ func NewUpstream(dir, filter string, take func(*broker.Message)) (*Upstream, err
 	return &Upstream{Address: address, journal: j, filter: filter, take: take}, nil
 }
 
-// Running says whether it is there.
+// Running reports whether it is there.
 func (u *Upstream) Running() bool { return u.cancel != nil }
 
 // Start brings it back.

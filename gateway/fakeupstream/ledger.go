@@ -8,7 +8,7 @@ import (
 // maxNumber bounds what a number can cost: 32 MiB for each stream.
 const maxNumber = 1 << 28
 
-// Ledger follows numbered messages by what was acknowledged to whoever made them, and by what arrived.
+// Ledger follows numbered messages by what was acknowledged to their maker, and by what arrived.
 // Numbers count from 0 or 1 in each stream, which is whatever makes them: a publisher, a gateway. It is
 // safe for concurrent use and takes two bits for each number.
 type Ledger struct {

@@ -14,7 +14,7 @@ const (
 	longestError = 1024
 )
 
-// cut shortens what is logged, whoever chose it.
+// cut shortens what is logged, wherever it is from.
 type cut struct{ next slog.Handler }
 
 // Cut returns a handler that shortens each value before it passes a record on: texts to 128 bytes, errors and the

@@ -26,7 +26,7 @@ func Handler(level slog.Level) slog.Handler {
 	return slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})
 }
 
-// ToJournal says whether standard error is journald's.
+// ToJournal reports whether standard error is journald's.
 func ToJournal() bool {
 	is, err := journal.StderrIsJournalStream()
 	return is && err == nil // it is not if the environment says something that cannot be

@@ -98,7 +98,7 @@ func (b *tried) holds(word string) {
 	}
 }
 
-// noted says whether there is a trial on disk.
+// noted reports whether there is a trial on disk.
 func (b *tried) noted() bool {
 	_, err := os.Stat(filepath.Join(b.dir, markerName))
 	return !errors.Is(err, os.ErrNotExist)

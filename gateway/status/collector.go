@@ -14,7 +14,7 @@ import (
 const scrapes = 4
 
 // MetricsHandler serves what look returns to Prometheus, and what the Go runtime and the process tell of themselves.
-// Nothing is looked at while nobody asks. A metric that cannot be told is left out and logged; the others
+// Nothing is collected without a request. A metric that cannot be told is left out and logged; the others
 // are served.
 func MetricsHandler(look func() Status, log *slog.Logger) http.Handler {
 	return promhttp.HandlerFor(registry(look), promhttp.HandlerOpts{

@@ -164,7 +164,7 @@ func families() []family {
 		perBridge("holdfast_bridge_reconnects_total", counter, "Connections after the first.", func(b *Bridge) float64 { return float64(b.Reconnects) }),
 
 		one("holdfast_journal_waiting_messages", gauge, "Messages that the slowest reader waits for.", func(s *Status) float64 { return float64(s.Journal.Depth) }),
-		{"holdfast_journal_oldest_message_timestamp_seconds", gauge, "When the oldest message that somebody waits for was taken in, in Unix time; left out where nobody waits.", nil,
+		{"holdfast_journal_oldest_message_timestamp_seconds", gauge, "When the oldest message that a reader has not acknowledged was taken in, in Unix time; left out without one.", nil,
 			func(s *Status, add func(float64, ...string)) {
 				if !s.Journal.Oldest.IsZero() {
 					add(seconds(s.Journal.Oldest))

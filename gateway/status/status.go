@@ -3,7 +3,7 @@
 //
 // A Status is a picture of one moment. Totals count from the start of the process, unless their
 // description says otherwise, and never fall. It holds no secrets: no passwords, and no payloads but
-// readings. Taking one costs no more than looking does: nothing is collected while nobody looks.
+// readings. Taking one costs no more than looking does: nothing is collected without a request.
 package status
 
 import (
@@ -233,7 +233,7 @@ type Journal struct {
 
 // Loss sums up messages that were dropped.
 type Loss struct {
-	Reader string    `json:"reader"` // empty for damage of which nobody knows whom it was owed to
+	Reader string    `json:"reader"` // empty for damage whose readers are not known
 	Reason string    `json:"reason"`
 	Count  uint64    `json:"count"`
 	Last   time.Time `json:"last"`
@@ -242,7 +242,7 @@ type Loss struct {
 // MaxReaders is how many readers a Status names.
 const MaxReaders = 50
 
-// Reader is somebody whom the journal keeps messages for.
+// Reader is a consumer that the journal keeps messages for.
 type Reader struct {
 	Name  string `json:"name"`
 	Depth uint64 `json:"depth"`

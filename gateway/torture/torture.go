@@ -35,7 +35,7 @@ type Options struct {
 
 	Only string // the name of one trial; empty for all
 
-	// Break is for whoever doubts the verdict: a gateway that breaks its promise has to be caught.
+	// Break is for checking the verdict: a gateway that breaks its promise has to be caught.
 	Break Break
 }
 
@@ -62,7 +62,7 @@ type Verdict struct {
 	Err          error
 }
 
-// Good says whether every promise was kept.
+// Good reports whether every promise was kept.
 func (v *Verdict) Good() bool {
 	return v.Err == nil && v.Lost == 0 && v.Disorder == 0 && v.Acknowledged > 0
 }

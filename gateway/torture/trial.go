@@ -162,7 +162,7 @@ bridges:
 
 const readings = "readings" // their stream
 
-// take is told of everything that comes to the upstream.
+// take gets everything that comes to the upstream.
 func (b *bench) take(m *broker.Message) {
 	if b.arrived++; b.opts.Break == DropOne && b.arrived%100 == 0 {
 		return

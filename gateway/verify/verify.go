@@ -147,7 +147,7 @@ func New(level int, from uint64) *Checker {
 	return &Checker{level: level, from: from, devices: map[string]*device{}, topics: map[string]newest{}}
 }
 
-// Message takes one message that has come, and says whether it was a reading or an announcement.
+// Message takes one message that has come, and reports whether it was a reading or an announcement.
 func (c *Checker) Message(topic string, payload []byte) bool {
 	levels := strings.Split(topic, "/")
 	if n := len(levels); n >= 3 && levels[n-3] == "holdfast" && levels[n-1] == "losses" {
@@ -248,7 +248,7 @@ func (c *Checker) reading(name, topic string, seq uint64, taken time.Time) {
 	}
 }
 
-// fill takes a number out of the gaps, and says whether it was in one.
+// fill takes a number out of the gaps, and reports whether it was in one.
 func (c *Checker) fill(d *device, seq uint64) bool {
 	i := find(d.gaps, seq)
 	if i == len(d.gaps) || seq < d.gaps[i].First {

@@ -31,7 +31,7 @@ type value struct {
 	version uint64
 }
 
-// refresh looks at the gateway, unless somebody has just done that. Called with mu held.
+// refresh looks at the gateway, unless that was just done. Called with mu held.
 func (v *view) refresh(now time.Time) {
 	if v.values == nil {
 		v.values = map[string]value{}

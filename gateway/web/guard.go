@@ -44,7 +44,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// fromHere refuses, where nobody logs in, what only seems to come from this device: a web page whose
+// fromHere refuses, where no login is required, what only seems to come from this device: a web page whose
 // name has been made to mean this device's address (DNS rebinding), and what a proxy passes on.
 func (s *Server) fromHere(r *http.Request) error {
 	if s.wantsLogin() {
@@ -52,7 +52,7 @@ func (s *Server) fromHere(r *http.Request) error {
 	}
 	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip"} {
 		if r.Header.Get(name) != "" {
-			return errors.New("this comes through a proxy, and nobody has to log in: set web.view or web.operate")
+			return errors.New("this comes through a proxy, and no login is required: set web.view or web.operate")
 		}
 	}
 	if err := (listen.Hosts{Loopback: true, Origins: []string{"*"}}).Check(r); err != nil { // origins: see guard

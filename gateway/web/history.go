@@ -21,7 +21,7 @@ const (
 	historyAge = slots * slotTime
 )
 
-// tick is the unit of a point's time, which counts from the start of the process by a clock that nobody
+// tick is the unit of a point's time, which counts from the start of the process by a clock that none
 // sets: when the wall clock is set right, old points move to where they belong.
 const tick = 100 * time.Millisecond
 
@@ -162,7 +162,7 @@ func (h *History) Before() (add func(name string, at time.Time, value func() (fl
 		for name, before := range old {
 			s := h.series[name]
 			if s == nil {
-				continue // nobody measures it any more
+				continue // it is not measured any more
 			}
 			s.slots.each(func(v slot) {
 				if last := before.last(); v.at > last.at {

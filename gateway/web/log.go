@@ -30,7 +30,7 @@ type line struct {
 }
 
 // NewLog returns a log that shows asterisks in place of secrets. It is not where secrets are kept out
-// of the log, which is at its source: it is for those that come back in an error of somebody else's.
+// of the log, which is at its source: it is for those that come back in an error of another package.
 func NewLog(secrets ...string) *Log {
 	l := new(Log)
 	l.Hide(secrets...)

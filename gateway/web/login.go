@@ -25,7 +25,7 @@ var errNoRole = errors.New("this user may not see the dashboard: see web.view")
 
 // visitor is who sends a request.
 type visitor struct {
-	user string // empty where nobody logs in
+	user string // empty without a login
 	role Role
 }
 
@@ -117,7 +117,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !s.wantsLogin() {
-		fail(w, http.StatusBadRequest, "nobody has to log in here")
+		fail(w, http.StatusBadRequest, "no login is required here")
 		return
 	}
 	g, err := s.check(r, in.User, in.Password)

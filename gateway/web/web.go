@@ -4,7 +4,7 @@
 // It promises: whatever comes over HTTP is bounded in size, number and time and never holds up the
 // gateway; a port that is taken is a warning and is tried again; where a login is wanted nothing but
 // the page itself is seen without one; no other web page can act through a visitor's browser; the page
-// loads nothing from anywhere else. While nobody looks nothing is computed but the history of readings.
+// loads nothing from anywhere else. While no page is open nothing is computed but the history of readings.
 //
 // It keeps nothing durable, does not decide what an output does with a command, and does not know the
 // gateway: what it shows is handed to it.
@@ -41,7 +41,7 @@ const (
 	idleTime       = 60 * time.Second
 )
 
-// Role is what somebody may do.
+// Role is what a visitor may do.
 type Role int
 
 // The roles. Each may do what those before it may.
@@ -60,7 +60,7 @@ type Options struct {
 	Device  string      // shown before a login as well
 
 	// Auth has the users. Those in View and Operate, by their names or their groups' ("*" for every
-	// user), may log in. Without either nobody has to, and everybody has the role Local.
+	// user), may log in. Without either no login is required, and every visitor has the role Local.
 	Auth          *auth.Auth
 	View, Operate []string
 	Local         Role
@@ -88,7 +88,7 @@ type Server struct {
 	sessions sessions
 	assets   *assets
 	view     view
-	local    atomic.Int32 // Role of everybody where nobody has to log in
+	local    atomic.Int32 // Role of every visitor where no login is required
 
 	eventTime time.Duration
 	opened    sync.Once

@@ -261,7 +261,7 @@ func TestWithoutLogin(t *testing.T) {
 	s.want(200, `"login":false,"role":"view"`, "GET", "/api/session", "")
 	s.want(200, "for ", "GET", "/secret", "")
 	s.want(403, "web.operate", "POST", "/control", "")
-	s.want(400, "nobody has to log in", "POST", "/api/login", anna)
+	s.want(400, "no login is required", "POST", "/api/login", anna)
 	host := func(name string) func(*http.Request) { return func(r *http.Request) { r.Host = name } }
 	for _, good := range []string{"localhost", "localhost:8000", "127.0.0.2", "[::1]:4653"} {
 		s.want(200, "", "GET", "/secret", "", host(good))
