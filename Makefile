@@ -79,6 +79,7 @@ hostile: build ## Hostile clients against a gateway, 1,000 runs, and damaged dat
 ifeq ($(ARGS),)
 	$(call tool,hostile) -runs 1000
 	$(call tool,hostile) -damage -runs 200
+	$(call tool,hostile) -worst -runs 1
 else
 	$(call tool,hostile) $(ARGS)
 endif

@@ -241,6 +241,13 @@ func (m *made) show(cfg *config.Config) {
 			}
 			return list
 		},
+		Refused: func() status.DashboardRefused {
+			if m.web == nil {
+				return status.DashboardRefused{}
+			}
+			r := m.web.Refused()
+			return status.DashboardRefused{Connections: r.All, Address: r.Address, Pages: r.Pages}
+		},
 	}
 }
 

@@ -21,7 +21,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"net"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -70,7 +69,7 @@ type policy struct {
 type Auth struct {
 	policy   atomic.Pointer[policy]
 	throttle throttle
-	slots    chan struct{} // one for each password that may be worked on at once
+	slots    chan struct{} // holds an element while a password is worked on
 	secret   []byte        // of remembered
 	seed     maphash.Seed
 
@@ -84,9 +83,8 @@ type Auth struct {
 func New(opts Options) (*Auth, error) {
 	a := &Auth{
 		throttle: throttle{sources: map[string]*source{}},
-		// argon2id takes 19 MiB for each.
-		slots:  make(chan struct{}, max(1, min(2, runtime.GOMAXPROCS(0)/2))),
-		secret: make([]byte, sha256.Size), seed: maphash.MakeSeed(),
+		slots:    make(chan struct{}, 1), // argon2id takes 19 MiB
+		secret:   make([]byte, sha256.Size), seed: maphash.MakeSeed(),
 		remembered: map[[sha256.Size]byte]struct{}{},
 	}
 	rand.Read(a.secret)

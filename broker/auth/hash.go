@@ -9,6 +9,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 
@@ -47,6 +51,7 @@ var errPlain = errors.New("is not a password hash: `holdfast passwd` makes one; 
 func NewHash(password []byte) string {
 	salt := make([]byte, argonSalt)
 	rand.Read(salt)
+	makeRoom(argonMemory << 10)
 	key := argon2.IDKey(password, salt, argonTime, argonMemory, argonLanes, argonKey)
 	b64 := base64.RawStdEncoding
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, argonMemory, argonTime, argonLanes,
@@ -101,6 +106,7 @@ func parseArgon2id(part []string) (func([]byte) bool, error) {
 			memory, time, lanes, maxArgonMemory, maxArgonTime, maxArgonLanes)
 	}
 	return func(password []byte) bool {
+		makeRoom(int64(memory) << 10)
 		got := argon2.IDKey(password, salt, time, memory, uint8(lanes), uint32(len(key)))
 		return subtle.ConstantTimeCompare(got, key) == 1
 	}, nil
@@ -116,6 +122,20 @@ func parseBcrypt(text string) (func([]byte) bool, error) {
 		return nil, fmt.Errorf("costs more than a login may: bcrypt cost %d, want at most %d", cost, maxBcryptCost)
 	}
 	return func(password []byte) bool { return bcrypt.CompareHashAndPassword(stored, password) == nil }, nil
+}
+
+// makeRoom collects garbage where n bytes more would go beyond the soft limit of memory (debug.SetMemoryLimit): the
+// memory of the check before is most of it, and the allocation of a new one waits for no collection by itself.
+func makeRoom(n int64) {
+	limit := debug.SetMemoryLimit(-1)
+	if limit == math.MaxInt64 {
+		return
+	}
+	m := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}, {Name: "/memory/classes/heap/free:bytes"}}
+	metrics.Read(m)
+	if used := m[0].Value.Uint64() - m[1].Value.Uint64() - m[2].Value.Uint64(); int64(used)+n > limit {
+		runtime.GC()
+	}
 }
 
 // mosquittoParts decodes salt and key of Mosquitto's own hashes, which are not those of crypt(3).

@@ -245,8 +245,7 @@ func TestGoldenBytes(t *testing.T) {
 	}
 	s.end, s.next, s.wall, s.owed = 4608, 1002, 1_764_000_000_000_000_000, map[uint64]owedIn{3: {2, 1001, 96}}
 	r.owed, r.tail, r.durable = 7, 1002, a
-	snapshot, _ := j.encodeSnapshot()
-	golden(t, "snapshot", snapshot)
+	golden(t, "snapshot", snapshotBytes(j))
 }
 
 func golden(t *testing.T, name string, got []byte) {

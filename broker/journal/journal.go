@@ -49,8 +49,8 @@ const (
 	defaultSegment = 8 << 20
 	smallestSize   = 2 << 20 // of a journal: 8 segments of the smallest size
 	smallestPart   = 256 << 10
-	largestState   = 16 << 20 // bytes of state, unless Options say otherwise
-	keyWeight      = 64       // bytes of memory that a key costs beside itself and its value
+	largestState   = 8 << 20 // bytes of state, unless Options say otherwise
+	keyWeight      = 64      // bytes of memory that a key costs beside itself and its value
 
 	// How long acknowledgements wait for a commit to ride in: many for ackDelay, less than ackMany
 	// for ackIdle, because they are not worth a write of their own.
@@ -66,7 +66,7 @@ type Options struct {
 	// then there is no Epoch, and a journal that went back in time is not noticed.
 	Beside      FS
 	MaxSize     int64         // bytes of all segments; 0 means 2 GiB, less than 2 MiB is raised to it
-	MaxState    int64         // bytes of memory for keys and values of Limited entries; 0 means an eighth of MaxSize, at most 16 MiB
+	MaxState    int64         // bytes of memory for keys and values of Limited entries; 0 means an eighth of MaxSize, at most 8 MiB
 	SegmentSize int64         // bytes; 0 means 8 MiB, or less so that MaxSize holds at least 8
 	KeepFree    int64         // bytes to leave free on the file system
 	MaxAge      time.Duration // messages older than this are dropped; 0 means never

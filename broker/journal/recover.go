@@ -188,14 +188,27 @@ func (j *Journal) reach(n uint64) uint64 {
 	return segment
 }
 
+// mostAtOnce is how much memory a file's size has reserved for it. One that is larger takes more as it is read.
+const mostAtOnce = 64 << 20
+
 func (j *Journal) readFile(name string) ([]byte, error) {
+	files, err := j.fs.List()
+	if err != nil {
+		return nil, err
+	}
+	size := int64(0)
+	for _, f := range files {
+		if f.Name == name {
+			size = f.Size
+		}
+	}
 	f, err := j.fs.Open(name, false)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	var b bytes.Buffer
-	_, err = io.Copy(&b, io.NewSectionReader(f, 0, 1<<40))
+	b := bytes.NewBuffer(make([]byte, 0, min(size, mostAtOnce)+bytes.MinRead))
+	_, err = b.ReadFrom(io.NewSectionReader(f, 0, 1<<40))
 	return b.Bytes(), err
 }
 

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -35,16 +36,16 @@ const (
 // snapshotMark names a snapshot on disk and the segment it ends in.
 type snapshotMark struct{ n, segment uint64 }
 
-// encodeSnapshot is called with mu held. segment is 0 if there is no segment yet.
-func (j *Journal) encodeSnapshot() (b []byte, segment uint64) {
-	b = make([]byte, 0, 64<<10)
+// encodeSnapshot is called with mu held. The checksum is still missing. segment is 0 if there is no segment yet.
+func (j *Journal) encodeSnapshot() (m *image, segment uint64) {
+	m = &image{b: make([]byte, 0, 64<<10)}
 	put := func(vs ...uint64) {
 		for _, v := range vs {
-			b = binary.AppendUvarint(b, v)
+			m.b = binary.AppendUvarint(m.b, v)
 		}
 	}
-	b = append(b, snapshotMagic...)
-	b = append(b, '0'+snapshotFormat, 0, 0, 0, 0)
+	m.b = append(m.b, snapshotMagic...)
+	m.b = append(m.b, '0'+snapshotFormat, 0, 0, 0, 0)
 	var end int64
 	if n := len(j.segments); n > 0 {
 		segment, end = j.segments[n-1].id, j.segments[n-1].end
@@ -52,11 +53,11 @@ func (j *Journal) encodeSnapshot() (b []byte, segment uint64) {
 	next := j.nextSeq
 	put(segment, uint64(end), next, j.nextID)
 	l := j.ledger()
-	b = binary.LittleEndian.AppendUint64(b, uint64(l.Since.UnixNano()))
+	m.b = binary.LittleEndian.AppendUint64(m.b, uint64(l.Since.UnixNano()))
 	put(l.Bytes, l.Syncs, uint64(len(j.segments)))
 	for _, s := range j.segments {
 		put(s.id, uint64(s.salt), s.base, s.previous, uint64(s.previousEnd), s.previousNext)
-		b = append(appendClock(b, s.clock), s.bootID[:]...)
+		m.b = append(appendClock(m.b, s.clock), s.bootID[:]...)
 		var merged uint64
 		if s.merged {
 			merged = 1
@@ -69,19 +70,20 @@ func (j *Journal) encodeSnapshot() (b []byte, segment uint64) {
 	put(uint64(len(j.byID)))
 	for _, r := range j.byID {
 		r.mu.Lock()
-		b = appendString(b, r.name)
+		appendLong(m, r.name)
 		put(uint64(r.priority), r.owed, r.tail)
 		r.mu.Unlock()
-		b = appendAck(b, r.id, &r.durable)
+		m.b = appendAck(m.b, r.id, &r.durable)
 		put(uint64(len(r.lost)))
 		for reason, count := range r.lost {
-			b = appendString(b, reason)
+			m.b = appendString(m.b, reason)
 			put(count)
 		}
 	}
 	put(uint64(len(j.state)))
 	for key, value := range j.state {
-		b = appendString(appendString(b, key), value)
+		appendLong(m, key)
+		appendLong(m, value)
 	}
 	put(uint64(len(j.retained)))
 	var body []byte
@@ -94,20 +96,27 @@ func (j *Journal) encodeSnapshot() (b []byte, segment uint64) {
 		if newest != nil && r.time.Earlier {
 			boot -= newest.shift
 		}
-		b = appendClock(b, clockReading{r.time.Wall.UnixNano(), boot, r.time.Synced})
-		body = appendMessage(body[:0], &Entry{Message: r.message, Retained: true})
-		b = appendString(b, body)
+		m.b = appendClock(m.b, clockReading{r.time.Wall.UnixNano(), boot, r.time.Synced})
+		front := *r.message
+		front.Payload = nil
+		body = appendMessage(body[:0], &Entry{Message: &front, Retained: true})
+		put(uint64(len(body) + len(r.message.Payload)))
+		m.b = append(m.b, body...)
+		if len(r.message.Payload) < longString {
+			m.b = append(m.b, r.message.Payload...)
+		} else {
+			m.refer(r.message.Payload)
+		}
 	}
 	put(j.news, uint64(len(j.losses)))
 	for i := range j.losses {
 		l := &j.losses[i]
-		b = appendString(b, l.Reader)
-		b = appendLoss(b, 0, l)
+		m.b = appendString(m.b, l.Reader)
+		m.b = appendLoss(m.b, 0, l)
 		put(l.ID, l.News)
-		b = appendNumbers(b, l.Numbers)
+		m.b = appendNumbers(m.b, l.Numbers)
 	}
-	binary.LittleEndian.PutUint32(b[8:], crc32.Checksum(b[12:], castagnoli))
-	return b, segment
+	return m, segment
 }
 
 // position is where a snapshot's log ends.
@@ -124,7 +133,7 @@ func snapshotVersion(b []byte) int {
 	return int(b[7] - '0')
 }
 
-// decodeSnapshot fills an empty journal.
+// decodeSnapshot fills an empty journal. Nothing of it points into b.
 func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 	version := snapshotVersion(b)
 	if version == 0 {
@@ -182,7 +191,7 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
 		key := string(p.bytes())
-		j.setState(key, p.bytes())
+		j.setState(key, bytes.Clone(p.bytes()))
 	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
 		c := p.clock()
@@ -190,6 +199,7 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 		if err != nil {
 			return at, err
 		}
+		s.message.Payload, s.message.Properties = bytes.Clone(s.message.Payload), bytes.Clone(s.message.Properties)
 		r := retained{message: &s.message, time: c.at(c.boot)}
 		if n := len(j.segments); n > 0 {
 			r.seg = j.segments[n-1]
@@ -223,12 +233,13 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 // is durable after the next SyncDir.
 func (j *Journal) writeSnapshot(n uint64) error {
 	j.mu.Lock()
-	b, segment := j.encodeSnapshot()
+	m, segment := j.encodeSnapshot()
 	again := j.resnap
 	j.resnap = false
 	j.mu.Unlock()
 	name := snapshotName(n)
-	err := j.writeFile(name+tempSuffix, b)
+	m.seal()
+	size, err := j.writeFile(name+tempSuffix, m)
 	if err == nil {
 		err = j.fs.Rename(name+tempSuffix, name)
 	}
@@ -242,7 +253,7 @@ func (j *Journal) writeSnapshot(n uint64) error {
 		j.mu.Unlock()
 		return fmt.Errorf("snapshot: %w", err)
 	}
-	j.snapSize.Store(int64(len(b)))
+	j.snapSize.Store(size)
 	j.mu.Lock()
 	j.snaps = append(j.snaps, snapshotMark{n, segment})
 	for len(j.snaps) > 2 {
@@ -258,18 +269,4 @@ func (j *Journal) writeSnapshot(n uint64) error {
 		}
 	}
 	return err
-}
-
-func (j *Journal) writeFile(name string, b []byte) error {
-	f, err := j.fs.Open(name, true)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(b, 0)
-	j.counters.written.Add(uint64(len(b)))
-	if err == nil {
-		j.counters.syncs.Add(1)
-		err = f.Datasync()
-	}
-	return errors.Join(err, f.Close())
 }

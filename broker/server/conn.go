@@ -167,9 +167,7 @@ func (c *conn) run() (err error) {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
-		c.in.leave()
-		c.in.part, c.in.big, c.in.buf, c.in.own = nil, nil, nil, nil // what comes takes a moment, and many may end at once
-		c.s.unfinished.hold(c, 0)
+		c.in.drop() // what comes takes a moment, and many may end at once
 	}()
 	if err := c.handshake(); err != nil {
 		return err

@@ -198,12 +198,13 @@ func (s *Server) capExpiry(seconds uint32) uint32 {
 	return seconds
 }
 
-// willWeight is what a will counts in Options.MaxWills, in bytes.
+// willWeight is what a will counts in Options.MaxWills, in bytes. It is in memory twice: as a packet and as the
+// journal's state.
 func willWeight(w *wire.Will) int64 {
 	if w == nil {
 		return 0
 	}
-	return int64(256 + len(w.Topic) + len(w.Payload) + len(w.Forward))
+	return int64(256 + 2*(len(w.Topic)+len(w.Payload)+len(w.Forward)))
 }
 
 // dropWill notes that a client's will is in memory no more.
@@ -258,6 +259,9 @@ func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *c
 			return false, old, nil, nil
 		}
 	}
+	if err := s.admitConnection(c); err != nil {
+		return false, nil, nil, err
+	}
 	if err := s.takeWill(c, x, p); err != nil {
 		return false, nil, nil, err
 	}
@@ -302,6 +306,7 @@ func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *c
 		return false, nil, due, err
 	}
 	c.session = x
+	s.tally.connect(x.user, 1)
 	x.attach(c, quota)
 	return present, nil, due, nil
 }
@@ -333,6 +338,7 @@ func (s *Server) takeWill(c *conn, x *session, p *wire.Connect) error {
 func (s *Server) leave(c *conn) {
 	x := c.session
 	s.mu.Lock()
+	s.tally.connect(x.user, -1)
 	if lost := x.detach(); lost > 0 {
 		c.later(func() {
 			s.reached(limitQueuedTotal, "deliveries that a client has not answered are given up: only memory had them, and it is short", "client", x.id, "messages", lost)

@@ -11,8 +11,9 @@ const temporary = 10 // one in ten
 
 // tally counts sessions. Guarded by Server.mu.
 type tally struct {
-	durable int
-	each    map[string]int // by user
+	durable   int
+	each      map[string]int // by user
+	connected map[string]int // connections that have a session, by user
 }
 
 func (t *tally) add(x *session, n int) {
@@ -25,6 +26,32 @@ func (t *tally) add(x *session, n int) {
 	if t.each[x.user] += n; t.each[x.user] == 0 {
 		delete(t.each, x.user)
 	}
+}
+
+// connect notes that a client of a user has bound a connection to its session, or with -1 that it has ended.
+func (t *tally) connect(user string, n int) {
+	if t.connected == nil {
+		t.connected = map[string]int{}
+	}
+	if t.connected[user] += n; t.connected[user] == 0 {
+		delete(t.connected, user)
+	}
+}
+
+// admitConnection returns why c's user may have no further connection: the user has its share of all, and the rest is
+// for others. Called with mu held.
+func (s *Server) admitConnection(c *conn) error {
+	user := c.user()
+	own, all := s.tally.connected[user], s.opts.MaxConnections
+	share := int(s.share(int64(all)))
+	if share >= all || own < share {
+		return nil
+	}
+	c.later(func() {
+		s.reached(limitUserShare, "login refused: the clients of this user have as many connections as one user may; raise broker.limits.connections or user_share if all of them are wanted",
+			"remote", c.remote(), "user", user, "connections", own)
+	})
+	return fmt.Errorf("%d connections of this user, which is the most of %d: see broker.limits.%s", own, all, limitUserShare)
 }
 
 // admit makes room for another session of c's user, or says why there is none. Where the table or the user's

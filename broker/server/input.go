@@ -238,21 +238,22 @@ func (in *input) charge(n int) error {
 // full and the packet is longer, of memory that grows as the packet arrives, not as it is announced.
 func (in *input) room(base []byte) ([]byte, error) {
 	to := base
+	var old []byte
 	switch {
 	case in.need <= len(base) || len(in.buf) < len(base):
 		if in.big != nil {
-			in.big = nil
+			old, in.big = in.big, nil
 			if err := in.charge(cap(in.part)); err != nil {
 				return nil, err
 			}
 		}
 	default:
 		if len(in.buf) >= len(in.big) {
-			size := min(in.need, 2*len(in.buf))
-			if err := in.charge(size); err != nil {
+			next := in.s.unfinished.buffer(min(in.need, 2*len(in.buf)))
+			if err := in.charge(len(next)); err != nil {
 				return nil, err
 			}
-			in.big = make([]byte, size)
+			old, in.big = in.big, next
 			in.part = nil
 		}
 		to = in.big
@@ -261,5 +262,19 @@ func (in *input) room(base []byte) ([]byte, error) {
 		copy(to, in.buf)
 	}
 	in.buf = to[:len(in.buf)]
+	if old != nil {
+		in.s.unfinished.putBuffer(old)
+	}
 	return to[len(in.buf):], nil
+}
+
+// drop lets go of all buffers. What was read into them must not be used any more.
+func (in *input) drop() {
+	in.leave()
+	big := in.big
+	in.part, in.big, in.buf, in.own = nil, nil, nil, nil
+	in.s.unfinished.hold(in.c, 0)
+	if big != nil {
+		in.s.unfinished.putBuffer(big)
+	}
 }

@@ -140,8 +140,41 @@ type unfinished struct {
 	most int64
 	used atomic.Int64 // for whoever looks
 
-	mu   sync.Mutex
-	held map[*conn]int64
+	mu     sync.Mutex
+	held   map[*conn]int64
+	spares [][]byte // buffers that are used again instead of left to the collector; they count in most
+	spare  int64    // bytes of them
+}
+
+// buffer returns a buffer of size bytes or a little more, whose content does not matter. It counts when it is held.
+func (u *unfinished) buffer(size int) []byte {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for i, b := range u.spares {
+		if len(b) >= size && len(b) <= size+size/4 {
+			u.dropSpare(i)
+			return b
+		}
+	}
+	return make([]byte, size)
+}
+
+// putBuffer takes back a buffer that is not held any more, if there is room for it.
+func (u *unfinished) putBuffer(b []byte) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.used.Load()+u.spare+int64(len(b)) <= u.most {
+		u.spares = append(u.spares, b)
+		u.spare += int64(len(b))
+	}
+}
+
+// dropSpare is called with mu held.
+func (u *unfinished) dropSpare(i int) {
+	last := len(u.spares) - 1
+	u.spare -= int64(len(u.spares[i]))
+	u.spares[i], u.spares[last] = u.spares[last], nil
+	u.spares = u.spares[:last]
 }
 
 // errUnfinished ends a connection at the limit.
@@ -173,6 +206,9 @@ func (u *unfinished) hold(c *conn, n int64) (victims []*conn, ok bool) {
 		delete(u.held, c)
 	}
 	u.used.Store(used + n)
+	for len(u.spares) > 0 && used+n+u.spare > u.most {
+		u.dropSpare(len(u.spares) - 1)
+	}
 	return victims, true
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"holdfast/broker"
+	"holdfast/broker/auth"
 	"holdfast/broker/brokertest"
 	"holdfast/broker/server"
 	"holdfast/broker/wire"
@@ -239,7 +240,7 @@ func TestMatchingLimit(t *testing.T) {
 func TestWillLimit(t *testing.T) {
 	both(t, server.Options{MaxWills: 8 << 10, UserShare: 50}, func(t *testing.T, h *host, v wire.Version) {
 		will := func(id string) wire.Connect {
-			w := &wire.Will{Topic: "w", Payload: make([]byte, 1024-256-1), QoS: 1}
+			w := &wire.Will{Topic: "w", Payload: make([]byte, (1024-256)/2-1), QoS: 1} // 1,024 bytes, since it counts twice
 			if v == wire.V5 {
 				w.Delay = 3600
 			}
@@ -581,4 +582,63 @@ func TestCountedLimitsAreDocumented(t *testing.T) {
 			t.Errorf("the table of limits has no row for %s, marked as counted", name[1])
 		}
 	}
+}
+
+// TestConnectionShare: the clients of one user, or those without one, leave room for others, and one that comes back
+// takes its own place. Connections that have not logged in give way to new ones.
+func TestConnectionShare(t *testing.T) {
+	var users []auth.User
+	hash := auth.NewHash([]byte("right"))
+	for _, name := range []string{"greedy", "other"} {
+		users = append(users, auth.User{Name: name, Hash: hash})
+	}
+	a, err := auth.New(auth.Options{Users: users})
+	if err != nil {
+		t.Fatal(err)
+	}
+	both(t, server.Options{MaxConnections: 8, UserShare: 50, Anonymous: true, Auth: a}, func(t *testing.T, h *host, v wire.Version) {
+		login := func(user, id string) (*brokertest.Client, wire.Code) {
+			p := wire.Connect{ClientID: id, CleanStart: true}
+			if user != "" {
+				p.HasUsername, p.Username, p.HasPassword, p.Password = true, user, true, []byte("right")
+			}
+			return connack(t, h, v, p)
+		}
+		in := map[string][]*brokertest.Client{}
+		for i, user := range []string{"greedy", ""} {
+			for j := range 4 - i {
+				c, code := login(user, fmt.Sprint(user, j))
+				if code != wire.Success {
+					t.Fatalf("user %q, client %d: CONNACK %v", user, j, code)
+				}
+				in[user] = append(in[user], c)
+			}
+		}
+		_, code := login("greedy", "beyond")
+		refusedConnack(t, v, code)
+		reached(t, h.Server, "user_share", 1)
+		for h.Stats().Connections > 7 {
+			time.Sleep(time.Millisecond)
+		}
+		c, code := login("greedy", "greedy0") // in place of the connection that it has
+		if code != wire.Success {
+			t.Errorf("taking over: CONNACK %v", code)
+		}
+		c.Close()
+		for h.Stats().Connections > 6 {
+			time.Sleep(time.Millisecond)
+		}
+		if _, code = login("greedy", "instead"); code != wire.Success {
+			t.Errorf("in place of one that has ended: CONNACK %v", code)
+		}
+		brokertest.Dial(t, h.addr, v) // does not log in, and has the last place
+		for h.Stats().Connections < 8 {
+			time.Sleep(time.Millisecond)
+		}
+		if _, code = login("other", "newcomer"); code != wire.Success {
+			t.Errorf("a newcomer: CONNACK %v", code)
+		}
+		reached(t, h.Server, "connecting", 1)
+		reached(t, h.Server, "user_share", 1)
+	})
 }

@@ -52,23 +52,23 @@ type Options struct {
 	ConnectRatePerAddr int // of one address; 20; -1 means no limit
 
 	MaxConnections   int           // 1,000
-	MaxSessions      int           // 4,000, connected or not
+	MaxSessions      int           // 2,000, connected or not
 	MaxSubscriptions int           // 1,000 per session
-	MaxFilters       int           // subscriptions of all sessions; 10,000
+	MaxFilters       int           // subscriptions of all sessions; 5,000
 	MaxPacket        int           // bytes; 1 MiB
-	MaxConnecting    int           // connections whose CONNECT has not come; 500
+	MaxConnecting    int           // connections whose CONNECT has not come; 200
 	MaxConnectPacket int           // bytes of a CONNECT; 64 KiB, or MaxPacket if that is less
-	MaxUnfinished    int64         // bytes of packets that have begun and not ended, of all connections; 4 MiB
+	MaxUnfinished    int64         // bytes of packets that have begun and not ended, of all connections; 2 MiB
 	MaxMatching      int           // steps through the index of subscriptions that a publish may take; 1,000
-	MaxWills         int64         // bytes of the wills of all clients, connected or not; 4 MiB
+	MaxWills         int64         // bytes of the wills of all clients, connected or not, each twice; 2 MiB
 	MaxExpiry        time.Duration // of a session without a connection, also one of 3.1.1; 30 days, -1 means no limit
 	UserShare        int           // percent of what all clients share that one user may have; 50
 	MaxInflight      int           // receive maximum, each way; 100
 	MaxQueued        int           // bytes per client that wait in memory; 1 MiB
-	MaxQueuedTotal   int64         // bytes that wait in memory for slow clients, all together; 16 MiB
+	MaxQueuedTotal   int64         // bytes that wait in memory for slow clients, all together; 8 MiB
 	MaxBacklog       int64         // bytes of the journal that an offline session may keep; 0 means no limit
 	MaxRetained      int           // retained messages; 10,000
-	MaxRetainedBytes int           // of all of them; 8 MiB
+	MaxRetainedBytes int           // of all of them; 4 MiB
 	MaxLevels        int           // of a topic or filter; 64
 	ConnectTimeout   time.Duration // until CONNECT has arrived; 10 s
 	PacketTimeout    time.Duration // for each 64 KiB of a packet that has begun; 30 s
@@ -92,31 +92,31 @@ func (o *Options) setDefaults() {
 		}
 	}
 	def(&o.MaxConnections, 1000)
-	def(&o.MaxSessions, 4000)
+	def(&o.MaxSessions, 2000)
 	def(&o.MaxSubscriptions, 1000)
-	def(&o.MaxFilters, 10_000)
+	def(&o.MaxFilters, 5000)
 	def(&o.MaxPacket, 1<<20)
 	def(&o.MaxInflight, 100)
 	def(&o.MaxQueued, 1<<20)
 	def(&o.MaxRetained, 10_000)
-	def(&o.MaxRetainedBytes, 8<<20)
+	def(&o.MaxRetainedBytes, 4<<20)
 	def(&o.MaxLevels, 64)
 	if o.MaxQueuedTotal <= 0 {
-		o.MaxQueuedTotal = 16 << 20
+		o.MaxQueuedTotal = 8 << 20
 	}
 	o.MaxInflight = min(o.MaxInflight, 65535)
-	def(&o.MaxConnecting, 500)
+	def(&o.MaxConnecting, 200)
 	def(&o.MaxConnectPacket, 64<<10)
 	def(&o.MaxMatching, 1000)
 	def(&o.UserShare, 50)
 	o.UserShare = min(o.UserShare, 100)
 	if o.MaxUnfinished <= 0 {
-		o.MaxUnfinished = 4 << 20
+		o.MaxUnfinished = 2 << 20
 	}
 	// One packet has to fit, whatever others have begun.
 	o.MaxUnfinished = max(o.MaxUnfinished, 2*int64(o.MaxPacket))
 	if o.MaxWills <= 0 {
-		o.MaxWills = 4 << 20
+		o.MaxWills = 2 << 20
 	}
 	switch {
 	case o.MaxExpiry == 0:
@@ -270,7 +270,9 @@ func (s *Server) Serve(nc net.Conn) { s.serve(newConn(s, nc)) }
 
 func (s *Server) serve(c *conn) {
 	s.mu.Lock()
-	full := len(s.conns) >= s.opts.MaxConnections
+	all, coming := len(s.conns), s.connecting.Len()
+	// Those that have not logged in give way, but for some that take a moment to end.
+	full := all >= s.opts.MaxConnections && (coming == 0 || all >= s.opts.MaxConnections+max(1, s.opts.MaxConnections/20))
 	if s.closing || full || c.place != nil && c.place.gone {
 		s.mu.Unlock()
 		c.nc.Close()
@@ -280,7 +282,7 @@ func (s *Server) serve(c *conn) {
 		return
 	}
 	var oldest *conn
-	if s.connecting.Len() >= s.opts.MaxConnecting {
+	if coming >= s.opts.MaxConnecting || coming > 0 && all >= s.opts.MaxConnections {
 		oldest = s.connecting.Front().Value.(*conn)
 		s.leaveConnecting(oldest)
 	}

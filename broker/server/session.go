@@ -77,10 +77,11 @@ func (s *Server) newSession(id, user string, durable bool) (*session, error) {
 			return nil, err
 		}
 		x.reader, x.target.reader = r, r
+		x.id = r.Name()[len(sessionKey):] // in memory once, and not as the packet's: it may have 1,024 bytes
 		r.Notify(x.notify)
 		r.SetLimit(s.opts.MaxBacklog)
 	}
-	s.sessions[id] = x
+	s.sessions[x.id] = x
 	s.tally.add(x, 1)
 	return x, nil
 }
@@ -142,7 +143,7 @@ func (x *session) setExpiry(seconds uint32) error {
 	}
 	return x.s.journal.Append(journal.Entry{
 		Limited: true,
-		Changes: []journal.Change{{Key: sessionKey + x.id, Value: x.encode()}}, Lazy: true,
+		Changes: []journal.Change{{Key: x.reader.Name(), Value: x.encode()}}, Lazy: true,
 	})
 }
 
@@ -225,7 +226,7 @@ func (s *Server) discard(x *session, reason string) {
 	}
 	x.s.waiting.Add(-int64(x.queued + x.held))
 	x.queue, x.queued, x.held = nil, 0, 0
-	changes := []journal.Change{{Key: sessionKey + x.id}}
+	changes := []journal.Change{{Key: x.reader.Name()}}
 	for filter := range x.subs {
 		changes = append(changes, journal.Change{Key: x.subKey(filter)})
 	}

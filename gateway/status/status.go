@@ -35,6 +35,15 @@ type Status struct {
 	Clock     Clock      `json:"clock"`
 	Power     *Power     `json:"power,omitempty"` // absent where the machine does not tell
 	Process   Process    `json:"process"`
+	// Dashboard counts what the dashboard refused at its limits.
+	Dashboard DashboardRefused `json:"dashboard_refused"`
+}
+
+// DashboardRefused are connections that the dashboard closed, and pages that it turned away.
+type DashboardRefused struct {
+	Connections uint64 `json:"connections"` // there were as many as may be
+	Address     uint64 `json:"address"`     // one address had as many as it may
+	Pages       uint64 `json:"pages"`       // as many as may were looking
 }
 
 // State is what the gateway as a whole is at.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -208,16 +207,11 @@ func (v *Views) BackfillHistory(ctx context.Context) {
 	if v.Broken != nil {
 		return
 	}
-	view, err := journal.Inspect(filepath.Join(v.Config().DataDir, "journal"))
-	if err != nil {
-		v.log.Debug("dashboard: no older readings", "error", err)
-		return
-	}
 	add, done := v.page.history.Before()
 	_, synced := journal.Now()
 	front := "sensors/" + v.Config().Device.ID + "/"
 	next := v.Journal.Stats().NextSeq
-	_ = view.Records(journal.Select{From: next - min(next, backfilled)}, func(r *journal.Record) error {
+	err := v.Journal.Records(journal.Select{From: next - min(next, backfilled)}, func(r *journal.Record) error {
 		if r.Message == nil || r.Time.Earlier && !(r.Time.Synced && synced) {
 			return ctx.Err()
 		}
@@ -235,4 +229,7 @@ func (v *Views) BackfillHistory(ctx context.Context) {
 		return ctx.Err()
 	})
 	done()
+	if err != nil && ctx.Err() == nil {
+		v.log.Debug("dashboard: older readings cannot be read", "error", err)
+	}
 }

@@ -26,6 +26,7 @@ func (v *Views) Status() status.Status {
 	}
 	s.Sensors, s.Outputs = v.sensorStatus(), v.outputStatus(s.Bridges)
 	s.Listeners = append(v.Listeners(), v.Others()...)
+	s.Dashboard = v.Refused()
 	s.Problems = problems(&s)
 	if s.State == status.Running && len(s.Problems) > 0 {
 		s.State = status.Degraded

@@ -38,6 +38,7 @@ type Sources struct {
 	Bridges   func() []status.Bridge
 	Listeners func() []status.Listener // where clients connect
 	Others    func() []status.Listener // of the dashboard and the control socket
+	Refused   func() status.DashboardRefused
 	Changes   func() status.Config
 	Health    func() []string // of the parts that are not well
 }

@@ -108,6 +108,7 @@ type event struct {
 // events is one page's stream of server-sent events, as long as its session lasts.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	if !s.view.enter() {
+		s.refused.pages.Add(1)
 		w.Header().Set("Retry-After", "10")
 		fail(w, http.StatusServiceUnavailable, fmt.Sprintf("%d pages are looking already", maxStreams))
 		return

@@ -14,6 +14,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"holdfast/broker/brokertest"
@@ -128,7 +129,12 @@ func TestTLS(t *testing.T) {
 
 // TestConnectionsAreBounded: one too many is closed, and there is room again when another one ends.
 func TestConnectionsAreBounded(t *testing.T) {
-	s := serve(t, Options{})
+	var lines atomic.Int64
+	s := serve(t, Options{Log: slog.New(slog.NewTextHandler(writer(func(p []byte) {
+		if strings.Contains(string(p), "there are as many as may be") {
+			lines.Add(1)
+		}
+	}), nil))})
 	dial := func() net.Conn {
 		nc, err := net.Dial("tcp", strings.TrimPrefix(s.base, "http://"))
 		if err != nil {
@@ -153,6 +159,12 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 	if alive(dial()) {
 		t.Fatal("one too many is served")
+	}
+	if alive(dial()) {
+		t.Fatal("two too many are served")
+	}
+	if got := s.Refused(); got != (Refused{All: 2}) || lines.Load() != 1 {
+		t.Errorf("refused %+v, logged %d lines, want one of two", got, lines.Load())
 	}
 	first.(*net.TCPConn).CloseWrite()
 	io.Copy(io.Discard, first) // until the server has closed it

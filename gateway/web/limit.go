@@ -1,17 +1,60 @@
 package web
 
 import (
+	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"holdfast/broker/auth"
 	"holdfast/broker/listen"
 )
 
+// Refused counts connections that were closed at a limit.
+type Refused struct {
+	All     uint64 // there were as many as may be
+	Address uint64 // one address had its share of them
+	Pages   uint64 // as many pages as may be were looking: 503
+}
+
+// refusals are the totals of a Server, and what was logged of them.
+type refusals struct {
+	all, address, pages atomic.Uint64
+
+	mu    sync.Mutex
+	said  time.Time
+	total uint64 // when it was logged
+}
+
+// sayEvery is how often at most the log tells of connections that were closed.
+const sayEvery = 10 * time.Second
+
+// note counts a connection from a remote address that is closed, and logs it at most every ten seconds.
+func (r *refusals) note(log *slog.Logger, remote string, ofAddress bool) {
+	count, limit, text := &r.all, maxConnections, "dashboard: connection closed: there are as many as may be; close pages, or let programs ask less often"
+	if ofAddress {
+		count, limit, text = &r.address, maxFromOne, "dashboard: connection closed: its address has as many as one may have; close pages, or let programs ask less often"
+	}
+	count.Add(1)
+	r.mu.Lock()
+	now, total := time.Now(), r.all.Load()+r.address.Load()
+	quiet := !r.said.IsZero() && now.Sub(r.said) < sayEvery
+	times := total - r.total
+	if !quiet {
+		r.said, r.total = now, total
+	}
+	r.mu.Unlock()
+	if !quiet {
+		log.Warn(text, "remote", remote, "connections", limit, "times", times)
+	}
+}
+
 // limited bounds the connections of a listener, and puts TLS on them. One too many is closed at once.
 type limited struct {
 	net.Listener
-	tls listen.Options
+	tls     listen.Options
+	refused func(remote string, ofAddress bool)
 
 	mu   sync.Mutex
 	all  int
@@ -26,13 +69,15 @@ func (l *limited) Accept() (net.Conn, error) {
 		}
 		from := auth.Source(nc.RemoteAddr()) // empty for this device
 		l.mu.Lock()
-		full := l.all >= maxConnections || from != "" && l.from[from] >= maxFromOne
-		if !full {
+		full := l.all >= maxConnections
+		ofAddress := !full && from != "" && l.from[from] >= maxFromOne
+		if !full && !ofAddress {
 			l.all++
 			l.from[from]++
 		}
 		l.mu.Unlock()
-		if full {
+		if full || ofAddress {
+			l.refused(nc.RemoteAddr().String(), ofAddress)
 			nc.Close()
 			continue
 		}

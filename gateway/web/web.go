@@ -88,6 +88,7 @@ type Server struct {
 	sessions sessions
 	assets   *assets
 	view     view
+	refused  refusals
 	local    atomic.Int32 // Role of every visitor where no login is required
 
 	eventTime time.Duration
@@ -170,6 +171,12 @@ func (s *Server) Addr() net.Addr {
 	return s.addr
 }
 
+// Refused returns how many connections and pages were refused at limits.
+func (s *Server) Refused() Refused {
+	r := &s.refused
+	return Refused{All: r.all.Load(), Address: r.address.Load(), Pages: r.pages.Load()}
+}
+
 // Failure returns why the server does not listen, nil if it does or has not been started, and since when that
 // is so.
 func (s *Server) Failure() (since time.Time, err error) {
@@ -229,7 +236,10 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &limited{Listener: l, tls: listen.Options{TLS: s.opts.TLS}, from: map[string]int{}}, nil
+	return &limited{
+		Listener: l, tls: listen.Options{TLS: s.opts.TLS}, from: map[string]int{},
+		refused: func(remote string, ofAddress bool) { s.refused.note(s.log, remote, ofAddress) },
+	}, nil
 }
 
 // serve serves on l until ctx ends or l fails.
