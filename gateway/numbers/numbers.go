@@ -2,8 +2,10 @@
 package numbers
 
 import (
+	"context"
 	"encoding/binary"
 	"log/slog"
+	"time"
 
 	"holdfast/broker/journal"
 	"holdfast/gateway/verify"
@@ -38,7 +40,10 @@ func SkipReadings(j *journal.Journal, last, skipped uint64, log *slog.Logger) {
 	for _, s := range append(list[max(0, len(list)-maxSkipped+1):], skippedNumbers{last / verify.Series, skipped}) {
 		value = binary.AppendUvarint(binary.AppendUvarint(value, s.epoch), s.first)
 	}
-	err := j.Append(journal.Entry{Changes: []journal.Change{
+	// Durable before losses are announced, which tell of it; a disk that stalls does not hold up the start.
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	err := j.AppendDurable(ctx, journal.Entry{Changes: []journal.Change{
 		{Key: Readings, Value: binary.AppendUvarint(nil, last)}, {Key: skippedKey, Value: value},
 	}})
 	log.Warn("which numbers (seq) the last readings had is not known, because the journal has lost an unknown number of messages: they go on at a number that no reading had",
