@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"holdfast/broker"
+	"holdfast/broker/bridge"
 	"holdfast/broker/journal"
 	"holdfast/gateway/config"
 	"holdfast/gateway/part"
@@ -80,6 +81,7 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 // what carries it away, so that nothing that was taken in is left behind in memory. An Agent runs
 // once.
 func (a *Agent) Run(ctx context.Context) error {
+	a.made.announce(bridge.Online) // on disk, with all that was noted before, when the first part starts
 	stops := make([]func(), len(a.parts))
 	for i, p := range a.parts {
 		stops[i] = a.start(p)

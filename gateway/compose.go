@@ -251,10 +251,9 @@ func (m *made) show(cfg *config.Config) {
 	}
 }
 
-// serve runs the broker until ctx ends. That the gateway is online is published before clients come, and that it is
-// offline before they are disconnected.
+// serve runs the broker until ctx ends. That the gateway is offline is published before clients are disconnected; Run
+// has published that it is online before they come.
 func (m *made) serve(ctx context.Context) error {
-	m.announce(bridge.Online)
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() {
