@@ -319,7 +319,7 @@ func (s *Server) takeWill(c *conn, x *session, p *wire.Connect) error {
 		old = x.will
 		s.uncount(old)
 	}
-	refused := s.wills.take(c.user(), willWeight(p.Will), s.opts.MaxWills, s.share(s.opts.MaxWills), limitWills)
+	refused := s.wills.take(c.user(), willWeight(p.Will), s.opts.MaxWills, s.opts.UserShare, limitWills)
 	if refused == "" {
 		return nil
 	}

@@ -14,6 +14,7 @@ type tally struct {
 	durable   int
 	each      map[string]int // by user
 	connected map[string]int // connections that have a session, by user
+	logins    int            // of all users
 }
 
 func (t *tally) add(x *session, n int) {
@@ -33,6 +34,7 @@ func (t *tally) connect(user string, n int) {
 	if t.connected == nil {
 		t.connected = map[string]int{}
 	}
+	t.logins += n
 	if t.connected[user] += n; t.connected[user] == 0 {
 		delete(t.connected, user)
 	}
@@ -43,7 +45,7 @@ func (t *tally) connect(user string, n int) {
 func (s *Server) admitConnection(c *conn) error {
 	user := c.user()
 	own, all := s.tally.connected[user], s.opts.MaxConnections
-	share := int(s.share(int64(all)))
+	share := int(s.share(int64(all), int64(s.tally.logins-own)))
 	if share >= all || own < share {
 		return nil
 	}
@@ -64,7 +66,7 @@ func (s *Server) admit(c *conn, durable bool) (due *will, err error) {
 	if durable {
 		most = max(1, all-all/temporary)
 	}
-	share := int(s.share(int64(all)))
+	share := int(s.share(int64(all), int64(len(s.sessions)-s.tally.each[user])))
 	var refused limit
 	var victims func(x *session) bool
 	switch {

@@ -91,9 +91,23 @@ func (r *reached) snapshot() map[string]uint64 {
 	return totals
 }
 
-// share is what one user may have of an amount that all clients share. Clients without a user count as one.
-func (s *Server) share(all int64) int64 {
-	return max(1, int64(float64(all)*float64(s.opts.UserShare)/100))
+// The last eighth of what all clients share is for users who have no more than a sixteenth of it, and no more than half
+// of what others leave: however many users take their share, the next one finds room.
+const (
+	lastPart  = 8
+	smallPart = 16
+)
+
+// share is what one user may have of an amount that all clients share, of which others have some already. Clients
+// without a user count as one.
+func (s *Server) share(all, others int64) int64 { return share(s.opts.UserShare, all, others) }
+
+func share(percent int, all, others int64) int64 {
+	if percent >= 100 {
+		return all
+	}
+	most := int64(float64(all) * float64(percent) / 100)
+	return max(1, min(most, max(min(all/smallPart, (all-others)/2), all-all/lastPart-others)))
 }
 
 // account counts what all clients and each user have of something. Its zero value has nothing.
@@ -103,15 +117,15 @@ type account struct {
 	each map[string]int64 // by user
 }
 
-// take adds n for a user, unless all then exceed most or the user a share of it. A negative n gives back. The
-// limit that refuses is l, or limitUserShare.
-func (a *account) take(user string, n, most, share int64, l limit) (refused limit) {
+// take adds n for a user, unless all then exceed most or the user its share of it, see share. A negative n
+// gives back. The limit that refuses is l, or limitUserShare.
+func (a *account) take(user string, n, most int64, percent int, l limit) (refused limit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
 	case n > 0 && a.all+n > most:
 		return l
-	case n > 0 && a.each[user]+n > share:
+	case n > 0 && a.each[user]+n > share(percent, most, a.all-a.each[user]):
 		return limitUserShare
 	}
 	a.all += n
@@ -125,13 +139,20 @@ func (a *account) take(user string, n, most, share int64, l limit) (refused limi
 }
 
 // give gives n back.
-func (a *account) give(user string, n int64) { a.take(user, -n, math.MaxInt64, math.MaxInt64, "") }
+func (a *account) give(user string, n int64) { a.take(user, -n, math.MaxInt64, 100, "") }
 
 // of returns what a user has.
 func (a *account) of(user string) int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.each[user]
+}
+
+// others returns what all but a user have.
+func (a *account) others(user string) int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.all - a.each[user]
 }
 
 // unfinished is the memory of packets that have begun and not ended, of all connections together. Where it runs

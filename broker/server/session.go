@@ -269,12 +269,11 @@ func (x *session) subscribe(filter string, sub subscription) (isNew bool, versio
 		if x.weight+weight > s.opts.MaxSubscriptions {
 			return false, 0, limitSubscriptions
 		}
-		all := int64(s.opts.MaxFilters)
-		if refused := s.filters.take(x.user, int64(weight), all, s.share(all), limitFilters); refused != "" {
+		if refused := s.filters.take(x.user, int64(weight), int64(s.opts.MaxFilters), s.opts.UserShare, limitFilters); refused != "" {
 			return false, 0, refused
 		}
 	}
-	share := s.share(int64(s.opts.MaxMatching))
+	share := s.share(int64(s.opts.MaxMatching), s.steps.others(x.user))
 	room := min(share-s.steps.of(x.user), max(1, share/2)-int64(x.steps))
 	isNew, version, more, ok := s.index.add(filter, x.target, sub, s.opts.MaxMatching, int(max(0, room)))
 	if !ok {

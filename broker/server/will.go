@@ -188,7 +188,7 @@ func (s *Server) loadWills() {
 			return true
 		}
 		// It was taken under a limit before, and is not refused now.
-		s.wills.take(w.user, willWeight(w.Will), math.MaxInt64, math.MaxInt64, limitWills)
+		s.wills.take(w.user, willWeight(w.Will), math.MaxInt64, 100, limitWills)
 		if x := s.sessions[w.client]; x != nil && w.Delay > 0 && x.will == nil {
 			x.delayWill(w)
 		} else {

@@ -46,7 +46,7 @@ func (l *loader) brokerKeys(b *Broker) []key {
 			number(&m.Subscriptions, 1, most, "")},
 		key{"filters", "5000", "Subscriptions of all sessions, counted likewise.", number(&m.Filters, 1, most, "")},
 		key{"matching", "1000", "Steps that a publish may take to find its subscribers: `+` in filters makes them more.", number(&m.Matching, 16, most, "")},
-		key{"user_share", "50", "Percent of `connections`, `sessions`, `filters`, `matching` and `wills` that the clients of one user may have; those without a user count as one.",
+		key{"user_share", "50", "Percent of `connections`, `sessions`, `filters`, `matching` and `wills` that the clients of one user may have; those without a user count as one. The last eighth is for users who have no more than a sixteenth.",
 			number(&m.UserShare, 1, 100, "")},
 		key{"packet", "1MiB", "Largest packet from a client.", atMost(size(&m.Packet, 1<<10, "1KiB"), &m.Packet, 256<<20-1, "268435455B")},
 		key{"connect_packet", "64KiB", "Largest CONNECT, which comes before a client is known; its will and password count.",
