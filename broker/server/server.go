@@ -65,7 +65,7 @@ type Options struct {
 	UserShare        int           // percent of what all clients share that one user may have; 50
 	MaxInflight      int           // receive maximum, each way; 100
 	MaxQueued        int           // bytes per client that wait in memory; 1 MiB
-	MaxQueuedTotal   int64         // bytes that wait in memory for slow clients, all together; 8 MiB
+	MaxQueuedTotal   int64         // bytes that wait in memory for slow clients, all together; 6 MiB
 	MaxBacklog       int64         // bytes of the journal that an offline session may keep; 0 means no limit
 	MaxRetained      int           // retained messages; 10,000
 	MaxRetainedBytes int           // of all of them; 4 MiB
@@ -102,7 +102,7 @@ func (o *Options) setDefaults() {
 	def(&o.MaxRetainedBytes, 4<<20)
 	def(&o.MaxLevels, 64)
 	if o.MaxQueuedTotal <= 0 {
-		o.MaxQueuedTotal = 8 << 20
+		o.MaxQueuedTotal = 6 << 20
 	}
 	o.MaxInflight = min(o.MaxInflight, 65535)
 	def(&o.MaxConnecting, 200)

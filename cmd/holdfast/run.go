@@ -24,7 +24,7 @@ import (
 // memoryLimit is what Go's memory may grow to before it is collected harder, in bytes: what the gateway takes by
 // itself, and what its limits let wait and be retained.
 func memoryLimit(cfg *config.Config) int64 {
-	const itself = 76 << 20
+	const itself = 60 << 20
 	return itself + cfg.Broker.Limits.QueuedTotal + cfg.Broker.Limits.RetainedTotal
 }
 

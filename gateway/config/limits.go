@@ -22,7 +22,7 @@ type Limits struct {
 	Inflight      int   // receive maximum, each way; default 100
 	TopicLevels   int   // default 64
 	Queued        int64 // bytes that wait in memory for a client; default 1 MiB
-	QueuedTotal   int64 // bytes that wait in memory for all of them; default 8 MiB
+	QueuedTotal   int64 // bytes that wait in memory for all of them; default 6 MiB
 	Backlog       int64 // bytes of the journal that an offline session may keep; 0 for no limit; default 256 MiB
 	Retained      int   // messages; default 10000
 	RetainedTotal int64 // bytes of all of them; default 4 MiB
@@ -60,7 +60,7 @@ func (l *loader) brokerKeys(b *Broker) []key {
 		key{"topic_levels", "64", "Levels of a topic or filter.", number(&m.TopicLevels, 1, 1000, "")},
 		key{"queued", "1MiB", "What waits in memory for a client that does not read, or whose session ends with the connection.",
 			atMost(size(&m.Queued, 64<<10, "64KiB"), &m.Queued, 1<<30, "1GiB")},
-		key{"queued_total", "8MiB", "The same, of all clients together.", size(&m.QueuedTotal, 1<<20, "1MiB")},
+		key{"queued_total", "6MiB", "The same, of all clients together.", size(&m.QueuedTotal, 1<<20, "1MiB")},
 		key{"backlog", "256MiB", "Space in the journal that the messages of one session may keep while its client is away; `0B` for no limit.", size(&m.Backlog, 0, "0B")},
 		key{"retained", "10000", "Retained messages.", number(&m.Retained, 1, most, "")},
 		key{"retained_total", "4MiB", "Bytes of all retained messages, which are kept in memory. Of this and of `retained`, one part in eight is kept for what the gateway itself publishes.", atMost(size(&m.RetainedTotal, 64<<10, "64KiB"), &m.RetainedTotal, 1<<30, "1GiB")},
