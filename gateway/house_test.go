@@ -27,7 +27,7 @@ var imports = map[string]string{
 	"gateway/reconfigure":  "config part status",
 	"gateway/status":       "",
 	"gateway/tap":          "",
-	"gateway/torture":      "fakeupstream",
+	"gateway/torture":      "fakeupstream verify",
 	"gateway/uplinks":      "config control numbers part status verify",
 	"gateway/verify":       "",
 	"gateway/views":        "config part progress status tap web",

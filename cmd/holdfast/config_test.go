@@ -240,7 +240,7 @@ func TestApplyIsRefused(t *testing.T) {
 		{[]string{next, "--confirm-within", "1"}, 2, "invalid argument"},
 		{[]string{g.write("wrong.yaml", "brigdes: []\n")}, 1, "wrong.yaml:1: brigdes: unknown key, did you mean \"bridges\"?"},
 		{[]string{g.changed("restart.yaml", "max_size: 64MiB", "max_size: 65MiB"), "--confirm-within", "1m"}, 1, "these need a restart: journal.max_size"},
-		{[]string{g.base}, 1, "goes by that already"},
+		{[]string{g.base}, 1, "uses that already"},
 		{[]string{next, "--target", next}, 1, "is no file of this gateway's configuration, want " + g.base},
 	} {
 		said, wait := g.apply(c.args...)

@@ -105,7 +105,7 @@ func load(t *testing.T, texts ...string) (*Config, error) {
 
 var defaultLimits = Limits{
 	Connections: 1000, ConnectRate: 100, ConnectRatePerAddress: 20, Sessions: 2000, Subscriptions: 1000, Filters: 5000, Packet: 1 << 20, Inflight: 100,
-	TopicLevels: 64, Queued: 1 << 20, QueuedTotal: 8 << 20, Backlog: 256 << 20, Retained: 10_000, RetainedTotal: 4 << 20,
+	TopicLevels: 64, Queued: 1 << 20, QueuedTotal: 6 << 20, Backlog: 256 << 20, Retained: 10_000, RetainedTotal: 4 << 20,
 	ConnectTime: 10 * time.Second, WriteTime: 30 * time.Second,
 	Matching: 1000, UserShare: 50, Connecting: 200, ConnectPacket: 64 << 10, Unfinished: 2 << 20, Wills: 2 << 20,
 	PacketTime: 30 * time.Second, SessionExpiry: 30 * 24 * time.Hour,

@@ -22,8 +22,8 @@ func (b *bench) judge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for n := uint64(1); n <= stored; n++ {
-		b.ledger.Acknowledged(readings, n)
+	for series, last := place(stored); last > 0; last-- {
+		b.ledger.Acknowledged(series, last)
 	}
 	if err := b.gateway.start(ctx, b.configs[0]); err != nil { // without sensors
 		return err

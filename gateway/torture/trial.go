@@ -15,6 +15,7 @@ import (
 	"holdfast/broker"
 	"holdfast/broker/faultnet"
 	"holdfast/gateway/fakeupstream"
+	"holdfast/gateway/verify"
 )
 
 // spec is a kind of trial.
@@ -160,7 +161,14 @@ bridges:
 	return nil
 }
 
-const readings = "readings" // their stream
+// place returns the ledger's stream that a reading's number is in, and its number there. After an unknown loss that the
+// gateway has noticed, numbers go on in a new series; what was stored before is not known.
+func place(seq uint64) (stream string, n uint64) {
+	if seq == 0 {
+		return "readings", 0
+	}
+	return fmt.Sprint("readings ", (seq-1)/verify.Series), (seq-1)%verify.Series + 1
+}
 
 // take gets everything that comes to the upstream.
 func (b *bench) take(m *broker.Message) {
@@ -177,7 +185,8 @@ func (b *bench) take(m *broker.Message) {
 	}
 	var reading struct{ Seq uint64 }
 	if json.Unmarshal(m.Payload, &reading) == nil && reading.Seq > 0 {
-		b.ledger.Arrived(readings, topic, reading.Seq)
+		series, n := place(reading.Seq)
+		b.ledger.Arrived(series, series+topic, n)
 	}
 }
 
