@@ -115,8 +115,8 @@ func (c *conn) mayReceive(topic string) bool {
 	return false
 }
 
-// Reauthorize ends the connections of users who do not exist any more or have another password, and those whose
-// certificate is revoked. It is to be called after a change of Options.Auth and of what Listener.Revoked goes by.
+// Reauthorize disconnects users who were deleted or have a new password, and clients whose certificate is revoked.
+// Call it after a change of Options.Auth or of the CRL that Listener.Revoked uses.
 func (s *Server) Reauthorize() {
 	var gone []*conn
 	revoked := map[*conn]error{}

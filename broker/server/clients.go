@@ -8,13 +8,13 @@ import (
 	"holdfast/broker/wire"
 )
 
-// Client is a session, for whoever looks at the server.
+// Client describes a session and its connection.
 type Client struct {
 	ID            string
 	Connected     bool
-	Remote        string       // of the connection, as the two below
-	Version       wire.Version // 0 without one
-	Since         time.Time
+	Remote        string       // of the connection; empty without one
+	Version       wire.Version // of the connection; 0 without one
+	Since         time.Time    // when the connection began; zero without one
 	Subscriptions int
 	Depth         uint64 // messages in the journal for it
 }

@@ -14,22 +14,22 @@ import (
 	"holdfast/broker/listen"
 )
 
-// Listener is a place to accept connections on.
+// Listener configures an address to accept connections on.
 type Listener struct {
 	Network, Address string // for package net, unless Open is set
-	// Open listens in another way (package listen). Connections may have a Handshake, which is called
-	// first, and a ConnectionState that a client's certificate is taken from.
+	// Open replaces the plain listener (package listen). If its connections have a Handshake, the server calls
+	// that first; if they have a ConnectionState, the client's certificate comes from there.
 	Open func(context.Context) (net.Listener, error)
-	// Revoked returns a *listen.RevokedError where the certificate of a connection is not accepted any more; nil for never.
+	// Revoked returns a *listen.RevokedError if the connection's certificate has been revoked; nil checks nothing.
 	Revoked   func(tls.ConnectionState) error
-	Anonymous *bool // what holds here instead of Options.Anonymous; nil for that
-	// Patient has one that cannot be opened tried again, with growing and random delays of at most
-	// longestReopen, until it is open or not wanted any more. Without it that is an error.
+	Anonymous *bool // overrides Options.Anonymous; nil uses that
+	// Patient retries a listener that cannot be opened, with growing and random delays of at most
+	// longestReopen, until it is open or removed. Without Patient a failure is an error.
 	Patient bool
-	// Name is what the log calls it; empty for its address.
+	// Name identifies the listener in the log; empty means its address.
 	Name string
-	// Key tells it from others in SetListeners: one with the key of one that is open is that one, and
-	// stays as it is. Empty for what is never the same.
+	// Key identifies the listener in SetListeners: an open listener with the same key stays open,
+	// unchanged. An empty key matches no listener.
 	Key string
 }
 
@@ -60,15 +60,15 @@ type listeners struct {
 	closed bool       // for good
 }
 
-// ListenerState is how a listener is doing.
+// ListenerState reports whether a listener is open, and if not, why.
 type ListenerState struct {
 	Key   string
-	Addr  net.Addr  // nil while it is not open
+	Addr  net.Addr  // nil while the listener is not open
 	Err   error     // why it is not open; nil if it is
-	Since time.Time // that it is so
+	Since time.Time // when it was opened, or first failed
 }
 
-// ListenerStates returns how the listeners are doing, in the order in which they were given.
+// ListenerStates returns the state of each listener, in the order of SetListeners.
 func (s *Server) ListenerStates() []ListenerState {
 	l := &s.listeners
 	l.mu.Lock()
@@ -83,9 +83,9 @@ func (s *Server) ListenerStates() []ListenerState {
 	return list
 }
 
-// SetListeners has these listeners open and no others. Clients that came in by one that is closed are
-// told that it is shutting down, and disconnected; all others notice nothing. If one cannot be opened that
-// is not Patient, the former ones are open afterwards, with their clients. ctx bounds the opening.
+// SetListeners opens the listeners of want and closes all others. It disconnects the clients of a closed
+// listener (0x8B, server shutting down); other clients stay connected. If a listener that is not Patient
+// cannot be opened, it restores the previous listeners, with their clients. ctx bounds the opening.
 func (s *Server) SetListeners(ctx context.Context, want []Listener) error {
 	l := &s.listeners
 	l.mu.Lock()
@@ -287,11 +287,10 @@ func (s *Server) closeListeners() {
 	}
 }
 
-// Ready is closed when the first listeners are open, or are being tried again.
+// Ready returns a channel that is closed when each of the first listeners is open or being retried.
 func (s *Server) Ready() <-chan struct{} { return s.ready }
 
-// Addrs returns the addresses of the listeners that are open, in the order in which they were given, after
-// Ready.
+// Addrs waits for Ready and returns the addresses of the open listeners, in the order of SetListeners.
 func (s *Server) Addrs() []net.Addr {
 	<-s.ready
 	s.listeners.mu.Lock()

@@ -11,23 +11,25 @@ import (
 	"holdfast/broker/wire"
 )
 
-// PublishOptions go with a message of this process.
+// PublishOptions modify the publish of a message by this process.
 type PublishOptions struct {
 	Lazy    bool             // may wait for the journal's shared commit
-	Changes []journal.Change // become durable with the message, if anybody durable needs it
-	Done    func(error)      // told when the message is settled; must not block
-	From    *journal.Reader  // the route of this reader does not get it: it came from there
+	Changes []journal.Change // become durable with the message, if it has a durable reader
+	Done    func(error)      // called with the outcome, but not after ErrReplaced; must not block
+	From    *journal.Reader  // the reader that the message came from, whose route does not get it
 	Here    bool             // no route gets it
-	Client  bool             // it is a client's, although this process publishes it, and has no right to what is kept for own ones
-	Instead *broker.Message  // only if this is what is retained of the topic, as Retained has returned it, and nothing newer is on its way; else the error is ErrReplaced, and nothing happens. With a retained message
-	always  bool             // Changes become durable in any case
+	Client  bool             // published on behalf of a client: it may not use the space reserved for this process
+	// Instead, with a retained message, publishes only if this is the topic's retained message, as Retained
+	// returned it, and no newer one is pending. Otherwise Publish does nothing and returns ErrReplaced.
+	Instead *broker.Message
+	always  bool // Changes become durable in any case
 }
 
-// ErrReplaced is that a topic has another retained message than PublishOptions.Instead, or none.
+// ErrReplaced is the error of Publish if the topic's retained message is not PublishOptions.Instead.
 var ErrReplaced = errors.New("server: another message is retained")
 
-// Publish publishes a message of this process, which must not be changed any more. It takes the path
-// of a client's publish: durable if a durable reader needs it, in order with the caller's others.
+// Publish publishes a message of this process, which the caller must not change afterwards. Like a client's
+// publish it is durable if it has a durable reader, and it keeps the order of the caller's publishes.
 func (s *Server) Publish(m *broker.Message, opts PublishOptions) error {
 	if err := broker.CheckTopic(m.Topic); err != nil {
 		return err

@@ -16,18 +16,18 @@ const (
 	replayLook   = 20 * time.Millisecond
 )
 
-// Replay is what a route is sent of the messages that were retained before it had a filter.
+// Replay selects the messages, retained before a route had their filter, that SendRetained owes the route.
 type Replay struct {
 	Reader *journal.Reader                     // of the route
 	After  string                              // topics up to this one have been sent
-	Wants  func(topic string) bool             // reports whether a topic is meant; does not block
-	Sent   func(topic string) []journal.Change // become durable with the message of that topic
+	Wants  func(topic string) bool             // reports whether to send a topic's message; must not block
+	Sent   func(topic string) []journal.Change // returns changes that become durable with the topic's message
 }
 
-// SendRetained owes a route what is retained, in the order of the topics, as messages with RETAIN at QoS 1: while there is
-// no connection nothing is lost. A value that the route has been owed as it came, or a newer one, is not owed again. It
-// waits for the disk after each batch and returns how many messages are there. After an error, or the end of ctx, the
-// changes of the last message that is durable tell where to go on.
+// SendRetained owes a route the retained messages, in the order of their topics, with RETAIN and at QoS 1, so that none
+// is lost while the bridge is offline. It skips a topic of which the route is already owed this value or a newer one. It
+// waits for the disk after each batch and returns how many messages are durable. After an error, or the end of ctx, the
+// changes of the last durable message show where to continue.
 func (s *Server) SendRetained(ctx context.Context, r Replay) (sent int, err error) {
 	// What found its subscribers before the route was there may not have reached the store yet.
 	if !wait(ctx, replaySettle) {

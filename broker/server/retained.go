@@ -228,8 +228,9 @@ func (s *retainedStore) matching(filter string, version uint64) []kept {
 	return found
 }
 
-// Retained returns the retained message of a topic, which is shared and must not be changed, and nil if there is none; whether it
-// came by the route of a reader, and whether it is from before the start, so that its publisher is not known.
+// Retained returns the retained message of a topic, nil if there is none. The message is shared and must not be changed.
+// from reports whether it came from the reader of route. before reports whether it was stored before the start, in which
+// case its publisher is unknown.
 func (s *Server) Retained(topic string, route *journal.Reader) (m *broker.Message, from, before bool) {
 	k, _ := s.kept.latest(topic)
 	return k.message, k.from != nil && k.from == route, k.before

@@ -8,21 +8,21 @@ import (
 	"holdfast/broker/journal"
 )
 
-// FilterQoS is a topic filter and the most QoS that messages are wanted with.
+// FilterQoS is a topic filter with its maximum QoS.
 type FilterQoS struct {
 	Filter string
 	QoS    byte
 }
 
-// Route is a durable subscriber inside the process: a bridge. Messages whose QoS and filter's QoS are
-// both above 0 are owed to Reader; others are given to Deliver, which must not block.
+// Route is a durable subscriber inside the process: a bridge. A message whose QoS and filter's QoS are
+// both above 0 is owed to Reader; any other is passed to Deliver, which must not block.
 type Route struct {
 	Name    string // for errors
 	Filters []FilterQoS
 	Reader  *journal.Reader // has one route
-	// Pick, if set, says for a topic which reader a message is owed to, instead of Reader, which then only
-	// names the route. own is true of messages that this process has published by itself. It must not block, and
-	// is called with the message that is owed.
+	// Pick, if set, returns the reader that a message of the topic is owed to, instead of Reader, which then only
+	// identifies the route. own is true of messages that this process published on its own behalf. Pick must not
+	// block; it is called for each message that is owed.
 	Pick    func(topic string, own bool) *journal.Reader
 	Deliver func(*broker.Message)
 }
@@ -39,9 +39,9 @@ type route struct {
 	version uint64 // of the index: what was matched before may not be owed
 }
 
-// Route adds a route, or changes the filters of the one that its Reader has, whose Deliver stays. There
-// is no moment at which a message that both the old and the new filters match is not owed. A message
-// that several filters match comes once.
+// Route adds a route, or replaces the filters of its Reader's route, which keeps its Deliver. A message
+// that both the old and the new filters match is owed throughout the change. A message that several
+// filters match is owed once.
 func (s *Server) Route(r Route) error {
 	for _, f := range r.Filters {
 		if err := broker.CheckFilter(f.Filter); err != nil {
@@ -80,8 +80,8 @@ func (s *Server) Route(r Route) error {
 	return nil
 }
 
-// Unroute ends the route of a reader: it is owed no further messages, but for those that are being
-// published now.
+// Unroute removes the route of a reader: it is owed no further messages, except those whose publish has
+// already begun.
 func (s *Server) Unroute(reader *journal.Reader) {
 	s.routes.mu.Lock()
 	defer s.routes.mu.Unlock()

@@ -1,15 +1,15 @@
 // Package server is the embedded MQTT broker, for 3.1.1 and 5.0.
 //
-// It promises: a QoS 1 or 2 publish that a durable reader needs (a persistent session, a bridge, a
-// retained value) is acknowledged only after the journal has it on disk; messages of one publisher to
-// one topic reach each subscriber in order; a subscriber that is slow, gone or hostile costs a fixed
-// amount of memory and never delays a publisher; whatever has to be dropped is counted by reason.
+// It acknowledges a QoS 1 or 2 publish that has a durable reader (a persistent session, a bridge, a
+// retained value) only after the journal has it on disk. It delivers the messages of one publisher to
+// one topic to each subscriber in order. A subscriber that is slow, gone or hostile costs a fixed
+// amount of memory and never delays a publisher. Every dropped message is counted by reason.
 //
 // It does not promise to keep QoS 0 messages, nor messages for sessions that end with their
 // connection.
 //
-// The path of a message: a connection's reading goroutine parses it (read.go), finds who wants it
-// (index.go) and hands it to the journal (publish.go); when it is durable the journal's completer
+// The path of a message: a connection's reading goroutine parses it (read.go), finds its subscribers
+// (index.go) and appends it to the journal (publish.go); when it is durable the journal's completer
 // acknowledges it and offers it to the subscribers (publish.go); each subscriber's writing goroutine
 // takes as much as its client's receive maximum allows (deliver.go) and writes many packets at once
 // (output.go).
@@ -39,40 +39,40 @@ type Options struct {
 	Listeners []Listener
 	Journal   *journal.Journal // not closed by the server
 	Anonymous bool             // whether clients without a user and a certificate may come in
-	Auth      *auth.Auth       // users, and who may do what; nil has no users and forbids nothing
+	Auth      *auth.Auth       // users and their rights; nil has no users and forbids nothing
 	Log       *slog.Logger     // nil discards
 
-	ServerKeepAlive time.Duration // most keep alive of a 5.0 client, who is told; whole seconds, 0 means none
-	MaxAliases      int           // topic aliases that the server uses towards a client that takes them; 32, -1 means none
+	ServerKeepAlive time.Duration // longest keep alive of a 5.0 client, sent in CONNACK; whole seconds, 0 means no limit
+	MaxAliases      int           // topic aliases that the server sets towards a client that accepts them; 32, -1 means none
 	ResponseInfo    string        // Response Information for 5.0 clients that ask; %c is the client identifier
 	SysInterval     time.Duration // between updates of $SYS; 0 means no $SYS
 	Version         string        // of $SYS/broker/version
 
-	ConnectRate        int // new connections per second, but for those from this machine; 100; -1 means no limit
-	ConnectRatePerAddr int // of one address; 20; -1 means no limit
+	ConnectRate        int // new connections per second, those from this machine not counted; 100; -1 means no limit
+	ConnectRatePerAddr int // the same from one address; 20; -1 means no limit
 
 	MaxConnections   int           // 1,000
 	MaxSessions      int           // 2,000, connected or not
 	MaxSubscriptions int           // 1,000 per session
 	MaxFilters       int           // subscriptions of all sessions; 5,000
 	MaxPacket        int           // bytes; 1 MiB
-	MaxConnecting    int           // connections whose CONNECT has not come; 200
+	MaxConnecting    int           // connections that have not sent CONNECT; 200
 	MaxConnectPacket int           // bytes of a CONNECT; 64 KiB, or MaxPacket if that is less
-	MaxUnfinished    int64         // bytes of packets that have begun and not ended, of all connections; 2 MiB
+	MaxUnfinished    int64         // bytes of packets that have arrived in part, of all connections; 2 MiB
 	MaxMatching      int           // steps through the index of subscriptions that a publish may take; 1,000
 	MaxWills         int64         // bytes of the wills of all clients, connected or not, each twice; 2 MiB
 	MaxExpiry        time.Duration // of a session without a connection, also one of 3.1.1; 30 days, -1 means no limit
 	UserShare        int           // percent of what all clients share that one user may have; 50
 	MaxInflight      int           // receive maximum, each way; 100
-	MaxQueued        int           // bytes per client that wait in memory; 1 MiB
-	MaxQueuedTotal   int64         // bytes that wait in memory for slow clients, all together; 6 MiB
+	MaxQueued        int           // bytes queued in memory per client; 1 MiB
+	MaxQueuedTotal   int64         // bytes queued in memory for all slow clients; 6 MiB
 	MaxBacklog       int64         // bytes of the journal that an offline session may keep; 0 means no limit
 	MaxRetained      int           // retained messages; 10,000
-	MaxRetainedBytes int           // of all of them; 4 MiB
+	MaxRetainedBytes int           // bytes of all retained messages; 4 MiB
 	MaxLevels        int           // of a topic or filter; 64
 	ConnectTimeout   time.Duration // until CONNECT has arrived; 10 s
-	PacketTimeout    time.Duration // for each 64 KiB of a packet that has begun; 30 s
-	WriteTimeout     time.Duration // of a client that does not read; 30 s
+	PacketTimeout    time.Duration // for each 64 KiB of a packet whose first byte has arrived; 30 s
+	WriteTimeout     time.Duration // for a write to a client that does not read; 30 s
 }
 
 func (o *Options) setDefaults() {
@@ -186,28 +186,28 @@ type counts struct {
 	sockets, connects, expired, denied, logins, unread, rate, oversized             atomic.Uint64
 }
 
-// Stats are totals since New, and present numbers.
+// Stats are counters since New and current gauges.
 type Stats struct {
 	Connections, Sessions, Subscriptions, Retained int
 	Connected                                      int    // sessions that have a connection
 	Received, Sent                                 uint64 // PUBLISH packets
-	DroppedQueue                                   uint64 // for clients whose memory queue was full
-	DroppedSize                                    uint64 // larger than the client's maximum packet size
+	DroppedQueue                                   uint64 // messages for clients whose memory queue was full
+	DroppedSize                                    uint64 // messages larger than the client's maximum packet size
 	DroppedExpired                                 uint64
 	Refused                                        uint64 // publishes that the journal did not take
-	NotRetained                                    uint64 // delivered, but not retained, at a limit
-	Denied                                         uint64 // publishes to where the client may not
+	NotRetained                                    uint64 // messages delivered but not retained, at a limit
+	Denied                                         uint64 // publishes to topics that the client may not publish to
 	DeniedDelivery                                 uint64 // messages that a subscriber may not read
 	LoginsRefused                                  uint64
-	RateLimited                                    uint64                       // connections closed because too many came
-	Revoked                                        uint64                       // connections that a revoked certificate ended
-	RefusedHosts                                   uint64                       // WebSocket requests whose Host or Origin may not connect
-	Oversized                                      uint64                       // connections closed at a packet larger than MaxPacket
-	Limits                                         map[string]uint64            // refusals and drops at each limit, by its name
-	Refusals                                       map[string]map[string]uint64 // failures that clients were answered, by packet and reason
+	RateLimited                                    uint64                       // connections closed at the rate limit
+	Revoked                                        uint64                       // connections closed for a revoked certificate
+	RefusedHosts                                   uint64                       // WebSocket requests refused for their Host or Origin
+	Oversized                                      uint64                       // connections closed for a packet larger than MaxPacket
+	Limits                                         map[string]uint64            // refusals and drops by the limit's name
+	Refusals                                       map[string]map[string]uint64 // failure codes sent to clients, by packet and reason
 }
 
-// New rebuilds sessions, subscriptions and retained messages from the journal.
+// New returns a server with the sessions, subscriptions and retained messages of the journal.
 func New(opts Options) (*Server, error) {
 	opts.setDefaults()
 	if opts.Journal == nil {
@@ -242,9 +242,8 @@ func New(opts Options) (*Server, error) {
 	return s, nil
 }
 
-// Run accepts connections until ctx ends. It returns when every connection has been told and every
-// goroutine has ended; early only if a listener cannot be opened that
-// is not Patient.
+// Run accepts connections until ctx ends. It then disconnects every client, and returns when every
+// goroutine has ended. It returns early only if a listener that is not Patient cannot be opened.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.closeListeners()
 	for _, w := range s.due {
@@ -265,7 +264,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// Serve serves one connection, which it owns, in goroutines of its own.
+// Serve takes ownership of one connection and serves it in its own goroutines.
 func (s *Server) Serve(nc net.Conn) { s.serve(newConn(s, nc)) }
 
 func (s *Server) serve(c *conn) {
@@ -336,7 +335,7 @@ func (s *Server) shutdown() {
 	}
 }
 
-// Stats returns figures for metrics.
+// Stats returns the server's counters and gauges.
 func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	st := Stats{Connections: len(s.conns), Sessions: len(s.sessions)}
@@ -360,7 +359,7 @@ func (s *Server) Stats() Stats {
 	return st
 }
 
-// Subscribe calls f, which must not block, for each message that filter matches, until cancel.
+// Subscribe calls f for each message that filter matches, until cancel. f must not block.
 func (s *Server) Subscribe(filter string, f func(*broker.Message)) (cancel func(), err error) {
 	if err := broker.CheckFilter(filter); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
