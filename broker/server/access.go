@@ -99,8 +99,8 @@ func (c *conn) mayPublish(topic string) bool {
 	if c.grant.MayWrite(topic) {
 		return true
 	}
-	if !c.told {
-		c.told = true
+	if !c.loggedDeniedPublish {
+		c.loggedDeniedPublish = true
 		c.logger().Warn("publish denied; further ones of this connection are only counted", "topic", topic)
 	}
 	return false
@@ -111,7 +111,7 @@ func (c *conn) mayReceive(topic string) bool {
 	if c.grant.MayRead(topic) {
 		return true
 	}
-	c.s.counts.unread.Add(1)
+	c.s.counts.deniedReads.Add(1)
 	return false
 }
 

@@ -15,8 +15,8 @@ import (
 	"holdfast/broker/wire"
 )
 
-// hot is a server, a client to work for, and a desk, so that a test can act for the reading goroutine.
-func hot(t testing.TB, subscribers int, qos byte) (*conn, *desk) {
+// hot is a server, a client to work for, and a scratch, so that a test can act for the reading goroutine.
+func hot(t testing.TB, subscribers int, qos byte) (*conn, *scratch) {
 	fs, err := journal.NewDirFS(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func hot(t testing.TB, subscribers int, qos byte) (*conn, *desk) {
 	for i := range subscribers {
 		dial("sub"+string(rune('a'+i)), &wire.Subscribe{ID: 1, Subscriptions: []wire.Subscription{{Filter: "site/#", QoS: qos}}})
 	}
-	d := s.desks.Get().(*desk)
+	d := s.scratches.Get().(*scratch)
 	d.now = time.Now()
 	return dial("pub"), d
 }

@@ -46,17 +46,17 @@ type conn struct {
 	noReasons bool          // the client wants neither reason strings nor user properties
 
 	// Of the reading goroutine.
-	will       *will
-	aliases    map[uint16]*topic // that the client has set
-	aliasBytes int               // of their topics
-	connected  bool              // CONNACK said success
-	changed    bool              // it has appended changes
-	heard      time.Time         // when the last whole packet came
-	armed      bool              // there is a deadline for reading
-	late       bool              // it is that of a packet that has begun
-	announced  bool              // the client has published to its state topic
-	told       bool              // a denied publish was logged
-	todo       []func()          // what is put off until Server.mu is free: logging may wait
+	will                *will
+	aliases             map[uint16]*topic // that the client has set
+	aliasBytes          int               // of their topics
+	connected           bool              // CONNACK said success
+	changed             bool              // it has appended changes
+	heard               time.Time         // when the last whole packet came
+	armed               bool              // there is a deadline for reading
+	late                bool              // it is that of a packet that has begun
+	announced           bool              // the client has published to its state topic
+	loggedDeniedPublish bool              // the first denied publish was logged
+	todo                []func()          // what is put off until Server.mu is free: logging may wait
 
 	// Of whoever has made work busy.
 	raw     syscall.RawConn // nil if nc is not a socket of the kernel's
@@ -64,10 +64,10 @@ type conn struct {
 	tried   []byte // what try is to write
 	written int    // how much it has
 
-	toldDenied bool // a message that may not be read any more was logged
+	loggedDeniedRead bool // a message that may not be read any more was logged
 
 	work    atomic.Uint32 // idle, busy or again
-	dirty   atomic.Bool   // on a desk's list of connections to flush
+	dirty   atomic.Bool   // on a scratch's list of connections to flush
 	crowded atomic.Bool   // more waits to be written than may be
 	over    atomic.Bool   // closing, for who does not hold mu
 
@@ -189,8 +189,8 @@ func (c *conn) run() (err error) {
 		if err != nil {
 			return err
 		}
-		c.heard = c.in.desk.now
-		if err := c.handle(p, c.in.desk); err != nil {
+		c.heard = c.in.scratch.now
+		if err := c.handle(p, c.in.scratch); err != nil {
 			return err
 		}
 		if err := c.waitForRoom(); err != nil {
@@ -281,7 +281,7 @@ func (c *conn) end() {
 	c.over.Store(true)
 	c.nc.SetWriteDeadline(time.Now().Add(lastWords))
 	c.room.Broadcast()
-	c.poke()
+	c.wake()
 }
 
 // kick ends the connection from outside, telling a 5.0 client the reason.
@@ -363,7 +363,7 @@ func (c *conn) waitForRoom() error {
 	if c.changed { // changes are appended without waiting, under locks; here none is held
 		c.changed = false
 		if c.s.journal.Crowded() {
-			c.in.desk.finish(c.s)
+			c.in.scratch.finish(c.s)
 			c.s.journal.WaitForRoom()
 		}
 	}
@@ -371,7 +371,7 @@ func (c *conn) waitForRoom() error {
 	if !c.crowded.Load() && c.pending.Load() <= most {
 		return nil
 	}
-	c.in.desk.finish(c.s)
+	c.in.scratch.finish(c.s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !c.closing && c.reason == nil && (c.crowded.Load() || c.pending.Load() > most) {

@@ -142,7 +142,7 @@ func (c *conn) connect() error {
 	}
 	c.work.Store(idle)
 	c.mu.Unlock()
-	c.poke()
+	c.wake()
 	return nil
 }
 

@@ -39,7 +39,7 @@ type outbox struct {
 	queued  int        // bytes in queue
 	held    int        // bytes of messages of flights that are kept in memory
 
-	denied []journal.Delivery // that the client may not read any more, for fill to drop
+	deniedReads []journal.Delivery // that the client may not read any more, for fill to drop
 }
 
 // replay is a subscription whose retained messages are to be sent.
@@ -52,7 +52,7 @@ type replay struct {
 // notify is told that the journal may have messages for the session.
 func (x *session) notify() {
 	if c := x.conn.Load(); c != nil {
-		c.poke()
+		c.wake()
 	}
 }
 
@@ -313,7 +313,7 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 		x.launch(c, f, f.dup)
 	case len(x.replay) > 0:
 		o := x.replay[0]
-		if !x.s.kept.has(o.message) { // a newer one has come since, and went out by itself
+		if !x.s.retained.has(o.message) { // a newer one has come since, and went out by itself
 			x.replay = x.replay[1:]
 			break
 		}
@@ -329,7 +329,7 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 		if r.id != 0 {
 			ids = []uint32{r.id}
 		}
-		for _, k := range x.s.kept.matching(r.filter, r.version) {
+		for _, k := range x.s.retained.matching(r.filter, r.version) {
 			x.replay = append(x.replay, outgoing{
 				message: k.message, qos: min(r.qos, k.message.QoS), retain: true, ids: ids, at: time.Now().Add(-x.s.journal.Waited(k.at)),
 			})
@@ -479,20 +479,20 @@ func (x *session) deny(f *flight, d journal.Delivery) {
 			x.s.journal.Append(journal.Entry{Changes: []journal.Change{{Key: x.packetKey(deliveredKey, f.id)}}, Lazy: true})
 		}
 	}
-	x.denied = append(x.denied, d)
+	x.deniedReads = append(x.deniedReads, d)
 }
 
 // dropDenied enters what deny has collected in the journal's losses, which may wait for the disk: it is called
 // without a lock, and by the writing goroutine alone.
 func (x *session) dropDenied(c *conn) {
 	x.mu.Lock()
-	denied := x.denied
-	x.denied = nil
+	denied := x.deniedReads
+	x.deniedReads = nil
 	x.mu.Unlock()
 	for i := range denied {
 		x.reader.Drop(&denied[i], journal.ReasonDenied)
-		if !c.toldDenied {
-			c.toldDenied = true
+		if !c.loggedDeniedRead {
+			c.loggedDeniedRead = true
 			c.logger().Warn("queued messages are dropped: the client may not read them any more; further ones of this connection are only counted", "topic", denied[i].Message.Topic)
 		}
 	}

@@ -224,7 +224,7 @@ func (x *session) orderFlights() {
 }
 
 // answered takes PUBACK, PUBREC and PUBCOMP, which end or go on with a delivery.
-func (c *conn) answered(p *wire.Ack, d *desk) error {
+func (c *conn) answered(p *wire.Ack, d *scratch) error {
 	x := c.session
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -238,7 +238,7 @@ func (c *conn) answered(p *wire.Ack, d *desk) error {
 	case p.Type != wire.PUBREC, p.Code >= 0x80:
 		x.settle(f)
 		if x.reader != nil || x.waits() {
-			c.poke()
+			c.wake()
 		}
 	case f.seq == 0 || f.released:
 		f.released = true

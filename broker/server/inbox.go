@@ -87,7 +87,7 @@ func (x *session) later(c *conn, size int, f func()) bool {
 			x.s.waiting.Add(-int64(size))
 		}
 		if c != nil {
-			c.poke()
+			c.wake()
 		}
 	})
 	if !in.busy.Swap(true) {

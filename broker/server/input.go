@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	deskBuffer = 32 << 10 // bytes read at once, and so how many packets are acted on before anybody is written to
-	ownBuffer  = 2 << 10  // of a connection that cannot wait without a buffer: TLS, WebSocket, net.Pipe
+	scratchBuffer = 32 << 10 // bytes read at once, and so how many packets are acted on before anybody is written to
+	ownBuffer     = 2 << 10  // of a connection that cannot wait without a buffer: TLS, WebSocket, net.Pipe
 )
 
-// desk is what it takes to work on packets that have arrived. A connection has one while it has
+// scratch is what it takes to work on packets that have arrived. A connection has one while it has
 // input, and none while it is idle.
-type desk struct {
+type scratch struct {
 	buf   []byte
 	now   time.Time
 	topic *topic // of the PUBLISH that was decoded last
@@ -30,8 +30,8 @@ type desk struct {
 	packets, bytes, publishes, publishBytes uint64
 }
 
-func (s *Server) newDesk() any {
-	d := &desk{buf: make([]byte, deskBuffer)}
+func (s *Server) newScratch() any {
+	d := &scratch{buf: make([]byte, scratchBuffer)}
 	d.name = func(b []byte) string {
 		d.topic = s.topics.get(b)
 		return d.topic.name
@@ -39,17 +39,17 @@ func (s *Server) newDesk() any {
 	return d
 }
 
-// touch notes that c has something to write. Without a desk it is written by a goroutine of its own.
-func (d *desk) touch(c *conn) {
+// markDirty notes that c has something to write. Without a scratch it is written by a goroutine of its own.
+func (d *scratch) markDirty(c *conn) {
 	if d == nil {
-		c.poke()
+		c.wake()
 	} else if c.dirty.CompareAndSwap(false, true) {
 		d.dirty = append(d.dirty, c)
 	}
 }
 
 // finish writes to everybody who was touched. It comes before anything that may wait.
-func (d *desk) finish(s *Server) {
+func (d *scratch) finish(s *Server) {
 	for i, c := range d.dirty {
 		c.dirty.Store(false)
 		c.flush()
@@ -66,21 +66,21 @@ func (d *desk) finish(s *Server) {
 // input takes packets off a connection. Where the kernel can tell that there is something to read, an
 // idle connection holds no buffer, and one with a part of a packet no more than that part.
 type input struct {
-	s    *Server
-	c    *conn
-	nc   net.Conn
-	raw  syscall.RawConn // nil if nc is not a socket of the kernel's
-	try  func(fd uintptr) bool
-	max  int // bytes of a packet
-	desk *desk
-	buf  []byte // what was read and not taken yet
-	own  []byte // to read into, if raw is nil
-	part []byte // a part of a packet that waits for the rest without a desk
-	big  []byte // to read a packet into that is longer than the desk's buffer or own
-	held int    // bytes of part, own and big that are charged to the server's limit
-	need int    // bytes that buf has to have for another packet, as far as is known
-	n    int    // what try has read
-	err  error
+	s       *Server
+	c       *conn
+	nc      net.Conn
+	raw     syscall.RawConn // nil if nc is not a socket of the kernel's
+	try     func(fd uintptr) bool
+	max     int // bytes of a packet
+	scratch *scratch
+	buf     []byte // what was read and not taken yet
+	own     []byte // to read into, if raw is nil
+	part    []byte // a part of a packet that waits for the rest without a scratch
+	big     []byte // to read a packet into that is longer than the scratch's buffer or own
+	held    int    // bytes of part, own and big that are charged to the server's limit
+	need    int    // bytes that buf has to have for another packet, as far as is known
+	n       int    // what try has read
+	err     error
 
 	begun time.Time // when a part of the next packet was seen first; zero while there is none
 }
@@ -102,16 +102,16 @@ func (in *input) next(wait func() error) (wire.Raw, error) {
 		}
 		if n <= len(in.buf) {
 			in.buf = in.buf[n:]
-			in.desk.packets++
+			in.scratch.packets++
 			in.begun = time.Time{}
 			return p, nil
 		}
 		in.need = n
 		if len(in.buf) > 0 && in.begun.IsZero() {
-			in.begun = in.desk.now
+			in.begun = in.scratch.now
 		}
-		if in.desk != nil {
-			in.desk.finish(in.s)
+		if in.scratch != nil {
+			in.scratch.finish(in.s)
 		}
 		if err := wait(); err != nil {
 			return p, err
@@ -144,7 +144,7 @@ func (in *input) more() error {
 	}
 	if in.n > 0 {
 		in.buf = in.buf[:len(in.buf)+in.n]
-		in.desk.bytes += uint64(in.n)
+		in.scratch.bytes += uint64(in.n)
 		return nil
 	}
 	if in.err == nil {
@@ -153,10 +153,10 @@ func (in *input) more() error {
 	return in.err
 }
 
-// readNow reads what there is. If that is nothing, it lets go of the desk and has the runtime wait.
+// readNow reads what there is. If that is nothing, it lets go of the scratch and has the runtime wait.
 func (in *input) readNow(fd uintptr) bool {
 	in.enter()
-	room, err := in.room(in.desk.buf)
+	room, err := in.room(in.scratch.buf)
 	if err != nil {
 		in.n, in.err = 0, err
 		return true
@@ -179,30 +179,30 @@ func (in *input) readNow(fd uintptr) bool {
 }
 
 func (in *input) enter() {
-	if in.desk == nil {
-		in.desk = in.s.desks.Get().(*desk)
+	if in.scratch == nil {
+		in.scratch = in.s.scratches.Get().(*scratch)
 	}
-	in.desk.now = time.Now()
+	in.scratch.now = time.Now()
 }
 
-// leave gives the desk back. What is in buf must not stand on it.
+// leave gives the scratch back. What is in buf must not stand on it.
 func (in *input) leave() {
-	if d := in.desk; d != nil {
-		in.desk = nil
+	if d := in.scratch; d != nil {
+		in.scratch = nil
 		d.finish(in.s)
 		d.topic = nil
-		in.s.desks.Put(d)
+		in.s.scratches.Put(d)
 	}
 }
 
-// pause gives the desk back before a wait that is not for input; enter goes on.
+// pause gives the scratch back before a wait that is not for input; enter goes on.
 func (in *input) pause() error {
 	err := in.putAside()
 	in.leave()
 	return err
 }
 
-// putAside moves what is in buf off the desk. It grows as the packet arrives, not as it is announced.
+// putAside moves what is in buf off the scratch. It grows as the packet arrives, not as it is announced.
 func (in *input) putAside() error {
 	switch n := len(in.buf); {
 	case in.big != nil:
@@ -211,7 +211,7 @@ func (in *input) putAside() error {
 		in.part = nil
 		return in.charge(0)
 	case cap(in.part) < n:
-		size := min(max(2*cap(in.part), n), max(n, deskBuffer))
+		size := min(max(2*cap(in.part), n), max(n, scratchBuffer))
 		if err := in.charge(size); err != nil {
 			return err
 		}

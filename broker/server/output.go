@@ -94,12 +94,12 @@ func (c *conn) because(text string) (p wire.Properties) {
 	return p
 }
 
-// send queues a packet and has it written with what else the desk has for this client.
-func (c *conn) send(d *desk, p wire.Packet) {
+// send queues a packet and has it written with what else the scratch has for this client.
+func (c *conn) send(d *scratch, p wire.Packet) {
 	c.mu.Lock()
 	c.queue(p)
 	c.mu.Unlock()
-	d.touch(c)
+	d.markDirty(c)
 }
 
 // take returns what is to be written, or nil.
@@ -123,9 +123,9 @@ func (c *conn) take() *buffer {
 	return b
 }
 
-// poke has a goroutine write what is queued, and what the session has to send. While there is nothing
+// wake has a goroutine write what is queued, and what the session has to send. While there is nothing
 // to do a connection has no writing goroutine.
-func (c *conn) poke() {
+func (c *conn) wake() {
 	for {
 		switch c.work.Load() {
 		case idle:
@@ -147,7 +147,7 @@ func (c *conn) poke() {
 // goroutine.
 func (c *conn) flush() {
 	if c.raw == nil || !c.work.CompareAndSwap(idle, busy) {
-		c.poke()
+		c.wake()
 		return
 	}
 	if b := c.take(); b != nil {
@@ -228,7 +228,7 @@ func (c *conn) lost(err error) {
 	}
 }
 
-// drain waits until everything is written that can be. Afterwards poke and flush do nothing.
+// drain waits until everything is written that can be. Afterwards wake and flush do nothing.
 func (c *conn) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -269,18 +269,18 @@ func (c *conn) writeAll(b []byte) error {
 	defer c.s.pressure.wrote(c)
 	for len(b) > 0 {
 		n := min(len(b), writeChunk)
-		c.patience(time.Now().Add(c.s.opts.WriteTimeout))
+		c.setWriteDeadline(time.Now().Add(c.s.opts.WriteTimeout))
 		if _, err := c.nc.Write(b[:n]); err != nil {
 			return err
 		}
 		b = b[n:]
 	}
-	c.patience(time.Time{}) // writeNow needs none, and fails at one that is over
+	c.setWriteDeadline(time.Time{}) // writeNow needs none, and fails at one that is over
 	return nil
 }
 
-// patience sets the time that a write has, unless the connection is ending.
-func (c *conn) patience(until time.Time) {
+// setWriteDeadline sets the deadline of the next write, unless the connection is ending.
+func (c *conn) setWriteDeadline(until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.closing {

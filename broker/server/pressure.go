@@ -49,7 +49,7 @@ func (o *Options) maxTurns() int {
 }
 
 // beginTurn waits for the connection's turn to take from the journal. It is false if the buffers of clients that do not
-// read have their half of the memory: then the connection is poked when they have it no more.
+// read have their half of the memory: then the connection is woken when they have it no more.
 func (s *Server) beginTurn(c *conn) bool {
 	if s.buffered.Load() <= s.opts.MaxQueuedTotal/2 {
 		s.turns <- struct{}{}
@@ -88,7 +88,7 @@ func (s *Server) findMemory() {
 		p.mu.Lock()
 		if s.buffered.Load() <= half { // queues of clients that read and do not answer have limits of their own
 			for c := range p.starved {
-				c.poke()
+				c.wake()
 			}
 			clear(p.starved)
 			p.busy = false

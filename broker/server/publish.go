@@ -123,7 +123,7 @@ func (p *publication) release() {
 
 // publish has the journal keep the message where a durable reader wants it, and then hands it out. The
 // error is the journal's, of this process's own messages; p is released in any case.
-func (s *Server) publish(p *publication, t *topic, d *desk) error {
+func (s *Server) publish(p *publication, t *topic, d *scratch) error {
 	p.find(t)
 	m := p.message
 	p.owed = p.owed[:0]
@@ -134,7 +134,7 @@ func (s *Server) publish(p *publication, t *topic, d *desk) error {
 		}
 		if qos := min(t.qos, m.QoS); qos > 0 {
 			if t.session != nil && !t.session.mayRead(m.Topic) {
-				s.counts.unread.Add(1)
+				s.counts.deniedReads.Add(1)
 				continue
 			}
 			reader := t.reader
@@ -225,13 +225,13 @@ func (p *publication) skips(m *match) bool {
 }
 
 // confirm acknowledges a publish that is a repetition, but not before the original.
-func (s *Server) confirm(p *publication, d *desk) error {
+func (s *Server) confirm(p *publication, d *scratch) error {
 	return s.append(p, journal.Entry{Done: p}, d)
 }
 
 // append gives the journal what it has to keep. An entry without a message only keeps the
 // publisher's order, and is not needed where nothing waits.
-func (s *Server) append(p *publication, e journal.Entry, d *desk) error {
+func (s *Server) append(p *publication, e journal.Entry, d *scratch) error {
 	if e.Message == nil && !p.behind && (p.conn == nil || p.qos == 0 || p.conn.pending.Load() == 0) {
 		p.settle(nil, d)
 		p.release()
@@ -283,15 +283,15 @@ func (s *Server) append(p *publication, e journal.Entry, d *desk) error {
 // well, unless messages of the same client are on their way to disk, whose order it keeps.
 func (s *Server) appendRetained(p *publication, e journal.Entry) (err error, handOut bool) {
 	topic := e.Message.Topic
-	lane := s.kept.lane(topic)
+	lane := s.retained.lane(topic)
 	lane.Lock()
 	defer lane.Unlock()
 	if p.instead != nil {
-		if k, onTheirWay := s.kept.latest(topic); k.message != p.instead || onTheirWay {
+		if k, onTheirWay := s.retained.latest(topic); k.message != p.instead || onTheirWay {
 			return ErrReplaced, false
 		}
 	}
-	p.taken = s.kept.begin(topic)
+	p.taken = s.retained.begin(topic)
 	now := e.Message.QoS == 0
 	if now && (p.conn == nil || p.conn.pending.Load() == 1) { // its own
 		e.Done, handOut = &storedAtOnce{s, topic, p.conn, p.done}, true
@@ -302,7 +302,7 @@ func (s *Server) appendRetained(p *publication, e journal.Entry) (err error, han
 		p.stored = true
 	}
 	if err = s.journal.Append(e); err != nil {
-		s.kept.end(topic)
+		s.retained.end(topic)
 		if now {
 			s.unretain(topic)
 		}
@@ -326,7 +326,7 @@ func (r *storedAtOnce) Committed(_ *journal.Entry, _ uint64, err error) {
 	if err != nil {
 		r.s.counts.refused.Add(1)
 	}
-	r.s.kept.end(r.topic)
+	r.s.retained.end(r.topic)
 	if r.conn != nil {
 		r.conn.settled()
 	}
@@ -343,7 +343,7 @@ func (p *publication) Committed(e *journal.Entry, _ uint64, err error) {
 		p.server.retain(p)
 	}
 	if e.Retained {
-		p.server.kept.end(p.topic.name)
+		p.server.retained.end(p.topic.name)
 	}
 	p.settle(err, nil)
 	if p.conn != nil {
@@ -354,7 +354,7 @@ func (p *publication) Committed(e *journal.Entry, _ uint64, err error) {
 
 // settle offers the message to everybody who does not read the journal, whatever became of it there,
 // and acknowledges it if it is kept.
-func (p *publication) settle(err error, d *desk) {
+func (p *publication) settle(err error, d *scratch) {
 	if !p.silent && !p.apart && p.refresh() {
 		for i := range p.matches {
 			p.offer(&p.matches[i], false, d)
@@ -391,7 +391,7 @@ func (p *publication) refresh() bool {
 }
 
 // offer gives the message to t, unless the journal has it for t. What is late the journal has for nobody.
-func (p *publication) offer(t *match, late bool, d *desk) {
+func (p *publication) offer(t *match, late bool, d *scratch) {
 	qos := min(t.qos, p.view.QoS)
 	switch {
 	case p.skips(t), qos > 0 && t.reader != nil && !late:
@@ -406,7 +406,7 @@ func (p *publication) offer(t *match, late bool, d *desk) {
 		retain := p.view.Retain && t.retainAsPublished
 		if qos == 0 {
 			if c.offer(p, retain, t.ids, d != nil) {
-				d.touch(c)
+				d.markDirty(c)
 			}
 			return
 		}
@@ -415,7 +415,7 @@ func (p *publication) offer(t *match, late bool, d *desk) {
 			t.session.notify()
 			return
 		}
-		d.touch(c)
+		d.markDirty(c)
 	}
 }
 

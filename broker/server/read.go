@@ -12,7 +12,7 @@ import (
 )
 
 // handle acts on one packet after CONNECT. An error ends the connection.
-func (c *conn) handle(raw wire.Raw, d *desk) error {
+func (c *conn) handle(raw wire.Raw, d *scratch) error {
 	switch raw.Type() {
 	case wire.PUBLISH:
 		if err := raw.Publish(c.version, &d.in, d.name); err != nil {
@@ -55,7 +55,7 @@ func (c *conn) handle(raw wire.Raw, d *desk) error {
 }
 
 // publish takes a message of the client.
-func (c *conn) publish(v *wire.Publish, d *desk) error {
+func (c *conn) publish(v *wire.Publish, d *scratch) error {
 	t, err := c.topic(v, d)
 	if err != nil {
 		return err
@@ -95,8 +95,8 @@ func (c *conn) publish(v *wire.Publish, d *desk) error {
 var errDenied = errors.New("not authorized")
 
 // deny answers, in its turn, a publish that goes nowhere.
-func (c *conn) deny(v *wire.Publish, d *desk) error {
-	c.s.counts.denied.Add(1)
+func (c *conn) deny(v *wire.Publish, d *scratch) error {
+	c.s.counts.deniedPublishes.Add(1)
 	if v.QoS == 0 {
 		return nil
 	}
@@ -166,8 +166,8 @@ func (c *conn) maxUnreleased() int {
 	return min(unreleased311*c.s.opts.MaxInflight, math.MaxUint16)
 }
 
-// acknowledge answers a publish of the client when it is settled. Without a desk it does not wait.
-func (c *conn) acknowledge(id uint16, qos byte, err error, d *desk) {
+// acknowledge answers a publish of the client when it is settled. Without a scratch it does not wait.
+func (c *conn) acknowledge(id uint16, qos byte, err error, d *scratch) {
 	x := c.session
 	if x.inbox.busy.Load() || d == nil && !lockNow(&c.mu) {
 		x.later(c, 0, func() { c.answer(id, qos, err) })
@@ -178,7 +178,7 @@ func (c *conn) acknowledge(id uint16, qos byte, err error, d *desk) {
 	}
 	c.answer(id, qos, err)
 	c.mu.Unlock()
-	d.touch(c)
+	d.markDirty(c)
 }
 
 // answer queues the answer to a publish. Called with mu held.
@@ -219,7 +219,7 @@ func (c *conn) answer(id uint16, qos byte, err error) {
 
 // pubrel ends a QoS 2 publish of the client. The identifier is free for another message when its end
 // is on disk: a crash must not make that other message look like a repetition.
-func (c *conn) pubrel(p *wire.Ack, d *desk) error {
+func (c *conn) pubrel(p *wire.Ack, d *scratch) error {
 	x := c.session
 	x.leaf.Lock()
 	_, known := x.received[p.ID]
@@ -240,7 +240,7 @@ func (c *conn) pubrel(p *wire.Ack, d *desk) error {
 }
 
 // topic resolves the topic alias and checks the name.
-func (c *conn) topic(p *wire.Publish, d *desk) (*topic, error) {
+func (c *conn) topic(p *wire.Publish, d *scratch) (*topic, error) {
 	if len(p.SubscriptionIDs) > 0 {
 		return nil, &wire.Error{Code: wire.ProtocolError, Text: "subscription identifier in a client's PUBLISH"} // [MQTT-3.3.4-6]
 	}
@@ -282,7 +282,7 @@ func (c *conn) setAlias(alias uint16, t *topic) error {
 }
 
 // subscribe answers when the subscriptions of a durable session are on disk.
-func (c *conn) subscribe(p *wire.Subscribe, d *desk) error {
+func (c *conn) subscribe(p *wire.Subscribe, d *scratch) error {
 	for i := range p.Subscriptions {
 		if err := c.checkFilter(p.Subscriptions[i].Filter); err != nil {
 			return err
@@ -402,17 +402,17 @@ func (r subscribed) Committed(_ *journal.Entry, _ uint64, err error) {
 		r.want()
 	})
 	c.settled()
-	c.poke()
+	c.wake()
 }
 
-func (r subscribed) send(d *desk) {
+func (r subscribed) send(d *scratch) {
 	r.c.send(d, r.p)
 	x := r.c.session
 	x.mu.Lock()
 	r.want()
 	x.mu.Unlock()
 	if len(r.replays) > 0 {
-		r.c.poke()
+		r.c.wake()
 	}
 }
 
@@ -453,7 +453,7 @@ func (x *session) wantReplay(r replay) {
 	x.replays = append(x.replays, r)
 }
 
-func (c *conn) unsubscribe(p *wire.Unsubscribe, d *desk) error {
+func (c *conn) unsubscribe(p *wire.Unsubscribe, d *scratch) error {
 	for _, filter := range p.Filters {
 		if err := c.checkFilter(filter); err != nil {
 			return err
@@ -525,5 +525,5 @@ func (r reply) Committed(_ *journal.Entry, _ uint64, err error) {
 		c.queue(r.p)
 	})
 	c.settled()
-	c.poke()
+	c.wake()
 }

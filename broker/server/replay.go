@@ -34,7 +34,7 @@ func (s *Server) SendRetained(ctx context.Context, r Replay) (sent int, err erro
 		return 0, ctx.Err()
 	}
 	done := make(batchDone, replayBatch)
-	topics := s.kept.topics(r.Wants, r.After)
+	topics := s.retained.topics(r.Wants, r.After)
 	for batch := range slices.Chunk(topics, replayBatch) {
 		under := 0
 		for _, topic := range batch {
@@ -63,10 +63,10 @@ func (s *Server) SendRetained(ctx context.Context, r Replay) (sent int, err erro
 // replay owes what is retained of one topic. The topic's lane is held, so that what is published later is behind it in
 // the journal.
 func (s *Server) replay(ctx context.Context, r Replay, topic string, done batchDone) (owed bool, err error) {
-	lane := s.kept.lane(topic)
+	lane := s.retained.lane(topic)
 	for {
 		lane.Lock()
-		k, onTheirWay := s.kept.latest(topic)
+		k, onTheirWay := s.retained.latest(topic)
 		s.routes.mu.Lock()
 		route := s.routes.byReader[r.Reader]
 		s.routes.mu.Unlock()
@@ -100,7 +100,7 @@ func (s *Server) replay(ctx context.Context, r Replay, topic string, done batchD
 }
 
 // replayed is a retained message as it is owed now, and whether its lifetime is not over.
-func (s *Server) replayed(k kept) (_ *broker.Message, alive bool) {
+func (s *Server) replayed(k retained) (_ *broker.Message, alive bool) {
 	m := *k.message
 	m.QoS = 1
 	if m.Expires {
@@ -144,7 +144,7 @@ func (s *retainedStore) topics(wants func(topic string) bool, after string) (fou
 }
 
 // latest returns what is stored of a topic, and whether there are publishes of it on their way to disk.
-func (s *retainedStore) latest(topic string) (k kept, onTheirWay bool) {
+func (s *retainedStore) latest(topic string) (k retained, onTheirWay bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.messages[topic], s.turns[topic] != nil

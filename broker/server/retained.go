@@ -12,8 +12,8 @@ import (
 	"holdfast/broker/journal"
 )
 
-// kept is a retained message and when it came.
-type kept struct {
+// retained is a retained message and when it came.
+type retained struct {
 	message *broker.Message
 	at      journal.Time
 	version uint64          // of the index: who had subscribed by then was given the message as it came
@@ -30,7 +30,7 @@ const retainedReserve = 8
 // retainedStore has the retained message of each topic. The journal has them on disk.
 type retainedStore struct {
 	mu       sync.RWMutex
-	messages map[string]kept
+	messages map[string]retained
 	all      load             // of what counts: $SYS does not
 	clients  load             // of that, what this process has not published
 	taken    uint64           // retained publishes that the journal was given
@@ -107,7 +107,7 @@ func (l *load) add(m *broker.Message, n int) {
 }
 
 // set is called with mu held.
-func (s *retainedStore) set(k kept) {
+func (s *retainedStore) set(k retained) {
 	m := k.message
 	if old, ok := s.messages[m.Topic]; ok {
 		s.count(old, -1)
@@ -120,7 +120,7 @@ func (s *retainedStore) set(k kept) {
 	}
 }
 
-func (s *retainedStore) count(k kept, n int) {
+func (s *retainedStore) count(k retained, n int) {
 	if isSys(k.message.Topic) {
 		return
 	}
@@ -159,13 +159,13 @@ func weight(m *broker.Message) int { return len(m.Topic) + len(m.Payload) + len(
 func (s *Server) retain(p *publication) {
 	at := s.journal.Now()
 	at.Boot -= time.Since(p.at) // since it came
-	s.kept.mu.Lock()
+	s.retained.mu.Lock()
 	t := s.named(p.topic.name)
-	passed := s.kept.passed(t.name, p.taken)
+	passed := s.retained.passed(t.name, p.taken)
 	if !passed {
-		s.kept.set(kept{message: p.message, at: at, version: t.version, matched: p.topic.version, own: p.own, from: p.from})
+		s.retained.set(retained{message: p.message, at: at, version: t.version, matched: p.topic.version, own: p.own, from: p.from})
 	}
-	s.kept.mu.Unlock()
+	s.retained.mu.Unlock()
 	if !passed && t.version != p.topic.version && !p.silent {
 		p.addLate(t.matches)
 	}
@@ -176,9 +176,9 @@ func (s *Server) retain(p *publication) {
 func (s *Server) unretain(topic string) {
 	gone := &broker.Message{Topic: topic, Retain: true}
 	s.counts.notRetained.Add(1)
-	s.kept.mu.Lock()
-	s.kept.set(kept{message: gone})
-	s.kept.mu.Unlock()
+	s.retained.mu.Lock()
+	s.retained.set(retained{message: gone})
+	s.retained.mu.Unlock()
 	if err := s.journal.Append(journal.Entry{Message: gone, Retained: true, Lazy: true}); err != nil && !errors.Is(err, journal.ErrClosed) {
 		s.log.Error("a retained message that is not true any more is still on disk", "topic", topic, "error", err)
 	}
@@ -191,7 +191,7 @@ func (s *Server) mayRetain(p *publication) bool {
 	if len(m.Payload) == 0 {
 		return true
 	}
-	fits, had := s.kept.fits(m, p.own, load{s.opts.MaxRetained, s.opts.MaxRetainedBytes})
+	fits, had := s.retained.fits(m, p.own, load{s.opts.MaxRetained, s.opts.MaxRetainedBytes})
 	if fits {
 		return true
 	}
@@ -209,22 +209,22 @@ func (s *Server) mayRetain(p *publication) bool {
 
 // matching returns the messages whose topics filter matches, by topic, for a subscription of that version
 // of the index.
-func (s *retainedStore) matching(filter string, version uint64) []kept {
+func (s *retainedStore) matching(filter string, version uint64) []retained {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if !strings.ContainsAny(filter, "+#") {
 		if k, ok := s.messages[filter]; ok && k.version < version {
-			return []kept{k}
+			return []retained{k}
 		}
 		return nil
 	}
-	var found []kept
+	var found []retained
 	for topic, k := range s.messages {
 		if k.version < version && broker.Match(filter, topic) {
 			found = append(found, k)
 		}
 	}
-	slices.SortFunc(found, func(a, b kept) int { return strings.Compare(a.message.Topic, b.message.Topic) })
+	slices.SortFunc(found, func(a, b retained) int { return strings.Compare(a.message.Topic, b.message.Topic) })
 	return found
 }
 
@@ -232,7 +232,7 @@ func (s *retainedStore) matching(filter string, version uint64) []kept {
 // from reports whether it came from the reader of route. before reports whether it was stored before the start, in which
 // case its publisher is unknown.
 func (s *Server) Retained(topic string, route *journal.Reader) (m *broker.Message, from, before bool) {
-	k, _ := s.kept.latest(topic)
+	k, _ := s.retained.latest(topic)
 	return k.message, k.from != nil && k.from == route, k.before
 }
 

@@ -140,20 +140,20 @@ func (o *Options) setDefaults() {
 
 // Server is an MQTT broker. All methods are safe for concurrent use.
 type Server struct {
-	opts     Options
-	log      *slog.Logger
-	journal  *journal.Journal
-	epoch    []byte // the journal's, as stored with packet identifiers
-	index    index
-	topics   topicCache
-	kept     retainedStore
-	desks    sync.Pool
-	coming   admission
-	waiting  atomic.Int64  // bytes in memory for clients that do not take them at once
-	buffered atomic.Int64  // of them, those in connections' buffers
-	turns    chan struct{} // has an element for each connection that takes from the journal
-	pressure pressure
-	counts   counts
+	opts      Options
+	log       *slog.Logger
+	journal   *journal.Journal
+	epoch     []byte // the journal's, as stored with packet identifiers
+	index     index
+	topics    topicCache
+	retained  retainedStore
+	scratches sync.Pool
+	coming    admission
+	waiting   atomic.Int64  // bytes in memory for clients that do not take them at once
+	buffered  atomic.Int64  // of them, those in connections' buffers
+	turns     chan struct{} // has an element for each connection that takes from the journal
+	pressure  pressure
+	counts    counts
 
 	limits     reached
 	refusals   refusals
@@ -179,11 +179,11 @@ type Server struct {
 }
 
 type counts struct {
-	revoked                                                                         atomic.Uint64 // connections with a revoked certificate
-	strangers                                                                       atomic.Uint64 // WebSocket requests with a wrong Host or Origin
-	received, sent, droppedQueue, droppedSize, droppedExpired, refused, notRetained atomic.Uint64
-	packetsIn, packetsOut, bytesIn, bytesOut, publishBytesIn, publishBytesOut       atomic.Uint64
-	sockets, connects, expired, denied, logins, unread, rate, oversized             atomic.Uint64
+	revoked                                                                           atomic.Uint64 // connections with a revoked certificate
+	strangers                                                                         atomic.Uint64 // WebSocket requests with a wrong Host or Origin
+	received, sent, droppedQueue, droppedSize, droppedExpired, refused, notRetained   atomic.Uint64
+	packetsIn, packetsOut, bytesIn, bytesOut, publishBytesIn, publishBytesOut         atomic.Uint64
+	sockets, connects, expired, deniedPublishes, logins, deniedReads, rate, oversized atomic.Uint64
 }
 
 // Stats are counters since New and current gauges.
@@ -228,10 +228,10 @@ func New(opts Options) (*Server, error) {
 	s.unfinished.most, s.unfinished.held = opts.MaxUnfinished, map[*conn]int64{}
 	s.coming.all, s.coming.each = float64(opts.ConnectRate), float64(opts.ConnectRatePerAddr)
 	s.topics.seed, s.topics.levels = maphash.MakeSeed(), opts.MaxLevels
-	s.desks.New = s.newDesk
-	s.kept.messages, s.kept.seed = map[string]kept{}, maphash.MakeSeed()
+	s.scratches.New = s.newScratch
+	s.retained.messages, s.retained.seed = map[string]retained{}, maphash.MakeSeed()
 	s.journal.RangeRetained(func(m *broker.Message, t journal.Time) bool {
-		s.kept.set(kept{message: m, at: t, before: true})
+		s.retained.set(retained{message: m, at: t, before: true})
 		return true
 	})
 	s.noteAnonymous(nil)
@@ -346,14 +346,14 @@ func (s *Server) Stats() Stats {
 	}
 	s.mu.Unlock()
 	st.Subscriptions = s.index.len()
-	st.Retained = s.kept.len()
+	st.Retained = s.retained.len()
 	st.Received, st.Sent = s.counts.received.Load(), s.counts.sent.Load()
 	st.DroppedQueue, st.DroppedSize = s.counts.droppedQueue.Load(), s.counts.droppedSize.Load()
 	st.DroppedExpired, st.Refused = s.counts.droppedExpired.Load(), s.counts.refused.Load()
-	st.NotRetained, st.Denied = s.counts.notRetained.Load(), s.counts.denied.Load()
+	st.NotRetained, st.Denied = s.counts.notRetained.Load(), s.counts.deniedPublishes.Load()
 	st.Revoked = s.counts.revoked.Load()
 	st.RefusedHosts = s.counts.strangers.Load()
-	st.LoginsRefused, st.RateLimited, st.DeniedDelivery = s.counts.logins.Load(), s.counts.rate.Load(), s.counts.unread.Load()
+	st.LoginsRefused, st.RateLimited, st.DeniedDelivery = s.counts.logins.Load(), s.counts.rate.Load(), s.counts.deniedReads.Load()
 	st.Oversized = s.counts.oversized.Load()
 	st.Limits, st.Refusals = s.limits.snapshot(), s.refusals.snapshot()
 	return st

@@ -16,7 +16,7 @@ func stateTopic(client string) string { return sysRoot + "broker/connection/" + 
 
 // announce takes a publish of a client to its own state topic: like all of $SYS it is of this process's memory, goes to
 // no route and to no other broker's bridge, and is acknowledged at once.
-func (c *conn) announce(v *wire.Publish, d *desk) error {
+func (c *conn) announce(v *wire.Publish, d *scratch) error {
 	m := newMessage(v)
 	p := newPublication(c.s, &broker.Message{}, d.now)
 	p.conn, p.id, p.qos, p.apart = c, v.ID, v.QoS, true
@@ -61,7 +61,7 @@ func (s *Server) endState(c *conn) {
 	if !c.announced && (c.will == nil || c.will.Topic != topic) {
 		return
 	}
-	s.kept.mu.Lock()
-	delete(s.kept.messages, topic) // $SYS does not count
-	s.kept.mu.Unlock()
+	s.retained.mu.Lock()
+	delete(s.retained.messages, topic) // $SYS does not count
+	s.retained.mu.Unlock()
 }

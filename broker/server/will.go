@@ -19,9 +19,9 @@ import (
 // or cancelled. The client identifier, a NUL and a random text follow, which tells a client's next will from the last.
 const willKey = "will/"
 
-// willPatience is how long a CONNECT waits for the disk to have its will. A disk that stands still must not keep
+// willTimeout is how long a CONNECT waits for the disk to have its will. A disk that stands still must not keep
 // clients out.
-const willPatience = 2 * time.Second
+const willTimeout = 2 * time.Second
 
 // will is a client's will, with what it takes to publish it when the client is gone.
 type will struct {
@@ -43,7 +43,7 @@ func (s *Server) storeWill(w *will) {
 	done := make(onDisk, 1)
 	err := s.journal.Append(journal.Entry{Changes: []journal.Change{{Key: w.key, Value: w.encode()}}, Done: done})
 	if err == nil {
-		timer := time.NewTimer(willPatience)
+		timer := time.NewTimer(willTimeout)
 		defer timer.Stop()
 		select {
 		case err = <-done:
@@ -101,7 +101,7 @@ func (s *Server) publishWill(w *will) {
 	}
 	switch {
 	case w.grant.Revoked() || !isSys(w.Topic) && !w.grant.MayWrite(w.Topic):
-		s.counts.denied.Add(1)
+		s.counts.deniedPublishes.Add(1)
 		s.log.Warn("will is not published: its client may not publish there any more", "client", w.client, "owner", w.grant.Owner().String(), "topic", w.Topic)
 		s.removeWill(w)
 		return
