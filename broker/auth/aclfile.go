@@ -7,8 +7,8 @@ import (
 )
 
 // readRules reads an acl_file of Mosquitto. As there, "topic" lines before the first "user" are for
-// anonymous clients, those after it for that user, and "pattern" lines for everybody; and subscribing
-// is free, since what may not be read is not delivered.
+// anonymous clients, those after it for that user, and "pattern" lines for all clients; subscribing
+// is always allowed, and deliveries are checked.
 func readRules(name string) (rules []Rule, err error) {
 	who := Rule{Anonymous: true}
 	err = eachLine("acl_file", name, func(line string) error {

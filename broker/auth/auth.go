@@ -1,14 +1,14 @@
-// Package auth decides who may come into the broker and what they may do there: users with passwords,
+// Package auth authenticates the broker's clients and authorizes what they do: users with passwords,
 // rules about topics, certificates.
 //
-// It promises: once a user or a rule exists, what no rule allows is denied. A login costs the same
-// whether the user exists or not, at most a few are worked on at once, and many failures from one
-// address make the next ones wait. What a client may do is worked out once: checking a topic does not
-// allocate. After a change of files what is checked next is checked against the new ones; files with a
+// Once a user or a rule exists, everything that no rule allows is denied. A login costs the same
+// whether the user exists or not, one password is checked at a time, and failures from an address
+// delay its next logins. A client's rights are computed once: checking a topic does not
+// allocate. The first check after a change of files uses the new ones; files with a
 // mistake change nothing.
 //
-// It does not speak MQTT and does not look at certificates: that one is valid is the listener's word. It
-// does not read files by itself: the owner calls ReloadIfChanged.
+// It does not speak MQTT and does not verify certificates: the listener does. It
+// does not watch files: the owner calls ReloadIfChanged.
 package auth
 
 import (
@@ -38,7 +38,7 @@ var (
 // maxRemembered bounds the memory of right passwords.
 const maxRemembered = 1024
 
-// User is somebody with a password.
+// User is a name with a password.
 type User struct{ Name, Hash string }
 
 // Group is a name for several users.
@@ -47,7 +47,7 @@ type Group struct {
 	Users []string
 }
 
-// Options are the users and rules. The zero value has none, and lets everybody do everything.
+// Options are the users and rules. The zero value has none, and allows every client everything.
 type Options struct {
 	Users        []User
 	PasswordFile string // further users, as "name:hash" lines; empty for none
@@ -79,7 +79,7 @@ type Auth struct {
 	remembered map[[sha256.Size]byte]struct{} // passwords that were right
 }
 
-// New reads the files. Its errors name file, line and remedy.
+// New reads the files of opts. Its errors name file, line and remedy.
 func New(opts Options) (*Auth, error) {
 	a := &Auth{
 		throttle: throttle{sources: map[string]*source{}},
@@ -91,7 +91,7 @@ func New(opts Options) (*Auth, error) {
 	return a, a.Configure(opts)
 }
 
-// Configure replaces everything, or after an error nothing.
+// Configure replaces all users and rules. After an error it changes nothing.
 func (a *Auth) Configure(opts Options) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -105,7 +105,7 @@ func (a *Auth) Configure(opts Options) error {
 	return nil
 }
 
-// Reload reads the files again. After an error everything stays as it was.
+// Reload reads the files again. After an error it changes nothing.
 func (a *Auth) Reload() error {
 	a.mu.Lock()
 	opts := a.opts
@@ -113,8 +113,8 @@ func (a *Auth) Reload() error {
 	return a.Configure(opts)
 }
 
-// ReloadIfChanged reads the files again if one of them has been replaced or written to. What cannot be
-// used is an error once, not at every call.
+// ReloadIfChanged reads the files again if one of them has been replaced or written to. It returns the error
+// of a file that cannot be used once, not at every call.
 func (a *Auth) ReloadIfChanged() (changed bool, err error) {
 	a.mu.Lock()
 	now := [2]stamp{stat(a.opts.PasswordFile), stat(a.opts.ACLFile)}
@@ -161,7 +161,7 @@ func newPolicy(opts Options) (*policy, error) {
 	return p, errors.Join(errs...)
 }
 
-// Login is what a client says and shows of itself.
+// Login holds the credentials of a client.
 type Login struct {
 	ClientID  string
 	Username  string
@@ -169,11 +169,11 @@ type Login struct {
 	Password  []byte
 	CN        string   // common name of a certificate that was verified; empty for none
 	Anonymous bool     // whether a client without a user and a certificate may come in
-	Remote    net.Addr // where it comes from
+	Remote    net.Addr // the client's address
 }
 
-// Login lets a client in or says why not: ErrBadPassword, ErrAnonymous, ErrThrottled, or that of ctx,
-// which bounds the wait for others whose passwords are being checked.
+// Login checks the credentials of a client and returns its rights. The error is ErrBadPassword, ErrAnonymous,
+// ErrThrottled, or that of ctx, which bounds the wait while the passwords of other clients are checked.
 func (a *Auth) Login(ctx context.Context, l Login) (*Grant, error) {
 	p := a.policy.Load()
 	g := &Grant{auth: a, id: identity{client: l.ClientID, cn: l.CN}}
@@ -183,7 +183,7 @@ func (a *Auth) Login(ctx context.Context, l Login) (*Grant, error) {
 			return nil, err
 		}
 		g.id.user, g.proof = l.Username, proofOf(p.users[l.Username])
-		// Checking took its time: who was deleted or got a new password meanwhile does not come in.
+		// The check took time: a user that was deleted or got a new password meanwhile is refused.
 		if p = a.policy.Load(); g.Revoked() {
 			return nil, ErrBadPassword
 		}
@@ -222,7 +222,7 @@ func (a *Auth) checkPassword(ctx context.Context, p *policy, l Login) error {
 		if had || !a.throttle.slow(waits, time.Now()) {
 			break
 		}
-		<-a.slots // what failed meanwhile counts, and a turn is waited for without a slot
+		<-a.slots // failures meanwhile count, and the wait for a turn holds no slot
 		if had, err = a.delay(ctx, from, waits); err != nil {
 			return err
 		}
@@ -256,7 +256,7 @@ func (a *Auth) checkPassword(ctx context.Context, p *policy, l Login) error {
 }
 
 // delay refuses a login after failures from its address or, on this machine, waits for its turn. had reports
-// whether there was one to wait for.
+// whether it took a turn.
 func (a *Auth) delay(ctx context.Context, from string, lanes []string) (had bool, err error) {
 	if lanes != nil {
 		return a.throttle.turn(ctx, lanes)
@@ -274,7 +274,7 @@ func (a *Auth) right(lanes []string, l Login) {
 	}
 }
 
-// sample is a hash whose cost stands in for that of a user who does not exist.
+// sample returns the hash that an unknown user's password is compared with, at the same cost.
 func (p *policy) sample(n uint64) hash {
 	if len(p.samples) == 0 {
 		return hash{verify: func(password []byte) bool { NewHash(password); return false }}
@@ -282,10 +282,10 @@ func (p *policy) sample(n uint64) hash {
 	return p.samples[n%uint64(len(p.samples))]
 }
 
-// mark is how a right password is remembered, so that a thousand clients that come back at once do not
-// cost a thousand times argon2id. It is a MAC of user, stored hash and password under a key that only
-// this process's memory has: it says nothing without the key, a new password or user makes it void, and
-// a wrong password never has one, so guessing costs what it did.
+// mark returns the value under which a right password is remembered, so that a thousand clients that reconnect at
+// once do not cost a thousand times argon2id. It is a MAC of user, stored hash and password under a key that is only in
+// this process's memory: it reveals nothing without the key, a new password or user invalidates it, and
+// a wrong password never has one, so a guess stays as costly.
 func (a *Auth) mark(user, hash string, password []byte) [sha256.Size]byte {
 	m := hmac.New(sha256.New, a.secret)
 	for _, b := range [][]byte{[]byte(user), []byte(hash), password} {
@@ -295,7 +295,7 @@ func (a *Auth) mark(user, hash string, password []byte) [sha256.Size]byte {
 	return [sha256.Size]byte(m.Sum(nil))
 }
 
-// Grant is what a client was let in with. A nil Grant may do everything: it is the gateway's own.
+// Grant holds the rights that a login has given a client. A nil Grant may do everything: it is the gateway's own.
 type Grant struct {
 	auth   *Auth
 	id     identity
@@ -303,7 +303,7 @@ type Grant struct {
 	rights atomic.Pointer[rights]
 }
 
-// Proof tells one stored password of a user from the next, and nothing about either.
+// Proof distinguishes one stored password of a user from the next, and reveals neither.
 type Proof [16]byte
 
 func proofOf(h hash) Proof {
@@ -311,15 +311,15 @@ func proofOf(h hash) Proof {
 	return Proof(sum[:])
 }
 
-// Owner is who something belongs to that outlives a connection. The zero value is a client with neither a user nor
+// Owner identifies the owner of state that outlives a connection. The zero value is a client with neither a user nor
 // a certificate.
 type Owner struct {
 	User string // of the password that was right; empty for none
 	CN   string // common name of the certificate; empty for none
 }
 
-// Same reports whether o and p are the same owner: the same user, with whatever certificate, or without a user the
-// same certificate's name, or neither. All anonymous clients are one.
+// Same reports whether o and p are the same owner: the same user, whatever the certificates; without a user the
+// same common name; or both anonymous. All anonymous clients are one owner.
 func (o Owner) Same(p Owner) bool {
 	return o.User == p.User && (o.User != "" || o.CN == p.CN)
 }
@@ -334,21 +334,21 @@ func (o Owner) String() string {
 	return "an anonymous client"
 }
 
-// Restore returns the Grant of an owner whose client is not connected: it has the rights of now. With the Proof of
-// an earlier Grant it is revoked as that would be; the zero Proof asks for the user alone.
+// Restore returns the Grant of an owner whose client is not connected, with the rights of the current rules. With the
+// Proof of an earlier Grant, Revoked reports what it would of that Grant; with the zero Proof, only whether the user exists no more.
 func (a *Auth) Restore(o Owner, client string, proof Proof) *Grant {
 	g := &Grant{auth: a, id: identity{user: o.User, client: client, cn: o.CN}, proof: proof}
 	g.rights.Store(g.rightsIn(a.policy.Load()))
 	return g
 }
 
-// Owner returns who was let in.
+// Owner returns the user and common name of the client.
 func (g *Grant) Owner() Owner { return Owner{g.id.user, g.id.cn} }
 
-// Proof returns what Restore takes.
+// Proof returns the proof of the login, for Restore.
 func (g *Grant) Proof() Proof { return g.proof }
 
-// Revoked reports whether the user does not exist any more, or has another password.
+// Revoked reports whether the user was deleted or has a new password.
 func (g *Grant) Revoked() bool {
 	if g == nil || g.id.user == "" {
 		return false
@@ -357,7 +357,7 @@ func (g *Grant) Revoked() bool {
 	return !exists || g.proof != Proof{} && proofOf(h) != g.proof
 }
 
-// MayRead says whether messages of a topic may be delivered to the client.
+// MayRead reports whether messages of a topic may be delivered to the client.
 func (g *Grant) MayRead(topic string) bool {
 	if g == nil {
 		return true
@@ -366,7 +366,7 @@ func (g *Grant) MayRead(topic string) bool {
 	return r.may(topic, r.read)
 }
 
-// MayWrite says whether the client may publish to a topic.
+// MayWrite reports whether the client may publish to a topic.
 func (g *Grant) MayWrite(topic string) bool {
 	if g == nil {
 		return true
@@ -375,12 +375,12 @@ func (g *Grant) MayWrite(topic string) bool {
 	return r.may(topic, r.write)
 }
 
-// MaySubscribe says whether the client may subscribe with a topic filter: one rule has to allow all of
-// what it selects.
+// MaySubscribe reports whether the client may subscribe with a topic filter: one rule has to allow all
+// topics that the filter matches.
 func (g *Grant) MaySubscribe(filter string) bool { return g == nil || g.current().maySubscribe(filter) }
 
-// rightsIn returns what the client may do under p. A user who was deleted has no rights, whatever the rules say of
-// the name.
+// rightsIn returns the client's rights under p. A user who was deleted has none, whatever the rules allow the
+// name.
 func (g *Grant) rightsIn(p *policy) *rights {
 	if _, exists := p.users[g.id.user]; g.id.user != "" && !exists {
 		return &rights{policy: p}
@@ -397,10 +397,10 @@ func (g *Grant) current() *rights {
 	return r
 }
 
-// User is the name that the password was right for; empty for none.
+// User returns the name of the user that logged in; empty for none.
 func (g *Grant) User() string { return g.id.user }
 
-// Is says whether a name is the user's own, or that of a group that the user is in.
+// Is reports whether a name is the user's own, or that of a group that the user is in.
 func (g *Grant) Is(name string) bool {
 	return g.id.user != "" && (g.id.user == name || slices.Contains(g.auth.policy.Load().groups[name], g.id.user))
 }

@@ -70,10 +70,10 @@ func readPasswords(name string, users map[string]hash) error {
 	})
 }
 
-// SetPassword puts a user with a hash into a password file, which it makes if there is none, or in
-// place of the one with that name. Everything else in the file stays as it is, and so do its owner, group and
-// mode. A new one is its owner's alone; of root's, the group of the directory may read it, as /etc/holdfast has
-// the service's. A reader sees the old file or the new one.
+// SetPassword adds a user with a hash to a password file, or replaces the user's hash. It creates a missing file.
+// The rest of the file, its owner, group and mode stay as they are. Only its owner may read a new file; if root
+// creates it, the directory's group may read it too, because that of /etc/holdfast is the service's. A reader sees
+// the old file or the new one.
 func SetPassword(file, user, hash string) (existed bool, err error) {
 	return editPasswords(file, user, user+":"+hash)
 }
@@ -83,7 +83,7 @@ func DeletePassword(file, user string) (existed bool, err error) {
 	return editPasswords(file, user, "")
 }
 
-// CheckUser says whether name can stand in a password file.
+// CheckUser returns an error if name cannot stand in a password file.
 func CheckUser(name string) error {
 	if name == "" || strings.ContainsAny(name, ":\n\r\x00") || strings.TrimSpace(name) != name || name[0] == '#' {
 		return fmt.Errorf("%q cannot be a user: want a name without ':', that does not begin with '#'", name)
@@ -180,8 +180,8 @@ func replace(file string, data []byte, mode fs.FileMode, uid, gid int) (err erro
 	return err
 }
 
-// stamp tells one state of a file from another: also one put in its place with the same time and size, and
-// one written to within a tick of the file system's clock.
+// stamp distinguishes the states of a file, also after a replacement with the same time and size, and after a
+// write within a tick of the file system's clock.
 type stamp struct {
 	device, inode uint64
 	changed       unix.Timespec // of content, owner or mode: no program can set it (stat(2))

@@ -30,7 +30,7 @@ const (
 	argonSalt   = 16
 )
 
-// The most that a hash of a file may cost: what is beyond is a mistake, or somebody who means harm.
+// The most that a hash of a file may cost: anything beyond is a mistake or an attack.
 const (
 	maxArgonMemory = 128 << 10 // KiB
 	maxArgonTime   = 16
@@ -58,7 +58,7 @@ func NewHash(password []byte) string {
 		b64.EncodeToString(salt), b64.EncodeToString(key))
 }
 
-// CheckHash says whether text is a hash that can be used. Its errors do not repeat it.
+// CheckHash returns an error if text is not a supported hash. Its errors do not repeat it.
 func CheckHash(text string) error {
 	_, err := parseHash(text)
 	return err
@@ -152,8 +152,8 @@ func mosquittoParts(part []string) (salt, key []byte, err error) {
 	return salt, key, nil
 }
 
-// parseSHA512 takes what mosquitto_passwd made before version 2: one SHA-512 of password and salt. It
-// is weak, and works so that an old file does.
+// parseSHA512 parses a hash of mosquitto_passwd before version 2: one SHA-512 of password and salt. It
+// is weak, and supported for old files.
 func parseSHA512(part []string) (func([]byte) bool, error) {
 	salt, key, err := mosquittoParts(part)
 	return func(password []byte) bool {
@@ -162,7 +162,7 @@ func parseSHA512(part []string) (func([]byte) bool, error) {
 	}, err
 }
 
-// parsePBKDF2 takes what mosquitto_passwd makes since version 2.
+// parsePBKDF2 parses a hash of mosquitto_passwd since version 2.
 func parsePBKDF2(part []string) (func([]byte) bool, error) {
 	salt, key, err := mosquittoParts(part[1:])
 	if err != nil {

@@ -8,24 +8,24 @@ import (
 	"holdfast/broker"
 )
 
-// Access is what a rule is about.
+// Access is a set of the kinds of access that a rule allows or denies.
 type Access byte
 
 // The kinds of access. A rule that denies wins over every rule that allows, wherever it stands.
 const (
-	Read      Access = 1 << iota // be delivered messages of the topic, and subscribe to it
+	Read      Access = 1 << iota // receive messages of the topic, and subscribe to it
 	Write                        // publish to it
-	Subscribe                    // subscribe to it; what is delivered needs Read
-	Deny                         // none of it
+	Subscribe                    // subscribe to it; each delivery needs Read
+	Deny                         // all of it is denied
 	ReadWrite = Read | Write
 )
 
-// Rule says what some clients may do with some topics. The conditions that are set have all to hold;
-// a rule without any is for everybody.
+// Rule allows or denies some clients access to some topics. All conditions that are set have to hold;
+// a rule without any applies to every client.
 type Rule struct {
 	User      string // of a client whose password was right; "*" is any
 	Group     string // that the user is in
-	Client    string // client identifier, which anybody can claim; "*" at the end stands for any rest
+	Client    string // client identifier, which any client can claim; "*" at the end stands for any rest
 	CN        string // common name in the client's certificate; "*" is any certificate
 	Anonymous bool   // neither a user nor a certificate
 
@@ -37,7 +37,7 @@ type Rule struct {
 	literal bool // Topic has no patterns, whatever it looks like
 }
 
-// Check says what is wrong with a rule.
+// Check returns what is wrong with a rule, or nil.
 func (r Rule) Check() error {
 	if r.Access == 0 {
 		return errors.New("a rule needs an access")
@@ -48,7 +48,7 @@ func (r Rule) Check() error {
 	return CheckTopic(r.Topic)
 }
 
-// CheckTopic says whether topic can stand in a rule.
+// CheckTopic returns an error if topic cannot stand in a rule.
 func CheckTopic(topic string) error {
 	example, _ := identity{"u", "c", "n"}.expand(topic)
 	if err := broker.CheckFilter(example); err != nil {
@@ -90,8 +90,8 @@ func contains(users []string, user string) bool {
 	return false
 }
 
-// expand puts the client's names into a topic. It is false if one that is needed could reach beyond its
-// level, or is missing.
+// expand replaces the patterns in a topic by the client's names. ok is false if a name is missing or could reach
+// beyond its level.
 func (id identity) expand(topic string) (filter string, ok bool) {
 	var b strings.Builder
 	for {

@@ -39,7 +39,7 @@ type throttle struct {
 type source struct {
 	failures int
 	last     time.Time
-	until    time.Time // of an address: refused until then; of a lane: when its next turn is
+	until    time.Time // of an address: refuse logins until then; of a lane: the time of its next turn
 }
 
 // laneOfAll is the lane that all local logins share but those of proven clients.
@@ -55,10 +55,10 @@ func lane(parts ...string) string {
 	return string(h.Sum(nil)[:16])
 }
 
-// localLanes returns where a local login is counted, and which of those lanes it waits in. A client that has
-// shown the right password before has a lane of its own, so that failures of others, whatever their number, do not delay
-// it. For a user who exists and whose own lane has no turns, failures under other names do not matter either, also if
-// the client was never seen before: guesses gain freeFailures for each user by that, and whoever floods the device
+// localLanes returns the lanes that count a local login, and those of them that it waits in. A client that has
+// shown the right password before has a lane of its own, so that failures of other clients, however many, do not delay
+// it. If the user exists and its own lane has no turns, failures under other names do not delay the login either, even of
+// a client never seen before: a guesser gains freeFailures for each user by that, and one that floods the device
 // learns from the delay which names exist.
 func (t *throttle) localLanes(user, client string, known bool, now time.Time) (counted, waits []string) {
 	t.mu.Lock()
@@ -98,7 +98,7 @@ func (t *throttle) prove(user, client string) {
 	t.proven[own] = struct{}{}
 }
 
-// pace is how a lane delays: from which failure on, and how much.
+// pace returns after how many failures a lane delays logins, and by how much.
 func pace(lane string) (free int, every time.Duration) {
 	if lane == laneOfAll {
 		return allFree, allTurnEvery
@@ -122,8 +122,8 @@ func (t *throttle) slow(lanes []string, now time.Time) bool {
 	return slices.ContainsFunc(lanes, func(name string) bool { return t.delayed(name, now) != nil })
 }
 
-// reserve returns how long a local login has to wait for its turn, which is then taken in all its lanes. ok is
-// false if that is longer than longestTurn: nothing is taken. taken reports whether a lane is delayed at all.
+// reserve takes a turn for a local login in all its lanes and returns how long to wait for it. If that is longer than
+// longestTurn it takes none, and ok is false. taken reports whether any of the lanes has turns.
 func (t *throttle) reserve(lanes []string, now time.Time) (wait time.Duration, taken, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -148,8 +148,8 @@ func (t *throttle) reserve(lanes []string, now time.Time) (wait time.Duration, t
 	return wait, taken, true
 }
 
-// turn waits for the turn of a local login. had reports whether there was one to wait for. The error is
-// ErrThrottled if too many wait already, or that of ctx.
+// turn waits for the turn of a local login. had reports whether its lanes have turns. The error is
+// ErrThrottled if too many logins wait already, or that of ctx.
 func (t *throttle) turn(ctx context.Context, lanes []string) (had bool, err error) {
 	wait, taken, ok := t.reserve(lanes, time.Now())
 	if !ok {
@@ -179,7 +179,7 @@ func (t *throttle) failedHere(lanes []string, now time.Time) {
 	}
 }
 
-// blocked says whether a login from there has to be refused unseen.
+// blocked reports whether to refuse a login from an address without checking it.
 func (t *throttle) blocked(key string, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -213,8 +213,8 @@ func (t *throttle) note(key string, now time.Time) *source {
 	return s
 }
 
-// makeRoom forgets what is old, and if nothing is, who failed the fewest times, and of those the longest time
-// ago: many addresses that fail once each do not set one free that has to wait.
+// makeRoom evicts expired entries, and if there are none, the one with the fewest failures, of those the oldest: many
+// addresses that fail once each do not evict one that is being delayed.
 func (t *throttle) makeRoom(now time.Time) {
 	if len(t.sources) < maxSources {
 		return
@@ -234,8 +234,8 @@ func (t *throttle) makeRoom(now time.Time) {
 	}
 }
 
-// Source is what an address is counted under: a customer of an IPv6 provider has a whole /64. It is
-// empty for one that is on this machine.
+// Source returns the key that an address is counted under: an IPv6 address counts as its /64, because a customer
+// has a whole one. It is empty for an address of this machine.
 func Source(a net.Addr) string {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
