@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// RevokedError is why a client's certificate is not accepted.
+// RevokedError is the error for a client whose certificate, or an authority above it, is revoked.
 type RevokedError struct {
 	Serial  string // of the certificate that is revoked, in hexadecimal as openssl writes it
 	Subject string // of the same, which may be an authority between the client and a root
@@ -32,7 +32,7 @@ type revocations struct {
 	issuer string
 }
 
-// revocation tells certificates apart: serial numbers are unique for one authority, which is its name and key.
+// revocation identifies a certificate: a serial number is unique for one authority, which is its name and key.
 type revocation struct{ issuer, serial string }
 
 func revocationOf(issuer *x509.Certificate, serial *big.Int) revocation {
@@ -46,7 +46,7 @@ const removeFromCRL = 8
 var certificateIssuer = asn1.ObjectIdentifier{2, 5, 29, 29}
 
 // readCRL reads the CRLs of a file, one in DER or any number in PEM. Each has to be signed by an authority in the file ca.
-// A time that has passed is no error: see stale.
+// A list past its next update is no error: see stale.
 func readCRL(name, ca string) (*revocations, error) {
 	data, err := readFile("crl", name, "PEM or DER")
 	if err != nil {
@@ -136,8 +136,8 @@ func signer(list *x509.RevocationList, authorities []*x509.Certificate) (*x509.C
 	return nil, failed
 }
 
-// check returns a *RevokedError if every way from the client's certificate to a root has a revoked one. A
-// client without a certificate has no such way and is none of this.
+// check returns a *RevokedError if every chain from the client's certificate to a root has a revoked one. A
+// client without a certificate has no chain and passes.
 func (r *revocations) check(of tls.ConnectionState) error {
 	if r == nil {
 		return nil
@@ -153,7 +153,7 @@ func (r *revocations) check(of tls.ConnectionState) error {
 	return failed
 }
 
-// inChain is the first certificate of a chain that its issuer has revoked.
+// inChain returns the first certificate of a chain that its issuer has revoked.
 func (r *revocations) inChain(chain []*x509.Certificate) *x509.Certificate {
 	for i := range len(chain) - 1 {
 		if _, revoked := r.serials[revocationOf(chain[i+1], chain[i].SerialNumber)]; revoked {

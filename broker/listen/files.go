@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stamp tells one state of a file from another, also one that was put in its place with the same time and
-// size. That of a file that is not there is zero.
+// Stamp distinguishes the states of a file, also after a replacement with the same time and
+// size. A missing file has the zero Stamp.
 type Stamp struct {
 	device, inode uint64
 	changed       unix.Timespec
@@ -33,8 +33,8 @@ func Stamps(names ...string) []Stamp {
 	return stamps
 }
 
-// ReadPair reads a certificate with what lies between it and its authority, and its private key, which
-// may be PKCS #1, PKCS #8 or SEC 1 (EC). Its errors name a file and what to do about it.
+// ReadPair reads a certificate with its intermediate authorities, and its private key, which
+// may be PKCS #1, PKCS #8 or SEC 1 (EC). Its errors name a file and the remedy.
 func ReadPair(cert, key string) (tls.Certificate, error) {
 	chain, err := readPEM("certificate", cert, "CERTIFICATE")
 	if err != nil {
@@ -88,7 +88,7 @@ func readCertificates(name string) (all []*x509.Certificate, err error) {
 
 const maxPEM = 1 << 20 // bytes of a file; certificates and keys are a few thousand, a revoked certificate about 50
 
-// readFile reads a file of which form says what it has to be.
+// readFile reads a file; form names its expected content for errors.
 func readFile(what, name, form string) ([]byte, error) {
 	info, err := os.Stat(name)
 	switch {

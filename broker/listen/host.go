@@ -18,20 +18,20 @@ var (
 	ErrOrigin = errors.New("the request comes from a web page of another host")
 )
 
-// Hosts are the names under which browsers may reach a server. They close the door that DNS rebinding opens:
-// a web page whose name has been made to mean this device's address acts as if it came from here, but its
-// name stands in the request (RFC 9110, 7.2), and no page can change that.
+// Hosts are the names under which browsers may reach a server. They prevent DNS rebinding: a web page whose
+// name resolves to this device's address acts as if it came from here, but the request has its
+// name (RFC 9110, 7.2), and no page can change that.
 //
-// Known are addresses, which no page can give a name to, localhost (RFC 6761, 6.3), the machine's own name
-// with and without .local, and Names.
+// Always accepted are addresses, which no page can give a name to, localhost (RFC 6761, 6.3) and the machine's
+// own name with and without .local; Names are accepted too.
 type Hosts struct {
 	Names    []string // without a port; "*" for any
-	Loopback bool     // only localhost and addresses of this machine's loopback are known, and no names
-	Origins  []string // web pages of other hosts that may come; "*" for any
-	TLS      *TLS     // whose certificate's names are known as well; nil for none
+	Loopback bool     // accept only localhost and loopback addresses, and no names
+	Origins  []string // origins of web pages of other hosts that may connect; "*" for any
+	TLS      *TLS     // the names of its certificate are accepted too; nil for none
 }
 
-// Check returns nil, ErrHost or ErrOrigin, with what was seen. Programs send no Origin, and need none.
+// Check returns nil, or ErrHost or ErrOrigin with the value of the request. Programs send no Origin, and need none.
 func (h Hosts) Check(r *http.Request) error {
 	host := hostname(r.Host)
 	if !h.knows(host) {
@@ -80,7 +80,7 @@ func (h Hosts) knows(host string) bool {
 	return h.TLS != nil && h.TLS.names(host)
 }
 
-// names reports whether the certificate is for a host. One for any host below a domain is.
+// names reports whether the certificate is valid for a host. A wildcard certificate is.
 func (t *TLS) names(host string) bool {
 	config := t.now().config
 	return config != nil && config.Certificates[0].Leaf.VerifyHostname(host) == nil

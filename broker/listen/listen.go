@@ -1,11 +1,11 @@
-// Package listen opens the places where MQTT clients connect: TCP and unix sockets, with TLS and
+// Package listen opens the listeners that MQTT clients connect to: TCP and unix sockets, with TLS and
 // WebSocket on top.
 //
-// It promises that accepting a connection never waits for the client: whatever the client has to do
-// first, the TLS handshake and the WebSocket upgrade, happens in the connection's Handshake, under
-// the deadline that its owner has set. Certificates are replaced without touching connections.
+// Accepting a connection never waits for the client: the TLS handshake and the WebSocket upgrade run in
+// the connection's Handshake, under the deadline that its owner has set. Replacing certificates does
+// not affect open connections.
 //
-// It does not speak MQTT, does not decide who may come in, and does not limit how many do.
+// It does not speak MQTT, does not authenticate clients, and does not limit their number.
 package listen
 
 import (
@@ -21,13 +21,13 @@ import (
 	"syscall"
 )
 
-// DefaultMode is that of a unix socket: its owner and group may connect.
+// DefaultMode is the mode of a unix socket: its owner and group may connect.
 const DefaultMode fs.FileMode = 0o660
 
-// MaxSocketPath is the most bytes that the path of a unix socket may have (unix(7)).
+// MaxSocketPath is the longest path of a unix socket, in bytes (unix(7)).
 const MaxSocketPath = 107
 
-// Options describe one place to listen on.
+// Options configure one listener.
 type Options struct {
 	Network   string      // "tcp" or "unix"
 	Address   string      // "host:port", or the path of a socket
@@ -36,15 +36,15 @@ type Options struct {
 	WebSocket *WebSocket  // nil for none
 }
 
-// Handshaker is a connection on which something has to happen before the first byte of MQTT. Without
-// a call of Handshake the first Read does it.
+// Handshaker is a connection with handshakes (TLS, WebSocket) before the first byte of MQTT. Without
+// a call of Handshake the first Read does them.
 type Handshaker interface {
 	net.Conn
 	Handshake() error // needs a deadline
 }
 
-// Open listens. A path that a socket without a listener is left on, as after a crash, is used again;
-// any other file there is somebody's, and an error.
+// Open listens. It replaces a stale socket, left without a listener by a crash; any other file at the
+// path is an error.
 func (o Options) Open(ctx context.Context) (net.Listener, error) {
 	if o.TLS != nil && !o.TLS.Loaded() {
 		if err := o.TLS.Reload(); err != nil {
@@ -74,8 +74,8 @@ func (o Options) Open(ctx context.Context) (net.Listener, error) {
 	return &listener{l, o}, nil
 }
 
-// Network is what package net takes for an address to listen on. Under "tcp" it reads 0.0.0.0 as every address
-// there is, IPv6 too; who writes 0.0.0.0 means IPv4, and gets tcp4. "[::]" and no host stay both.
+// Network returns the network for package net to listen on an address. Under "tcp" package net reads 0.0.0.0 as every address
+// there is, IPv6 too; a user who writes 0.0.0.0 means IPv4, so Network returns tcp4. "[::]" and no host stay both.
 func Network(network, address string) string {
 	host, _, err := net.SplitHostPort(address)
 	if ip, bad := netip.ParseAddr(host); network == "tcp" && err == nil && bad == nil && ip.Unmap() == netip.IPv4Unspecified() {
@@ -108,8 +108,8 @@ func (o Options) Wrap(nc net.Conn) net.Conn {
 	return nc
 }
 
-// Unix listens on a unix socket with that mode, 0 for DefaultMode. A path that a socket without a listener
-// is left on is used again; one with a listener is EADDRINUSE, and any other file an error.
+// Unix listens on a unix socket with that mode, 0 for DefaultMode. It replaces a stale socket; one with a
+// listener is EADDRINUSE, and any other file is an error.
 func Unix(ctx context.Context, path string, mode fs.FileMode) (net.Listener, error) {
 	if mode == 0 {
 		mode = DefaultMode
@@ -121,7 +121,7 @@ func Unix(ctx context.Context, path string, mode fs.FileMode) (net.Listener, err
 		return nil, err
 	}
 	// A socket takes the mode that its descriptor has as it is bound, less the umask: until chmod
-	// nobody else may connect, whatever the umask is.
+	// no other user may connect, whatever the umask is.
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var failed error
 		err := c.Control(func(fd uintptr) { failed = syscall.Fchmod(int(fd), 0o600) })
@@ -141,7 +141,7 @@ func Unix(ctx context.Context, path string, mode fs.FileMode) (net.Listener, err
 	return l, nil
 }
 
-// removeStale removes a socket that nobody listens on.
+// removeStale removes a socket that has no listener.
 func removeStale(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {

@@ -11,11 +11,11 @@ import (
 
 // TLSOptions name the files, all of them PEM but for CRL, which may be DER.
 type TLSOptions struct {
-	Cert     string // the certificate, and what lies between it and its authority
+	Cert     string // the certificate and its intermediate authorities
 	Key      string // its private key, not encrypted
-	ClientCA string // who signs the certificates of clients; empty asks for none
-	Require  bool   // whether a client without one is turned away; needs ClientCA
-	CRL      string // what ClientCA has revoked; needs ClientCA, empty for nothing
+	ClientCA string // the authorities of clients' certificates; empty asks for none
+	Require  bool   // refuse clients without a certificate; needs ClientCA
+	CRL      string // revocation lists of ClientCA; needs ClientCA, empty for none
 }
 
 // TLS is the server side of TLS 1.2 and 1.3 with files that may be replaced. All methods are safe
@@ -29,14 +29,14 @@ type TLS struct {
 	stamps []Stamp
 }
 
-// loaded is what one reading of the files gave. It does not change.
+// loaded holds the content of the files as loaded at one time. It does not change.
 type loaded struct {
 	config  *tls.Config
 	revoked *revocations // nil without TLSOptions.CRL
 }
 
-// NewTLS reads the files. Its errors name a file and what to do about it; then the value has no certificate, no
-// handshake succeeds, and Reload and ReloadIfChanged may give it one.
+// NewTLS reads the files. Its errors name a file and the remedy; the value returned with an error has no certificate
+// and no handshake succeeds, until Reload or ReloadIfChanged loads one.
 func NewTLS(opts TLSOptions) (*TLS, error) {
 	t := &TLS{opts: opts}
 	t.config = &tls.Config{
@@ -46,8 +46,8 @@ func NewTLS(opts TLSOptions) (*TLS, error) {
 	return t, t.Reload()
 }
 
-// Reload reads the files again, for connections from now on. After an error everything stays as it
-// was.
+// Reload reads the files again, for new connections. After an error the previous content stays in
+// use.
 func (t *TLS) Reload() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -60,7 +60,7 @@ func (t *TLS) Reload() error {
 	return nil
 }
 
-// now is what was read last; the zero value before anything was.
+// now returns the content loaded last; the zero value before the first.
 func (t *TLS) now() loaded {
 	if l := t.current.Load(); l != nil {
 		return *l
@@ -79,13 +79,13 @@ func (t *TLS) ReloadIfChanged() (changed bool, err error) {
 	return true, t.Reload()
 }
 
-// Loaded reports whether there is a certificate.
+// Loaded reports whether a certificate is loaded.
 func (t *TLS) Loaded() bool { return t.current.Load() != nil }
 
-// Name is the certificate's file.
+// Name returns the file name of the certificate.
 func (t *TLS) Name() string { return t.opts.Cert }
 
-// Check returns why a certificate that was loaded is not good at a time. The names in it are not looked at.
+// Check returns an error if the loaded certificate is not valid at a time. It does not check names.
 func (t *TLS) Check(now time.Time) error {
 	config := t.now().config
 	if config == nil {
@@ -102,12 +102,11 @@ func (t *TLS) Check(now time.Time) error {
 	return nil
 }
 
-// Revoked returns a *RevokedError if the certificate of a client, whose connection was let in before, is revoked
-// by now.
+// Revoked returns a *RevokedError if the certificate of an accepted client has been revoked since.
 func (t *TLS) Revoked(of tls.ConnectionState) error { return t.now().revoked.check(of) }
 
-// CheckCRL returns why the CRL that is in use should have been replaced by a time. What it lists is refused all
-// the same, and what it does not list is let in.
+// CheckCRL returns an error if the loaded CRL should have been replaced by a time. The CRL stays in use: certificates
+// that it lists are refused, all others are accepted.
 func (t *TLS) CheckCRL(now time.Time) error { return t.now().revoked.stale(now) }
 
 func (o TLSOptions) stamps() []Stamp {

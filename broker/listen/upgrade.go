@@ -19,14 +19,13 @@ const maxRequest = 16 << 10
 
 // WebSocket configures the server side of WebSocket.
 type WebSocket struct {
-	// Path is the only one that is served; empty serves any.
+	// Path is the only path served; empty serves any.
 	Path string
-	// Origins are the pages that a browser may connect from, such as "https://dash.example"; "*" means
-	// any. Pages from the host that they connect to are always let in, from whatever port, and so are
-	// programs that are not browsers.
+	// Origins are the origins of pages that may connect, such as "https://dash.example"; "*" means
+	// any. Pages of the same host, on any port, and programs that are not browsers may always connect.
 	Origins []string
 	// Hosts are further names of this device, beside addresses, localhost, its own name and those of its
-	// certificate; "*" means any. A request under another name is refused: see Hosts.
+	// certificate; "*" means any. A request with another name is refused: see Hosts.
 	Hosts []string
 }
 
@@ -62,7 +61,7 @@ func (u *upgrade) Handshake() error {
 	return nil
 }
 
-// accept upgrades, or answers why not.
+// accept upgrades the connection, or answers with the reason of the refusal.
 func (u *upgrade) accept(a *answer, r *http.Request) (*websocket.Conn, error) {
 	refuse := func(code int, text string) (*websocket.Conn, error) {
 		http.Error(a, text, code)
@@ -111,10 +110,10 @@ func (u *upgrade) Close() error {
 	return u.Conn.Close()
 }
 
-// ConnectionState is that of the TLS below, or none.
+// ConnectionState returns the state of the TLS below; the zero value without TLS.
 func (u *upgrade) ConnectionState() tls.ConnectionState { return connectionState(u.Conn) }
 
-// answer is the http.ResponseWriter of one request on a connection that no http.Server has.
+// answer is the http.ResponseWriter of one request on a connection without an http.Server.
 type answer struct {
 	nc     net.Conn
 	in     *bufio.Reader
@@ -131,7 +130,7 @@ func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return a.nc, bufio.NewReadWriter(a.in, bufio.NewWriterSize(a.nc, 1)), nil
 }
 
-// send writes what was answered, unless the connection was taken over.
+// send writes the answer, unless the connection was hijacked.
 func (a *answer) send() {
 	if a.code == 0 {
 		return

@@ -28,9 +28,9 @@ const (
 	closeTimeout = time.Second      // for the close frame
 )
 
-// DialWebSocket makes a stream of nc, which is connected to the host of a ws or wss URL, with TLS if it
-// is wss, and returns the header of the server's answer. nc is closed if that fails; its deadlines are
-// the caller's.
+// DialWebSocket upgrades nc, which is connected to the host of a ws or wss URL (with TLS for wss), to a
+// WebSocket stream. It returns the stream and the header of the server's answer. It closes nc on failure; the
+// caller sets the deadlines.
 func DialWebSocket(ctx context.Context, nc net.Conn, url string) (net.Conn, http.Header, error) {
 	use := func(context.Context, string, string) (net.Conn, error) { return unhurried{nc}, nil }
 	d := websocket.Dialer{
@@ -128,14 +128,14 @@ func (s *stream) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close says so to the peer first.
+// Close sends a close frame and closes the connection.
 func (s *stream) Close() error {
 	bye := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
 	_ = s.ws.WriteControl(websocket.CloseMessage, bye, time.Now().Add(closeTimeout)) // it may be gone
 	return s.Conn.Close()
 }
 
-// connectionState is that of the TLS below, or none.
+// connectionState returns the state of the TLS below; the zero value without TLS.
 func connectionState(nc net.Conn) tls.ConnectionState {
 	if t, ok := nc.(*tls.Conn); ok {
 		return t.ConnectionState()
