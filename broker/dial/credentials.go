@@ -14,28 +14,28 @@ import (
 	"unicode/utf8"
 )
 
-// Credentials are what a CONNECT packet says who is there. At most one of Password, TokenFile and
+// Credentials authenticate a client in its CONNECT packet. At most one of Password, TokenFile and
 // SASKeyFile is set.
 type Credentials struct {
 	Username  string // empty for none
 	Password  string
-	TokenFile string // whose text is the password: read anew for each connection
+	TokenFile string // file with the password, read for each connection
 	// SASKeyFile holds a base64 key that signs a token for each connection: a shared access signature
 	// for SASResource, such as "myhub.azure-devices.net/devices/greenhouse-1" (Azure IoT Hub, "Control
 	// access to IoT Hub by using shared access signatures", section "SAS token structure").
 	SASKeyFile  string
 	SASResource string
-	Clock       func() (now time.Time, synced bool) // for the token's end; nil means time.Now
+	Clock       func() (now time.Time, synced bool) // for the token's expiry; nil means time.Now
 }
 
-// SASLifetime is how long a shared access signature is good. The service ends the connection then, and
-// the next one has a new token.
+// SASLifetime is how long a shared access signature is valid. Then the service ends the connection, and
+// the next one gets a new token.
 const SASLifetime = 24 * time.Hour
 
-// maxToken is the most bytes that MQTT has room for in a password [MQTT-3.1.3.5].
+// maxToken is the longest password of MQTT, in bytes [MQTT-3.1.3.5].
 const maxToken = 65535
 
-// Get returns the name and password for one connection. Its errors name files, never what is in them.
+// Get returns the name and password for one connection. Its errors name files, never their content.
 func (c *Credentials) Get() (username, password string, err error) {
 	switch {
 	case c.TokenFile != "":

@@ -1,13 +1,12 @@
-// Package dial reaches MQTT brokers: over TCP, TLS, WebSocket and unix sockets, directly or through an
+// Package dial connects to MQTT brokers: over TCP, TLS, WebSocket and unix sockets, directly or through an
 // HTTP proxy.
 //
-// It promises that files of certificates and tokens may be replaced at any time and are used from the
-// next connection on, that no call outlasts its context or Options.Timeout, and that an error names
-// what is wrong and what to do about it: a clock that is not set, a certificate that has expired, an
-// authority that is not trusted, a proxy that wants a password. Passwords, tokens and keys are in no
-// error.
+// Files of certificates and tokens may be replaced at any time; the next connection uses the new ones. No
+// call outlasts its context or Options.Timeout. An error names the cause and the remedy: a clock that is
+// not set, a certificate that has expired, an authority that is not trusted, a proxy that requires a
+// password. Errors never contain passwords, tokens or keys.
 //
-// It speaks no MQTT, does not try again, and does not choose between addresses.
+// It does not speak MQTT, does not retry, and does not choose between addresses.
 package dial
 
 import (
@@ -25,14 +24,14 @@ import (
 	"holdfast/broker/listen"
 )
 
-// Options describe how brokers are reached. The zero value trusts what the system trusts and asks the
-// environment for a proxy.
+// Options configure how to reach brokers. The zero value trusts the system's authorities and uses the
+// proxy of the environment.
 type Options struct {
 	TLS     TLS
 	Proxy   Proxy
 	Timeout time.Duration // until the first byte of MQTT; 0 means 30 s, for slow links
-	// Clock is what certificates are judged by, and whether anything has set it since the machine
-	// started. nil means time.Now, said to be set.
+	// Clock returns the time to check certificates at, and whether anything has set the clock since the
+	// machine started. nil means time.Now and true.
 	Clock func() (now time.Time, synced bool)
 	Log   *slog.Logger // nil discards
 }
@@ -42,12 +41,12 @@ type Dialer struct {
 	opts Options
 
 	mu        sync.Mutex
-	trust     *trust               // what the files held; nil before they were read
+	trust     *trust               // the files' content; nil before the first load
 	expiries  map[string]Expiry    // by Expiry.What
-	reminders map[string]time.Time // when the log was told last
+	reminders map[string]time.Time // time of the last warning
 }
 
-// New returns a dialer. Files are read when they are needed, and by Check.
+// New returns a dialer. It reads files at the first connection that needs them, or in Check.
 func New(opts Options) *Dialer {
 	if opts.Timeout == 0 {
 		opts.Timeout = 30 * time.Second
@@ -61,7 +60,7 @@ func New(opts Options) *Dialer {
 	return &Dialer{opts: opts, expiries: make(map[string]Expiry), reminders: make(map[string]time.Time)}
 }
 
-// Trace is told of a connection's steps, as far as they go. Every function may be nil.
+// Trace has hooks that Dial calls as the steps of a connection succeed. Each may be nil.
 type Trace struct {
 	Connected func(remote net.Addr)           // TCP, to the broker or to the proxy
 	Proxied   func(proxy string, date string) // the proxy has connected; date is its clock, or empty
@@ -71,7 +70,7 @@ type Trace struct {
 
 type traceKey struct{}
 
-// WithTrace returns a context with which Dial tells t.
+// WithTrace returns a context with which Dial calls the hooks of t.
 func WithTrace(ctx context.Context, t *Trace) context.Context {
 	return context.WithValue(ctx, traceKey{}, t)
 }
@@ -80,7 +79,7 @@ var ports = map[string]string{"mqtt": "1883", "mqtts": "8883", "ws": "80", "wss"
 
 const schemes = "want mqtt://, mqtts://, ws://, wss:// or unix:///PATH"
 
-// ParseURL checks a broker's address and fills in the port.
+// ParseURL parses and checks a broker's URL, and fills in the default port.
 func ParseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
@@ -103,7 +102,7 @@ func ParseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// Secure says whether connections to u are encrypted.
+// Secure reports whether connections to u are encrypted.
 func Secure(u *url.URL) bool { return u.Scheme == "mqtts" || u.Scheme == "wss" }
 
 // Dial connects to a URL of ParseURL, up to where MQTT begins. The connection has no deadline.

@@ -17,21 +17,21 @@ import (
 	"holdfast/broker/listen"
 )
 
-// Proxy is the HTTP proxy to go through (CONNECT, RFC 9110 section 9.3.6). The zero value takes that of
-// the environment: HTTPS_PROXY, for hosts that NO_PROXY does not name. This machine itself is never
-// reached through that one.
+// Proxy is the HTTP proxy to use (CONNECT, RFC 9110 section 9.3.6). The zero value means the proxy of
+// the environment: HTTPS_PROXY, for hosts that NO_PROXY does not name, and never for this machine
+// itself.
 type Proxy struct {
 	URL                string // http://HOST:PORT or https://HOST:PORT; "none" for none, not even from the environment
 	Username, Password string // empty for none; those of a URL in the environment are in the URL
 	CA                 string // PEM file of authorities to trust for https, beside those of the system
 }
 
-// NoProxy as Proxy.URL goes to the broker directly.
+// NoProxy as Proxy.URL connects to the broker directly.
 const NoProxy = "none"
 
 const wantProxy = "want http://HOST:PORT, https://HOST:PORT or none"
 
-// Check says what is wrong with the URL.
+// Check returns what is wrong with the URL, or nil.
 func (p *Proxy) Check() error {
 	if p.URL == "" || p.URL == NoProxy {
 		return nil
@@ -46,7 +46,7 @@ func (p *Proxy) Check() error {
 	return nil
 }
 
-// Through returns the proxy that a broker is reached through, without its password, or nothing.
+// Through returns the URL of the proxy for a broker, without its password; empty without a proxy.
 func (d *Dialer) Through(u *url.URL) string {
 	proxy, err := d.opts.Proxy.to(u)
 	if err != nil || proxy == nil {
@@ -83,7 +83,7 @@ func (p *Proxy) to(u *url.URL) (*url.URL, error) {
 // maxAnswer is the most bytes that a proxy's answer may have.
 const maxAnswer = 64 << 10
 
-// tunnel has the proxy connect to address. date is the proxy's clock, or empty.
+// tunnel asks the proxy to connect to address. date is the proxy's clock, or empty.
 func (d *Dialer) tunnel(ctx context.Context, proxy *url.URL, address string, trace *Trace) (_ net.Conn, date string, err error) {
 	port := proxy.Port()
 	if port == "" {

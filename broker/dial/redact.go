@@ -9,8 +9,8 @@ const hidden = "********"
 
 var urls = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s"'<>` + "`" + `]*`)
 
-// Redact returns a text with the URLs in it as they may be printed, logged and counted: asterisks stand for name and
-// password, for the values of the query, and for the fragment. What is hidden may be more than is secret, never less.
+// Redact returns a text whose URLs are safe to print, log and count: asterisks replace name and
+// password, the values of the query, and the fragment. It may hide more than is secret, never less.
 func Redact(text string) string {
 	if !strings.Contains(text, "://") {
 		return text

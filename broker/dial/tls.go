@@ -16,17 +16,17 @@ import (
 	"holdfast/broker/listen"
 )
 
-// TLS is what this side brings to a TLS connection, 1.2 or 1.3. Files are PEM.
+// TLS configures this side of a TLS connection, 1.2 or 1.3. Files are PEM.
 type TLS struct {
 	CA         string   // authorities to trust; empty means those of the system
 	Cert, Key  string   // this side's certificate, and its key: PKCS #1, PKCS #8 or EC, not encrypted; empty for none
-	ServerName string   // that the certificate has to have, sent as SNI; empty means the URL's host
+	ServerName string   // name that the certificate must be valid for, sent as SNI; empty means the URL's host
 	ALPN       []string // protocols to offer; empty offers none
 	MinVersion uint16   // tls.VersionTLS12 or tls.VersionTLS13; 0 means 1.2
-	Insecure   bool     // trust anybody
+	Insecure   bool     // do not verify the broker's certificate
 }
 
-// State is a TLS connection as the log and people want it.
+// State describes a TLS connection for logs and people.
 type State struct {
 	Version  string // "TLS 1.3"
 	Protocol string // chosen by ALPN; empty for none
@@ -40,16 +40,16 @@ type Expiry struct {
 	NotAfter time.Time
 }
 
-// ExpiryWarning is how long before its expiry a certificate is told of in the log, once a day.
+// ExpiryWarning is how long before a certificate's expiry the dialer begins to log a warning, once a day.
 const ExpiryWarning = 30 * 24 * time.Hour
 
-// trust is what the files hold.
+// trust holds the content of the files.
 type trust struct {
 	config *tls.Config
 	stamps []listen.Stamp
 }
 
-// Check reads the files. It tells what is wrong with them, and with the time of the certificate.
+// Check reads the files. It returns what is wrong with them, or that the certificate is not valid now.
 func (d *Dialer) Check() error {
 	t, err := d.load()
 	if err == nil && len(t.config.Certificates) > 0 {
@@ -79,7 +79,7 @@ func (d *Dialer) now() time.Time {
 	return now
 }
 
-// load reads files that have changed. If they cannot be used, what they held before is.
+// load reads files that have changed. If they cannot be used, their previous content stays in use.
 func (d *Dialer) load() (*trust, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -99,7 +99,7 @@ func (d *Dialer) load() (*trust, error) {
 		return nil, err
 	default:
 		d.opts.Log.Error("certificates not taken into use, those from before stay", "error", err)
-		d.trust.stamps = stamps // told once
+		d.trust.stamps = stamps // logged once
 	}
 	return d.trust, nil
 }
@@ -171,7 +171,7 @@ func (d *Dialer) secure(ctx context.Context, nc net.Conn, host string) (*secured
 	return s, nil
 }
 
-// NotAfter is when the first certificate of the chain stops being valid.
+// NotAfter returns when the first certificate of the chain expires.
 func (s State) NotAfter() time.Time {
 	first := s.Chain[0].NotAfter
 	for _, c := range s.Chain {
@@ -182,7 +182,7 @@ func (s State) NotAfter() time.Time {
 	return first
 }
 
-// remember keeps when a certificate expires, and logs it in time.
+// remember stores when a certificate expires, and logs a warning in time.
 func (d *Dialer) remember(what string, c *x509.Certificate, notAfter time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -195,7 +195,7 @@ func (d *Dialer) remember(what string, c *x509.Certificate, notAfter time.Time) 
 	}
 }
 
-// CertificateName is whom a certificate is for.
+// CertificateName returns the common name of a certificate, or else its first DNS name, or else its subject.
 func CertificateName(c *x509.Certificate) string {
 	switch {
 	case c.Subject.CommonName != "":
@@ -208,8 +208,8 @@ func CertificateName(c *x509.Certificate) string {
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
 
-// outOfDate says whether a certificate is not valid now, and which of certificate and clock is to
-// blame.
+// outOfDate returns an error if a certificate is not valid now; it names the cause, certificate or
+// clock.
 func (d *Dialer) outOfDate(what string, c *x509.Certificate, remedy string) error {
 	now, synced := d.opts.Clock()
 	const set = "set the clock (timedatectl shows its state; it needs NTP, or a battery)"
@@ -229,7 +229,7 @@ func (d *Dialer) outOfDate(what string, c *x509.Certificate, remedy string) erro
 	return nil
 }
 
-// explain says what an error of TLS means here, and what to do about it. own is this side's
+// explain returns an error of TLS with its cause and remedy. own is this side's
 // certificate, or nil.
 func (d *Dialer) explain(err error, host string, own *x509.Certificate) error {
 	var header tls.RecordHeaderError
@@ -256,7 +256,7 @@ func (d *Dialer) explain(err error, host string, own *x509.Certificate) error {
 	return err
 }
 
-// alert explains what the broker does not like (RFC 8446 section 6.2).
+// alert explains an alert of the broker (RFC 8446 section 6.2).
 func (d *Dialer) alert(err error, text string, own *x509.Certificate) error {
 	has := func(s string) bool { return strings.Contains(text, s) }
 	switch {
