@@ -83,7 +83,7 @@ func (c Code) String() string {
 	return fmt.Sprintf("reason code 0x%02x", byte(c))
 }
 
-// returnCode is the CONNACK return code of 3.1.1 (section 3.2.2.3) nearest to c.
+// returnCode returns the CONNACK return code of 3.1.1 (section 3.2.2.3) nearest to c.
 func (c Code) returnCode() byte {
 	switch c {
 	case Success:
@@ -101,7 +101,7 @@ func (c Code) returnCode() byte {
 	}
 }
 
-// fromReturnCode is the reason code nearest to a return code of 3.1.1.
+// fromReturnCode returns the reason code nearest to a return code of 3.1.1.
 func fromReturnCode(b byte) (Code, bool) {
 	codes := [...]Code{Success, UnsupportedVersion, ClientIDNotValid, ServerUnavailable, BadUserNameOrPassword, NotAuthorized}
 	if int(b) >= len(codes) {

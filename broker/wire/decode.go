@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// decoder takes a packet apart. After the first mistake, which err keeps, everything it returns is
-// zero.
+// decoder decodes a packet. After the first mistake, which err keeps, it returns only zero
+// values.
 type decoder struct {
 	b   []byte
 	err error
@@ -106,7 +106,7 @@ func codeBytes(codes []Code) []byte {
 	return b
 }
 
-// checkFlags looks at the lower half of the first byte [MQTT-2.1.3-1].
+// checkFlags checks the lower half of the first byte [MQTT-2.1.3-1].
 func checkFlags(t Type, flags byte) error {
 	want := byte(0)
 	if t == PUBREL || t == SUBSCRIBE || t == UNSUBSCRIBE {
@@ -161,8 +161,8 @@ func decode(version Version, first byte, body []byte, topics func([]byte) string
 	return p, nil
 }
 
-// bridgeBit of the protocol level says in no specification, but in Mosquitto and those who follow it, that
-// the client is another broker's bridge.
+// bridgeBit of the protocol level marks the bridge of another broker. It is in no specification, but Mosquitto
+// and its imitators set it.
 const bridgeBit Version = 0x80
 
 func (d *decoder) connect() *Connect {

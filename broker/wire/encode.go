@@ -25,13 +25,13 @@ func varintSize(v int) int {
 	return 4
 }
 
-// appendString appends at most the 65,535 bytes that MQTT can tell the length of.
+// appendString appends at most 65,535 bytes, the longest string of MQTT.
 func appendString[T string | []byte](b []byte, s T) []byte {
 	s = s[:min(len(s), 65535)]
 	return append(binary.BigEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
-// setLength puts what stands behind b[at] into the length there, making room for more bytes of it.
+// setLength writes the length of what follows b[at] there, making room if it takes more than one byte.
 func setLength(b []byte, at int) []byte {
 	n := len(b) - at - 1
 	extra := varintSize(n) - 1
@@ -119,7 +119,7 @@ func bit(on bool, b byte) byte {
 	return 0
 }
 
-// appendCode leaves out what may be left out: no properties, and then success.
+// appendCode appends the code and properties. It omits empty properties, and then also success.
 func appendCode(b []byte, c Code, p *Properties) []byte {
 	at := len(b)
 	b = p.appendTo(append(b, byte(c)))
@@ -216,7 +216,7 @@ func (p *Publish) PropertiesSize(version Version) int {
 	return varintSize(n) + n
 }
 
-// size is what the fixed header tells of p's length.
+// size returns the length of p in the fixed header.
 func (p *Publish) size(version Version) int {
 	n := 2 + len(p.Topic) + len(p.Payload)
 	if p.QoS > 0 {

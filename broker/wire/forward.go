@@ -2,7 +2,7 @@ package wire
 
 import "encoding/binary"
 
-// Forwarded are the properties that travel with a message from publisher to subscriber, taken apart.
+// Forwarded holds the decoded properties that travel with a message from publisher to subscriber.
 type Forwarded struct {
 	UTF8            bool // Payload Format Indicator 1
 	ContentType     string
@@ -11,7 +11,7 @@ type Forwarded struct {
 	User            []UserProperty
 }
 
-// ParseForward takes Publish.Forward apart.
+// ParseForward decodes Publish.Forward.
 func ParseForward(b []byte) (f Forwarded, err error) {
 	d := decoder{b: append(appendVarint(nil, uint32(len(b))), b...)}
 	d.properties(onType(PUBLISH), func(p property) {
@@ -33,7 +33,7 @@ func ParseForward(b []byte) (f Forwarded, err error) {
 	return f, d.err
 }
 
-// Append appends the properties as Publish.Forward has them.
+// Append appends the properties in the encoding of Publish.Forward.
 func (f *Forwarded) Append(b []byte) []byte {
 	if f.UTF8 {
 		b = append(b, propPayloadFormat, 1)

@@ -88,7 +88,7 @@ func onType(t ...Type) (set on) {
 	return set
 }
 
-// propTable says of each property how it is encoded and where it may stand.
+// propTable has the encoding of each property and the packets that it may be in.
 var propTable = [...]struct {
 	kind    propKind
 	notZero bool
@@ -246,8 +246,8 @@ func (d *decoder) decodeProperties(t Type, p *Properties) {
 	}
 }
 
-// appendTo appends the list with its length. Nothing but the property list depends on t: where a
-// property does not belong is the caller's to know.
+// appendTo appends the list with its length. The caller sets only properties that belong into
+// the packet.
 func (p *Properties) appendTo(b []byte) []byte {
 	start := len(b)
 	b = append(b, 0) // most lists are shorter than 128 bytes

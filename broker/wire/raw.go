@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// Raw is one packet as it stands in a buffer: the first byte of its fixed header, and what follows
+// Raw is one packet in a buffer: the first byte of its fixed header, and the bytes after
 // the header.
 type Raw struct {
 	First byte
 	Body  []byte // shares the buffer
 }
 
-// Split takes the first packet off b. n is its length. If b holds only a part of it, n is larger than
-// len(b): what it takes to go on, as far as can be told. A packet of more than max bytes is an error as
+// Split returns the first packet of b and its length n. If b holds only a part of it, n is larger than
+// len(b): the bytes needed to continue, as far as known. A packet of more than max bytes is an error as
 // soon as its length is known; 0 means no limit.
 func Split(b []byte, max int) (p Raw, n int, err error) {
 	if len(b) < 2 {
@@ -31,8 +31,8 @@ func Split(b []byte, max int) (p Raw, n int, err error) {
 	return Raw{b[0], b[header : header+size : header+size]}, header + size, nil
 }
 
-// length reads the fixed header that b starts with: the bytes that follow it and its own. The latter
-// are 0 if b ends too early.
+// length reads the fixed header at the start of b. It returns the number of bytes after the header, and
+// the header's own, which is 0 if b ends too early.
 func length(b []byte, max int) (size, header int, err error) {
 	for n, shift := 1, 0; n < len(b); n, shift = n+1, shift+7 {
 		v := b[n]
@@ -53,16 +53,16 @@ func length(b []byte, max int) (size, header int, err error) {
 	return 0, 0, nil
 }
 
-// Type is the packet's type.
+// Type returns the packet's type.
 func (r Raw) Type() Type { return Type(r.First >> 4) }
 
-// Packet decodes the packet, which shares nothing with the buffer.
+// Packet decodes the packet. The result shares no memory with the buffer.
 func (r Raw) Packet(version Version) (Packet, error) {
 	return decode(version, r.First, slices.Clone(r.Body), func(b []byte) string { return string(b) })
 }
 
 // Publish decodes a PUBLISH into p without allocating: Payload shares the buffer, Forward and
-// SubscriptionIDs the memory that p had for them. topic makes a string of the topic name.
+// SubscriptionIDs reuse the memory that p had for them. topic converts the topic name to a string.
 func (r Raw) Publish(version Version, p *Publish, topic func([]byte) string) error {
 	*p = Publish{Forward: p.Forward[:0], SubscriptionIDs: p.SubscriptionIDs[:0]}
 	d := decoder{b: r.Body}

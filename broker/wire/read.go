@@ -28,7 +28,7 @@ func NewReader(r io.Reader, max int) *Reader {
 // SetVersion sets the version that packets after CONNECT are decoded for.
 func (r *Reader) SetVersion(v Version) { r.version = v }
 
-// Buffered says whether bytes of another packet have already arrived.
+// Buffered reports whether bytes of another packet have already arrived.
 func (r *Reader) Buffered() bool { return r.r.Buffered() > 0 }
 
 // ReadPacket returns the next packet, which the caller owns. The error is io.EOF if the connection

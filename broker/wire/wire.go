@@ -1,12 +1,12 @@
-// Package wire turns MQTT 3.1.1 and 5.0 control packets into bytes and back, for servers and for
+// Package wire encodes and decodes MQTT 3.1.1 and 5.0 control packets, for servers and for
 // clients.
 //
-// It promises: a packet that ReadPacket returns follows every rule of the specification that can be
-// told from its bytes alone; anything else is an *Error with the reason code to disconnect with. No
+// A packet that ReadPacket returns follows every rule of the specification that depends on its bytes
+// alone; any other is an *Error with the reason code to disconnect with. No
 // input makes it panic, and none makes it allocate more than the packet limit.
 //
-// It keeps no state beyond the protocol version: what a packet means, whether it may come now, and
-// whether a topic has wildcards where none may be, is the caller's to judge (broker.CheckTopic).
+// It keeps no state beyond the protocol version. The caller checks whether a packet may come now, and
+// whether a topic has wildcards where none may be (broker.CheckTopic).
 package wire
 
 import "fmt"
@@ -14,7 +14,7 @@ import "fmt"
 // Version is the protocol level of a connection.
 type Version byte
 
-// The versions spoken. MQTT 3.1 ("MQIsdp") is answered as 3.1.1.
+// The supported versions. MQTT 3.1 ("MQIsdp") is answered as 3.1.1.
 const (
 	V31  Version = 3
 	V311 Version = 4
