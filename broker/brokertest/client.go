@@ -11,11 +11,11 @@ import (
 	"holdfast/broker/wire"
 )
 
-// patience is how long a test waits for what has to come; it is no measure of anything.
+// patience is how long a test waits for a packet that must come; no test measures it.
 const patience = 20 * time.Second
 
-// Client is one MQTT connection that does what it is told, packet by packet. Its methods end the
-// test where the peer does not do as expected. It is for one goroutine.
+// Client is one MQTT connection that a test controls packet by packet. Its methods fail the
+// test if the peer does not do as expected. It is for one goroutine.
 type Client struct {
 	t       testing.TB
 	conn    net.Conn
@@ -23,7 +23,7 @@ type Client struct {
 	version wire.Version
 }
 
-// Dial opens a TCP connection, which ends with the test, and sends nothing.
+// Dial opens a TCP connection, which is closed when the test ends, and sends nothing.
 func Dial(t testing.TB, addr string, version wire.Version) *Client {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", addr, patience)
@@ -33,7 +33,7 @@ func Dial(t testing.TB, addr string, version wire.Version) *Client {
 	return NewClient(t, conn, version)
 }
 
-// NewClient speaks over conn, which ends with the test.
+// NewClient returns a client on conn, which is closed when the test ends.
 func NewClient(t testing.TB, conn net.Conn, version wire.Version) *Client {
 	t.Cleanup(func() { conn.Close() })
 	c := &Client{t: t, conn: conn, r: wire.NewReader(conn, wire.MaxSize), version: version}
@@ -67,7 +67,7 @@ func (c *Client) SendBytes(b []byte) {
 	}
 }
 
-// TrySend is SendBytes where the peer may end the connection.
+// TrySend is SendBytes for a connection that the peer may have closed.
 func (c *Client) TrySend(b []byte) error {
 	c.conn.SetWriteDeadline(time.Now().Add(2 * patience))
 	_, err := c.conn.Write(b)
@@ -101,17 +101,17 @@ func Receive[P wire.Packet](c *Client) P {
 	return p
 }
 
-// Describe shows a packet for a test's message.
+// Describe returns a packet as text for a test's message.
 func Describe(p wire.Packet) string { return fmt.Sprintf("%T %+v", p, p) }
 
-// Silent checks that nothing is on its way: a PINGREQ is answered at once.
+// Silent checks that the peer has sent nothing: the next packet is the answer to a PINGREQ.
 func (c *Client) Silent() {
 	c.t.Helper()
 	c.Send(&wire.Ping{Type: wire.PINGREQ})
 	Receive[*wire.Ping](c)
 }
 
-// Closed checks that the peer ends the connection, without another packet but a DISCONNECT of 5.0,
+// Closed checks that the peer closes the connection, without another packet except a DISCONNECT of 5.0,
 // whose reason code it returns.
 func (c *Client) Closed() wire.Code {
 	c.t.Helper()
@@ -137,5 +137,5 @@ func (c *Client) Closed() wire.Code {
 // Close cuts the connection, as a lost network does.
 func (c *Client) Close() { c.conn.Close() }
 
-// Drain discards what comes until the connection ends.
+// Drain discards input until the connection ends.
 func (c *Client) Drain() { io.Copy(io.Discard, c.conn) }

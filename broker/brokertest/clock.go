@@ -6,7 +6,7 @@ import (
 )
 
 // Stepped returns t as time.Now would have returned it had the wall clock been stepped by d before: the monotonic
-// reading stays. It stands on the layout of time.Time (package time, "hasMonotonic"), and panics where that is another.
+// reading stays. It depends on the layout of time.Time (package time, "hasMonotonic"), and panics if that has changed.
 func Stepped(t time.Time, d time.Duration) time.Time {
 	const flag = 1 << 63 // then: 33 bits of seconds since 1885, 30 bits of ns
 	of := (*struct {
@@ -25,7 +25,7 @@ func Stepped(t time.Time, d time.Duration) time.Time {
 	return t
 }
 
-// Steps are what clocks do in tests: a correction, an hour, and what a wrong battery or a wrong server makes of it.
+// Steps are the clock steps of tests: a correction, an hour, and those of a wrong battery or a wrong server.
 func Steps() []time.Duration {
 	const day = 24 * time.Hour
 	return []time.Duration{time.Second, -time.Second, time.Hour, -time.Hour, 40 * day, -40 * day}

@@ -6,13 +6,13 @@ import (
 	"holdfast/broker/faultnet"
 )
 
-// Link is a link.Link that belongs to a test.
+// Link is a link.Link that is closed when a test ends.
 type Link struct {
 	*faultnet.Link
 	t testing.TB
 }
 
-// NewLink returns a link to target, host:port, which ends with the test.
+// NewLink returns a link to target, host:port, which is closed when the test ends.
 func NewLink(t testing.TB, target string) *Link {
 	l := &Link{faultnet.New(FreeAddress(t), target), t}
 	t.Cleanup(l.Cut)

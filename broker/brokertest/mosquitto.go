@@ -1,7 +1,7 @@
-// Package brokertest holds what tests of several packages need: a real Mosquitto and a real RabbitMQ to talk to.
+// Package brokertest helps tests of several packages: it runs a real Mosquitto or RabbitMQ, and has an MQTT client, a
+// proxy and an authority.
 //
-// It promises that a process it starts is gone when the test ends, and that it listens when Start
-// returns. It is for tests only.
+// A process that it starts listens when Start returns, and has ended when the test ends. It is for tests only.
 package brokertest
 
 import (
@@ -46,7 +46,7 @@ type Mosquitto struct {
 	output *bytes.Buffer // its log; read after exited
 }
 
-// StartMosquitto starts one. It fails the test if that is not possible.
+// StartMosquitto starts a Mosquitto. It fails the test if that is not possible.
 func StartMosquitto(t testing.TB, opts MosquittoOptions) *Mosquitto {
 	t.Helper()
 	dir := t.TempDir()
@@ -89,7 +89,7 @@ func FreeAddress(t testing.TB) string {
 	return address
 }
 
-// lookMosquitto also looks where Debian puts daemons, which is not in every user's PATH.
+// lookMosquitto also searches Debian's directory of daemons, which is not in every user's PATH.
 func lookMosquitto() (string, error) {
 	for _, name := range []string{"mosquitto", "/usr/sbin/mosquitto"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -150,7 +150,7 @@ func (m *Mosquitto) start() error {
 	return nil
 }
 
-// listening waits until a connection is accepted, which it can only try.
+// listening waits until an attempt to connect succeeds.
 func (m *Mosquitto) listening(address string) error {
 	deadline := time.After(startTimeout)
 	try := time.NewTicker(2 * time.Millisecond)
@@ -169,10 +169,10 @@ func (m *Mosquitto) listening(address string) error {
 	}
 }
 
-// Kill ends the process with SIGKILL and waits for its end. It does nothing if it does not run.
+// Kill ends the process with SIGKILL and waits for its end. It does nothing if no process runs.
 func (m *Mosquitto) Kill() { m.end(syscall.SIGKILL) }
 
-// Stop ends the process in its own way (SIGTERM) and waits for its end.
+// Stop ends the process in order (SIGTERM) and waits for its end.
 func (m *Mosquitto) Stop() { m.end(syscall.SIGTERM) }
 
 func (m *Mosquitto) end(signal syscall.Signal) {

@@ -12,7 +12,7 @@ import (
 //go:embed mqttjs/client.cjs
 var mqttjs []byte
 
-// MQTTJS is what to tell the MQTT.js client: see mqttjs/client.cjs.
+// MQTTJS configures the MQTT.js client: see mqttjs/client.cjs.
 type MQTTJS struct {
 	URL      string   `json:"url"`
 	Version  int      `json:"version"` // 4 or 5
@@ -26,7 +26,7 @@ type MQTTJS struct {
 	Publish  [][3]any `json:"publish,omitempty"` // topic, payload, QoS
 }
 
-// Command is the process to start. It fails the test where MQTT.js is not installed.
+// Command returns the process to start. It fails the test if MQTT.js is not installed.
 func (m MQTTJS) Command(t testing.TB) *exec.Cmd {
 	t.Helper()
 	cache, err := os.UserCacheDir()

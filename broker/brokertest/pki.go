@@ -26,7 +26,7 @@ type Authority struct {
 	File string // its certificate, PEM
 }
 
-// NewAuthority makes one, with its files in a directory of the test.
+// NewAuthority creates an authority, with its files in a directory of the test.
 func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	a := &Authority{t: t, dir: t.TempDir()}
@@ -58,7 +58,7 @@ func (a *Authority) Issue(name string, change ...func(*x509.Certificate)) (cert,
 	return a.IssueFor(name, k.Public(), change...), a.write(name+".key", "PRIVATE KEY", b)
 }
 
-// IssueFor is Issue for a key that is there.
+// IssueFor is Issue for an existing key.
 func (a *Authority) IssueFor(name string, public crypto.PublicKey, change ...func(*x509.Certificate)) (cert string) {
 	a.t.Helper()
 	template := &x509.Certificate{
@@ -77,7 +77,7 @@ func (a *Authority) IssueFor(name string, public crypto.PublicKey, change ...fun
 	return a.write(name+".crt", "CERTIFICATE", der)
 }
 
-// Client is the configuration of a client that trusts the authority, with a certificate of the given
+// Client returns the configuration of a client that trusts the authority, with a certificate of the given
 // name unless that is empty.
 func (a *Authority) Client(name string) *tls.Config {
 	a.t.Helper()
@@ -93,7 +93,7 @@ func (a *Authority) Client(name string) *tls.Config {
 	return config
 }
 
-// Revoke is a CRL in DER that lists certificates, due to be replaced at next. Lists that are made later have
+// Revoke returns a CRL in DER that lists certificates, with its next update at next. Later lists have
 // higher numbers.
 func (a *Authority) Revoke(next time.Time, certs ...*x509.Certificate) []byte {
 	a.t.Helper()

@@ -20,8 +20,8 @@ type Proxy struct {
 	auth  string // what Proxy-Authorization has to be; empty takes any
 }
 
-// NewProxy makes one for the test. With auth, which is a whole header such as "Basic YTpi", it refuses
-// those who do not send it. The caller starts it, with Start or StartTLS.
+// NewProxy returns a proxy for the test. With auth, which is a whole header such as "Basic YTpi", it refuses
+// clients that do not send it. The caller starts it, with Start or StartTLS.
 func NewProxy(t testing.TB, target, auth string) *Proxy {
 	t.Helper()
 	p := &Proxy{target: target, auth: auth}
@@ -33,7 +33,7 @@ func NewProxy(t testing.TB, target, auth string) *Proxy {
 	return p
 }
 
-// Asked returns the hosts and ports that it was asked for.
+// Asked returns the hosts and ports that clients asked the proxy for.
 func (p *Proxy) Asked() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 // rabbitProgram is not the wrapper of the same name on the path, which changes the user.
 const rabbitProgram = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
-// RabbitMQ is a node with the MQTT plugin, whose queues of QoS 1 are on its disk. It speaks 3.1.1 and takes
-// everybody.
+// RabbitMQ is a node with the MQTT plugin, whose queues of QoS 1 are on its disk. It speaks 3.1.1 and accepts
+// anonymous clients.
 type RabbitMQ struct {
 	t       testing.TB
 	address string
@@ -26,7 +26,7 @@ type RabbitMQ struct {
 	exited  chan struct{} // and its log is complete
 }
 
-// StartRabbitMQ starts one, with a name service of its own, and returns when it listens.
+// StartRabbitMQ starts a node, with a name service of its own, and returns when it listens.
 func StartRabbitMQ(t testing.TB) *RabbitMQ {
 	t.Helper()
 	dir := t.TempDir()
@@ -105,7 +105,7 @@ func (r *RabbitMQ) listening() error {
 	}
 }
 
-// Kill ends the node without warning. It does nothing if there is none.
+// Kill ends the node without warning. It does nothing if no node runs.
 func (r *RabbitMQ) Kill() {
 	if r.cmd == nil {
 		return

@@ -10,7 +10,7 @@ import (
 	"holdfast/broker/wire"
 )
 
-// Script is an upstream that does what a test says, on every connection.
+// Script is an upstream that a test scripts, on every connection.
 type Script struct {
 	l    net.Listener
 	work sync.WaitGroup
@@ -19,11 +19,11 @@ type Script struct {
 	conns map[net.Conn]struct{}
 }
 
-// Answer says what follows a packet, in the version of the connection. An error ends the connection. It is
-// called by one goroutine for each connection, with what is that connection's own.
+// Answer returns the answer to a packet, in the version of the connection. An error ends the connection. One
+// goroutine for each connection calls it, with that connection's own state.
 type Answer func(state *tls.ConnectionState, p wire.Packet) ([]wire.Packet, error)
 
-// ErrHangUp ends a connection without a word.
+// ErrHangUp ends a connection without a DISCONNECT.
 var ErrHangUp = errors.New("hang up")
 
 // NewScript listens until the test ends. With config it speaks TLS. session is called for each
