@@ -10,15 +10,15 @@ import (
 	"holdfast/broker/wire"
 )
 
-// login lets the client in, or says with which reason code it is refused. It is called after the
-// handshake, which has verified the client's certificate, if there is one. size is what the packet counts among
-// the unfinished ones until the login is over.
+// login authenticates the client, or returns the reason code of the refusal. It is called after the
+// handshake, which has verified the client's certificate, if there is one. size is the packet's share of
+// unfinished until the login is over.
 func (c *conn) login(p *wire.Connect, size int) (wire.Code, error) {
 	l := auth.Login{
 		ClientID: p.ClientID, Username: p.Username, Named: p.HasUsername, Password: p.Password,
 		CN: c.commonName(), Anonymous: c.anonymous, Remote: c.nc.RemoteAddr(),
 	}
-	err := c.in.pause() // checking a password takes time, and others may come first
+	err := c.in.pause() // checking a password takes time, and may have to wait for others
 	defer c.in.enter()
 	if err == nil {
 		rest := c.in.held
@@ -52,8 +52,8 @@ func (c *conn) login(p *wire.Connect, size int) (wire.Code, error) {
 	return code, err
 }
 
-// user is whose share of the limits the client has: the user's, or that of the certificate's name; empty for
-// all others together.
+// user returns the name whose share of the limits the client counts in: the user's, or that of the certificate;
+// empty for all other clients together.
 func (c *conn) user() string {
 	if name := c.grant.User(); name != "" {
 		return name
@@ -61,7 +61,7 @@ func (c *conn) user() string {
 	return c.commonName()
 }
 
-// commonName is that of the client's verified certificate.
+// commonName returns the common name of the client's verified certificate, or nothing.
 func (c *conn) commonName() string {
 	if s := c.secured(); len(s.VerifiedChains) > 0 {
 		return s.PeerCertificates[0].Subject.CommonName
@@ -69,7 +69,7 @@ func (c *conn) commonName() string {
 	return ""
 }
 
-// secured is the state of the connection's TLS, or none.
+// secured returns the state of the connection's TLS; the zero value without TLS.
 func (c *conn) secured() tls.ConnectionState {
 	if t, ok := c.nc.(interface{ ConnectionState() tls.ConnectionState }); ok {
 		return t.ConnectionState()
@@ -77,7 +77,7 @@ func (c *conn) secured() tls.ConnectionState {
 	return tls.ConnectionState{}
 }
 
-// revoked returns why the client's certificate, which its handshake accepted, is not accepted any more.
+// revoked returns an error if the client's certificate has been revoked since its handshake.
 func (c *conn) revoked() error {
 	if c.place == nil || c.place.Revoked == nil {
 		return nil
@@ -94,7 +94,7 @@ func (c *conn) noteRevoked(err error) {
 	}
 }
 
-// mayPublish says whether the client may publish to topic. The first time that it may not is logged.
+// mayPublish reports whether the client may publish to topic. It logs the first denied publish.
 func (c *conn) mayPublish(topic string) bool {
 	if c.grant.MayWrite(topic) {
 		return true
@@ -106,7 +106,7 @@ func (c *conn) mayPublish(topic string) bool {
 	return false
 }
 
-// mayReceive says whether a message may be delivered to the client; what may not is counted.
+// mayReceive reports whether a message may be delivered to the client. It counts a denied one.
 func (c *conn) mayReceive(topic string) bool {
 	if c.grant.MayRead(topic) {
 		return true

@@ -11,16 +11,16 @@ import (
 // burst is how many seconds' worth of connections may come at once, after a quiet time.
 const burst = 5
 
-// maxAddresses bounds the table of addresses. One that finds no room pushes another one out: of a few that are
-// looked at, that which may have the most connections, so that who is held back stays so. The limit on all of them
-// together holds in any case.
+// maxAddresses bounds the table of addresses. In a full table a new address evicts another one: of lookedAt
+// candidates the one with the most tokens left, so that an address over its limit stays in the table. The limit on
+// all addresses together holds in any case.
 const (
 	maxAddresses = 4096
 	lookedAt     = 16
 )
 
-// admission limits how fast connections come, in all and from one address. Those from this machine are
-// not counted.
+// admission limits the rate of new connections, in all and from one address. It does not count those from this
+// machine.
 type admission struct {
 	all, each float64 // per second; 0 for no limit
 
@@ -31,7 +31,7 @@ type admission struct {
 	logged    time.Time
 }
 
-// bucket is a token bucket: as many tokens are left as connections may come at once.
+// bucket is a token bucket: left is the number of connections that may come at once.
 type bucket struct {
 	left float64
 	at   time.Time // zero for a full one
@@ -45,8 +45,8 @@ func (b bucket) refilled(rate float64, now time.Time) bucket {
 	return bucket{min(full, b.left+rate*now.Sub(b.at).Seconds()), now}
 }
 
-// allows reports whether a connection may come in, and if not, whether to say so in the log, with how many
-// have been turned away since it was last said.
+// allows reports whether to accept a connection. If not, and it is time to log that, report is the number of
+// connections refused since the last log line; otherwise it is 0.
 func (a *admission) allows(remote net.Addr, now time.Time) (ok bool, report int) {
 	from := auth.Source(remote)
 	if from == "" || a.all <= 0 && a.each <= 0 {

@@ -19,7 +19,7 @@ type Client struct {
 	Depth         uint64 // messages in the journal for it
 }
 
-// Clients returns up to most sessions, those with a connection first, by client identifier.
+// Clients returns up to most sessions, connected ones first, by client identifier.
 func (s *Server) Clients(most int) []Client {
 	type entry struct {
 		x    *session

@@ -19,46 +19,46 @@ import (
 	"holdfast/broker/wire"
 )
 
-// conn is one client's connection: a goroutine that reads, and others that write while there is
-// something that the kernel does not take at once.
+// conn is one client's connection: a goroutine that reads, and one that writes while the kernel does not
+// take everything at once.
 type conn struct {
 	s       *Server
 	nc      net.Conn
 	in      input
-	pending atomic.Int64  // entries that the journal has and has not settled
+	pending atomic.Int64  // entries appended to the journal and not committed
 	ended   chan struct{} // closed when nothing of the connection is left
 
-	waiting *list.Element // in Server.connecting, guarded by Server.mu; nil when CONNECT has come
+	waiting *list.Element // in Server.connecting, guarded by Server.mu; nil once CONNECT has arrived
 
-	place     *place // where it came in; nil if it was given to Serve
-	anonymous bool   // whether a client without a name may come in
+	place     *place // the listener that accepted it; nil after Serve
+	anonymous bool   // whether an anonymous client may log in
 
 	// Set by CONNECT, before anything else is written.
 	version   wire.Version
 	since     time.Time
 	session   *session
 	grant     *auth.Grant
-	publisher string        // whose share of the journal its publishes take: the user's, or else the client's own
+	publisher string        // the owner of its publishes in the journal: the user, or else the client itself
 	keepAlive time.Duration // 0 means none
 	maxPacket int           // the client's limit; 0 means none
-	aliasMax  uint16        // topic aliases that the client takes
+	aliasMax  uint16        // topic aliases that the client accepts
 	bridge    bool          // the client is another broker's bridge
 	noReasons bool          // the client wants neither reason strings nor user properties
 
-	// Of the reading goroutine.
+	// For the reading goroutine alone.
 	will                *will
 	aliases             map[uint16]*topic // that the client has set
 	aliasBytes          int               // of their topics
-	connected           bool              // CONNACK said success
+	connected           bool              // CONNACK with success has been sent
 	changed             bool              // it has appended changes
 	heard               time.Time         // when the last whole packet came
-	armed               bool              // there is a deadline for reading
-	late                bool              // it is that of a packet that has begun
+	armed               bool              // a read deadline is set
+	late                bool              // that deadline is for the rest of a packet
 	announced           bool              // the client has published to its state topic
 	loggedDeniedPublish bool              // the first denied publish was logged
 	todo                []func()          // what is put off until Server.mu is free: logging may wait
 
-	// Of whoever has made work busy.
+	// For the goroutine that has set work to busy.
 	raw     syscall.RawConn // nil if nc is not a socket of the kernel's
 	try     func(fd uintptr) bool
 	tried   []byte // what try is to write
@@ -68,8 +68,8 @@ type conn struct {
 
 	work    atomic.Uint32 // idle, busy or again
 	dirty   atomic.Bool   // on a scratch's list of connections to flush
-	crowded atomic.Bool   // more waits to be written than may be
-	over    atomic.Bool   // closing, for who does not hold mu
+	crowded atomic.Bool   // out is longer than MaxQueued
+	over    atomic.Bool   // closing, readable without mu
 
 	mu          sync.Mutex
 	room        sync.Cond // out was taken, a publish was settled, writing has stopped, or the connection is ending
@@ -110,7 +110,7 @@ func (c *conn) catchUp() {
 	c.todo = nil
 }
 
-// logger makes a log line say who the client is.
+// logger returns the server's log with the client's address and identifier.
 func (c *conn) logger() *slog.Logger {
 	l := c.s.log.With("remote", c.remote())
 	if c.session != nil {
@@ -119,7 +119,7 @@ func (c *conn) logger() *slog.Logger {
 	return l
 }
 
-// serve reads packets until the connection ends, and then tidies up.
+// serve reads packets until the connection ends, and then cleans up.
 func (c *conn) serve() {
 	defer c.linger()
 	defer close(c.ended)
@@ -135,8 +135,8 @@ func (c *conn) serve() {
 	c.report(err)
 }
 
-// linger gives the client time to read why the server ends the connection: closing while bytes of the client
-// are unread, or on their way, would have the kernel send a reset, which takes our last packet from it as well. The
+// linger gives the client time to read why the server ends the connection: if it closed while bytes of the client
+// are unread, or on their way, the kernel would send a reset, which discards our last packet too. The
 // session is free by then.
 func (c *conn) linger() {
 	defer c.nc.Close()
@@ -167,7 +167,7 @@ func (c *conn) run() (err error) {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
-		c.in.drop() // what comes takes a moment, and many may end at once
+		c.in.drop() // the rest takes a moment, and many connections may end at once
 	}()
 	if err := c.handshake(); err != nil {
 		return err
@@ -199,8 +199,8 @@ func (c *conn) run() (err error) {
 	}
 }
 
-// arm gives the client the time of its keep alive for the next packet, of which a part is none, and packet_time
-// for each 64 KiB of one that has begun, also without a keep alive. Until CONNECT the handshake's deadline holds.
+// arm sets the read deadline: the keep alive for the next whole packet, and packet_time for each 64 KiB of one that
+// has arrived in part, also without a keep alive. Until CONNECT the handshake's deadline holds.
 func (c *conn) arm() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -261,7 +261,7 @@ func (c *conn) farewell(err error) {
 	c.end()
 }
 
-// disconnect queues a DISCONNECT, which 3.1.1 does not know from a server. Called with mu held.
+// disconnect queues a DISCONNECT, which a server sends in 5.0 only. Called with mu held.
 func (c *conn) disconnect(code wire.Code, text string) {
 	c.s.refusals.count(wire.DISCONNECT, code)
 	if c.version != wire.V5 {
@@ -275,7 +275,7 @@ func (c *conn) disconnect(code wire.Code, text string) {
 	c.hasLastWord = true
 }
 
-// end lets what is queued be written, but not for long. Called with mu held.
+// end begins to close the connection: queued packets have lastWords to be written. Called with mu held.
 func (c *conn) end() {
 	c.closing = true
 	c.over.Store(true)
@@ -284,7 +284,7 @@ func (c *conn) end() {
 	c.wake()
 }
 
-// kick ends the connection from outside, telling a 5.0 client the reason.
+// kick ends the connection from another goroutine; a 5.0 client gets the reason in a DISCONNECT.
 func (c *conn) kick(code wire.Code) { c.kickFor(&wire.Error{Code: code, Text: "ended by the server"}) }
 
 func (c *conn) kickFor(reason *wire.Error) {
@@ -300,12 +300,12 @@ func (c *conn) kickFor(reason *wire.Error) {
 	c.mu.Unlock()
 }
 
-// interrupt ends the reading goroutine's wait. Called with mu held.
+// interrupt wakes the reading goroutine with an error. Called with mu held.
 func (c *conn) interrupt() { c.nc.SetReadDeadline(time.Unix(1, 0)) }
 
 func (c *conn) shutdown() { c.kick(wire.ServerShuttingDown) }
 
-// fail ends the connection because of the server's own trouble.
+// fail ends the connection because of an error of the server.
 func (c *conn) fail(err error) {
 	c.mu.Lock()
 	c.failed(err)
@@ -321,7 +321,7 @@ func (c *conn) failed(err error) {
 	c.interrupt()
 }
 
-// report logs why the connection ended, unless that is everyday.
+// report logs why the connection ended, at debug level if that is normal.
 func (c *conn) report(err error) {
 	c.mu.Lock()
 	if c.reason != nil {
@@ -357,8 +357,8 @@ func (c *conn) report(err error) {
 	}
 }
 
-// waitForRoom holds the client's further packets back while it does not read ours, or, where the
-// protocol has no other way to say so, while too many of its publishes are on their way to disk.
+// waitForRoom stops reading while the client does not read our packets, or while too many of its publishes
+// are on their way to disk, which the protocol of 3.1.1 cannot limit otherwise.
 func (c *conn) waitForRoom() error {
 	if c.changed { // changes are appended without waiting, under locks; here none is held
 		c.changed = false
@@ -383,8 +383,8 @@ func (c *conn) waitForRoom() error {
 	return nil
 }
 
-// settled notes that the journal is done with an entry of this client, and that what follows from it is done or
-// in the inbox. It does not wait.
+// settled notes that the journal has committed or refused an entry of this client, and that the consequences are
+// done or in the inbox. It does not wait.
 func (c *conn) settled() {
 	if c.pending.Add(-1) == int64(c.s.opts.MaxInflight) {
 		c.session.whenFree(c, c.room.Broadcast)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// temporary is which part of all sessions is kept for those that end with their connection: clients that come and
-// go get in although the table is full of absent ones.
+// temporary is the part of all sessions that is reserved for those that end with their connection: short-lived
+// clients can connect although the table is full of absent ones.
 const temporary = 10 // one in ten
 
 // tally counts sessions. Guarded by Server.mu.

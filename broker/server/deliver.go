@@ -15,13 +15,13 @@ type outgoing struct {
 	qos     byte
 	retain  bool
 	ids     []uint32
-	at      time.Time // when the server took it
+	at      time.Time // when the server received it
 }
 
-// cost is what a waiting message counts, in bytes.
+// cost returns what a queued message counts, in bytes.
 func (o *outgoing) cost() int { return 64 + len(o.message.Topic) + len(o.message.Payload) }
 
-// outbox is what a session has to send. The client's receive maximum bounds flights, the server's
+// outbox holds what a session has to send. The client's receive maximum bounds flights, the server's
 // limits the rest; the backlog of a durable session stays in the journal. Guarded by session.mu.
 type outbox struct {
 	quota   int // how many more may be sent before the client answers
@@ -32,7 +32,7 @@ type outbox struct {
 	n       uint64
 
 	again   []*flight  // to be sent again on this connection
-	ready   []*flight  // QoS 2, whose packet identifier has come to disk
+	ready   []*flight  // QoS 2, whose packet identifier is on disk
 	replays []replay   // subscriptions whose retained messages are to be sent
 	replay  []outgoing // of the first of them
 	queue   []outgoing // live messages of a session that ends with its connection
@@ -49,7 +49,7 @@ type replay struct {
 	subscription
 }
 
-// notify is told that the journal may have messages for the session.
+// notify wakes the connection's writer: the journal may have messages for the session.
 func (x *session) notify() {
 	if c := x.conn.Load(); c != nil {
 		c.wake()
@@ -133,12 +133,12 @@ func (x *session) accept(c *conn, p *publication, o outgoing) {
 	x.s.waiting.Add(int64(cost))
 }
 
-// waits says whether anything in memory is to be sent first. Called with mu held.
+// waits reports whether messages in memory are to be sent before those of the journal. Called with mu held.
 func (x *session) waits() bool {
 	return len(x.again)+len(x.ready)+len(x.replay)+len(x.replays)+len(x.queue) > 0
 }
 
-// publish returns the packet for a message, and false if the message is expired.
+// publish returns the packet for a message; ok is false if the message has expired.
 func (o *outgoing) publish(s *Server, id uint16, dup bool) (p wire.Publish, ok bool) {
 	m := o.message
 	p = wire.Publish{
@@ -154,8 +154,8 @@ func (o *outgoing) publish(s *Server, id uint16, dup bool) (p wire.Publish, ok b
 	return p, true
 }
 
-// put queues a PUBLISH and says whether it did: not if the client may not read it, if it is larger than
-// the client takes, or, at QoS 0, if too much waits for the client already. It may change p. Called
+// put queues a PUBLISH and reports whether it did: not if the client may not read it, if it is larger than
+// the client accepts, or, at QoS 0, if the client's queue is full. It may change p. Called
 // with c.mu held.
 func (c *conn) put(p *wire.Publish) bool {
 	named, topic := false, p.Topic
@@ -191,7 +191,7 @@ func (c *conn) put(p *wire.Publish) bool {
 	return true
 }
 
-// putShared is put for a message that others get as well. Called with c.mu held.
+// putShared is put for a message whose encoding other subscribers share. Called with c.mu held.
 func (c *conn) putShared(p *publication, qos byte, retain bool, ids []uint32, id uint16) bool {
 	if c.aliasMax > 0 || len(ids) > 0 && c.version == wire.V5 {
 		v := p.view
@@ -218,7 +218,7 @@ func (c *conn) putShared(p *publication, qos byte, retain bool, ids []uint32, id
 	return true
 }
 
-// takes says whether a PUBLISH may be queued. Called with mu held.
+// takes reports whether a PUBLISH may be queued. Called with mu held.
 func (c *conn) takes(size int, qos byte) bool {
 	if c.maxPacket > 0 && size > c.maxPacket {
 		c.s.counts.droppedSize.Add(1) // [MQTT-3.1.2-24]
@@ -234,7 +234,7 @@ func (c *conn) takes(size int, qos byte) bool {
 	return true
 }
 
-// queued is how many bytes are to be written. Called with mu held.
+// queued returns how many bytes are queued. Called with mu held.
 func (c *conn) queued() int {
 	if c.out == nil {
 		return 0
@@ -249,8 +249,8 @@ func (c *conn) published(b *buffer, size int) {
 	c.appended(b)
 }
 
-// fill moves waiting messages into the buffer, as far as the client's receive maximum and one write
-// go. Only the writing goroutine calls it.
+// fill moves queued messages into the buffer, up to the client's receive maximum and the size of one
+// write. Only the writing goroutine calls it.
 func (c *conn) fill() error {
 	x := c.session
 	if x.reader != nil {
@@ -286,7 +286,7 @@ func (c *conn) fill() error {
 	}
 }
 
-// sendWaiting sends one of what waits in memory, the oldest kind first, and says whether there was
+// sendWaiting sends one message of those in memory, the oldest kind first, and reports whether there was
 // one that may be sent.
 func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 	x.mu.Lock()
@@ -352,7 +352,7 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 // full reports whether flights keep as much in memory as they may. Called with mu held.
 func (x *session) full() bool { return x.held >= x.s.opts.MaxQueued }
 
-// sendNew sends a message that only memory has. Called with mu held, and if QoS > 0 after mayFly.
+// sendNew sends a message that is only in memory. Called with mu held, and if QoS > 0 after mayFly.
 func (x *session) sendNew(c *conn, o outgoing) {
 	if o.qos == 0 {
 		if p, ok := o.publish(x.s, 0, false); ok {
@@ -369,7 +369,7 @@ func (x *session) sendNew(c *conn, o outgoing) {
 }
 
 // sendStored sends a message of the journal. A QoS 2 delivery waits until its packet identifier is on
-// disk, so that after a crash it goes on under the same one and is not taken for a new message.
+// disk, so that after a crash it continues under the same one and is not mistaken for a new message.
 func (x *session) sendStored(c *conn, d journal.Delivery) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -445,7 +445,7 @@ func (d stored) Committed(_ *journal.Entry, _ uint64, err error) {
 	})
 }
 
-// launch queues a flight's PUBLISH. What cannot be sent is settled. Called with mu held.
+// launch queues a flight's PUBLISH. It settles a flight that cannot be sent. Called with mu held.
 func (x *session) launch(c *conn, f *flight, dup bool) {
 	if f.seq != 0 && !c.mayReceive(f.message.Topic) {
 		x.deny(f, journal.Delivery{Seq: f.seq, Message: f.message})
@@ -470,8 +470,8 @@ func (x *session) launch(c *conn, f *flight, dup bool) {
 	}
 }
 
-// deny has fill drop a message of the journal that the client may not read any more, and forgets its flight, which
-// may be nil. Called with mu held.
+// deny collects a message of the journal that the client may not read any more, for fill to drop, and forgets its
+// flight, which may be nil. Called with mu held.
 func (x *session) deny(f *flight, d journal.Delivery) {
 	if f != nil {
 		x.drop(f)
@@ -482,8 +482,8 @@ func (x *session) deny(f *flight, d journal.Delivery) {
 	x.deniedReads = append(x.deniedReads, d)
 }
 
-// dropDenied enters what deny has collected in the journal's losses, which may wait for the disk: it is called
-// without a lock, and by the writing goroutine alone.
+// dropDenied records the messages that deny has collected in the journal's losses. It may wait for the disk: only the
+// writing goroutine calls it, without a lock.
 func (x *session) dropDenied(c *conn) {
 	x.mu.Lock()
 	denied := x.deniedReads

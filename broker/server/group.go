@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// group is the members of one shared subscription: those who have subscribed to the same filter under
+// group holds the members of one shared subscription: the clients that have subscribed to the same filter under
 // the same name. One of them gets each message.
 type group struct {
 	members atomic.Pointer[[]member] // replaced, never changed; guarded by index.mu for writing
@@ -17,7 +17,7 @@ type member struct {
 	subscription
 }
 
-// set adds or replaces a member and says whether it was there.
+// set adds or replaces a member and reports whether it was there.
 func (g *group) set(t *target, sub subscription) bool {
 	var members []member
 	if p := g.members.Load(); p != nil {
@@ -40,8 +40,8 @@ func (g *group) remove(t *target) bool {
 	return len(members) < len(had)
 }
 
-// pick chooses whose turn it is: of the connected members one after the other, and while there is none,
-// of those whose sessions are durable. Only who may read the topic now has a turn. What a member was given stays with
+// pick chooses the next member in turn: of the connected ones, and while there is none, of those whose sessions
+// are durable. Only members that may read the topic now take a turn. A message given to a member stays with
 // it, however long it is away.
 func (g *group) pick(topic string) (match, bool) {
 	members := *g.members.Load()

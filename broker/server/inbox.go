@@ -5,20 +5,20 @@ import (
 	"sync/atomic"
 )
 
-// inbox keeps, in order, what was to be done with a session while others held its locks. Who must not wait,
-// above all the journal's completer, leaves it here, and a goroutine that ends when it is done does it.
-// What it holds is bounded: answers by the publishes and changes that a connection may have on their way to
+// inbox queues, in order, work on a session whose locks were taken. Goroutines that must not wait,
+// above all the journal's completer, leave work here, and a goroutine that ends with the last of it does it.
+// Its length is bounded: answers by the publishes and changes that a connection may have on their way to
 // disk, messages by Options.MaxQueued.
 type inbox struct {
-	busy atomic.Bool // something is here or being done: what comes later stands behind it
+	busy atomic.Bool // work is queued or being done: later work queues behind it
 
 	mu     sync.Mutex // a leaf, held for moves of pointers only; guards the rest, and busy for writing
 	work   []func()
 	queued int // bytes of the messages in work
 }
 
-// lockTries is how often a lock is tried before what needs it is left to the inbox: a few hundred
-// nanoseconds, for which most holders have it.
+// lockTries is how often to try a lock before leaving the work to the inbox: a few hundred
+// nanoseconds, as long as most goroutines hold it.
 const lockTries = 64
 
 // lockNow takes mu and reports whether it did. It does not wait.
@@ -31,8 +31,8 @@ func lockNow(mu *sync.Mutex) bool {
 	return false
 }
 
-// whenFree calls f with x.mu and, if c is not nil, c.mu held: at once if nobody holds them and the inbox
-// is empty, else soon, in order. It waits for nothing, and f must not either.
+// whenFree calls f with x.mu and, if c is not nil, c.mu held: at once if they are free and the inbox
+// is empty, else soon, in order. It does not wait, and f must not either.
 func (x *session) whenFree(c *conn, f func()) {
 	if x.enter(c) {
 		f()
@@ -42,7 +42,7 @@ func (x *session) whenFree(c *conn, f func()) {
 	x.later(c, 0, f)
 }
 
-// enter takes x.mu and, if c is not nil, c.mu. It is false if that is not possible at once, or if something in
+// enter takes x.mu and, if c is not nil, c.mu. It returns false if that is not possible at once, or if work in
 // the inbox has to come first.
 func (x *session) enter(c *conn) bool {
 	if x.inbox.busy.Load() || !lockNow(&x.mu) {
@@ -62,8 +62,8 @@ func (x *session) exit(c *conn) {
 	x.mu.Unlock()
 }
 
-// later leaves f, which holds a message of size bytes or none, to the inbox. It is false, and f is not called,
-// if too much of messages is there already.
+// later queues f, which holds a message of size bytes or none, in the inbox. It returns false, without queueing f,
+// if the inbox holds too many bytes of messages already.
 func (x *session) later(c *conn, size int, f func()) bool {
 	in := &x.inbox
 	in.mu.Lock()

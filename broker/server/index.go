@@ -10,7 +10,7 @@ import (
 	"holdfast/broker/journal"
 )
 
-// target is somebody who wants messages: a session, a route, or a function of this process.
+// target is a subscriber: a session, a route, or a function of this process.
 type target struct {
 	session *session
 	reader  *journal.Reader                                              // of a route; of a durable session
@@ -332,7 +332,7 @@ func (x *index) len() int {
 	return x.n
 }
 
-// match returns everybody who wants topic, each target once, and the version that this is true of. The
+// match returns the subscribers of topic, each target once, and the version of the index that it searched. The
 // result is never nil.
 func (x *index) match(topic string) ([]match, uint64) {
 	x.mu.RLock()
@@ -409,7 +409,7 @@ func newMatch(t *target, sub subscription) match {
 }
 
 // merge leaves each target once. Of overlapping subscriptions the highest QoS counts, and every
-// identifier is told [MQTT-3.3.4-2, MQTT-3.3.4-3].
+// identifier is sent [MQTT-3.3.4-2, MQTT-3.3.4-3].
 func merge(found []match) []match {
 	at := make(map[*target]int, len(found))
 	n := 0

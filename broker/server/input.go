@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	scratchBuffer = 32 << 10 // bytes read at once, and so how many packets are acted on before anybody is written to
+	scratchBuffer = 32 << 10 // bytes read at once, which bounds the packets handled before the next writes
 	ownBuffer     = 2 << 10  // of a connection that cannot wait without a buffer: TLS, WebSocket, net.Pipe
 )
 
-// scratch is what it takes to work on packets that have arrived. A connection has one while it has
+// scratch is the memory for handling packets that have arrived. A connection has one while it has
 // input, and none while it is idle.
 type scratch struct {
 	buf   []byte
@@ -22,11 +22,11 @@ type scratch struct {
 	topic *topic // of the PUBLISH that was decoded last
 	in    wire.Publish
 	ack   wire.Ack
-	pub   publication // of a QoS 0 message, which is done with before the next packet
+	pub   publication // of a QoS 0 message, finished before the next packet
 	name  func([]byte) string
 	dirty []*conn // have packets that are not written yet
 
-	// What was seen since finish, so that the server's counters are touched once for many packets.
+	// Counts since the last finish, which adds them to the server's counters once for many packets.
 	packets, bytes, publishes, publishBytes uint64
 }
 
@@ -39,7 +39,7 @@ func (s *Server) newScratch() any {
 	return d
 }
 
-// markDirty notes that c has something to write. Without a scratch it is written by a goroutine of its own.
+// markDirty notes that c has packets to write, for finish. Without a scratch it wakes c's writing goroutine.
 func (d *scratch) markDirty(c *conn) {
 	if d == nil {
 		c.wake()
@@ -48,7 +48,7 @@ func (d *scratch) markDirty(c *conn) {
 	}
 }
 
-// finish writes to everybody who was touched. It comes before anything that may wait.
+// finish flushes every connection that was marked dirty. It is called before anything that may wait.
 func (d *scratch) finish(s *Server) {
 	for i, c := range d.dirty {
 		c.dirty.Store(false)
@@ -63,8 +63,8 @@ func (d *scratch) finish(s *Server) {
 	d.packets, d.bytes, d.publishes, d.publishBytes = 0, 0, 0, 0
 }
 
-// input takes packets off a connection. Where the kernel can tell that there is something to read, an
-// idle connection holds no buffer, and one with a part of a packet no more than that part.
+// input reads packets from a connection. On a socket an idle connection holds no buffer, and one with a part of a
+// packet no more than that part.
 type input struct {
 	s       *Server
 	c       *conn
@@ -75,7 +75,7 @@ type input struct {
 	scratch *scratch
 	buf     []byte // what was read and not taken yet
 	own     []byte // to read into, if raw is nil
-	part    []byte // a part of a packet that waits for the rest without a scratch
+	part    []byte // a part of a packet, kept without a scratch until the rest arrives
 	big     []byte // to read a packet into that is longer than the scratch's buffer or own
 	held    int    // bytes of part, own and big that are charged to the server's limit
 	need    int    // bytes that buf has to have for another packet, as far as is known
@@ -91,8 +91,8 @@ func (in *input) init(c *conn) {
 	in.try = in.readNow
 }
 
-// next returns the next packet, which shares memory with the input until the next call. wait is
-// called each time before it waits for the client. The error is io.EOF if the connection ended
+// next returns the next packet, which shares memory with the input until the next call. It calls wait
+// each time before it waits for the client. The error is io.EOF if the connection ended
 // between packets.
 func (in *input) next(wait func() error) (wire.Raw, error) {
 	for {
@@ -153,7 +153,7 @@ func (in *input) more() error {
 	return in.err
 }
 
-// readNow reads what there is. If that is nothing, it lets go of the scratch and has the runtime wait.
+// readNow reads available bytes. If there are none, it gives the scratch back and lets the runtime wait.
 func (in *input) readNow(fd uintptr) bool {
 	in.enter()
 	room, err := in.room(in.scratch.buf)
@@ -185,7 +185,7 @@ func (in *input) enter() {
 	in.scratch.now = time.Now()
 }
 
-// leave gives the scratch back. What is in buf must not stand on it.
+// leave gives the scratch back. buf must not share its memory.
 func (in *input) leave() {
 	if d := in.scratch; d != nil {
 		in.scratch = nil
@@ -202,7 +202,7 @@ func (in *input) pause() error {
 	return err
 }
 
-// putAside moves what is in buf off the scratch. It grows as the packet arrives, not as it is announced.
+// putAside copies buf from the scratch to part, which grows as the packet arrives, not as it is announced.
 func (in *input) putAside() error {
 	switch n := len(in.buf); {
 	case in.big != nil:
@@ -234,8 +234,8 @@ func (in *input) charge(n int) error {
 	return nil
 }
 
-// room returns where to read to: behind what is in buf, which it moves to the front of base or, when that is
-// full and the packet is longer, of memory that grows as the packet arrives, not as it is announced.
+// room returns the memory to read into, behind the content of buf. It moves that to the front of base or, when base is
+// full and the packet is longer, of big, which grows as the packet arrives, not as it is announced.
 func (in *input) room(base []byte) ([]byte, error) {
 	to := base
 	var old []byte
@@ -268,7 +268,7 @@ func (in *input) room(base []byte) ([]byte, error) {
 	return to[len(in.buf):], nil
 }
 
-// drop lets go of all buffers. What was read into them must not be used any more.
+// drop releases all buffers. Packets read into them must not be used any more.
 func (in *input) drop() {
 	in.leave()
 	big := in.big

@@ -34,24 +34,24 @@ const (
 	limitState         limit = "state" // of the journal, a share of its max_size
 )
 
-// sayEvery is how often at most the log tells that a limit was reached.
+// sayEvery is the shortest time between two log lines about the same limit.
 const sayEvery = 10 * time.Second
 
-// reached counts what was refused or dropped at each limit.
+// reached counts refusals and drops by limit.
 type reached struct {
 	mu     sync.Mutex
 	totals map[limit]uint64
 	said   map[limit]said
 }
 
-// said is when a limit was last logged, and its total then.
+// said is the time of a limit's last log line, and its total then.
 type said struct {
 	at    time.Time
 	total uint64
 }
 
-// reached counts a refusal or drop at a limit and logs it, each limit no more than once in ten seconds. text says
-// what happened, args to whom.
+// reached counts a refusal or drop at a limit and logs it, each limit no more than once in ten seconds. text is the
+// message of the log line, args its attributes.
 func (s *Server) reached(l limit, text string, args ...any) {
 	now := time.Now()
 	r := &s.limits
@@ -91,14 +91,14 @@ func (r *reached) snapshot() map[string]uint64 {
 	return totals
 }
 
-// The last eighth of what all clients share is for users who have no more than a sixteenth of it, and no more than half
-// of what others leave: however many users take their share, the next one finds room.
+// The last eighth of what all clients share is reserved for users that have at most a sixteenth of it, and at most half
+// of what others leave: however many users take their share, there is room for the next one.
 const (
 	lastPart  = 8
 	smallPart = 16
 )
 
-// share is what one user may have of an amount that all clients share, of which others have some already. Clients
+// share returns how much one user may have of an amount that all clients share, if others have so much already. Clients
 // without a user count as one.
 func (s *Server) share(all, others int64) int64 { return share(s.opts.UserShare, all, others) }
 
@@ -110,7 +110,7 @@ func share(percent int, all, others int64) int64 {
 	return max(1, min(most, max(min(all/smallPart, (all-others)/2), all-all/lastPart-others)))
 }
 
-// account counts what all clients and each user have of something. Its zero value has nothing.
+// account counts the use of one resource by all clients and by each user. Its zero value is empty.
 type account struct {
 	mu   sync.Mutex
 	all  int64
@@ -155,11 +155,11 @@ func (a *account) others(user string) int64 {
 	return a.all - a.each[user]
 }
 
-// unfinished is the memory of packets that have begun and not ended, of all connections together. Where it runs
-// out the connection that has the most loses its own.
+// unfinished counts the memory of packets that have arrived in part, of all connections together. When it runs
+// out, the connection with the most loses its own.
 type unfinished struct {
 	most int64
-	used atomic.Int64 // for whoever looks
+	used atomic.Int64 // readable without mu
 
 	mu     sync.Mutex
 	held   map[*conn]int64
@@ -201,8 +201,8 @@ func (u *unfinished) dropSpare(i int) {
 // errUnfinished ends a connection at the limit.
 var errUnfinished = &wire.Error{Code: wire.QuotaExceeded, Text: "too much memory is taken by unfinished packets"}
 
-// hold sets what c has to n bytes, and reports whether there is room for it. victims are connections that have
-// more than c, and whose memory was taken for it: the caller ends them.
+// hold sets c's memory to n bytes, and reports whether there is room for it. victims are connections with more than n
+// bytes whose memory was taken for it: the caller closes them.
 func (u *unfinished) hold(c *conn, n int64) (victims []*conn, ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -233,7 +233,7 @@ func (u *unfinished) hold(c *conn, n int64) (victims []*conn, ok bool) {
 	return victims, true
 }
 
-// hold is unfinished.hold, which ends who has to give way.
+// hold calls unfinished.hold for c and closes the victims.
 func (c *conn) hold(n int) error {
 	victims, ok := c.s.unfinished.hold(c, int64(n))
 	for _, v := range victims {

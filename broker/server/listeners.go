@@ -33,14 +33,14 @@ type Listener struct {
 	Key string
 }
 
-// place is a listener that is open. Connections know the one that they came in by.
+// place is a listener that is open or being retried. A connection refers to the one that accepted it.
 type place struct {
 	Listener
 	net    net.Listener  // nil while it is not open; guarded by listeners.mu, like the next two
 	failed error         // why it is not open
-	since  time.Time     // when it was opened, or failed first
-	stop   chan struct{} // closed when it is not wanted any more; nil for one that was open from the beginning
-	gone   bool          // takes nobody any more; guarded by Server.mu
+	since  time.Time     // when it was opened, or first failed
+	stop   chan struct{} // closed when it is removed; nil for one that opened at the first attempt
+	gone   bool          // accepts no more connections; guarded by Server.mu
 }
 
 // close ends listening, or trying to. Called with listeners.mu held.
@@ -56,7 +56,7 @@ func (p *place) close() {
 
 type listeners struct {
 	mu     sync.Mutex // guards everything below; Server.mu may be taken under it
-	open   []*place   // and those that are being tried
+	open   []*place   // and those being retried
 	closed bool       // for good
 }
 
@@ -174,8 +174,8 @@ const (
 	longestReopen = 10 * time.Second // how long a port may be free without being taken, less the jitter of a half
 )
 
-// tryAgain opens a place when that can be done, in a goroutine that ends then or when the place is not wanted
-// any more. Called with listeners.mu held.
+// tryAgain retries a place until it is open, in a goroutine that ends then or when the place is removed. Called with
+// listeners.mu held.
 func (s *Server) tryAgain(p *place) {
 	name := p.Name
 	if name == "" {
@@ -200,7 +200,8 @@ func (s *Server) tryAgain(p *place) {
 	})
 }
 
-// reopened reports whether a place is open now, or not wanted any more. A new reason why not is logged.
+// reopened tries to open a place and reports whether retrying is over: the place is open, or removed. It logs a new
+// reason of failure.
 func (s *Server) reopened(p *place, stop chan struct{}, told *string, name string) bool {
 	s.listeners.mu.Lock()
 	defer s.listeners.mu.Unlock()
@@ -223,7 +224,7 @@ func (s *Server) reopened(p *place, stop chan struct{}, told *string, name strin
 	return false
 }
 
-// acceptOn takes connections until the listener is closed. Called with listeners.mu held.
+// acceptOn accepts connections until the listener is closed. Called with listeners.mu held.
 func (s *Server) acceptOn(p *place) {
 	l := p.net
 	s.log.Info("listening", "address", l.Addr().String())
@@ -260,7 +261,7 @@ func (s *Server) accept(l net.Listener, p *place) {
 	}
 }
 
-// disconnect ends the connections that came in by one of those.
+// disconnect closes the connections that those places accepted.
 func (s *Server) disconnect(places []*place) {
 	s.mu.Lock()
 	for _, p := range places {
