@@ -22,7 +22,7 @@ const (
 // connectV5 is how the body of a CONNECT of 5.0 begins.
 var connectV5 = []byte("\x00\x04MQTT\x05")
 
-// connect takes the CONNECT packet and answers it.
+// connect reads the CONNECT packet and answers it.
 func (c *conn) connect() error {
 	raw, err := c.in.next(c.arm)
 	var first wire.Packet
@@ -146,7 +146,7 @@ func (c *conn) connect() error {
 	return nil
 }
 
-// limits tells a 5.0 client what the server bears.
+// limits sets the properties of the CONNACK of a 5.0 client that have the server's limits.
 func (c *conn) limits(p *wire.Properties) {
 	p.ReceiveMaximum = ptr(uint16(c.s.opts.MaxInflight))
 	p.MaximumPacketSize = ptr(uint32(c.s.opts.MaxPacket))
@@ -173,7 +173,7 @@ func (c *conn) refuse(code wire.Code, text string) error {
 	return &wire.Error{Code: code, Text: text}
 }
 
-// expiry is the session's lifetime after its connection, in seconds.
+// expiry returns the session's lifetime after its connection, in seconds.
 func expiry(p *wire.Connect) uint32 {
 	switch {
 	case p.Version != wire.V5 && p.CleanStart:
@@ -186,10 +186,10 @@ func expiry(p *wire.Connect) uint32 {
 	return 0
 }
 
-// expiry is what the server grants of it.
+// expiry returns the lifetime that the server grants.
 func (s *Server) expiry(p *wire.Connect) uint32 { return s.capExpiry(expiry(p)) }
 
-// capExpiry holds a session's lifetime to the limit.
+// capExpiry returns a session's lifetime, limited to MaxExpiry.
 func (s *Server) capExpiry(seconds uint32) uint32 {
 	most := s.opts.MaxExpiry / time.Second
 	if most > 0 && time.Duration(seconds) > most {
@@ -198,7 +198,7 @@ func (s *Server) capExpiry(seconds uint32) uint32 {
 	return seconds
 }
 
-// willWeight is what a will counts in Options.MaxWills, in bytes. It is in memory twice: as a packet and as the
+// willWeight returns the bytes that a will counts in Options.MaxWills. It is in memory twice: as a packet and as the
 // journal's state.
 func willWeight(w *wire.Will) int64 {
 	if w == nil {
@@ -207,7 +207,7 @@ func willWeight(w *wire.Will) int64 {
 	return int64(256 + 2*(len(w.Topic)+len(w.Payload)+len(w.Forward)))
 }
 
-// dropWill notes that a client's will is in memory no more.
+// dropWill gives back what a will counts in Options.MaxWills.
 func (s *Server) dropWill(user string, w *wire.Will) {
 	if w != nil {
 		s.wills.give(user, willWeight(w))

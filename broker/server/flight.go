@@ -61,7 +61,7 @@ func (x *session) stow() (lost int) {
 	return lost
 }
 
-// unstow is what stow has done, undone. Called with mu held.
+// unstow reverses stow. Called with mu held.
 func (x *session) unstow() {
 	n := x.n
 	for _, s := range x.stowed {
@@ -73,7 +73,7 @@ func (x *session) unstow() {
 	x.stowed = nil
 }
 
-// inFlight is how many flights there are. Called with mu held.
+// inFlight returns the number of flights. Called with mu held.
 func (x *session) inFlight() int { return len(x.flights) + len(x.stowed) }
 
 // errNoIdentifier ends a connection whose session has no packet identifier left for another delivery.
@@ -146,7 +146,7 @@ func (x *session) hold(f *flight) {
 	x.s.waiting.Add(int64(f.held))
 }
 
-// release lets go of the message of a flight. Called with mu held.
+// release drops the message of a flight from memory. Called with mu held.
 func (x *session) release(f *flight) {
 	x.held -= f.held
 	x.s.waiting.Add(-int64(f.held))
@@ -207,7 +207,7 @@ func decodeFlight(id uint16, b []byte) (*flight, error) {
 	return &flight{outgoing: outgoing{qos: 2}, seq: seq, id: id, stored: true, released: b[0] == 1}, nil
 }
 
-// restore puts a QoS 2 delivery of an earlier process back.
+// restore adds a QoS 2 delivery of an earlier process.
 func (x *session) restore(f *flight) {
 	x.add(f)
 	x.nextID = max(x.nextID, f.id)
@@ -223,7 +223,7 @@ func (x *session) orderFlights() {
 	x.n = uint64(len(flights))
 }
 
-// answered takes PUBACK, PUBREC and PUBCOMP, which end or go on with a delivery.
+// answered handles PUBACK, PUBREC and PUBCOMP, which end or continue a delivery.
 func (c *conn) answered(p *wire.Ack, d *scratch) error {
 	x := c.session
 	x.mu.Lock()

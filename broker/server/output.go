@@ -15,13 +15,13 @@ import (
 const (
 	writeChunk = 64 << 10        // bytes that one deadline covers, and that are gathered for one write
 	keepBuffer = 2 * writeChunk  // bytes of the largest buffer that is used again
-	lastWords  = 2 * time.Second // for the packets of a connection that the server ends
+	lastWords  = 2 * time.Second // to write the queued packets of a connection that the server ends
 )
 
-// buffer holds packets that wait to be written. An idle connection has none.
+// buffer holds packets that are queued for writing. An idle connection has none.
 type buffer struct {
 	b       []byte
-	charged int64 // of b, in the server's sum of what waits for slow clients
+	charged int64 // bytes of b that count in Server.waiting
 }
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
@@ -38,11 +38,11 @@ func (s *Server) putBuffer(b *buffer) {
 	}
 }
 
-// What conn.work says of the connection's writing.
+// The states of conn.work, the connection's writing.
 const (
 	idle  uint32 = iota
-	busy         // somebody writes
-	again        // somebody writes, and looks again before it stops
+	busy         // a goroutine writes
+	again        // a goroutine writes, and checks for more before it stops
 )
 
 // buffer returns the buffer to append to. Called with mu held.
@@ -67,7 +67,7 @@ func (c *conn) appended(b *buffer) {
 	}
 }
 
-// queue adds a packet to what is to be written. Called with mu held.
+// queue appends a packet to the buffer. Called with mu held.
 func (c *conn) queue(p wire.Packet) {
 	if c.closing {
 		return
@@ -86,7 +86,7 @@ func (c *conn) queue(p wire.Packet) {
 	c.appended(b)
 }
 
-// because returns the properties that tell a 5.0 client more, if it wants to know [MQTT-3.1.2-29].
+// because returns properties with a reason string for a 5.0 client, unless it declined them [MQTT-3.1.2-29].
 func (c *conn) because(text string) (p wire.Properties) {
 	if c.version == wire.V5 && !c.noReasons && (c.maxPacket == 0 || len(text)+16 <= c.maxPacket) {
 		p.ReasonString = &text
@@ -94,7 +94,7 @@ func (c *conn) because(text string) (p wire.Properties) {
 	return p
 }
 
-// send queues a packet and has it written with what else the scratch has for this client.
+// send queues a packet, to be written together with others that are queued for this client during the same read.
 func (c *conn) send(d *scratch, p wire.Packet) {
 	c.mu.Lock()
 	c.queue(p)
@@ -102,7 +102,7 @@ func (c *conn) send(d *scratch, p wire.Packet) {
 	d.markDirty(c)
 }
 
-// take returns what is to be written, or nil.
+// take returns the buffer of queued packets, or nil.
 func (c *conn) take() *buffer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,8 +123,8 @@ func (c *conn) take() *buffer {
 	return b
 }
 
-// wake has a goroutine write what is queued, and what the session has to send. While there is nothing
-// to do a connection has no writing goroutine.
+// wake starts or notifies the writing goroutine, which writes queued packets and the session's messages. While
+// there is nothing to write a connection has no writing goroutine.
 func (c *conn) wake() {
 	for {
 		switch c.work.Load() {
@@ -143,7 +143,7 @@ func (c *conn) wake() {
 	}
 }
 
-// flush writes what is queued as far as that is possible without waiting, and leaves the rest to a
+// flush writes as much of the queued packets as the kernel takes at once, and leaves the rest to a
 // goroutine.
 func (c *conn) flush() {
 	if c.raw == nil || !c.work.CompareAndSwap(idle, busy) {
@@ -163,7 +163,7 @@ func (c *conn) flush() {
 	}
 }
 
-// rest ends this turn of writing, and is false if there is more to do.
+// rest ends the goroutine's writing. It returns false if there is more to write.
 func (c *conn) rest() bool {
 	if !c.work.CompareAndSwap(busy, idle) {
 		return false
@@ -203,7 +203,7 @@ func (c *conn) write(b *buffer, n int) {
 	}
 }
 
-// gather returns what is to be written next.
+// gather fills the buffer from the session and returns it, or nil if there is nothing to write.
 func (c *conn) gather() *buffer {
 	if err := c.fill(); err != nil {
 		var refused *wire.Error
@@ -228,7 +228,7 @@ func (c *conn) lost(err error) {
 	}
 }
 
-// drain waits until everything is written that can be. Afterwards wake and flush do nothing.
+// drain waits until all packets that can be written are. Afterwards wake and flush do nothing.
 func (c *conn) drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -237,7 +237,7 @@ func (c *conn) drain() {
 	}
 }
 
-// writeNow writes what the kernel takes at once. Of an error the next write will tell.
+// writeNow writes as much as the kernel takes at once. It ignores an error: the next write returns it.
 func (c *conn) writeNow(b []byte) int {
 	if c.raw == nil {
 		return 0
@@ -259,7 +259,7 @@ func (c *conn) tryWrite(fd uintptr) bool {
 	}
 }
 
-// writeAll allows every chunk the same time, so that a slow link is told from a dead one.
+// writeAll allows every chunk the same time, so that a slow connection outlives a dead one.
 func (c *conn) writeAll(b []byte) error {
 	b = b[c.writeNow(b):]
 	if len(b) == 0 {

@@ -6,14 +6,14 @@ import (
 	"holdfast/broker/auth"
 )
 
-// mayBeTaken reports whether c's client may resume the session, end it, or disconnect the client that has it: one of
-// the same owner may.
+// mayBeTaken reports whether c's client may resume the session, end it, or disconnect the client that has it: a client
+// of the same owner may.
 //
-// Of a session that an earlier version has stored, the owner is not known. The first login with a name takes it: it
-// is most probably the one that made it, nothing tells better, and what it may not read is not delivered. An anonymous
-// one takes it where it could have made each of its subscriptions itself; otherwise the first stranger after an update
-// could empty what is queued for a user. A session of an anonymous client is free for those with a name where no
-// listener lets anonymous clients in any more: its owner can never come back. Called with Server.mu held.
+// A session stored by an earlier version has no known owner. The first login with a name takes it: that is most
+// probably its creator, no record shows better, and the login gets only what it may read. An anonymous
+// login takes it if it may make each of its subscriptions; otherwise the first stranger after an update
+// could empty a user's queue. Once no listener accepts anonymous clients, a login with a name may take the session of
+// an anonymous client: its owner can never come back. Called with Server.mu held.
 func (x *session) mayBeTaken(c *conn) bool {
 	login := c.grant.Owner()
 	anonymous := login == auth.Owner{}
@@ -34,7 +34,7 @@ func (x *session) mayBeTaken(c *conn) bool {
 	return true
 }
 
-// setOwner makes the session that of a client which was let in. Called with Server.mu held.
+// setOwner makes the owner of g the session's. Called with Server.mu held.
 func (x *session) setOwner(g *auth.Grant) {
 	x.owner, x.owned = g.Owner(), true
 	x.grant.Store(g)
@@ -46,8 +46,8 @@ func (x *session) mayRead(topic string) bool {
 	return g == nil || g.MayRead(topic)
 }
 
-// noteAnonymous notes whether any of these listeners lets anonymous clients in. Without a listener Options.Anonymous
-// says so.
+// noteAnonymous notes whether any of these listeners accepts anonymous clients. Without a listener Options.Anonymous
+// decides.
 func (s *Server) noteAnonymous(open []*place) {
 	any := len(open) == 0 && s.opts.Anonymous
 	for _, p := range open {
@@ -65,8 +65,8 @@ func (x *session) encode() []byte {
 	return b
 }
 
-// decode takes over what encode wrote. Of a record without an owner, or with one that cannot be read, the owner is
-// not known.
+// decode restores the result of encode. A record without an owner, or with one that cannot be read, leaves the owner
+// unknown.
 func (x *session) decode(b []byte) {
 	v, n := binary.Uvarint(b)
 	x.expiry = uint32(v)

@@ -9,13 +9,13 @@ import (
 
 const (
 	chargeStep = 4 << 10                // bytes of a buffer that are counted at a time
-	ownBytes   = 8 << 10                // bytes that each client may have in memory whatever others have
-	stalled    = time.Second            // how long a write waits before its connection may have to give way
-	lookAgain  = 100 * time.Millisecond // while memory is short
+	ownBytes   = 8 << 10                // bytes that each client may always have in memory
+	stalled    = time.Second            // how long a write waits before its connection may be disconnected
+	lookAgain  = 100 * time.Millisecond // between checks while memory is short
 )
 
-// pressure is what the server does when clients that do not read take all the memory that there is for them
-// (Options.MaxQueuedTotal): those whose writes have stalled are disconnected, the one with most in
+// pressure disconnects clients that do not read when they take all of their common memory
+// (Options.MaxQueuedTotal): of those whose writes have stalled, the one with most in
 // memory first. Durable sessions lose nothing by it, their messages are in the journal; others end with
 // their connections in any case.
 type pressure struct {
@@ -31,8 +31,8 @@ type blocked struct {
 	bytes int
 }
 
-// full reports whether size more bytes for a client that has own already are too many: all of them together have what
-// they may, and the client more than its own small part.
+// full reports whether size more bytes are too many for a client that has own already: the memory of all clients is
+// used up, and the client has more than ownBytes.
 func (s *Server) full(own, size int) bool {
 	if own+size <= ownBytes || s.waiting.Load()+int64(size) <= s.opts.MaxQueuedTotal {
 		return false
@@ -41,15 +41,15 @@ func (s *Server) full(own, size int) bool {
 	return true
 }
 
-// maxTurns is how many connections may take from the journal at the same time, each up to a packet of the largest
-// size, which is in memory three times: as read, as a message and as a packet. All that fits into half of the memory
-// that there is.
+// maxTurns returns how many connections may read the journal at the same time, each up to a packet of the largest
+// size, which is in memory three times: as read, as a message and as a packet. Together they fit into half of
+// MaxQueuedTotal.
 func (o *Options) maxTurns() int {
 	return int(max(2, o.MaxQueuedTotal/2/(3*int64(o.MaxPacket)+writeChunk)))
 }
 
-// beginTurn waits for the connection's turn to take from the journal. It is false if the buffers of clients that do not
-// read have their half of the memory: then the connection is woken when they have it no more.
+// beginTurn waits for the connection's turn to read the journal. It returns false if the buffers of clients that do not
+// read take more than half of the memory: then it wakes the connection when they take less.
 func (s *Server) beginTurn(c *conn) bool {
 	if s.buffered.Load() <= s.opts.MaxQueuedTotal/2 {
 		s.turns <- struct{}{}
@@ -68,7 +68,7 @@ func (s *Server) beginTurn(c *conn) bool {
 
 func (s *Server) endTurn() { <-s.turns }
 
-// relieve has memory looked for by a goroutine that ends when there is some. It does not wait.
+// relieve starts a goroutine that frees memory and ends when there is enough. It does not wait.
 func (s *Server) relieve() {
 	p := &s.pressure
 	p.mu.Lock()
@@ -137,7 +137,7 @@ func (p *pressure) gone(c *conn) {
 	delete(p.starved, c)
 }
 
-// cut ends the connection at once: what is queued is not written.
+// cut ends the connection at once, without writing queued packets.
 func (c *conn) cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -41,15 +41,15 @@ func (s *Server) Publish(m *broker.Message, opts PublishOptions) error {
 	return s.publish(p, s.named(m.Topic), nil)
 }
 
-// publication is a message on its way through the journal to those who want it.
+// publication is a message on its way through the journal to its subscribers.
 type publication struct {
 	server  *Server
-	view    wire.Publish    // what is sent, but for what differs between subscribers
-	message *broker.Message // the same as nobody will overwrite; nil until somebody keeps it
-	topic   *topic          // of when it was matched
+	view    wire.Publish    // the packet without the fields that differ between subscribers
+	message *broker.Message // a copy in memory of its own; nil until one is needed
+	topic   *topic          // with the subscribers when it was matched
 	matches []match         // shared, or in chosen
 	chosen  []match
-	late    []match // who subscribed after that, and before a retained message was stored
+	late    []match // subscribers since then, until the retained message was stored
 	owed    []journal.Owed
 	changes []journal.Change
 	lazy    bool
@@ -57,24 +57,24 @@ type publication struct {
 	done    func(error)
 	from    *journal.Reader
 	here    bool
-	own     bool   // this process is where it began
-	silent  bool   // only deletes what is retained
+	own     bool   // published by this process on its own behalf
+	silent  bool   // only deletes the retained message
 	taken   uint64 // number of a retained publish
 	stored  bool   // it is in the retained store already
-	behind  bool   // is settled after what the journal was given before, in any case
+	behind  bool   // settle only after all earlier entries of the journal
 	always  bool
 	instead *broker.Message
-	refused error // why the journal is not given the message
+	refused error // why the message is not appended to the journal
 	frames  frames
 
-	// Of a client: whom to acknowledge what.
+	// Of a client's publish, to acknowledge it.
 	conn   *conn
 	id     uint16
 	qos    byte
-	denied bool // nobody gets it, and the client is told so
-	apart  bool // nobody gets it: it was handed out apart
+	denied bool // it is not delivered, and the client gets a refusal
+	apart  bool // it is not delivered here: another publication was
 
-	noBridges bool // clients that are bridges of other brokers do not get it
+	noBridges bool // bridges of other brokers do not get it
 }
 
 var publications = sync.Pool{New: func() any { return &publication{} }}
@@ -97,7 +97,7 @@ func (p *publication) keep() *broker.Message {
 	return p.message
 }
 
-// newMessage copies what a packet says.
+// newMessage copies the message of a packet.
 func newMessage(v *wire.Publish) *broker.Message {
 	m := &broker.Message{Topic: v.Topic, QoS: v.QoS, Retain: v.Retain, Expires: v.Expires, Expiry: v.Expiry}
 	b := make([]byte, len(v.Payload)+len(v.Forward))
@@ -121,8 +121,8 @@ func (p *publication) release() {
 	publications.Put(p)
 }
 
-// publish has the journal keep the message where a durable reader wants it, and then hands it out. The
-// error is the journal's, of this process's own messages; p is released in any case.
+// publish appends the message to the journal if it has a durable reader, and then delivers it. It returns the
+// journal's error for messages of this process only. It always releases p.
 func (s *Server) publish(p *publication, t *topic, d *scratch) error {
 	p.find(t)
 	m := p.message
@@ -182,7 +182,7 @@ func (s *Server) beyondShare(p *publication) error {
 	return errShare
 }
 
-// find sets matches.
+// find sets topic and matches.
 func (p *publication) find(t *topic) {
 	p.topic, p.matches = t, t.matches
 	if t.groups {
@@ -191,7 +191,7 @@ func (p *publication) find(t *topic) {
 	}
 }
 
-// addLate sets late to those of matches whom find has not found.
+// addLate sets late to the matches that find has not found.
 func (p *publication) addLate(matches []match) {
 	type place struct {
 		*target
@@ -215,8 +215,8 @@ func (p *publication) addLate(matches []match) {
 	}
 }
 
-// skips says whether the publisher has asked not to hear itself [MQTT-3.8.3-3], or m is a route that the
-// message is not for.
+// skips reports whether m does not get the message: the publisher asked not to get its own [MQTT-3.8.3-3], or m is a
+// route that the publish excludes.
 func (p *publication) skips(m *match) bool {
 	if p.from != nil && m.reader == p.from || p.here && m.reader != nil && m.session == nil {
 		return true
@@ -229,8 +229,8 @@ func (s *Server) confirm(p *publication, d *scratch) error {
 	return s.append(p, journal.Entry{Done: p}, d)
 }
 
-// append gives the journal what it has to keep. An entry without a message only keeps the
-// publisher's order, and is not needed where nothing waits.
+// append appends an entry to the journal. An entry without a message only keeps the
+// publisher's order, and is skipped if no earlier publish is pending.
 func (s *Server) append(p *publication, e journal.Entry, d *scratch) error {
 	if e.Message == nil && !p.behind && (p.conn == nil || p.qos == 0 || p.conn.pending.Load() == 0) {
 		p.settle(nil, d)
@@ -277,10 +277,10 @@ func (s *Server) append(p *publication, e journal.Entry, d *scratch) error {
 	return err
 }
 
-// appendRetained gives the journal a retained message. One of QoS 0, for which the publisher gets no answer that could
-// wait for the disk, is stored at once: whoever subscribes after the server has taken it, which a PINGRESP or any other
-// answer shows, finds it, or finds the one gone that it deletes [MQTT-3.3.1-8]. It is handed out at once as
-// well, unless messages of the same client are on their way to disk, whose order it keeps.
+// appendRetained appends a retained message to the journal. One of QoS 0, for which the publisher gets no answer that
+// could wait for the disk, is stored at once: a client that subscribes after the server has received it, as a PINGRESP or
+// any other answer shows, finds it, or finds the one gone that it deletes [MQTT-3.3.1-8]. It is also delivered at
+// once, unless messages of the same client are on their way to disk, whose order it keeps.
 func (s *Server) appendRetained(p *publication, e journal.Entry) (err error, handOut bool) {
 	topic := e.Message.Topic
 	lane := s.retained.lane(topic)
@@ -296,7 +296,7 @@ func (s *Server) appendRetained(p *publication, e journal.Entry) (err error, han
 	if now && (p.conn == nil || p.conn.pending.Load() == 1) { // its own
 		e.Done, handOut = &storedAtOnce{s, topic, p.conn, p.done}, true
 	}
-	// Before Append, after which p is the completer's; nobody else can store the topic meanwhile but what has passed.
+	// Before Append, after which p is the completer's. Meanwhile only publishes that have passed can store the topic.
 	if now {
 		s.retain(p)
 		p.stored = true
@@ -314,7 +314,7 @@ func (s *Server) appendRetained(p *publication, e journal.Entry) (err error, han
 	return nil, handOut
 }
 
-// storedAtOnce sees to the rest of a retained message of QoS 0 when it is on disk.
+// storedAtOnce finishes the publish of a retained message of QoS 0 when it is on disk.
 type storedAtOnce struct {
 	s     *Server
 	topic string
@@ -352,8 +352,8 @@ func (p *publication) Committed(e *journal.Entry, _ uint64, err error) {
 	p.release()
 }
 
-// settle offers the message to everybody who does not read the journal, whatever became of it there,
-// and acknowledges it if it is kept.
+// settle offers the message to the subscribers that do not read the journal, whether or not it is on disk,
+// and answers the publisher: an acknowledgement, or a refusal with err.
 func (p *publication) settle(err error, d *scratch) {
 	if !p.silent && !p.apart && p.refresh() {
 		for i := range p.matches {
@@ -377,7 +377,7 @@ func (p *publication) settle(err error, d *scratch) {
 	}
 }
 
-// refresh takes the time waited off the message's lifetime, and is false if that is over.
+// refresh subtracts the time waited from the message's lifetime. It returns false if that is over.
 func (p *publication) refresh() bool {
 	if !p.view.Expires {
 		return true
@@ -390,7 +390,8 @@ func (p *publication) refresh() bool {
 	return ok
 }
 
-// offer gives the message to t, unless the journal has it for t. What is late the journal has for nobody.
+// offer delivers the message to t, unless t reads it from the journal. late matches do not: the journal entry does not
+// owe them the message.
 func (p *publication) offer(t *match, late bool, d *scratch) {
 	qos := min(t.qos, p.view.QoS)
 	switch {
@@ -419,7 +420,7 @@ func (p *publication) offer(t *match, late bool, d *scratch) {
 	}
 }
 
-// refusal is the reason code for a journal's error.
+// refusal returns the reason code for a journal's error.
 func refusal(err error) wire.Code {
 	switch {
 	case err == errDenied:

@@ -11,7 +11,7 @@ import (
 	"holdfast/broker/wire"
 )
 
-// handle acts on one packet after CONNECT. An error ends the connection.
+// handle handles one packet after CONNECT. An error ends the connection.
 func (c *conn) handle(raw wire.Raw, d *scratch) error {
 	switch raw.Type() {
 	case wire.PUBLISH:
@@ -54,7 +54,7 @@ func (c *conn) handle(raw wire.Raw, d *scratch) error {
 	return &wire.Error{Code: wire.ProtocolError, Text: fmt.Sprintf("unexpected %v", raw.Type())}
 }
 
-// publish takes a message of the client.
+// publish handles a PUBLISH of the client.
 func (c *conn) publish(v *wire.Publish, d *scratch) error {
 	t, err := c.topic(v, d)
 	if err != nil {
@@ -90,11 +90,11 @@ func (c *conn) publish(v *wire.Publish, d *scratch) error {
 	return c.s.publish(p, t, d)
 }
 
-// errDenied is the answer to a publish that the client may not make. 3.1.1 cannot be told, and would only
-// send it again: there it is acknowledged, and goes nowhere (3.1.1 section 3.3.5).
+// errDenied is the answer to a publish that the client may not make. 3.1.1 has no answer that refuses, and the client
+// would only send it again: there it is acknowledged and dropped (3.1.1 section 3.3.5).
 var errDenied = errors.New("not authorized")
 
-// deny answers, in its turn, a publish that goes nowhere.
+// deny drops a publish and answers it in the order of the client's others.
 func (c *conn) deny(v *wire.Publish, d *scratch) error {
 	c.s.counts.deniedPublishes.Add(1)
 	if v.QoS == 0 {
@@ -109,8 +109,8 @@ func (c *conn) deny(v *wire.Publish, d *scratch) error {
 	return c.s.confirm(p, d)
 }
 
-// receive counts a QoS 1 or 2 publish and says whether it is one that the client has sent before and
-// not released, which must not be published again [MQTT-4.3.3-10].
+// receive counts a QoS 1 or 2 publish and reports whether the client has sent it before and
+// not released it: it must not be published again [MQTT-4.3.3-10].
 func (c *conn) receive(pub *publication) (repeated bool, err error) {
 	if pub.qos == 2 {
 		x := c.session
@@ -152,13 +152,13 @@ func (c *conn) receive(pub *publication) (repeated bool, err error) {
 	return repeated, nil
 }
 
-// unreleased311 is how many times more QoS 2 publishes than a 5.0 client a 3.1.1 client may have without PUBREL. It
-// knows no receive maximum: some libraries send all they have and only then look at the answers, so that waiting
-// for a PUBREL without reading on would wait for ever. Beyond it the connection is closed; the client sends
+// unreleased311 is the factor by which a 3.1.1 client may have more QoS 2 publishes without PUBREL than a 5.0 client. It
+// knows no receive maximum: some libraries send all they have and only then read the answers, so that a server that
+// stops reading until a PUBREL would wait for ever. Beyond it the connection is closed; the client sends
 // its PUBRELs first when it is back.
 const unreleased311 = 10
 
-// maxUnreleased is how many QoS 2 publishes the session may have without PUBREL, also of earlier connections.
+// maxUnreleased returns how many QoS 2 publishes the session may have without PUBREL, also of earlier connections.
 func (c *conn) maxUnreleased() int {
 	if c.version == wire.V5 {
 		return c.s.opts.MaxInflight
@@ -202,7 +202,7 @@ func (c *conn) answer(id uint16, qos byte, err error) {
 		delete(c.open, id)
 	}
 	if code >= 0x80 && c.version != wire.V5 {
-		// 3.1.1 has no way to refuse: what is not acknowledged is sent again on a new connection.
+		// 3.1.1 has no way to refuse: the client sends an unacknowledged publish again on a new connection.
 		c.failed(fmt.Errorf("a publish cannot be kept: %w", err))
 		return
 	}
@@ -265,7 +265,7 @@ func (c *conn) topic(p *wire.Publish, d *scratch) (*topic, error) {
 	return t, nil
 }
 
-// setAlias notes what an alias stands for, as long as all of the client's are short enough together.
+// setAlias sets the topic of an alias. The topics of all the client's aliases have maxAliasBytes at most.
 func (c *conn) setAlias(alias uint16, t *topic) error {
 	if old := c.aliases[alias]; old != nil {
 		c.aliasBytes -= len(old.name)
@@ -372,8 +372,8 @@ func (s *Server) stateRefused(err error, client, what string) bool {
 	return true
 }
 
-// checkFilter returns the error that ends a connection which sends a malformed filter: 0x8F is for a filter that is
-// correctly formed (5.0 section 2.4). In 3.1.1, which knows no shared subscriptions, the form of one is not the
+// checkFilter returns the error that ends a connection that sends a malformed filter: 0x8F is for a filter that is
+// correctly formed (5.0 section 2.4). In 3.1.1, which has no shared subscriptions, a malformed one is not the
 // client's mistake: mayHave refuses it.
 func (c *conn) checkFilter(filter string) error {
 	err := broker.CheckFilter(filter)
@@ -416,14 +416,14 @@ func (r subscribed) send(d *scratch) {
 	}
 }
 
-// want has the retained messages sent. Called with the session's mu held.
+// want queues the replays of retained messages. Called with the session's mu held.
 func (r subscribed) want() {
 	for _, p := range r.replays {
 		r.c.session.wantReplay(p)
 	}
 }
 
-// mayHave is the reason code for a filter that checkFilter has let pass. Called with mu held.
+// mayHave returns the reason code for a filter that checkFilter has accepted. Called with mu held.
 func (x *session) mayHave(filter string) wire.Code {
 	if isShared(filter) && broker.CheckFilter(filter) != nil || strings.Count(filter, "/") >= x.s.opts.MaxLevels {
 		return wire.TopicFilterInvalid
@@ -432,7 +432,7 @@ func (x *session) mayHave(filter string) wire.Code {
 }
 
 // Each weightLevels levels and weightBytes bytes that a filter has begun count as one of Options.MaxSubscriptions
-// and MaxFilters: that is what it costs in the index, and, with the client identifier, among the journal's keys.
+// and MaxFilters: its cost in the index and, with the client identifier, among the journal's keys.
 const (
 	weightLevels = 8
 	weightBytes  = 128
@@ -442,7 +442,7 @@ func (x *session) filterWeight(filter string) int {
 	return 1 + max(strings.Count(filter, "/")/weightLevels, (len(filter)+len(x.id))/weightBytes)
 }
 
-// wantReplay has the retained messages of a subscription sent, once. Called with mu held.
+// wantReplay queues the retained messages of a subscription, once. Called with mu held.
 func (x *session) wantReplay(r replay) {
 	for i := range x.replays {
 		if x.replays[i].filter == r.filter {
@@ -479,7 +479,7 @@ func (c *conn) unsubscribe(p *wire.Unsubscribe, d *scratch) error {
 	return c.commit(reply{c, answer}, changes...)
 }
 
-// goodbye ends the connection on the client's wish.
+// goodbye handles a DISCONNECT: it ends the connection.
 func (c *conn) goodbye(p *wire.Disconnect) error {
 	if v := p.Properties.SessionExpiry; v != nil {
 		c.s.mu.Lock()

@@ -12,12 +12,12 @@ const (
 	lastCode     = wire.WildcardsDisabled
 )
 
-// refusals counts the failures that clients were answered, by the packet that tells and by its reason code. A
-// client of 3.1.1 gets fewer codes, or none where the connection just ends, and counts as one of 5.0 does. Its zero
-// value has none; it is safe for concurrent use.
+// refusals counts the failures sent to clients, by packet type and reason code. A 3.1.1 client gets fewer codes, or
+// none where the connection just ends; it counts like one of 5.0. The zero value is empty; it is safe for concurrent
+// use.
 type refusals [wire.AUTH + 1][lastCode - firstFailure + 1]atomic.Uint64
 
-// count adds an answer of type t. Codes that are no failure do not count.
+// count counts an answer of type t if its code is a failure.
 func (r *refusals) count(t wire.Type, code wire.Code) {
 	if code >= firstFailure && code <= lastCode && t <= wire.AUTH {
 		r[t][code-firstFailure].Add(1)

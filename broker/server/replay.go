@@ -60,7 +60,7 @@ func (s *Server) SendRetained(ctx context.Context, r Replay) (sent int, err erro
 	return sent, nil
 }
 
-// replay owes what is retained of one topic. The topic's lane is held, so that what is published later is behind it in
+// replay owes the retained message of one topic. It holds the topic's lane, so that a later publish follows it in
 // the journal.
 func (s *Server) replay(ctx context.Context, r Replay, topic string, done batchDone) (owed bool, err error) {
 	lane := s.retained.lane(topic)
@@ -99,7 +99,7 @@ func (s *Server) replay(ctx context.Context, r Replay, topic string, done batchD
 	}
 }
 
-// replayed is a retained message as it is owed now, and whether its lifetime is not over.
+// replayed returns a retained message with its remaining lifetime, and whether that is not over.
 func (s *Server) replayed(k retained) (_ *broker.Message, alive bool) {
 	m := *k.message
 	m.QoS = 1
@@ -110,12 +110,12 @@ func (s *Server) replayed(k retained) (_ *broker.Message, alive bool) {
 	return &m, true
 }
 
-// batchDone is told of each message of a batch, and has room for all of them.
+// batchDone receives the outcome of each message of a batch, and has room for all of them.
 type batchDone chan error
 
 func (c batchDone) Committed(_ *journal.Entry, _ uint64, err error) { c <- err }
 
-// wait reports whether ctx goes on for so long.
+// wait waits for d and returns true, or false as soon as ctx ends.
 func wait(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -125,7 +125,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// topics are those behind one, in order, that have a retained message or one on its way to disk. $SYS is not among them.
+// topics returns, in order, the topics after one that have a retained message or one on its way to disk, without $SYS.
 func (s *retainedStore) topics(wants func(topic string) bool, after string) (found []string) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -143,7 +143,7 @@ func (s *retainedStore) topics(wants func(topic string) bool, after string) (fou
 	return slices.Compact(found)
 }
 
-// latest returns what is stored of a topic, and whether there are publishes of it on their way to disk.
+// latest returns the stored message of a topic, and whether publishes of it are on their way to disk.
 func (s *retainedStore) latest(topic string) (k retained, onTheirWay bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

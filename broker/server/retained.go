@@ -12,39 +12,39 @@ import (
 	"holdfast/broker/journal"
 )
 
-// retained is a retained message and when it came.
+// retained is a retained message and when it was published.
 type retained struct {
 	message *broker.Message
 	at      journal.Time
-	version uint64          // of the index: who had subscribed by then was given the message as it came
+	version uint64          // of the index: subscribers of that version got the message when it was published
 	matched uint64          // of the index: a route of that version or an earlier one is owed the message
 	own     bool            // published by this process
-	from    *journal.Reader // the route that it came by; nil for none
-	before  bool            // it is from before the start: where it came from is not known
+	from    *journal.Reader // the reader of the route that it came from; nil for none
+	before  bool            // stored before the start: its origin is unknown
 }
 
-// retainedReserve is which part of the limits of retained messages is kept for those of this process: one in
+// retainedReserve is the part of the limits of retained messages that is reserved for this process: one in
 // eight. Whatever clients retain, the states of sensors and outputs have room.
 const retainedReserve = 8
 
-// retainedStore has the retained message of each topic. The journal has them on disk.
+// retainedStore holds the retained message of each topic. The journal has them on disk.
 type retainedStore struct {
 	mu       sync.RWMutex
 	messages map[string]retained
-	all      load             // of what counts: $SYS does not
-	clients  load             // of that, what this process has not published
-	taken    uint64           // retained publishes that the journal was given
-	turns    map[string]*turn // topics with some on their way to disk
+	all      load             // of all messages but those of $SYS
+	clients  load             // of those that this process has not published
+	taken    uint64           // retained publishes appended to the journal
+	turns    map[string]*turn // topics with retained publishes on their way to disk
 
-	// lanes keep the order in which retained publishes of a topic are taken and given to the journal the same, so that
-	// after a restart the store is what it was. Before mu and the journal's locks; the completer takes none of them.
+	// lanes make retained publishes of a topic reach the store and the journal in the same order, so that
+	// a restart restores the store. Locked before mu and the journal's locks; the completer takes none of them.
 	lanes [retainedLanes]sync.Mutex
 	seed  maphash.Seed
 }
 
 const retainedLanes = 64
 
-// turn tells, while a topic has retained publishes on their way to disk, which one was stored last: one that was taken
+// turn records, while a topic has retained publishes on their way to disk, which one was stored last: one that began
 // earlier and is on disk only now must not replace it.
 type turn struct {
 	onTheirWay int
@@ -55,7 +55,7 @@ func (s *retainedStore) lane(topic string) *sync.Mutex {
 	return &s.lanes[maphash.String(s.seed, topic)%retainedLanes]
 }
 
-// begin returns the number of a retained publish that the journal is about to get. Called with the topic's lane held.
+// begin returns the number for a retained publish that is about to be appended. Called with the topic's lane held.
 func (s *retainedStore) begin(topic string) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,7 +72,7 @@ func (s *retainedStore) begin(topic string) uint64 {
 	return s.taken
 }
 
-// end notes that a publish that began is on its way no more, whatever became of it.
+// end notes that a publish that began is committed or has failed.
 func (s *retainedStore) end(topic string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,7 +82,7 @@ func (s *retainedStore) end(topic string) {
 	}
 }
 
-// passed reports whether a publish was stored that was taken after n, and notes n otherwise. Called with mu held.
+// passed reports whether a publish that began after n is stored already; if not it notes n. Called with mu held.
 func (s *retainedStore) passed(topic string, n uint64) bool {
 	t := s.turns[topic]
 	if t == nil {
@@ -130,8 +130,8 @@ func (s *retainedStore) count(k retained, n int) {
 	}
 }
 
-// fits reports whether the limits leave room for a message, and whether there is one of its topic. That is never
-// true of a client's where only the reserve is left.
+// fits reports whether the limits leave room for a message, and whether its topic has one already. A client's message
+// does not fit into the reserve.
 func (s *retainedStore) fits(m *broker.Message, own bool, most load) (fits, had bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -154,8 +154,8 @@ func (s *retainedStore) fits(m *broker.Message, own bool, most load) (fits, had 
 
 func weight(m *broker.Message) int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
 
-// retain stores the message of p, and adds to its subscribers those who came while it was on its way to
-// disk. Whoever subscribes later finds it stored: nobody misses it, and nobody gets it as both.
+// retain stores the message of p, and adds the clients that subscribed while it was on its way to disk to its
+// subscribers. A later subscriber finds it stored: each subscription gets it either live or as retained, once.
 func (s *Server) retain(p *publication) {
 	at := s.journal.Now()
 	at.Boot -= time.Since(p.at) // since it came
@@ -171,8 +171,8 @@ func (s *Server) retain(p *publication) {
 	}
 }
 
-// unretain removes what is retained of a topic because the journal did not take a newer message, which nothing could
-// serve after a restart: the older one is not true any more. Called with the topic's lane held.
+// unretain removes the retained message of a topic because the journal refused a newer one: the older is not true any
+// more, and the newer would be lost at a restart. Called with the topic's lane held.
 func (s *Server) unretain(topic string) {
 	gone := &broker.Message{Topic: topic, Retain: true}
 	s.counts.notRetained.Add(1)
@@ -184,8 +184,8 @@ func (s *Server) unretain(topic string) {
 	}
 }
 
-// mayRetain reports whether the limits leave room for a retained message. Beyond them it is delivered all the
-// same, and what was retained of its topic is deleted: a state that is not true any more is never served.
+// mayRetain reports whether the limits leave room for a retained message. If not, it is still delivered, and
+// mayRetain deletes the topic's retained message: a state that is not true any more is never served.
 func (s *Server) mayRetain(p *publication) bool {
 	m := p.message
 	if len(m.Payload) == 0 {
@@ -236,7 +236,7 @@ func (s *Server) Retained(topic string, route *journal.Reader) (m *broker.Messag
 	return k.message, k.from != nil && k.from == route, k.before
 }
 
-// has says whether m is still the retained message of its topic.
+// has reports whether m is still the retained message of its topic.
 func (s *retainedStore) has(m *broker.Message) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -27,7 +27,7 @@ type Route struct {
 	Deliver func(*broker.Message)
 }
 
-// routes are those that there are.
+// routes holds the current routes.
 type routes struct {
 	mu       sync.Mutex
 	byReader map[*journal.Reader]*route

@@ -16,8 +16,8 @@ import (
 	"holdfast/broker/wire"
 )
 
-// Keys of what the journal keeps of sessions. A client identifier holds no NUL, so each key can be
-// taken apart again.
+// Prefixes of the journal's keys of sessions. A client identifier has no NUL, so each key can be
+// split again.
 const (
 	sessionKey   = "session/"   // + client id: expiry and owner; also the name of the session's reader
 	subKey       = "sub/"       // + client id + NUL + filter: subscription
@@ -32,7 +32,7 @@ const (
 	oldDeliveredKey = "out/"
 )
 
-// session is what the server remembers of a client, connected or not (MQTT 5.0 section 4.1).
+// session is the server's state of a client, connected or not (MQTT 5.0 section 4.1).
 type session struct {
 	s      *Server
 	id     string
@@ -44,18 +44,18 @@ type session struct {
 	weight int                     // of the filters in subs; guarded by mu
 	steps  int                     // by which they have made searches of the index longer; guarded by mu
 
-	subscribed atomic.Int32 // len(subs), for who does not hold mu
+	subscribed atomic.Int32 // len(subs), readable without mu
 
-	grant atomic.Pointer[auth.Grant] // what the owner may do now, connected or not; nil while there is no known owner
+	grant atomic.Pointer[auth.Grant] // the owner's rights, connected or not; nil while the owner is unknown
 
 	// Guarded by Server.mu.
 	owner     auth.Owner
-	owned     bool   // false for what a process before owners were stored has left, until a client takes it
+	owned     bool   // false for a session of a version without owners, until a client takes it
 	expiry    uint32 // seconds, or forever
 	timer     *time.Timer
 	will      *will // waits for its delay
 	willTimer *time.Timer
-	left      time.Time // when its connection ended; zero for what an earlier process has left
+	left      time.Time // when its connection ended; zero if that was in an earlier process
 
 	inbox inbox
 
@@ -86,9 +86,9 @@ func (s *Server) newSession(id, user string, durable bool) (*session, error) {
 	return x, nil
 }
 
-// attach binds a connection that may send quota messages before the client answers one. What the client has
-// received but not completed counts from the beginning: its place comes free with PUBCOMP. So a client that
-// never completes gets no more than its receive maximum, however often it comes back.
+// attach binds a connection that may send quota messages before the client answers one. QoS 2 deliveries that the
+// client has received but not completed count from the beginning, until PUBCOMP. So a client that
+// never completes gets no more than its receive maximum, however often it reconnects.
 func (x *session) attach(c *conn, quota int) {
 	x.mu.Lock()
 	x.unstow()
@@ -113,13 +113,13 @@ func (x *session) attach(c *conn, quota int) {
 	x.conn.Store(c)
 }
 
-// detach unbinds the connection, whose goroutines have ended. It returns how many deliveries are lost by that,
-// for lack of memory.
+// detach unbinds the connection, whose goroutines have ended. It returns how many deliveries it dropped for lack of
+// memory.
 func (x *session) detach() (lost int) {
 	x.conn.Store(nil)
 	x.mu.Lock()
 	x.dropReady()
-	if x.reader == nil { // what waits in memory goes with the session
+	if x.reader == nil { // the queue in memory ends with the session
 		x.over = true
 		x.s.waiting.Add(-int64(x.queued))
 		x.queue, x.queued = nil, 0
@@ -147,8 +147,8 @@ func (x *session) setExpiry(seconds uint32) error {
 	})
 }
 
-// scheduleExpiry starts the session's last time. After a restart it starts again, since no clock can
-// be trusted to tell how long the power was off: a session lives at least as long as it was promised.
+// scheduleExpiry starts the session's expiry timer. After a restart it starts again, because no clock can
+// be trusted to know how long the power was off: a session lives at least as long as it was promised.
 // Called with Server.mu held.
 func (x *session) scheduleExpiry() {
 	if x.expiry == forever {
@@ -188,7 +188,7 @@ func (x *session) delayWill(w *will) {
 	x.will, x.willTimer = w, t
 }
 
-// stopTimers returns the will that waited. Called with Server.mu held.
+// stopTimers stops the timers and returns the delayed will. Called with Server.mu held.
 func (x *session) stopTimers() *will {
 	for _, t := range []*time.Timer{x.timer, x.willTimer} {
 		if t != nil {
@@ -200,7 +200,7 @@ func (x *session) stopTimers() *will {
 	return w
 }
 
-// Reasons for what is lost with a session.
+// Reasons in the journal's losses for the messages of a discarded session.
 const (
 	reasonCleanStart     = "clean_start"     // its owner began a new one
 	reasonSessionExpired = "session_expired" // it was away for longer than it had asked for
@@ -208,7 +208,7 @@ const (
 	reasonEnded          = "session_ended"   // it was to end with the connection
 )
 
-// discard forgets a session that has no connection. What it was owed stands in the journal's losses, with reason.
+// discard deletes a session that has no connection. The journal records its messages as lost, with reason.
 // Called with mu held.
 func (s *Server) discard(x *session, reason string) {
 	delete(s.sessions, x.id)
@@ -259,8 +259,8 @@ func (x *session) packetKey(prefix string, id uint16) string {
 	return string(strconv.AppendUint(b, uint64(id), 10))
 }
 
-// subscribe adds a subscription, and reports whether it is new and with which version of the index it is there.
-// Where a limit refuses it, nothing is added. Called with mu held.
+// subscribe adds a subscription, and returns whether it is new and the first version of the index that has it.
+// If a limit refuses it, nothing is added. Called with mu held.
 func (x *session) subscribe(filter string, sub subscription) (isNew bool, version uint64, refused limit) {
 	s := x.s
 	old, had := x.subs[filter]
@@ -285,8 +285,8 @@ func (x *session) subscribe(filter string, sub subscription) (isNew bool, versio
 	return isNew, version, ""
 }
 
-// restore adds a subscription that an earlier process has granted, whatever the limits are now. Called with mu
-// held.
+// restoreSubscription adds a subscription that an earlier process has granted, whatever the limits are now. Called
+// with mu held.
 func (x *session) restoreSubscription(filter string, sub subscription) {
 	if _, had := x.subs[filter]; had {
 		return
@@ -312,8 +312,8 @@ func (x *session) note(filter string, sub subscription, weight, more int, had bo
 	}
 }
 
-// unsubscribe removes a subscription and says whether there was one. What waits for its retained
-// messages is given up; live messages that wait are delivered. Called with mu held.
+// unsubscribe removes a subscription and reports whether there was one. Its retained messages not yet sent
+// are dropped; queued live messages are still delivered. Called with mu held.
 func (x *session) unsubscribe(filter string) bool {
 	sub, had := x.subs[filter]
 	if !had {
@@ -330,7 +330,7 @@ func (x *session) unsubscribe(filter string) bool {
 	return x.s.index.remove(filter, x.target)
 }
 
-// belong makes a user the session's own, whose share it then counts in. Called with Server.mu held.
+// belong moves the session into the share of a user. Called with Server.mu held.
 func (x *session) belong(user string) {
 	if x.user == user {
 		return
@@ -347,8 +347,8 @@ func (x *session) belong(user string) {
 	s.tally.add(x, 1)
 }
 
-// identifiers are those of the subscriptions that match topic. Those of shared subscriptions count only
-// where there is no other: then the message has come by one of them. Called with mu held.
+// identifiers returns the identifiers of the subscriptions that match topic. Those of shared subscriptions count only
+// if no other matches: then the message comes from one of them. Called with mu held.
 func (x *session) identifiers(topic string) (shared []uint32) {
 	if !x.numbered {
 		return nil
@@ -387,8 +387,8 @@ func decodeSubscription(b []byte) (subscription, error) {
 	return subscription{qos: b[0] & 3, noLocal: b[0]&4 != 0, retainAsPublished: b[0]&8 != 0, id: uint32(id)}, nil
 }
 
-// loadPackets calls f for each packet identifier that is kept of a session, in keys of today or of earlier versions.
-// Old keys are replaced, and those of sessions that are gone removed, so that no later session finds them.
+// loadPackets calls f for each stored packet identifier of a session, in keys of this or of earlier versions. It
+// replaces old keys, and removes those of deleted sessions, so that no later session finds them.
 func (s *Server) loadPackets(prefix, old string, f func(x *session, id uint16, value []byte)) {
 	byNumber := map[string]*session{}
 	for _, x := range s.sessions {
@@ -418,7 +418,7 @@ func (s *Server) loadPackets(prefix, old string, f func(x *session, id uint16, v
 	s.changeKeys(changes)
 }
 
-// changeKeys is for the start.
+// changeKeys appends changes at the start, in parts.
 func (s *Server) changeKeys(changes []journal.Change) {
 	for part := range slices.Chunk(changes, 256) { // an old key and its successor may stand in two parts: then both are read
 		s.journal.WaitForRoom()
@@ -429,8 +429,8 @@ func (s *Server) changeKeys(changes []journal.Change) {
 	}
 }
 
-// loadSessions rebuilds the sessions that outlive their connections. What cannot be understood of
-// one costs that part of it.
+// loadSessions rebuilds the sessions that outlive their connections. It logs and skips a part of a session that
+// it cannot decode.
 func (s *Server) loadSessions() error {
 	state := func(prefix string, f func(id, rest string, value []byte)) {
 		type pair struct {

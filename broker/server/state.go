@@ -14,7 +14,7 @@ const maxState = 64
 // announces that of each bridge, with its will there as well, and does not connect where it may not.
 func stateTopic(client string) string { return sysRoot + "broker/connection/" + client + "/state" }
 
-// announce takes a publish of a client to its own state topic: like all of $SYS it is of this process's memory, goes to
+// announce handles a client's publish to its own state topic: like all of $SYS it is in memory only, goes to
 // no route and to no other broker's bridge, and is acknowledged at once.
 func (c *conn) announce(v *wire.Publish, d *scratch) error {
 	m := newMessage(v)
@@ -41,7 +41,7 @@ func (c *conn) announce(v *wire.Publish, d *scratch) error {
 	return c.s.confirm(p, d)
 }
 
-// publishState hands a message on a client's state topic out, and retains it in memory if that is asked for.
+// publishState delivers a message on a client's state topic, and retains it in memory if it has RETAIN.
 func (s *Server) publishState(m *broker.Message) {
 	m.QoS = 0
 	p := newPublication(s, m, time.Now())
@@ -54,8 +54,8 @@ func (s *Server) publishState(m *broker.Message) {
 	p.release()
 }
 
-// endState removes what is retained on the state topic of a client that has gone, before its will
-// tells others.
+// endState removes the retained message on the state topic of a client that has disconnected, before its will is
+// published.
 func (s *Server) endState(c *conn) {
 	topic := stateTopic(c.session.id)
 	if !c.announced && (c.will == nil || c.will.Topic != topic) {

@@ -12,13 +12,13 @@ import (
 	"holdfast/broker"
 )
 
-// sysRoot is where the server tells of itself, under the names that Mosquitto gave them. Nobody else may
-// publish there, and nothing of it goes to disk.
+// sysRoot is the prefix of the server's statistics, under Mosquitto's names. Clients may not publish
+// there, except to stateTopic, and nothing of it goes to disk.
 const sysRoot = "$SYS/"
 
 func isSys(topic string) bool { return topic == "$SYS" || strings.HasPrefix(topic, sysRoot) }
 
-// sys publishes $SYS every SysInterval: at QoS 0, retained in memory alone, and only what has changed.
+// sys publishes $SYS every SysInterval: at QoS 0, retained in memory alone, and only changed values.
 type sys struct {
 	s       *Server
 	begun   time.Time
@@ -108,7 +108,7 @@ func (y *sys) update(now time.Time) {
 	}
 }
 
-// load keeps averages of a rate per minute that forget at the pace of one, five and fifteen minutes.
+// load publishes exponential averages of a rate per minute, over one, five and fifteen minutes.
 func (y *sys) load(topic string, total uint64, elapsed time.Duration) {
 	if elapsed <= 0 {
 		return
@@ -125,7 +125,7 @@ func (y *sys) load(topic string, total uint64, elapsed time.Duration) {
 
 func (y *sys) count(topic string, n int) { y.tell(topic, strconv.Itoa(n)) }
 
-// tell publishes a value that has changed.
+// tell publishes a value if it has changed.
 func (y *sys) tell(topic, value string) {
 	if old, ok := y.told[topic]; ok && old == value {
 		return

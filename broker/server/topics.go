@@ -15,10 +15,10 @@ const (
 	mostMatches  = 128 // of a topic whose subscribers are cached
 )
 
-// topic is a topic name that somebody publishes to, and who wants it. It does not change.
+// topic is a topic name with its subscribers. It does not change.
 type topic struct {
 	name    string
-	err     error // why nobody may publish to it
+	err     error // why it cannot be published to
 	version uint64
 	matches []match // of that version of the index; shared
 	groups  bool    // whether there are shared subscriptions among them
@@ -67,7 +67,7 @@ func checkTopic(name string, levels int) error {
 
 func (s *Server) checkTopic(name string) error { return checkTopic(name, s.topics.levels) }
 
-// resolve returns the topic with those who want it now.
+// resolve returns the topic with its current subscribers.
 func (s *Server) resolve(t *topic) *topic {
 	if t.matches != nil && t.version == s.index.version.Load() {
 		return t

@@ -15,8 +15,8 @@ import (
 	"holdfast/broker/wire"
 )
 
-// willKey begins the key under which the journal has a will from before its CONNECT is answered until it is published
-// or cancelled. The client identifier, a NUL and a random text follow, which tells a client's next will from the last.
+// willKey is the prefix of the journal's key of a will, stored from before CONNACK until it is published
+// or cancelled. The client identifier, a NUL and a random text follow, which distinguishes a client's wills.
 const willKey = "will/"
 
 // willTimeout is how long a CONNECT waits for the disk to have its will. A disk that stands still must not keep
@@ -27,9 +27,9 @@ const willTimeout = 2 * time.Second
 type will struct {
 	*wire.Will
 	client  string
-	user    string      // whose share of broker.limits.wills it takes
-	counted bool        // it does now
-	grant   *auth.Grant // with which it came; looked at again when it is published
+	user    string      // counts in this user's share of broker.limits.wills
+	counted bool        // it counts now
+	grant   *auth.Grant // of its login; checked again when it is published
 	key     string      // in the journal; empty if it is not there
 }
 
@@ -56,12 +56,12 @@ func (s *Server) storeWill(w *will) {
 	}
 }
 
-// onDisk receives what became of one entry. It has room for it.
+// onDisk receives the outcome of one entry. It has room for it.
 type onDisk chan error
 
 func (d onDisk) Committed(_ *journal.Entry, _ uint64, err error) { d <- err }
 
-// forgetWill removes a will that will not be published from the journal: at once, because after a crash it would be.
+// forgetWill removes a cancelled will from the journal: at once, because after a crash it would be published.
 func (s *Server) forgetWill(w *will) {
 	if w != nil {
 		s.uncount(w)
@@ -88,8 +88,8 @@ func (s *Server) removeWill(w *will) {
 	}
 }
 
-// publishWill publishes a will, if there is one and its client still may: a right that was withdrawn, or a user who was
-// deleted or has a new password, ends it.
+// publishWill publishes a will, if there is one and its client may still publish it: the right was not withdrawn, and
+// the user was not deleted and has the same password.
 func (s *Server) publishWill(w *will) {
 	if w == nil {
 		return
@@ -177,9 +177,9 @@ func (s *Server) decodeWill(key string, b []byte) (*will, error) {
 	return &will{c.Will, client, user, true, s.opts.Auth.Restore(o, client, proof), key}, nil
 }
 
-// loadWills takes over the wills of clients that were connected, or away for less than their delay, when the last
-// process ended: for them that was the end of the connection. One with a delay whose session goes on has it now,
-// since nothing tells for how long the power was off; Run publishes the others [MQTT-3.1.2-8].
+// loadWills loads the wills of clients that were connected, or away for less than their delay, when the last
+// process ended: that ended their connections. A will with a delay whose session continues starts its delay now,
+// because no clock knows how long the power was off; Run publishes the others [MQTT-3.1.2-8].
 func (s *Server) loadWills() {
 	s.journal.Range(willKey, func(key string, value []byte) bool {
 		w, err := s.decodeWill(key, value)
