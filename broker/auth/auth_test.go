@@ -146,7 +146,7 @@ func TestThrottle(t *testing.T) {
 		if err := login(a, "anna", "right"); err != nil {
 			t.Errorf("later: %v", err)
 		}
-		// On this machine a program that has a wrong password shuts out nobody else.
+		// On this machine a program with a wrong password does not lock out another.
 		for range 100 {
 			l.Username, l.Remote, l.Password = "misconfigured", &net.UnixAddr{}, []byte("x")
 			_, _ = a.Login(context.Background(), l)

@@ -60,7 +60,7 @@ func CheckTopic(topic string) error {
 	return nil
 }
 
-// identity is who a client has shown to be.
+// identity holds the names that a client has proven or claimed.
 type identity struct {
 	user   string // empty for none
 	client string

@@ -11,7 +11,7 @@ import (
 	"holdfast/broker"
 )
 
-// grant is what a client with these names was let in with.
+// grant returns the Grant of a client with these names.
 func grant(t testing.TB, opts Options, id identity) *Grant {
 	t.Helper()
 	a, err := New(opts)

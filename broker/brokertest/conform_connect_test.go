@@ -356,7 +356,7 @@ var connectChecks = map[string]func(*bench){
 	},
 }
 
-// timed runs f with a server whose clock jumps ahead whenever everybody waits.
+// timed runs f with a server whose clock jumps ahead whenever all goroutines wait.
 func (b *bench) timed(f func(dial func() *brokertest.Client)) {
 	t := b.T
 	synctest.Test(t, func(t *testing.T) {

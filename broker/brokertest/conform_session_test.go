@@ -613,7 +613,7 @@ var sessionChecks = map[string]func(*bench){
 			b.filter(c, "$share/g/t/#", byte(i)) // no retained message
 			members = append(members, c)
 		}
-		other := b.open("other") // another group, and somebody alone
+		other := b.open("other") // another group, and a client without one
 		b.subscribe(other, wire.Subscription{Filter: "$share/h/t/#", QoS: 1})
 		alone := b.open("alone")
 		b.filter(alone, "t/+", 1)
@@ -638,7 +638,7 @@ var sessionChecks = map[string]func(*bench){
 		if len(seen) != n {
 			b.Errorf("%d different messages of %d", len(seen), n)
 		}
-		// The one who stays gets all; while nobody is there those with a session share them.
+		// The one connected member gets all; while none is connected the durable sessions share them.
 		members[1].Close()
 		members[2].Close()
 		b.gone(2)

@@ -96,7 +96,7 @@ func (b *bench) open(id string) *brokertest.Client {
 	return c
 }
 
-// resume connects with a session that lasts, and says whether it was there.
+// resume connects with a durable session, and reports whether it was present.
 func (b *bench) resume(id string) (*brokertest.Client, bool) {
 	b.Helper()
 	c, ack := b.with(b.lasting(id))
@@ -113,7 +113,7 @@ func (b *bench) lasting(id string) (p wire.Connect) {
 
 func ptr[T any](v T) *T { return &v }
 
-// ends wants the connection closed, and a client of 5.0 told why.
+// ends wants the connection closed, after a DISCONNECT with the reason in 5.0.
 func (b *bench) ends(c *brokertest.Client, want wire.Code) {
 	b.Helper()
 	if got := c.Closed(); b.v == wire.V5 && got != want {

@@ -313,7 +313,7 @@ func TestTrust(t *testing.T) {
 	wants(t, "old client certificate", dial.New(dial.Options{TLS: dial.TLS{Cert: oldCert, Key: oldKey}}).Check(), "expired on", "renew it")
 }
 
-// TestALPN: what is offered is what the broker sees, and that it knows none is told.
+// TestALPN: the broker sees the offered protocols, and an error names them if it knows none.
 func TestALPN(t *testing.T) {
 	a := brokertest.NewAuthority(t)
 	cert, key := a.Issue("broker")
@@ -399,7 +399,7 @@ func TestReplacedCertificate(t *testing.T) {
 	if n := strings.Count(log.String(), "those from before stay"); n != 1 {
 		t.Errorf("told %d times that a file cannot be used:\n%s", n, &log)
 	}
-	// Both certificates end within 30 days: each is told of once a day.
+	// Both certificates expire within 30 days: each is logged once a day.
 	if n := strings.Count(log.String(), "expires soon"); n != 2 {
 		t.Errorf("told %d times of certificates that expire soon:\n%s", n, &log)
 	}
@@ -407,7 +407,7 @@ func TestReplacedCertificate(t *testing.T) {
 
 // TestHangs: whatever hangs, a call ends with its context or in time.
 func TestHangs(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts: the kernel does, and then nothing comes
+	l, err := net.Listen("tcp", "127.0.0.1:0") // only the kernel accepts, and then nothing comes
 	if err != nil {
 		t.Fatal(err)
 	}

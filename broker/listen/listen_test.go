@@ -23,7 +23,7 @@ import (
 	"holdfast/broker/listen"
 )
 
-// echo serves connections that say back what they hear; the outcome of each is in results.
+// echo serves connections that echo their input; the outcome of each is in results.
 func echo(t *testing.T, opts listen.Options) (addr string, results chan error) {
 	t.Helper()
 	l, err := opts.Open(context.Background())
@@ -202,7 +202,7 @@ func TestTLS(t *testing.T) {
 		if err == nil {
 			t.Cleanup(func() { c.Close() })
 			c.SetDeadline(time.Now().Add(20 * time.Second))
-			if _, err = c.Write([]byte("x")); err == nil { // TLS 1.3 clients are told only after their handshake
+			if _, err = c.Write([]byte("x")); err == nil { // TLS 1.3 clients get the alert only after their handshake
 				_, err = c.Read(make([]byte, 1))
 			}
 		}

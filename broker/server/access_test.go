@@ -131,7 +131,7 @@ func TestSubscribeDenied(t *testing.T) {
 	}
 }
 
-// TestPublishDenied: MQTT 5 is told, 3.1.1 gets an acknowledgement, and neither is delivered; answers keep
+// TestPublishDenied: MQTT 5 gets a refusal, 3.1.1 an acknowledgement, and neither is delivered; answers keep
 // the order of the publishes.
 func TestPublishDenied(t *testing.T) {
 	h, _ := guarded(t, nil)

@@ -80,7 +80,7 @@ func TestStateTopic(t *testing.T) {
 	}
 }
 
-// TestMosquittoBridge has a stock Mosquitto, notifications and all, carry messages both ways, over 3.1.1 and 5.
+// TestMosquittoBridge bridges a stock Mosquitto, with notifications, both ways, over 3.1.1 and 5.
 func TestMosquittoBridge(t *testing.T) {
 	for _, version := range []string{"mqttv311", "mqttv50"} {
 		for _, more := range [][]string{nil, {"try_private false"}, {"notifications_local_only true"}} {

@@ -236,7 +236,7 @@ var errPacketTime = &wire.Error{Code: wire.Unspecified, Text: "a packet has begu
 // errDisconnect is a client's orderly end.
 var errDisconnect = errors.New("client disconnected")
 
-// farewell tells a 5.0 client why the server ends the connection, and lets nothing follow.
+// farewell sends a 5.0 client the reason why the server ends the connection, as the last packet.
 func (c *conn) farewell(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -34,7 +34,7 @@ type stowed struct {
 	dup, released bool
 }
 
-// flightBytes is what a flight in memory takes beside its message.
+// flightBytes is the memory of a flight without its message.
 const flightBytes = 160
 
 // stow puts the flights away while the client is. Those whose messages only memory has stay as they are, where there

@@ -327,7 +327,7 @@ func TestSessionsGiveWay(t *testing.T) {
 	})
 }
 
-// TestSessionExpiryLimit: no session outlives the limit, whatever its client asks for, and 5.0 is told.
+// TestSessionExpiryLimit: no session outlives the limit, whatever its client asks for, and CONNACK of 5.0 has it.
 func TestSessionExpiryLimit(t *testing.T) {
 	timedWith(t, server.Options{MaxExpiry: time.Hour}, func(t *testing.T, s *server.Server, dial func(wire.Version) *brokertest.Client) {
 		for _, v := range versions {

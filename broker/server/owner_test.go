@@ -52,7 +52,7 @@ func (h *host) lost(reader string) (list []string) {
 	return list
 }
 
-// TestSessionBelongsToItsOwner: whoever else comes with the client identifier, asking for whatever, is refused, and
+// TestSessionBelongsToItsOwner: a login with the client identifier and another owner, whatever it asks for, is refused, and
 // changes nothing, whether the owner is connected or away, and over a restart.
 func TestSessionBelongsToItsOwner(t *testing.T) {
 	h, _, _ := owned(t)

@@ -28,7 +28,7 @@ func TestPublishInstead(t *testing.T) {
 		err := h.Publish(&broker.Message{Topic: "r", QoS: 1, Retain: true, Payload: []byte(payload)}, o)
 		if err != nil {
 			if len(done) > 0 {
-				t.Error("done is told of what did not happen")
+				t.Error("Done was called for a message that was not published")
 			}
 			return err
 		}

@@ -209,7 +209,7 @@ func TestOfflineMessagesComeInOrderAfterARestart(t *testing.T) {
 	}
 }
 
-// settle answers what a publisher of n messages is told, in whatever order.
+// settle reads the answers to a publisher of n messages, in any order.
 func settle(t testing.TB, c *brokertest.Client, n int) {
 	t.Helper()
 	for n > 0 {
@@ -486,7 +486,7 @@ func TestTakeover(t *testing.T) {
 				t.Error("session was not taken over")
 			}
 			if code := first.Closed(); v == wire.V5 && code != wire.SessionTakenOver {
-				t.Errorf("first is told %v", code)
+				t.Errorf("the first client gets %v", code)
 			}
 			if got := receive(t, watch); string(got.Payload) != "gone" {
 				t.Errorf("will: %+v", got)

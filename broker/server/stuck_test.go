@@ -181,7 +181,7 @@ func TestNothingHoldsUpAcknowledgements(t *testing.T) {
 		if a, ok := good.read().(*wire.Ack); !ok || a.Type != wire.PUBACK || a.ID != uint16(i+1) || a.Code >= 0x80 {
 			t.Fatalf("answer %d: got %+v", i, a)
 		}
-		if i == n/2 { // whoever looks is answered, too
+		if i == n/2 { // Stats and Clients return, too
 			s.Stats()
 			s.Clients(10)
 			s.journal.Stats()

@@ -13,7 +13,7 @@ import (
 	"holdfast/broker/wire"
 )
 
-// timed runs f in a bubble whose clock jumps ahead when everybody waits. dial opens a connection.
+// timed runs f in a bubble whose clock jumps ahead when all goroutines wait. dial opens a connection.
 func timed(t *testing.T, f func(t *testing.T, s *server.Server, dial func(wire.Version) *brokertest.Client)) {
 	timedWith(t, server.Options{}, f)
 }

@@ -37,7 +37,7 @@ func (f slowFile) Datasync() error {
 	return f.File.Datasync()
 }
 
-// TestSubscribingWhileARetainedMessageIsCommitted: whoever subscribes between the search for subscribers
+// TestSubscribingWhileARetainedMessageIsCommitted: a client that subscribes between the search for subscribers
 // and the commit gets the message, once.
 func TestSubscribingWhileARetainedMessageIsCommitted(t *testing.T) {
 	disk := &slowDisk{waiting: make(chan struct{}, 100), release: make(chan struct{})}

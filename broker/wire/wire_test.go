@@ -21,7 +21,7 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-// golden has every packet type, as bytes on the wire.
+// golden holds every packet type, as bytes on the wire.
 var golden = []struct {
 	name    string
 	version Version
