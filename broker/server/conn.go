@@ -182,7 +182,7 @@ func (c *conn) run() (err error) {
 			kicked := c.reason != nil
 			c.mu.Unlock()
 			if !kicked {
-				c.s.reached(limitPacketTime, "connection closed: a packet has begun and does not end", "remote", c.remote(), "client", c.session.id)
+				c.s.reached(limitPacketTime, "connection closed: timeout for the rest of a packet", "remote", c.remote(), "client", c.session.id)
 				err = errPacketTime
 			}
 		}
@@ -230,8 +230,8 @@ func (c *conn) arm() error {
 // packetStep is how much of a packet has to arrive within Options.PacketTimeout.
 const packetStep = 64 << 10
 
-// errPacketTime ends a connection whose packet does not end.
-var errPacketTime = &wire.Error{Code: wire.Unspecified, Text: "a packet has begun and does not end"}
+// errPacketTime ends a connection when the rest of its packet does not arrive in time.
+var errPacketTime = &wire.Error{Code: wire.Unspecified, Text: "timeout for the rest of a packet"}
 
 // errDisconnect is a client's orderly end.
 var errDisconnect = errors.New("client disconnected")

@@ -237,7 +237,7 @@ func (u *unfinished) hold(c *conn, n int64) (victims []*conn, ok bool) {
 func (c *conn) hold(n int) error {
 	victims, ok := c.s.unfinished.hold(c, int64(n))
 	for _, v := range victims {
-		v.s.reached(limitUnfinished, "connection closed: its unfinished packet takes the most memory of all, and others need some", "remote", v.remote())
+		v.s.reached(limitUnfinished, "connection closed: its unfinished packet is the largest, and others need the memory", "remote", v.remote())
 		v.kickFor(errUnfinished)
 	}
 	if !ok {

@@ -143,7 +143,7 @@ func (s *Server) reopen(ctx context.Context, closed []*place) error {
 			continue
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("and what was open cannot be opened again: %w", err))
+			errs = append(errs, fmt.Errorf("reopening the previous listener: %w", err))
 			continue
 		}
 		s.acceptOn(p)
@@ -181,7 +181,7 @@ func (s *Server) tryAgain(p *place) {
 	if name == "" {
 		name = p.Address
 	}
-	s.log.Error("listener not open: everything else goes on, and it is tried again", "listener", name, "error", p.failed)
+	s.log.Error("listener not open: it is retried, the others keep working", "listener", name, "error", p.failed)
 	p.stop = make(chan struct{})
 	stop, told := p.stop, p.failed.Error()
 	s.work.Go(func() {

@@ -208,7 +208,7 @@ func (c *conn) gather() *buffer {
 	if err := c.fill(); err != nil {
 		var refused *wire.Error
 		if !errors.Is(err, journal.ErrClosed) && !errors.As(err, &refused) {
-			c.logger().Error("session cannot be read", "error", err)
+			c.logger().Error("could not read a session's messages from the journal", "error", err)
 		}
 		c.fail(err)
 	}

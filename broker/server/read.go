@@ -203,7 +203,7 @@ func (c *conn) answer(id uint16, qos byte, err error) {
 	}
 	if code >= 0x80 && c.version != wire.V5 {
 		// 3.1.1 has no way to refuse: the client sends an unacknowledged publish again on a new connection.
-		c.failed(fmt.Errorf("a publish cannot be kept: %w", err))
+		c.failed(fmt.Errorf("storing a publish: %w", err))
 		return
 	}
 	switch {

@@ -276,7 +276,7 @@ func (s *Server) serve(c *conn) {
 		s.mu.Unlock()
 		c.nc.Close()
 		if full {
-			s.reached(limitConnections, "connection refused: there are as many as may be", "remote", c.remote(), "connections", s.opts.MaxConnections)
+			s.reached(limitConnections, "connection refused: too many connections", "remote", c.remote(), "connections", s.opts.MaxConnections)
 		}
 		return
 	}
@@ -299,7 +299,7 @@ func (s *Server) serve(c *conn) {
 		s.mu.Unlock()
 	}()
 	if oldest != nil {
-		s.reached(limitConnecting, "connection closed: it has not logged in, and is the oldest of too many like it", "remote", oldest.remote())
+		s.reached(limitConnecting, "connection closed: too many that have not logged in, and this is the oldest", "remote", oldest.remote())
 		oldest.kick(wire.ServerBusy)
 	}
 }

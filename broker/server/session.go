@@ -246,7 +246,7 @@ func (s *Server) discard(x *session, reason string) {
 		err = s.journal.DiscardReader(x.reader.Name(), reason)
 	}
 	if err != nil {
-		s.log.Error("session is not forgotten", "client", x.id, "error", err)
+		s.log.Error("could not delete a session", "client", x.id, "error", err)
 	}
 }
 
