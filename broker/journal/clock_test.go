@@ -29,23 +29,23 @@ func (c *wallClock) set(t time.Time, synced bool) {
 	c.synced.Store(synced)
 }
 
-// tidied has the keeper look at its limits once more, and waits until its turn is over.
-func tidied(t *testing.T, j *Journal, done func() bool) {
+// housekept has the maintainer look at its limits once more, and waits until its turn is over.
+func housekept(t *testing.T, j *Journal, done func() bool) {
 	t.Helper()
 	for range 10_000 {
 		if done() {
 			return
 		}
-		signal(j.tidy)
+		signal(j.housekeeping)
 		publishState(t, j)
 	}
-	t.Fatal("the keeper does not come to it")
+	t.Fatal("the maintainer does not come to it")
 }
 
-// tidy gives the keeper many turns.
-func tidy(t *testing.T, j *Journal) {
+// housekeep gives the maintainer many turns.
+func housekeep(t *testing.T, j *Journal) {
 	for range 50 {
-		signal(j.tidy)
+		signal(j.housekeeping)
 		publishState(t, j)
 	}
 }
@@ -76,9 +76,9 @@ func TestMaxAge(t *testing.T) {
 		{now.Add(-time.Hour), true}, {now, false}, {now.Add(time.Hour), true}, {now, true},
 	} {
 		clock.set(step.to, step.synced)
-		tidy(t, j)
+		housekeep(t, j)
 		add(1000)
-		tidy(t, j)
+		housekeep(t, j)
 		if got := r.Depth(); got != uint64(next) {
 			t.Fatalf("depth with the clock at %v, synchronised %v: got %d, want %d", step.to, step.synced, got, next)
 		}
@@ -88,8 +88,8 @@ func TestMaxAge(t *testing.T) {
 	add(6000)
 	clock.pass(now.Add(25*time.Hour), true)
 	clock.set(now.Add(-20*time.Hour), false) // which keeps nothing alive
-	tidied(t, j, func() bool { return r.Depth() < 8000 })
-	tidy(t, j)
+	housekept(t, j, func() bool { return r.Depth() < 8000 })
+	housekeep(t, j)
 	var lost uint64
 	for _, l := range j.Losses() {
 		if l.Reason != ReasonAge || l.Reader != "a" {

@@ -18,14 +18,14 @@ const (
 
 // committer is the goroutine that writes. It owns the current segment's position.
 type committer struct {
-	j        *Journal
-	seg      *segment // nil until the first commit: a recovered file is never written to
-	file     File
-	offset   int64         // of the next batch
-	written  int64         // everything before it was written once, so its blocks exist
-	clock    clockReading  // the last one on disk
-	syncTime time.Duration // of a commit, smoothed
-	crowd    int           // entries of the last commit
+	j             *Journal
+	seg           *segment // nil until the first commit: a recovered file is never written to
+	file          File
+	offset        int64         // of the next batch
+	written       int64         // everything before it was written once, so its blocks exist
+	clock         clockReading  // the last one on disk
+	syncTime      time.Duration // of a commit, smoothed
+	lastBatchSize int           // entries of the last commit
 
 	// The segment before, where its last synchronised batch ends, and the number after its last.
 	previous     uint64
@@ -58,7 +58,7 @@ func (c *committer) run() {
 			continue
 		}
 		j.opts.Progress(true)
-		if c.crowd > 1 && !last {
+		if c.lastBatchSize > 1 && !last {
 			c.gather(timer)
 		}
 		for len(j.free) == 0 {
@@ -72,7 +72,7 @@ func (c *committer) run() {
 		j.room.Broadcast()
 		j.mu.Unlock()
 
-		c.crowd = len(b.items)
+		c.lastBatchSize = len(b.items)
 		if len(b.frames) > 0 {
 			if b.err = c.commit(b); b.err != nil {
 				j.writeAgain(b)
@@ -101,7 +101,7 @@ func (j *Journal) due() (wait time.Duration, last bool) {
 			return 0, false
 		}
 	}
-	if j.hasty {
+	if j.flushNow {
 		wait = min(wait, 0)
 	} else if len(j.dirty) > 0 {
 		delay := ackIdle
@@ -122,12 +122,12 @@ func (j *Journal) due() (wait time.Duration, last bool) {
 func (c *committer) gather(timer *time.Timer) {
 	j := c.j
 	limit := time.Now().Add(max(c.syncTime/8, 20*time.Microsecond))
-	for len(j.pending.items) < c.crowd && len(j.pending.buf) <= j.opts.maxBatch()/2 && !j.closing {
+	for len(j.pending.items) < c.lastBatchSize && len(j.pending.buf) <= j.opts.maxBatch()/2 && !j.closing {
 		wait := time.Until(limit)
 		if wait <= 0 {
 			break
 		}
-		j.gathering = c.crowd
+		j.gathering = c.lastBatchSize
 		j.mu.Unlock()
 		timer.Reset(wait)
 		select {
@@ -143,7 +143,7 @@ func (c *committer) gather(timer *time.Timer) {
 func (j *Journal) collectAcks(b *batch) {
 	now := j.clock.bootTime()
 	j.retryAt = time.Time{}
-	for _, l := range j.unlogged {
+	for _, l := range j.pendingLosses {
 		if l.reader.removed {
 			continue
 		}
@@ -155,8 +155,8 @@ func (j *Journal) collectAcks(b *batch) {
 		}
 		b.frame(kindLoss, j.nextSeq, now, appendLossRecord(beginFrame(b.buf), l.reader.id, &l.Loss, &l.ackState))
 	}
-	clear(j.unlogged)
-	j.unlogged, j.hasty = j.unlogged[:0], false
+	clear(j.pendingLosses)
+	j.pendingLosses, j.flushNow = j.pendingLosses[:0], false
 	for _, r := range j.dirty {
 		if !r.dirty {
 			continue
@@ -182,8 +182,8 @@ func (j *Journal) writeAgain(b *batch) {
 		j.markDirty(a.reader)
 	}
 	j.logging = j.logging[:len(j.logging)-len(b.losses)]
-	j.unlogged = append(b.losses, j.unlogged...)
-	j.hasty = len(j.unlogged) > 0
+	j.pendingLosses = append(b.losses, j.pendingLosses...)
+	j.flushNow = len(j.pendingLosses) > 0
 	j.room.Broadcast() // Drop waits for no failed disk
 	b.losses = nil
 }
@@ -258,9 +258,9 @@ func (c *committer) fits(b *batch, now clockReading) bool {
 	return b.nextSeq-c.seg.base < 1<<31 && now.boot-c.seg.clock.boot < 1<<31*int64(time.Millisecond)
 }
 
-// roll begins the next segment, in the file that the keeper has prepared.
+// roll begins the next segment, in the file that the maintainer has prepared.
 func (c *committer) roll(b *batch, now clockReading) error {
-	s, err := c.j.takeSpare()
+	s, err := c.j.takePreallocated()
 	if err != nil {
 		return err
 	}

@@ -23,8 +23,8 @@ type complaints struct {
 }
 
 type complaint struct {
-	told time.Time
-	held int
+	told       time.Time
+	suppressed int
 }
 
 var numbersInNames = regexp.MustCompile(`[0-9a-f]{16}|[0-9]+`)
@@ -39,13 +39,13 @@ func (c *complaints) tell(log *slog.Logger, message string, err error) {
 	c.mu.Lock()
 	s := c.seen[key]
 	if s != nil && time.Since(s.told) < complainEvery {
-		s.held++
+		s.suppressed++
 		c.mu.Unlock()
 		return
 	}
 	args := []any{"error", err}
-	if s != nil && s.held > 0 {
-		args = append(args, "more_since_the_last", s.held)
+	if s != nil && s.suppressed > 0 {
+		args = append(args, "more_since_the_last", s.suppressed)
 	}
 	if s == nil && len(c.seen) >= mostComplains || c.seen == nil {
 		c.seen = map[string]*complaint{}

@@ -14,9 +14,9 @@ func (j *Journal) complete() {
 	failed := false // as Journal.failed
 	for b := range j.done {
 		j.completing.works()
-		tidy := false
+		due := false
 		if b.err == nil && b.seg != nil {
-			tidy = j.apply(b)
+			due = j.apply(b)
 			if failed {
 				// What failed in between is in memory but not in the log; a snapshot mends that.
 				j.mu.Lock()
@@ -50,8 +50,8 @@ func (j *Journal) complete() {
 		j.free = append(j.free, b)
 		j.room.Broadcast()
 		j.mu.Unlock()
-		if tidy || failed {
-			signal(j.tidy)
+		if due || failed {
+			signal(j.housekeeping)
 		}
 		j.completing.waits()
 	}
@@ -66,9 +66,9 @@ func (j *Journal) arrived(b *batch) {
 	}
 }
 
-// apply brings memory to the state after the batch and says whether the keeper has
+// apply brings memory to the state after the batch and says whether the maintainer has
 // something to do.
-func (j *Journal) apply(b *batch) (tidy bool) {
+func (j *Journal) apply(b *batch) (due bool) {
 	rolled := false
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -76,7 +76,7 @@ type message struct {
 var (
 	// dead and alarm read nothing, so that the oldest has to be dropped; alarm is owed little, and has a
 	// higher priority, so that nothing of it has to be. Every other world has none: there, segments are
-	// settled instead of merged.
+	// settled instead of compacted.
 	readers   = []string{"fast", "odd", "dead", "alarm"}
 	producers = 3
 )

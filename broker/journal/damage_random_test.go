@@ -53,7 +53,7 @@ type damageRun struct {
 	data string // with journal.start, and the journal in a directory of its own
 	old  string // a copy of data from earlier; empty without one
 
-	limited bool // so that segments are dropped and merged
+	limited bool // so that segments are dropped and compacted
 
 	j       *Journal
 	readers []*Reader

@@ -244,7 +244,7 @@ func (j *Journal) EpochOf(seq uint64) Epoch {
 }
 
 // noteStart tells the file beside the journal how far the journal is.
-func (k *keeper) noteStart(used bool) error {
+func (k *maintainer) noteStart(used bool) error {
 	j := k.j
 	if j.opts.Beside == nil {
 		return nil
@@ -299,7 +299,7 @@ func (j *Journal) judge(w *startRecord, at position, dead map[uint64]bool) {
 	}
 	if len(j.snaps) == 0 && slices.ContainsFunc(j.recovery.Aside, func(name string) bool { return strings.Contains(name, snapSuffix) }) {
 		unknown("no snapshot can be read: sessions, retained messages and what only they told are gone")
-	} else if n := len(j.segments); len(j.snaps) == 0 && n > 0 && j.segments[0].previous != 0 && !j.segments[0].merged {
+	} else if n := len(j.segments); len(j.snaps) == 0 && n > 0 && j.segments[0].previous != 0 && !j.segments[0].compacted {
 		unknown("there is no snapshot, and the log begins in its middle")
 	}
 	if dead[at.segment] {

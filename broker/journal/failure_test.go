@@ -69,7 +69,7 @@ func count(t *testing.T, r *journal.Reader) (n int) {
 	}
 }
 
-// account returns how many messages a reader still gets and how many were lost. The keeper may drop some
+// account returns how many messages a reader still gets and how many were lost. The maintainer may drop some
 // while they are counted; then they are counted again.
 func account(t *testing.T, j *journal.Journal, r *journal.Reader) (got, lost int) {
 	t.Helper()
@@ -304,7 +304,7 @@ func TestDirectoryRemoved(t *testing.T) {
 	if err := put(j, r, 100); err != nil {
 		t.Fatal(err)
 	}
-	for os.RemoveAll(dir) != nil { // the keeper has made another file meanwhile
+	for os.RemoveAll(dir) != nil { // the maintainer has made another file meanwhile
 	}
 	if err := put(j, r, 100); !errors.Is(err, journal.ErrFailed) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want ErrFailed and that the file does not exist", err)

@@ -27,14 +27,14 @@ func (s *segment) noteFrom(name string, bytes int64) {
 	s.from[name] += bytes
 }
 
-// mergeFrom gives s what publishers had in the segments that it replaces, by the part of them that it holds. Called
+// compactFrom gives s what publishers had in the segments that it replaces, by the part of them that it holds. Called
 // with Journal.mu held.
-func (s *segment) mergeFrom(merged ...*segment) {
+func (s *segment) compactFrom(compacted ...*segment) {
 	var end int64
-	for _, m := range merged {
+	for _, m := range compacted {
 		end += m.end
 	}
-	for _, m := range merged {
+	for _, m := range compacted {
 		for name, n := range m.from {
 			s.noteFrom(name, int64(float64(n)*min(1, float64(s.end)/float64(max(1, end)))))
 		}

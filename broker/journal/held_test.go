@@ -7,7 +7,7 @@ import (
 	"holdfast/broker"
 )
 
-// TestHeld: what publishers have in the log is told while space is short, also of segments that were merged, and no
+// TestHeld: what publishers have in the log is told while space is short, also of segments that were compacted, and no
 // more when it has been given up or acknowledged; names are bounded.
 func TestHeld(t *testing.T) {
 	var s segment
@@ -20,9 +20,9 @@ func TestHeld(t *testing.T) {
 	}
 	a, b := &segment{end: 1000, from: map[string]int64{"x": 800}}, &segment{end: 1000, from: map[string]int64{"x": 200, "y": 400}}
 	m := &segment{end: 1000}
-	m.mergeFrom(a, b)
+	m.compactFrom(a, b)
 	if m.from["x"] != 500 || m.from["y"] != 200 {
-		t.Errorf("merged: %v", m.from)
+		t.Errorf("compacted: %v", m.from)
 	}
 
 	fs, err := NewDirFS(t.TempDir())

@@ -156,64 +156,64 @@ type Journal struct {
 	bootID [16]byte
 	lock   io.Closer
 
-	wake    chan struct{} // for the committer
-	tidy    chan struct{} // for the keeper
-	done    chan *batch   // from the committer to the completer
-	queued  queued        // deliveries in memory
-	resting atomic.Int64  // bytes of buffers of readers that rest
-	stop    chan struct{} // closed when the completer has ended
-	ended   sync.WaitGroup
+	wake         chan struct{} // for the committer
+	housekeeping chan struct{} // wakes the maintainer
+	done         chan *batch   // from the committer to the completer
+	queued       queued        // deliveries in memory
+	resting      atomic.Int64  // bytes of buffers of readers that rest
+	stop         chan struct{} // closed when the completer has ended
+	ended        sync.WaitGroup
 
 	committing, completing pace
 
 	interruption Interruption // the newest; does not change after Open
 
-	mu          sync.Mutex
-	room        sync.Cond // pending was taken, a spare came, or the journal is closing
-	pending     *batch
-	gathering   int // how many entries the committer waits for; 0 for any
-	free        []*batch
-	closing     bool
-	nextSeq     uint64
-	dirty       []*Reader    // with acknowledgements that are not on disk
-	dirtyAt     time.Time    // since when
-	acked       int          // how many
-	unlogged    []readerLoss // losses that are not on disk; their readers are dirty
-	hasty       bool         // they do not wait for other entries
-	logging     []readerLoss // losses in the batches that are on their way there
-	failed      bool         // the last commit did
-	retryAt     time.Time    // after a failed commit: when to write acknowledgements and losses again
-	spares      []*spare     // the next segments' files, ready
-	spareErr    error        // why there is none
-	lastSpare   bool         // whether there can be no other after it
-	starving    bool         // the committer waits for one
-	every       int          // segments between snapshots, and files that are made ready together; does not change
-	mayTakeLast bool         // the last spare, although a snapshot is due: it was tried
-	unused      []string     // files that a failed commit left without anything durable
-	full        bool         // RefuseNew, and no space but the reserve
-	state       map[string][]byte
-	crowded     atomic.Bool  // much waits for the disk; guarded by mu for writing
-	snapSize    atomic.Int64 // bytes of the newest snapshot
-	stateSize   int64        // bytes of memory for state
-	stateNext   int64        // the same of what is on its way to disk
-	retained    map[string]retained
-	readers     map[string]*Reader
-	byID        map[uint64]*Reader
-	nextID      uint64
-	segments    []*segment     // oldest first
-	losses      []Loss         // oldest first
-	news        uint64         // losses that are on disk, ever
-	found       []uint64       // News of those that recovery has found
-	snaps       []snapshotMark // on disk, oldest first; at most two
-	stale       []uint64       // snapshots that were not removed in time
-	resnap      bool           // memory holds changes that failed to reach the log
-	recovery    Recovery
-	identity    []byte  // of this journal; does not change after Open
-	starts      []begun // ascending, the present one last; does not change after Open
-	closeErr    error   // of the last snapshot
-	before      Ledger  // up to Open
-	made        bool    // by this process, madeAt ns after boot
-	madeAt      int64
+	mu                sync.Mutex
+	room              sync.Cond // pending was taken, a spare came, or the journal is closing
+	pending           *batch
+	gathering         int // how many entries the committer waits for; 0 for any
+	free              []*batch
+	closing           bool
+	nextSeq           uint64
+	dirty             []*Reader              // with acknowledgements that are not on disk
+	dirtyAt           time.Time              // since when
+	acked             int                    // how many
+	pendingLosses     []readerLoss           // losses that are not on disk; their readers are dirty
+	flushNow          bool                   // they do not wait for other entries
+	logging           []readerLoss           // losses in the batches that are on their way there
+	failed            bool                   // the last commit did
+	retryAt           time.Time              // after a failed commit: when to write acknowledgements and losses again
+	preallocated      []*preallocatedSegment // the next segments' files, ready
+	preallocateErr    error                  // why there is none
+	lastPreallocated  bool                   // whether there can be no other after it
+	waitingForSegment bool                   // the committer waits for one
+	every             int                    // segments between snapshots, and files that are made ready together; does not change
+	mayTakeLast       bool                   // the last spare, although a snapshot is due: it was tried
+	unused            []string               // files that a failed commit left without anything durable
+	full              bool                   // RefuseNew, and no space but the reserve
+	state             map[string][]byte
+	crowded           atomic.Bool  // much waits for the disk; guarded by mu for writing
+	snapSize          atomic.Int64 // bytes of the newest snapshot
+	stateSize         int64        // bytes of memory for state
+	stateNext         int64        // the same of what is on its way to disk
+	retained          map[string]retained
+	readers           map[string]*Reader
+	byID              map[uint64]*Reader
+	nextID            uint64
+	segments          []*segment     // oldest first
+	losses            []Loss         // oldest first
+	news              uint64         // losses that are on disk, ever
+	found             []uint64       // News of those that recovery has found
+	snaps             []snapshotMark // on disk, oldest first; at most two
+	stale             []uint64       // snapshots that were not removed in time
+	resnap            bool           // memory holds changes that failed to reach the log
+	recovery          Recovery
+	identity          []byte  // of this journal; does not change after Open
+	starts            []begun // ascending, the present one last; does not change after Open
+	closeErr          error   // of the last snapshot
+	before            Ledger  // up to Open
+	made              bool    // by this process, madeAt ns after boot
+	madeAt            int64
 
 	counters   counters
 	complaints complaints
@@ -266,7 +266,7 @@ func (j *Journal) stats() Stats {
 		Written: j.counters.written.Load(), Refused: j.counters.refused.Load(), Failures: j.counters.failures.Load(),
 		Damaged: j.counters.damaged.Load(), Ledger: j.ledger(),
 		Segments: len(j.segments), Size: int64(len(j.segments)) * j.opts.SegmentSize,
-		NextSeq: j.nextSeq, Full: j.full, Failed: j.failed || j.spareErr != nil,
+		NextSeq: j.nextSeq, Full: j.full, Failed: j.failed || j.preallocateErr != nil,
 		Retained: len(j.retained), StateKeys: len(j.state), StateSize: j.stateSize, StateFull: j.counters.refusedState.Load(),
 	}
 }
@@ -294,7 +294,7 @@ func Open(opts Options) (*Journal, error) {
 	}
 	j := &Journal{
 		opts: opts, fs: opts.FS, log: opts.Log, lock: lock,
-		wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), done: make(chan *batch, 1), stop: make(chan struct{}),
+		wake: make(chan struct{}, 1), housekeeping: make(chan struct{}, 1), done: make(chan *batch, 1), stop: make(chan struct{}),
 		nextSeq: 1, nextID: 1,
 		state: map[string][]byte{}, retained: map[string]retained{},
 		readers: map[string]*Reader{}, byID: map[uint64]*Reader{},
@@ -318,7 +318,7 @@ func Open(opts Options) (*Journal, error) {
 		s := j.segments[n-1]
 		c.previous, c.previousEnd, c.previousNext = s.id, s.end, s.next
 	}
-	k := &keeper{
+	k := &maintainer{
 		j: j, lastID: r.lastID, free: r.free, snapshots: r.lastSnapshot, files: r.files,
 		most: int(opts.MaxSize / opts.SegmentSize),
 	}
@@ -514,7 +514,7 @@ func (j *Journal) Losses() []Loss {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	losses := slices.Clone(j.losses)
-	for _, l := range append(slices.Clip(j.logging), j.unlogged...) {
+	for _, l := range append(slices.Clip(j.logging), j.pendingLosses...) {
 		losses = append(losses, l.Loss)
 	}
 	return losses
@@ -534,7 +534,7 @@ func (j *Journal) Close() error {
 	}
 	j.mu.Unlock()
 	j.poke()
-	signal(j.tidy)
+	signal(j.housekeeping)
 	j.ended.Wait()
 	return errors.Join(j.closeErr, j.lock.Close())
 }

@@ -98,7 +98,7 @@ func (l *ledgerRun) run() {
 			l.t.Errorf("%d messages lost for space while %d bytes waited, with room for %d", lost, waiting, l.room())
 		}
 		if l.refused && l.waiting() < l.room() && !l.damaged { // it takes messages again by itself
-			tidied(l.t, l.j, func() bool { return l.append(1, l.readers[:1]) == 1 })
+			housekept(l.t, l.j, func() bool { return l.append(1, l.readers[:1]) == 1 })
 			l.known[0].owed[l.next] = false
 			l.next++
 			l.refused = false
@@ -110,7 +110,7 @@ func (l *ledgerRun) run() {
 	for _, r := range l.readers {
 		r.SetLimit(0)
 	}
-	tidy(l.t, l.j)
+	housekeep(l.t, l.j)
 	for i := range l.readers {
 		l.take(i, 1<<30, 0, 0)
 	}
@@ -147,11 +147,11 @@ func (l *ledgerRun) step() {
 		l.take(i, 1<<30, 0, 0)
 	case 7:
 		l.readers[i].SetLimit(l.rand.Int64N(l.parts) * smallestPart / 2)
-		signal(l.j.tidy)
+		signal(l.j.housekeeping)
 	case 8:
 		l.now = l.now.Add(time.Duration(l.rand.Int64N(int64(20 * time.Hour))))
 		l.clock.pass(l.now, l.rand.IntN(4) > 0)
-		tidy(l.t, l.j)
+		housekeep(l.t, l.j)
 	case 9, 10:
 		crashed := crash(l.t, l.dir)
 		closeJournal(l.t, l.j)
@@ -235,8 +235,8 @@ func (l *ledgerRun) append(n int, to []*Reader) (taken int) {
 }
 
 // room is how many bytes of messages may wait, at least, before there is no space: segments that are less than half
-// full are merged, unless they are damaged.
-func (l *ledgerRun) room() int64 { return (l.parts - held - 5) * smallestPart / 2 }
+// full are compacted, unless they are damaged.
+func (l *ledgerRun) room() int64 { return (l.parts - reserved - 5) * smallestPart / 2 }
 
 // take has reader i get n messages, of which it holds some and refuses some, and acknowledges the others.
 func (l *ledgerRun) take(i, n int, holds, refuses float64) {

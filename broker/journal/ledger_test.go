@@ -237,18 +237,18 @@ func TestLedgerIsExact(t *testing.T) {
 	take(1500, ReasonRefused, ReasonExpired)
 	restart()
 	add(20_000) // more than there is room for
-	tidied(t, j, func() bool { return lost()[ReasonSize] > 0 })
+	housekept(t, j, func() bool { return lost()[ReasonSize] > 0 })
 	take(700, ReasonExpired)
 	restart()
 	r.SetLimit(2 * smallestPart)
-	tidied(t, j, func() bool { return lost()[ReasonBacklog] > 0 })
+	housekept(t, j, func() bool { return lost()[ReasonBacklog] > 0 })
 	restart()
 	clock.pass(now.Add(25*time.Hour), true)
 	add(500)
 	clock.pass(now.Add(30*time.Hour), true)
-	tidied(t, j, func() bool { return lost()[ReasonAge] > 0 })
+	housekept(t, j, func() bool { return lost()[ReasonAge] > 0 })
 	restart()
-	tidy(t, j)
+	housekeep(t, j)
 	take(int(r.Depth()))
 
 	var total uint64

@@ -7,11 +7,11 @@ func (r *Reader) SetLimit(bytes int64) {
 	r.mu.Lock()
 	r.limit = bytes
 	r.mu.Unlock()
-	signal(r.j.tidy)
+	signal(r.j.housekeeping)
 }
 
 // trim holds readers to their limits.
-func (k *keeper) trim() {
+func (k *maintainer) trim() {
 	j := k.j
 	j.mu.Lock()
 	var limited []*Reader

@@ -20,7 +20,7 @@ func TestLimit(t *testing.T) {
 	for i := 0; i < n; i += 1000 {
 		publish(t, j, i, i+1000, limited, free)
 	}
-	tidied(t, j, func() bool { return j.beyond(limited) == nil && limited.Depth() < n })
+	housekept(t, j, func() bool { return j.beyond(limited) == nil && limited.Depth() < n })
 	if free.Depth() != n {
 		t.Errorf("the other reader is owed %d, want %d", free.Depth(), n)
 	}
@@ -56,7 +56,7 @@ func TestCloseBeyondLimit(t *testing.T) {
 	r := reader(t, j, "limited")
 	publish(t, j, 0, 20_000, r)
 	j.mu.Lock()
-	j.closing = true // what Close does first, and the keeper comes to the limit next
+	j.closing = true // what Close does first, and the maintainer comes to the limit next
 	j.mu.Unlock()
 	r.SetLimit(smallestPart)
 	j.poke()
@@ -103,7 +103,7 @@ func TestGivenUpWhileAcknowledged(t *testing.T) {
 		}
 		acked := <-settled
 		publishState(t, j)
-		tidy(t, j)
+		housekeep(t, j)
 		var lost uint64
 		for _, l := range j.Losses() {
 			lost += l.Count
@@ -134,7 +134,7 @@ func TestLimitCountsWhatCannotBeRead(t *testing.T) {
 	j.mu.Unlock()
 	rot(t, filepath.Join(dir, first), headerSize+10_000, smallestPart) // most of it, to the end
 	r.SetLimit(4 * smallestPart)
-	tidied(t, j, func() bool { return j.beyond(r) == nil })
+	housekept(t, j, func() bool { return j.beyond(r) == nil })
 	var lost uint64
 	for _, l := range j.Losses() {
 		lost += l.Count
@@ -169,7 +169,7 @@ func TestFilesThatAreGoneTakeNoRoom(t *testing.T) {
 		}
 		r.Ack(d.Seq)
 	}
-	tidied(t, j, func() bool { return j.Stats().Segments <= 4 })
+	housekept(t, j, func() bool { return j.Stats().Segments <= 4 })
 	crashed := crash(t, dir)
 	closeJournal(t, j)
 	j = open(t, crashed, options)
@@ -177,7 +177,7 @@ func TestFilesThatAreGoneTakeNoRoom(t *testing.T) {
 	r = reader(t, j, "a")
 	left, before := r.Depth(), len(j.Losses())
 	publish(t, j, 0, 8000, r) // an eighth of what there is room for
-	tidy(t, j)
+	housekeep(t, j)
 	if after := j.Losses()[before:]; len(after) > 0 || r.Depth() != left+8000 {
 		t.Errorf("depth %d, want 8000 more than %d; lost %+v", r.Depth(), left, after)
 	}
@@ -210,9 +210,9 @@ func TestFreeFilesAreGivenBackFirst(t *testing.T) {
 		j.readers["a"], j.byID[1] = r, r
 		j.segments = []*segment{{header: header{id: 1, base: 1}, next: 101, owed: map[uint64]owedIn{1: {100, 100, 10_000}}}}
 		j.snaps = []snapshotMark{{1, 2}, {2, 2}}
-		k := &keeper{j: j, most: 8, files: 7, free: c.free}
+		k := &maintainer{j: j, most: 8, files: 7, free: c.free}
 		j.every = 1
-		j.spares = []*spare{{}}
+		j.preallocated = []*preallocatedSegment{{}}
 		if err := errors.Join(k.makeRoom(), k.giveBack()); err != nil {
 			t.Fatal(err)
 		}

@@ -32,14 +32,14 @@ func (j *Journal) lose(r *Reader, s *segment, first, last, most uint64, l Loss) 
 	l.Reader, l.First, l.Last, l.Count, l.Time = r.name, max(from, s.base), last, count, time.Now()
 	l.Numbers.Count = min(l.Numbers.Count, count)
 	j.log.Error("journal: messages lost", "reader", r.name, "first", l.First, "last", l.Last, "count", l.Count, "reason", l.Reason)
-	j.unlogged, j.hasty = append(j.unlogged, readerLoss{r, l, r.ackState()}), true
+	j.pendingLosses, j.flushNow = append(j.pendingLosses, readerLoss{r, l, r.ackState()}), true
 	j.markDirty(r)
 	j.poke()
 	return ahead
 }
 
-// maxUnlogged is how many losses by Drop may wait for the disk.
-const maxUnlogged = 256
+// maxPendingLosses is how many losses by Drop may wait for the disk.
+const maxPendingLosses = 256
 
 // Drop settles a message that was handed out, like Ack, and names it in Losses with the reason that its
 // consumer gives: it will reach nobody. The message and its entry leave memory together, with the next
@@ -51,21 +51,21 @@ func (r *Reader) Drop(d *Delivery, reason string) {
 	numbers := j.number(d.Message)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for len(j.unlogged) >= maxUnlogged && !j.closing && !j.failed {
-		j.hasty = true
+	for len(j.pendingLosses) >= maxPendingLosses && !j.closing && !j.failed {
+		j.flushNow = true
 		j.poke()
 		j.room.Wait()
 	}
-	if j.closing || len(j.unlogged) >= maxUnlogged || !r.settleOne(d.Seq) {
+	if j.closing || len(j.pendingLosses) >= maxPendingLosses || !r.settleOne(d.Seq) {
 		return
 	}
 	l := Loss{Reader: r.name, First: d.Seq, Last: d.Seq, Count: 1, Reason: reason, Time: time.Now(), Numbers: numbers}
-	n := len(j.unlogged) - 1
-	if n >= 0 && j.unlogged[n].reader == r && j.unlogged[n].follows(&l, d.before) {
-		j.unlogged[n].extend(&l)
-		j.unlogged[n].ackState = r.ackState()
+	n := len(j.pendingLosses) - 1
+	if n >= 0 && j.pendingLosses[n].reader == r && j.pendingLosses[n].follows(&l, d.before) {
+		j.pendingLosses[n].extend(&l)
+		j.pendingLosses[n].ackState = r.ackState()
 	} else {
-		j.unlogged = append(j.unlogged, readerLoss{r, l, r.ackState()})
+		j.pendingLosses = append(j.pendingLosses, readerLoss{r, l, r.ackState()})
 	}
 	j.acked = max(j.acked, ackMany-1) // it is news, and does not wait for ackIdle
 	j.noteAck(r)

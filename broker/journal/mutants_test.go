@@ -13,7 +13,7 @@ import (
 
 const raceEnabled = false
 
-// mutants are mistakes that TestCrashStates and TestCrashGhost have to find, each a change of one place in the code.
+// mutants are mistakes that TestCrashStates and TestCrashStaleTail have to find, each a change of one place in the code.
 var mutants = []struct{ name, file, old, new string }{
 	{"no fdatasync", "commit.go",
 		"err = c.file.Datasync()", "err = nil"},
@@ -25,13 +25,13 @@ var mutants = []struct{ name, file, old, new string }{
 			}
 		}
 		err = c.file.Datasync()`},
-	{"no directory fsync", "keep.go",
+	{"no directory fsync", "maintain.go",
 		"err := k.j.fs.SyncDir()", "var err error"},
-	{"a file is used before its name is durable", "keep.go",
-		"err = k.syncNames()\n\t}\n\tif err == nil {\n\t\treturn spares", "}\n\tif err == nil {\n\t\treturn spares"},
+	{"a file is used before its name is durable", "maintain.go",
+		"err = k.syncNames()\n\t}\n\tif err == nil {\n\t\treturn preallocated", "}\n\tif err == nil {\n\t\treturn preallocated"},
 	{"constant salt", "segment.go",
 		"return binary.LittleEndian.Uint32(b[:])\n}\n\n// bootID", "return 1\n}\n\n// bootID"},
-	{"reclaimed before the acknowledgement is on disk", "keep.go",
+	{"reclaimed before the acknowledgement is on disk", "maintain.go",
 		"r.durable.cursor() <= in.last", "r.firstWaiting() <= in.last"},
 	{"snapshot without rename", "snapshot.go",
 		"j.writeFile(name+tempSuffix, m)\n\tif err == nil {\n\t\terr = j.fs.Rename(name+tempSuffix, name)\n\t}",

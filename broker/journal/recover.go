@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// recovered is what recovery hands to the keeper.
+// recovered is what recovery hands to the maintainer.
 type recovered struct {
 	lastID       uint64   // the highest segment id seen
 	lastSnapshot uint64   // the highest snapshot number seen
@@ -40,7 +40,7 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 			if err := j.fs.Remove(f.Name); err != nil { // never finished, so never relied on
 				j.log.Warn("journal: an unfinished snapshot cannot be removed", "file", f.Name, "error", err)
 			}
-		} else if f.Name != lockName && !strings.HasSuffix(f.Name, asideSuffix) {
+		} else if f.Name != lockName && !strings.HasSuffix(f.Name, quarantineSuffix) {
 			j.recovery.Foreign = append(j.recovery.Foreign, f.Name)
 		}
 	}
@@ -62,7 +62,7 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 		if size, ok := sizes[s.id]; ok && j.holdsNothing(s, size) {
 			dead[s.id] = true
 			if why := j.unknownHeader(s); why != nil {
-				j.aside(s.name(), why)
+				j.quarantine(s.name(), why)
 			} else {
 				r.free = append(r.free, s.name())
 			}
@@ -84,7 +84,7 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 		return nil, err
 	}
 	for i, t := range tail {
-		if (i > 0 || len(j.snaps) > 0) && !t.merged && behind < t.previousNext && t.segment.next == t.base {
+		if (i > 0 || len(j.snaps) > 0) && !t.compacted && behind < t.previousNext && t.segment.next == t.base {
 			j.unknownLoss(behind, t.previousNext-1)
 		}
 		t.replay(j)
@@ -92,7 +92,7 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 	}
 	j.writeOff(ends, left)
 	r.files = len(r.free) + len(j.segments)
-	cut := len(j.snaps) == 0 && len(j.segments) > 0 && (j.segments[0].previous != 0 || j.segments[0].merged)
+	cut := len(j.snaps) == 0 && len(j.segments) > 0 && (j.segments[0].previous != 0 || j.segments[0].compacted)
 	if cut {
 		j.log.Error("journal: no snapshot: sessions and retained messages that are older than the log are gone",
 			"oldest_segment", j.segments[0].name())
@@ -112,23 +112,23 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 	return r, nil
 }
 
-// asideName is the name under which a file is set aside. An earlier one of that name stays.
-func asideName(files []FileInfo, name string) string {
-	to := name + asideSuffix
+// quarantineName is the name under which a file is set aside. An earlier one of that name stays.
+func quarantineName(files []FileInfo, name string) string {
+	to := name + quarantineSuffix
 	for n := 2; slices.ContainsFunc(files, func(f FileInfo) bool { return f.Name == to }); n++ {
-		to = fmt.Sprintf("%s.%d%s", name, n, asideSuffix)
+		to = fmt.Sprintf("%s.%d%s", name, n, quarantineSuffix)
 	}
 	return to
 }
 
-// aside renames a damaged file, so that a person can look at it.
-func (j *Journal) aside(name string, why error) {
+// quarantine renames a damaged file, so that a person can look at it.
+func (j *Journal) quarantine(name string, why error) {
 	files, _ := j.fs.List()
-	to := asideName(files, name)
-	j.log.Error("journal: damaged file set aside", "file", name, "as", to, "error", why)
+	to := quarantineName(files, name)
+	j.log.Error("journal: damaged file quarantined", "file", name, "as", to, "error", why)
 	j.recovery.Aside = append(j.recovery.Aside, to)
 	if err := errors.Join(j.fs.Rename(name, to), j.fs.SyncDir()); err != nil {
-		j.log.Error("journal: cannot set aside", "file", name, "error", err)
+		j.log.Error("journal: cannot quarantine", "file", name, "error", err)
 	}
 }
 
@@ -166,7 +166,7 @@ func (j *Journal) loadSnapshot(snaps []uint64) (position, error) {
 		if errors.Is(err, errNewer) || !isDamage(err) {
 			return position{}, fmt.Errorf("%s: %w", name, err)
 		}
-		j.aside(name, err)
+		j.quarantine(name, err)
 	}
 	return position{}, nil
 }
@@ -226,7 +226,7 @@ type tailSegment struct {
 // openTail opens the segments that are newer than the snapshot, oldest first, and adds them to
 // j.segments.
 func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint64]*segment, at position, r *recovered) ([]*tailSegment, error) {
-	var tail, merged []*tailSegment
+	var tail, compacted []*tailSegment
 	for _, id := range segs {
 		name := segmentName(id)
 		s := known[id]
@@ -234,16 +234,16 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 			r.free = append(r.free, name) // settled before the snapshot
 			continue
 		}
-		if id < at.segment || s != nil && s.merged {
+		if id < at.segment || s != nil && s.compacted {
 			continue
 		}
 		f, err := j.fs.Open(name, false)
 		if err != nil && !isDamage(err) {
-			closeAll(append(tail, merged...))
+			closeAll(append(tail, compacted...))
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		if err != nil {
-			j.aside(name, err)
+			j.quarantine(name, err)
 			continue
 		}
 		t := &tailSegment{segment: s, file: f, from: headerSize, limit: sizes[id] &^ (sector - 1)}
@@ -251,26 +251,26 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 			t.from = s.end
 		} else {
 			h, err := readHeader(f)
-			// A merged segment that the snapshot does not know was not finished: what it was made of is there.
-			if errors.Is(err, errUnused) || err == nil && (h.id != id || h.merged && len(j.snaps) > 0) {
+			// A compacted segment that the snapshot does not know was not finished: what it was made of is there.
+			if errors.Is(err, errUnused) || err == nil && (h.id != id || h.compacted && len(j.snaps) > 0) {
 				f.Close()
 				r.free = append(r.free, name)
 				continue
 			}
 			if errors.Is(err, errNewer) {
 				f.Close()
-				closeAll(append(tail, merged...))
+				closeAll(append(tail, compacted...))
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 			if err != nil {
 				f.Close()
 				j.recovery.Damaged += sizes[id]
-				j.aside(name, err)
+				j.quarantine(name, err)
 				continue
 			}
 			t.segment = &segment{header: h, end: headerSize, next: h.base, owed: map[uint64]owedIn{}}
-			if h.merged {
-				merged = append(merged, t)
+			if h.compacted {
+				compacted = append(compacted, t)
 				continue
 			}
 			j.segments = append(j.segments, t.segment)
@@ -290,7 +290,7 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 		}
 		tail = append(tail, t)
 	}
-	for _, t := range merged {
+	for _, t := range compacted {
 		tail = t.insert(j, tail, r)
 	}
 	return tail, nil
@@ -302,7 +302,7 @@ func closeAll(tail []*tailSegment) {
 	}
 }
 
-// insert puts a merged segment where it belongs, if what it was made of is gone. Without a snapshot it
+// insert puts a compacted segment where it belongs, if what it was made of is gone. Without a snapshot it
 // is the only place where that still stands.
 func (t *tailSegment) insert(j *Journal, tail []*tailSegment, r *recovered) []*tailSegment {
 	t.limit, t.sure, t.next = min(t.limit, t.previousEnd), true, t.previousNext
@@ -345,7 +345,7 @@ func (t *tailSegment) replay(j *Journal) {
 			break
 		}
 		if f.kind == kindMessage {
-			if f.seq > expect && !t.merged {
+			if f.seq > expect && !t.compacted {
 				j.unknownLoss(expect, f.seq-1)
 			}
 			expect = f.seq + 1
@@ -363,7 +363,7 @@ func (t *tailSegment) replay(j *Journal) {
 	}
 	j.before.Bytes += uint64(max(0, t.end-t.from))
 	if t.sure {
-		if t.next > expect && !t.merged {
+		if t.next > expect && !t.compacted {
 			j.unknownLoss(expect, t.next-1)
 		}
 		t.end, t.segment.next = limit, max(t.segment.next, t.next)

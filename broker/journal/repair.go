@@ -58,15 +58,15 @@ func (v *View) repair() (*Repaired, error) {
 	}
 	for _, d := range report.Damage {
 		if d.Segment && d.Bytes > 0 {
-			to := asideName(v.files, d.File)
+			to := quarantineName(v.files, d.File)
 			if err := v.dir.Rename(d.File, to); err != nil {
-				return nil, fmt.Errorf("journal: set aside: %w", err)
+				return nil, fmt.Errorf("journal: quarantine: %w", err)
 			}
 			done.Aside[d.File] = to
 		}
 	}
 	if err := v.dir.SyncDir(); err != nil {
-		return nil, fmt.Errorf("journal: set aside: %w", err)
+		return nil, fmt.Errorf("journal: quarantine: %w", err)
 	}
 	// Both snapshots are to end where the log does, so that nobody looks for a record behind a place
 	// from which it is about to be moved.
@@ -84,7 +84,7 @@ func (v *View) repair() (*Repaired, error) {
 		if !bad {
 			continue
 		}
-		to := asideName(v.files, s.name())
+		to := quarantineName(v.files, s.name())
 		if err := v.rewrite(s, to); err != nil {
 			return nil, fmt.Errorf("journal: repair %s: %w", s.name(), err)
 		}

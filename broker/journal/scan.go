@@ -18,7 +18,7 @@ type scanner struct {
 	file    io.ReaderAt
 	base    uint64
 	salt    uint32
-	sparse  bool  // most sequence numbers are missing: the segment is a merged one
+	sparse  bool  // most sequence numbers are missing: the segment is a compacted one
 	offset  int64 // of the next frame
 	limit   int64
 	buf     []byte // bytes of the file from bufAt
@@ -28,7 +28,7 @@ type scanner struct {
 }
 
 func newScanner(f io.ReaderAt, h *header, from, limit int64, damaged func(region)) *scanner {
-	return &scanner{file: f, base: h.base, salt: h.salt, sparse: h.merged, offset: from, limit: limit, damaged: damaged, bad: -1}
+	return &scanner{file: f, base: h.base, salt: h.salt, sparse: h.compacted, offset: from, limit: limit, damaged: damaged, bad: -1}
 }
 
 // view returns at least n bytes at offset, or as many as there are before limit.

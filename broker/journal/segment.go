@@ -14,7 +14,7 @@ import (
 )
 
 // A segment begins with 4 KiB of header: two copies of the same bytes, half a header apart, so that
-// one rotten sector does not cost the segment. The header is written together with the segment's
+// one corrupt sector does not cost the segment. The header is written together with the segment's
 // first batch; a prepared segment, or one whose first batch was never synchronised, holds an older
 // header or none.
 //
@@ -28,24 +28,24 @@ import (
 //	48  wall      i64  ns
 //	56  boot      i64  ns of boot time
 //	64  synced    u8   whether the clock was synchronised
-//	65  merged    u8   since version 2: whether the segment holds what was left of older ones; then
+//	65  compacted u8   since version 2: whether the segment holds what was left of older ones; then
 //	                   end and next are its own
 //	66  zeros
 //	72  boot id   16 bytes
 //	88  next      u64  one past the newest sequence number of the segment before
 //	96  crc       u32  CRC-32C of bytes 0 to 96
 const (
-	headerSize  = 4096
-	headerCopy  = headerSize / 2
-	headerUsed  = 100
-	headerCRC   = 96
-	magic       = "HOLDFAST"
-	version     = 3
-	oldest      = 1 // version that is still read
-	segSuffix   = ".seg"
-	snapSuffix  = ".snap"
-	asideSuffix = ".damaged"
-	tempSuffix  = ".tmp"
+	headerSize       = 4096
+	headerCopy       = headerSize / 2
+	headerUsed       = 100
+	headerCRC        = 96
+	magic            = "HOLDFAST"
+	version          = 3
+	oldest           = 1 // version that is still read
+	segSuffix        = ".seg"
+	snapSuffix       = ".snap"
+	quarantineSuffix = ".damaged"
+	tempSuffix       = ".tmp"
 )
 
 type header struct {
@@ -55,7 +55,7 @@ type header struct {
 	previousEnd  int64
 	previousNext uint64
 	clock        clockReading
-	merged       bool
+	compacted    bool
 	bootID       [16]byte
 }
 
@@ -69,7 +69,7 @@ func (h *header) encode() []byte {
 	binary.LittleEndian.PutUint64(b[32:], h.previous)
 	binary.LittleEndian.PutUint64(b[40:], uint64(h.previousEnd))
 	copy(b[48:], appendClock(nil, h.clock))
-	if h.merged {
+	if h.compacted {
 		b[65] = 1
 	}
 	copy(b[72:], h.bootID[:])
@@ -115,7 +115,7 @@ func decodeHeader(b []byte) (header, error) {
 			previous:    binary.LittleEndian.Uint64(c[32:]),
 			previousEnd: int64(binary.LittleEndian.Uint64(c[40:])),
 			clock:       p.clock(),
-			merged:      c[65] == 1,
+			compacted:   c[65] == 1,
 
 			previousNext: binary.LittleEndian.Uint64(c[88:]),
 		}
@@ -129,7 +129,7 @@ func decodeHeader(b []byte) (header, error) {
 type owedIn struct {
 	count uint64
 	last  uint64 // sequence number
-	bytes uint64 // of their frames; less if some were settled (keeper.measure)
+	bytes uint64 // of their frames; less if some were settled (maintainer.measure)
 }
 
 // segment is one file of the log. Its header does not change once the first batch is in; the rest is
@@ -149,8 +149,8 @@ type segment struct {
 
 	missing map[uint64]uint64 // messages by reader that were found missing while opening, and are owed no more
 
-	rotten   bool   // part of it cannot be read; the keeper's
-	measured uint64 // what its readers had settled when bytes was counted again; the keeper's
+	corrupt  bool   // part of it cannot be read; the maintainer's
+	measured uint64 // what its readers had settled when bytes was counted again; the maintainer's
 }
 
 func segmentName(id uint64) string { return fmt.Sprintf("%016x", id) + segSuffix }

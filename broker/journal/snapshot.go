@@ -19,7 +19,7 @@ import (
 //	next      sequence number, reader id
 //	ledger    since 8 bytes, bytes, syncs
 //	segments  count, then: id, salt, base, previous, previousEnd, previousNext, clock 17 bytes,
-//	          boot id 16 bytes, merged u8, end, next, wall, count of readers, then: id, count, last,
+//	          boot id 16 bytes, compacted u8, end, next, wall, count of readers, then: id, count, last,
 //	          bytes
 //	readers   count, then: name, priority, owed, tail, ack body, lost: count, then: reason, messages
 //	state     count, then: key, value
@@ -27,7 +27,7 @@ import (
 //	news      the number of losses, ever
 //	losses    count, then: reader, first, last, count, reason, wall 8 bytes, id, news, numbers
 //
-// "HFSTATE2" has no lost, news, id and numbers, "HFSTATE1" no ledger, merged, bytes and priority either.
+// "HFSTATE2" has no lost, news, id and numbers, "HFSTATE1" no ledger, compacted, bytes and priority either.
 const (
 	snapshotMagic  = "HFSTATE" // and the version
 	snapshotFormat = 3
@@ -58,11 +58,11 @@ func (j *Journal) encodeSnapshot() (m *image, segment uint64) {
 	for _, s := range j.segments {
 		put(s.id, uint64(s.salt), s.base, s.previous, uint64(s.previousEnd), s.previousNext)
 		m.b = append(appendClock(m.b, s.clock), s.bootID[:]...)
-		var merged uint64
-		if s.merged {
-			merged = 1
+		var compacted uint64
+		if s.compacted {
+			compacted = 1
 		}
-		put(merged, uint64(s.end), s.next, uint64(s.wall), uint64(len(s.owed)))
+		put(compacted, uint64(s.end), s.next, uint64(s.wall), uint64(len(s.owed)))
 		for id, in := range s.owed {
 			put(id, in.count, in.last, in.bytes)
 		}
@@ -164,7 +164,7 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 		s.previous, s.previousEnd, s.previousNext = p.uvarint(), int64(p.uvarint()), p.uvarint()
 		s.clock = p.clock()
 		copy(s.bootID[:], p.take(16))
-		s.merged = since2(&p) != 0
+		s.compacted = since2(&p) != 0
 		s.end, s.next, s.wall = int64(p.uvarint()), p.uvarint(), int64(p.uvarint())
 		for m := p.count(); m > 0 && p.err == nil; m-- {
 			s.owed[p.uvarint()] = owedIn{p.uvarint(), p.uvarint(), since2(&p)}

@@ -48,7 +48,7 @@ func TestOthersFillTheDisk(t *testing.T) {
 					disk.Others(disk.Size - random.Int64N(2)*random.Int64N(4<<20))
 				} else {
 					disk.Others(0)
-					for range 200 { // what the keeper began when there was none ends meanwhile
+					for range 200 { // what the maintainer began when there was none ends meanwhile
 						if err := put(j, r, 4000); err != nil {
 							t.Fatal(err)
 						}
@@ -212,7 +212,7 @@ func TestOthersFillARealDisk(t *testing.T) {
 		if err := os.Remove(filepath.Join(dir, "other")); err != nil {
 			t.Fatal(err)
 		}
-		puts(200) // what the keeper began when there was none ends meanwhile
+		puts(200) // what the maintainer began when there was none ends meanwhile
 		_, before := account(t, j, r)
 		r.Detach()
 		puts(400)

@@ -53,11 +53,11 @@ func (v *View) Verify() (*Report, error) {
 	}
 	for _, f := range v.files {
 		switch {
-		case strings.HasSuffix(f.Name, asideSuffix):
+		case strings.HasSuffix(f.Name, quarantineSuffix):
 			r.Aside = append(r.Aside, f.Name)
 		case strings.HasSuffix(f.Name, snapSuffix):
 			v.verifySnapshot(f, r)
-		case slices.Contains(v.j.recovery.Aside, asideName(v.files, f.Name)) && !inLog[f.Name]:
+		case slices.Contains(v.j.recovery.Aside, quarantineName(v.files, f.Name)) && !inLog[f.Name]:
 			r.Damage = append(r.Damage, Damage{
 				File: f.Name, Bytes: f.Size, What: v.whyUnusable(f.Name), Segment: true,
 			})
@@ -146,12 +146,12 @@ func (v *View) verifySegment(s *segment, r *Report, total int64) ([]Damage, erro
 	}
 	sure := 0 // so many damages are before the last batch that is whole
 	missing := func(from, to uint64, behind int64, at int64) {
-		// Of a merged segment most numbers are missing; only where there is damage it means anything.
+		// Of a compacted segment most numbers are missing; only where there is damage it means anything.
 		if n := len(damage); n > 0 && damage[n-1].First == 0 && damage[n-1].Offset >= behind && damage[n-1].Bytes > 0 {
 			damage[n-1].First, damage[n-1].Last = from, to
 			return
 		}
-		if s.merged {
+		if s.compacted {
 			return
 		}
 		damage = append(damage, Damage{File: s.name(), Offset: behind, Bytes: at - behind, First: from, Last: to, What: whatMissing})
@@ -223,10 +223,10 @@ func (v *View) explain(s *segment, damage []Damage, seen map[uint64]uint64) []Da
 			affected[r.name] = owed - seen[id]
 		}
 	}
-	if s.merged && len(damage) == 0 && len(affected) > 0 {
+	if s.compacted && len(damage) == 0 && len(affected) > 0 {
 		damage = append(damage, Damage{File: s.name(), Offset: headerSize, First: s.base, Last: s.next - 1, What: whatMissing})
 	}
-	aside := slices.ContainsFunc(v.files, func(f FileInfo) bool { return f.Name == s.name()+asideSuffix })
+	aside := slices.ContainsFunc(v.files, func(f FileInfo) bool { return f.Name == s.name()+quarantineSuffix })
 	for i := range damage {
 		d := &damage[i]
 		d.Known = aside && d.What == whatMissing

@@ -131,7 +131,7 @@ func checkJournalDir(dir string) error {
 	for _, e := range entries {
 		_, seg := parseName(e.Name(), segSuffix)
 		_, snap := parseName(e.Name(), snapSuffix)
-		if seg || snap || e.Name() == lockName || strings.HasSuffix(e.Name(), asideSuffix) {
+		if seg || snap || e.Name() == lockName || strings.HasSuffix(e.Name(), quarantineSuffix) {
 			return nil
 		}
 	}
@@ -248,7 +248,7 @@ func (v *View) Info() Info {
 			info.Size += f.Size
 		case seg:
 			info.Unused += f.Size
-		case strings.HasSuffix(f.Name, asideSuffix):
+		case strings.HasSuffix(f.Name, quarantineSuffix):
 			info.Aside = append(info.Aside, f.Name)
 		}
 		if n := len(j.snaps); n > 0 && f.Name == snapshotName(j.snaps[n-1].n) {

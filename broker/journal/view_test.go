@@ -416,7 +416,7 @@ func TestTornEnd(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, nil)
 	publish(t, j, 0, 100, reader(t, j, "a"))
-	tidied(t, j, func() bool { // the first snapshot knows nothing of the last batch
+	housekept(t, j, func() bool { // the first snapshot knows nothing of the last batch
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		return len(j.snaps) > 0 && !j.snapshotDue(1)
@@ -463,9 +463,9 @@ func TestInspectMerged(t *testing.T) {
 		t.Errorf("%d messages wait for alarms, want %d", len(got), len(want))
 	}
 	v := inspected(t, dir)
-	merged := slices.ContainsFunc(v.j.segments, func(s *segment) bool { return s.merged })
-	if r := verified(t, dir); r.Damaged() || !merged {
-		t.Fatalf("merged %v: %+v", merged, r)
+	compacted := slices.ContainsFunc(v.j.segments, func(s *segment) bool { return s.compacted })
+	if r := verified(t, dir); r.Damaged() || !compacted {
+		t.Fatalf("compacted %v: %+v", compacted, r)
 	}
 	flipMessages(t, dir, 500)
 	r := verified(t, dir)

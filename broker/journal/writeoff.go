@@ -121,7 +121,7 @@ func (s *segment) readable(f File, whose func(reader uint64) bool) (has map[uint
 		})
 	})
 	hole(expect, s.next-1)
-	if s.merged { // most numbers are missing anyway
+	if s.compacted { // most numbers are missing anyway
 		first, last = s.base, s.next-1
 	}
 	return has, first, last

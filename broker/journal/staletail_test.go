@@ -8,42 +8,42 @@ import (
 	"testing"
 )
 
-// ghostFS is a directory in which the first sync of the first segment fails when the next one is ready,
+// staleTailFS is a directory in which the first sync of the first segment fails when the next one is ready,
 // although the disk has all of it, and where that segment's file is not used again before released.
-type ghostFS struct {
+type staleTailFS struct {
 	*DirFS
 	failed   sync.Once
 	second   chan struct{} // closed when the second segment's file is there
 	released chan struct{}
 }
 
-type ghostFile struct {
+type staleTailFile struct {
 	File
-	fs *ghostFS
+	fs *staleTailFS
 }
 
-func (g *ghostFS) Open(name string, write bool) (File, error) {
+func (g *staleTailFS) Open(name string, write bool) (File, error) {
 	f, err := g.DirFS.Open(name, write)
 	if err != nil || !write {
 		return f, err
 	}
 	switch name {
 	case segmentName(1):
-		return ghostFile{f, g}, nil
+		return staleTailFile{f, g}, nil
 	case segmentName(2):
 		close(g.second)
 	}
 	return f, nil
 }
 
-func (g *ghostFS) Rename(oldName, newName string) error {
+func (g *staleTailFS) Rename(oldName, newName string) error {
 	if oldName == segmentName(1) {
 		<-g.released
 	}
 	return g.DirFS.Rename(oldName, newName)
 }
 
-func (f ghostFile) Datasync() (err error) {
+func (f staleTailFile) Datasync() (err error) {
 	f.fs.failed.Do(func() {
 		<-f.fs.second
 		err = errors.New("injected")
@@ -51,15 +51,15 @@ func (f ghostFile) Datasync() (err error) {
 	return err
 }
 
-// TestCrashGhost cuts the power when a batch stands in two files: the first one's sync has failed. It must
+// TestCrashStaleTail cuts the power when a batch stands in two files: the first one's sync has failed. It must
 // not be found twice.
-func TestCrashGhost(t *testing.T) {
+func TestCrashStaleTail(t *testing.T) {
 	dir := t.TempDir()
 	d, err := NewDirFS(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &ghostFS{DirFS: d, second: make(chan struct{}), released: make(chan struct{})}
+	g := &staleTailFS{DirFS: d, second: make(chan struct{}), released: make(chan struct{})}
 	j, err := Open(Options{FS: g})
 	if err != nil {
 		t.Fatal(err)

@@ -10,33 +10,33 @@ import (
 
 // When space runs out, what is dropped goes by the priority of readers, the lowest first, and by age
 // within one priority. A segment holds messages of all of them. Where one with a higher priority still
-// waits for something in it, two neighbours are merged: what is left of both goes to one new segment.
+// waits for something in it, two neighbours are compacted: what is left of both goes to one new segment.
 //
-// A merged segment takes the place of both in the log. They are used again only when it is in both
+// A compacted segment takes the place of both in the log. They are used again only when it is in both
 // snapshots, so that recovery finds either them or it.
 
 const (
-	mergeBuffer = 256 << 10
-	mergeRoom   = headerSize + 4096 // for what a merged segment holds beside messages
+	compactBuffer = 256 << 10
+	compactRoom   = headerSize + 4096 // for what a compacted segment holds beside messages
 )
 
-// errRotten says that a segment cannot be merged because part of it cannot be read. Its readers will
+// errCorrupt says that a segment cannot be compacted because part of it cannot be read. Its readers will
 // find out, and account for it.
-var errRotten = errors.New("damaged")
+var errCorrupt = errors.New("damaged")
 
-// way is how space is gained next: by dropping all of a segment, or by merging two.
-type way struct {
+// reclaimPlan is how space is gained next: by dropping all of a segment, or by compacting two.
+type reclaimPlan struct {
 	segment *segment   // of which nothing is kept, or the first of two
 	second  *segment   // nil if there is none
 	older   []*segment // both, and those before them
 	below   int        // up to this priority nothing of them is kept; -1 if all is
 }
 
-// findWay looks for the way that costs the lowest priority and the oldest messages. early says that
+// planReclaim looks for the way that costs the lowest priority and the oldest messages. early says that
 // there is none before a snapshot has been written twice: recovery would read what could give way at
-// a lower price. Where there is no space for a snapshot, nor then for a merged segment, that price is paid.
+// a lower price. Where there is no space for a snapshot, nor then for a compacted segment, that price is paid.
 // Called with mu held.
-func (j *Journal) findWay(full bool) (w way, early, ok bool) {
+func (j *Journal) planReclaim(full bool) (w reclaimPlan, early, ok bool) {
 	var candidates []*segment
 	lowest := MaxPriority
 	for i, s := range j.segments {
@@ -50,7 +50,7 @@ func (j *Journal) findWay(full bool) (w way, early, ok bool) {
 		case early || j.recoveryNeeds(s): // what comes later must not be dropped before it
 			early = early || i < len(j.segments)-1
 		case !waited:
-			return way{}, false, false // it leaves as soon as the log says so
+			return reclaimPlan{}, false, false // it leaves as soon as the log says so
 		default:
 			candidates = append(candidates, s)
 		}
@@ -61,24 +61,24 @@ func (j *Journal) findWay(full bool) (w way, early, ok bool) {
 	}
 	for below := -1; below <= most; below++ {
 		if below > lowest && early && !full {
-			return way{}, true, false
+			return reclaimPlan{}, true, false
 		}
 		for i, s := range candidates {
 			left := j.bytesAbove(s, below)
 			if left == 0 {
-				return way{s, nil, candidates[:i+1], below}, false, true
+				return reclaimPlan{s, nil, candidates[:i+1], below}, false, true
 			}
-			if i+1 == len(candidates) || s.rotten || full {
+			if i+1 == len(candidates) || s.corrupt || full {
 				continue
 			}
 			n := candidates[i+1]
 			left += j.bytesAbove(n, below)
-			if !n.rotten && left <= j.opts.SegmentSize-mergeRoom && n.next-s.base < math.MaxInt32 {
-				return way{s, n, candidates[:i+2], below}, false, true
+			if !n.corrupt && left <= j.opts.SegmentSize-compactRoom && n.next-s.base < math.MaxInt32 {
+				return reclaimPlan{s, n, candidates[:i+2], below}, false, true
 			}
 		}
 	}
-	return way{}, false, false
+	return reclaimPlan{}, false, false
 }
 
 // bytesAbove is at most how many bytes of s readers with a priority above below wait for. Called with
@@ -95,19 +95,19 @@ func (j *Journal) bytesAbove(s *segment, below int) (n int64) {
 // waitsBefore says whether the reader waits for anything up to a message. Called with Journal.mu held.
 func (r *Reader) waitsBefore(last uint64) bool { return !r.removed && r.firstWaiting() <= last }
 
-// makeWay drops or merges. A file is gained when the log says what was dropped. With full there is no space to merge.
-func (k *keeper) makeWay(reason string, full bool) error {
+// reclaimSpace drops or compacts. A file is gained when the log says what was dropped. With full there is no space to compact.
+func (k *maintainer) reclaimSpace(reason string, full bool) error {
 	j := k.j
 	if len(k.retired) > 0 && k.snapErr == nil {
 		return nil // their files come
 	}
-	find := func() (way, bool, bool) {
+	find := func() (reclaimPlan, bool, bool) {
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		return j.findWay(full)
+		return j.planReclaim(full)
 	}
 	w, early, ok := find()
-	if early && k.merges && !full {
+	if early && k.compacts && !full {
 		err := k.snapshotTwice()
 		full = noSpace(err) && j.opts.WhenFull == DropOldest
 		if err != nil && !full {
@@ -134,19 +134,19 @@ func (k *keeper) makeWay(reason string, full bool) error {
 	if !logged {
 		return k.writeAcks()
 	}
-	if !k.merges || k.files > k.most { // one more than max_size allows, if it has to be
+	if !k.compacts || k.files > k.most { // one more than max_size allows, if it has to be
 		return nil
 	}
-	if err := k.merge(w); !errors.Is(err, errRotten) {
+	if err := k.compact(w); !errors.Is(err, errCorrupt) {
 		return err
 	}
-	return k.makeWay(reason, full) // without the damaged one
+	return k.reclaimSpace(reason, full) // without the damaged one
 }
 
 // measure finds out, before anything is dropped, how much of the segments that may give way is still waited for:
 // those who do not acknowledge in order may wait for little of what they were owed there, so that it can be
-// merged. It says whether that is less than was known.
-func (k *keeper) measure() (less bool) {
+// compacted. It says whether that is less than was known.
+func (k *maintainer) measure() (less bool) {
 	k.j.mu.Lock()
 	segments := slices.Clone(k.j.segments)
 	k.j.mu.Unlock()
@@ -157,7 +157,7 @@ func (k *keeper) measure() (less bool) {
 }
 
 // measureSegment reads s if an eighth of its messages or more may have been settled since the last time.
-func (k *keeper) measureSegment(s *segment) (less bool) {
+func (k *maintainer) measureSegment(s *segment) (less bool) {
 	j := k.j
 	waiting := map[uint64]ackState{}
 	var settled, count uint64
@@ -165,7 +165,7 @@ func (k *keeper) measureSegment(s *segment) (less bool) {
 	if !j.recoveryNeeds(s) {
 		for id, in := range s.owed {
 			if r, ok := j.byID[id]; ok && r.waitsBefore(in.last) && r.durable.top > s.base {
-				waiting[id] = r.durable // as merge does
+				waiting[id] = r.durable // as compact does
 				settled, count = settled+r.durable.settled, count+in.count
 			}
 		}
@@ -209,25 +209,25 @@ func (j *Journal) logged(s *segment) bool {
 
 // writeAcks has acknowledgements written without delay: space depends on them. They need space themselves, so
 // where there is none, segments that hold nothing else, and that recovery could do without, leave the log.
-func (k *keeper) writeAcks() error {
+func (k *maintainer) writeAcks() error {
 	j := k.j
 	j.mu.Lock()
 	if len(j.dirty) > 0 {
 		j.acked, j.dirtyAt = ackMany, time.Time{}
 		j.poke()
 	}
-	idle := j.starving && slices.ContainsFunc(j.segments[:max(0, len(j.segments)-1)], func(s *segment) bool {
+	idle := j.waitingForSegment && slices.ContainsFunc(j.segments[:max(0, len(j.segments)-1)], func(s *segment) bool {
 		return j.recoveryNeeds(s) && !j.waitsFor(s)
 	})
 	j.mu.Unlock()
-	if !idle || !k.merges {
+	if !idle || !k.compacts {
 		return nil
 	}
 	return k.snapshotTwice()
 }
 
-// merge writes what the log says readers wait for in both segments to a new one.
-func (k *keeper) merge(w way) error {
+// compact writes what the log says readers wait for in both segments to a new one.
+func (k *maintainer) compact(w reclaimPlan) error {
 	j := k.j
 	first, second := w.segment, w.second
 	file, err := k.newFile()
@@ -245,10 +245,10 @@ func (k *keeper) merge(w way) error {
 		}
 	}
 	j.mu.Unlock()
-	m := &merger{j: j, file: file.file, waiting: waiting, buf: make([]byte, headerSize, mergeBuffer)}
+	m := &compactor{j: j, file: file.file, waiting: waiting, buf: make([]byte, headerSize, compactBuffer)}
 	m.seg = &segment{
 		header: header{
-			salt: newSalt(), id: file.id, base: first.base, clock: first.clock, merged: true,
+			salt: newSalt(), id: file.id, base: first.base, clock: first.clock, compacted: true,
 			bootID: second.bootID, previousNext: second.next,
 		},
 		next: second.next, wall: second.wall, owed: map[uint64]owedIn{}, earlier: second.earlier,
@@ -260,7 +260,7 @@ func (k *keeper) merge(w way) error {
 	for _, s := range []*segment{first, second} {
 		if err == nil {
 			err = m.copy(s)
-			s.rotten = s.rotten || errors.Is(err, errRotten)
+			s.corrupt = s.corrupt || errors.Is(err, errCorrupt)
 		}
 	}
 	if err == nil {
@@ -268,27 +268,27 @@ func (k *keeper) merge(w way) error {
 	}
 	if err != nil {
 		k.free = append(k.free, m.seg.name())
-		return fmt.Errorf("merge of %s and %s: %w", first.name(), second.name(), err)
+		return fmt.Errorf("compact %s and %s: %w", first.name(), second.name(), err)
 	}
 	j.mu.Lock()
 	i := slices.Index(j.segments, first)
 	j.segments = slices.Replace(j.segments, i, i+2, m.seg)
 	first.gone, second.gone = true, true
-	m.seg.mergeFrom(first, second)
+	m.seg.compactFrom(first, second)
 	j.mu.Unlock()
 	k.retired = append(k.retired, retired{first.name(), k.snapshots}, retired{second.name(), k.snapshots})
-	j.log.Info("journal: merged", "segments", first.name()+" "+second.name(), "into", m.seg.name(), "bytes", m.seg.end)
+	j.log.Info("journal: compacted", "segments", first.name()+" "+second.name(), "into", m.seg.name(), "bytes", m.seg.end)
 	return k.snapshotTwice()
 }
 
-// retired is a segment file that a merged one has replaced, and the last snapshot that may name it.
+// retired is a segment file that a compacted one has replaced, and the last snapshot that may name it.
 type retired struct {
 	name     string
 	snapshot uint64
 }
 
-// merger copies frames into a merged segment.
-type merger struct {
+// compactor copies frames into a compacted segment.
+type compactor struct {
 	j       *Journal
 	file    File
 	seg     *segment
@@ -301,19 +301,19 @@ type merger struct {
 }
 
 // copy takes over what is waited for in s.
-func (m *merger) copy(s *segment) error {
+func (m *compactor) copy(s *segment) error {
 	f, err := m.j.fs.Open(s.name(), false)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	clock := s.clock
-	rotten := false
-	sc := newScanner(f, &s.header, headerSize, s.end, func(region) { rotten = true })
+	corrupt := false
+	sc := newScanner(f, &s.header, headerSize, s.end, func(region) { corrupt = true })
 	for {
 		fr, ok := sc.next()
-		if rotten {
-			return fmt.Errorf("%s: %w", s.name(), errRotten)
+		if corrupt {
+			return fmt.Errorf("%s: %w", s.name(), errCorrupt)
 		}
 		if !ok {
 			return nil
@@ -343,9 +343,9 @@ func (m *merger) copy(s *segment) error {
 	}
 }
 
-// place returns a boot time of s as one of the boot that the merged segment is from, the newer one: at most
+// place returns a boot time of s as one of the boot that the compacted segment is from, the newer one: at most
 // 0 for what is from an earlier boot.
-func (m *merger) place(s *segment, clock clockReading, boot int64) int64 {
+func (m *compactor) place(s *segment, clock clockReading, boot int64) int64 {
 	boot = int64(s.since(clock, boot).Boot)
 	if e := m.seg.earlier; e != nil {
 		boot -= e.shift
@@ -354,7 +354,7 @@ func (m *merger) place(s *segment, clock clockReading, boot int64) int64 {
 }
 
 // message appends a frame whose time is told by clock.
-func (m *merger) message(f frame, to []uint64, clock clockReading, boot int64) error {
+func (m *compactor) message(f frame, to []uint64, clock clockReading, boot int64) error {
 	if m.frames > 0 && clock != m.last || m.frames == 0 && clock != m.seg.clock {
 		if err := m.frame(kindClock, f.seq, boot, appendClock(nil, clock)); err != nil {
 			return err
@@ -367,7 +367,7 @@ func (m *merger) message(f frame, to []uint64, clock clockReading, boot int64) e
 	return m.frame(kindMessage, f.seq, boot, f.body)
 }
 
-func (m *merger) frame(k kind, seq uint64, boot int64, body []byte) error {
+func (m *compactor) frame(k kind, seq uint64, boot int64, body []byte) error {
 	n := align(frameHeader + len(body))
 	if m.written+int64(len(m.buf)+n) > m.j.opts.SegmentSize {
 		return errors.New("does not fit into one segment")
@@ -380,14 +380,14 @@ func (m *merger) frame(k kind, seq uint64, boot int64, body []byte) error {
 	m.millis = uint32(max(0, boot-m.seg.clock.boot) / 1e6)
 	seal(m.buf[start:], len(body), k, m.frames == 0, uint32(seq-m.seg.base), m.millis, m.seg.salt)
 	m.frames++
-	if len(m.buf) < mergeBuffer {
+	if len(m.buf) < compactBuffer {
 		return nil
 	}
 	return m.flush(len(m.buf) &^ (sector - 1))
 }
 
 // flush writes the first n bytes of the buffer.
-func (m *merger) flush(n int) error {
+func (m *compactor) flush(n int) error {
 	_, err := m.file.WriteAt(m.buf[:n], m.written)
 	m.j.counters.written.Add(uint64(n))
 	m.written += int64(n)
@@ -396,7 +396,7 @@ func (m *merger) flush(n int) error {
 }
 
 // finish writes the rest, and the header last.
-func (m *merger) finish() error {
+func (m *compactor) finish() error {
 	data := len(m.buf)
 	m.buf = grow(m.buf, sector)[:padSector(data)]
 	clear(m.buf[data:])

@@ -19,16 +19,16 @@ const (
 	mostRetryDelay = 30 * time.Second
 )
 
-// spare is a prepared segment file: named, its name durable, its blocks reserved.
-type spare struct {
+// preallocatedSegment is a prepared segment file: named, its name durable, its blocks reserved.
+type preallocatedSegment struct {
 	id      uint64
 	file    File
 	written int64 // how much of it was written in an earlier life
 }
 
-// keeper is the goroutine that keeps the log in its limits: it writes snapshots, takes settled
+// maintainer is the goroutine that keeps the log in its limits: it writes snapshots, takes settled
 // segments out of the log and has the next file ready before the committer needs it.
-type keeper struct {
+type maintainer struct {
 	j         *Journal
 	lastID    uint64    // of a segment
 	snapshots uint64    // number of the newest snapshot
@@ -37,7 +37,7 @@ type keeper struct {
 	most      int       // as many as max_size allows
 	least     int       // as many as there may be in any case, so that a loss can be written down
 	unsynced  bool      // a snapshot's name may not be durable
-	merges    bool      // not while the journal opens
+	compacts  bool      // not while the journal opens
 	noSpace   time.Time // when a file could not be made although there was said to be space
 	noSpaceAt int64     // the space that there was said to be then; more of it is worth another attempt, and so is time
 	retired   []retired
@@ -50,18 +50,18 @@ type keeper struct {
 	snapSpace  int64
 }
 
-// held is how many of the files that max_size and keep_free allow are held back: one to write down what
-// was dropped, one to merge into.
-const held = 2
+// reserved is how many of the files that max_size and keep_free allow are reserved back: one to write down what
+// was dropped, one to compact into.
+const reserved = 2
 
-func (k *keeper) run() {
+func (k *maintainer) run() {
 	j := k.j
 	defer j.ended.Done()
 	timer := time.NewTimer(keepInterval)
 	defer timer.Stop()
-	k.merges = true
+	k.compacts = true
 	for {
-		err := k.tidy()
+		err := k.housekeeping()
 		if err != nil {
 			j.complaints.tell(j.log, "journal: housekeeping failed", err)
 			timer.Reset(retryDelay)
@@ -69,14 +69,14 @@ func (k *keeper) run() {
 			timer.Reset(keepInterval)
 		}
 		select {
-		case <-j.tidy:
+		case <-j.housekeeping:
 		case <-timer.C:
 		case <-j.stop:
 			j.closeErr = errors.Join(k.snapshotNow(), k.syncNames())
 			if j.closeErr == nil {
 				j.closeErr = k.noteStart(true) // a snapshot has the epoch
 			}
-			for _, s := range j.spares {
+			for _, s := range j.preallocated {
 				s.file.Close()
 			}
 			return
@@ -84,15 +84,15 @@ func (k *keeper) run() {
 	}
 }
 
-func (k *keeper) tidy() error {
+func (k *maintainer) housekeeping() error {
 	j := k.j
 	j.mu.Lock()
-	waited := j.starving // before the snapshot
+	waited := j.waitingForSegment // before the snapshot
 	j.mu.Unlock()
 	short := k.limit(0) == ReasonFree
 	j.mu.Lock()
 	every := j.every
-	if len(j.spares) > 0 && !short && !waited {
+	if len(j.preallocated) > 0 && !short && !waited {
 		every *= 2 // wait for the sync of the next files' names
 	}
 	due := j.snapshotDue(every)
@@ -108,8 +108,8 @@ func (k *keeper) tidy() error {
 	k.trim()
 	k.reclaim()
 	j.mu.Lock()
-	if waited && len(j.spares) > 0 { // for the snapshot, which was tried
-		j.starving, j.mayTakeLast = false, true
+	if waited && len(j.preallocated) > 0 { // for the snapshot, which was tried
+		j.waitingForSegment, j.mayTakeLast = false, true
 		j.room.Broadcast()
 	}
 	j.mu.Unlock()
@@ -121,7 +121,7 @@ func (k *keeper) tidy() error {
 }
 
 // giveBack removes files that are not needed soon, or at a limit not at all.
-func (k *keeper) giveBack() error {
+func (k *maintainer) giveBack() error {
 	for len(k.free) > 2*k.j.every || len(k.free) > 0 && k.limit(0) != "" {
 		if err := k.j.fs.Remove(k.free[len(k.free)-1]); err != nil {
 			return err
@@ -148,14 +148,14 @@ func (j *Journal) snapshotDue(segments int) bool {
 // it: names change on disk in the order of their renames. So one sync serves both.
 //
 // After a failure the next attempt is made when some time has passed, longer each time, or when there is more space.
-func (k *keeper) snapshot() error {
+func (k *maintainer) snapshot() error {
 	if k.snapErr != nil && time.Since(k.snapFailed) < k.snapDelay && k.space() <= k.snapSpace && !k.canSacrifice() {
 		return k.snapErr
 	}
 	return k.snapshotNow()
 }
 
-func (k *keeper) snapshotNow() error {
+func (k *maintainer) snapshotNow() error {
 	j := k.j
 	k.unsynced = true
 	err := j.writeSnapshot(k.snapshots + 1)
@@ -178,7 +178,7 @@ func (k *keeper) snapshotNow() error {
 }
 
 // snapshotTwice has both snapshots tell how the log is now.
-func (k *keeper) snapshotTwice() error {
+func (k *maintainer) snapshotTwice() error {
 	if err := k.snapshot(); err != nil {
 		return err
 	}
@@ -188,8 +188,8 @@ func (k *keeper) snapshotTwice() error {
 // sacrifice makes room for a snapshot, without which nothing more would become free: by a file that is not used now,
 // of which one is left to write to unless a commit waits for this, and at last by the older snapshot, for which all
 // segments after it are kept.
-func (k *keeper) sacrifice() bool {
-	free, spare, older := k.sacrifices()
+func (k *maintainer) sacrifice() bool {
+	free, preallocated, older := k.sacrifices()
 	switch {
 	case free:
 		last := len(k.free) - 1
@@ -199,37 +199,37 @@ func (k *keeper) sacrifice() bool {
 		k.free = k.free[:last]
 		k.files--
 		return true
-	case spare:
-		return k.giveSpare()
+	case preallocated:
+		return k.givePreallocated()
 	}
 	return older && k.syncNames() == nil && k.forgetOlder()
 }
 
-func (k *keeper) canSacrifice() bool {
-	free, spare, older := k.sacrifices()
-	return noSpace(k.snapErr) && (free || spare || older)
+func (k *maintainer) canSacrifice() bool {
+	free, preallocated, older := k.sacrifices()
+	return noSpace(k.snapErr) && (free || preallocated || older)
 }
 
-func (k *keeper) sacrifices() (free, spare, older bool) {
+func (k *maintainer) sacrifices() (free, preallocated, older bool) {
 	j := k.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	all := len(k.free) + len(j.spares)
-	enough := all > 1 || all > 0 && j.starving
-	return enough && len(k.free) > 0, enough && len(j.spares) > 0, j.starving && len(j.snaps) > 1
+	all := len(k.free) + len(j.preallocated)
+	enough := all > 1 || all > 0 && j.waitingForSegment
+	return enough && len(k.free) > 0, enough && len(j.preallocated) > 0, j.waitingForSegment && len(j.snaps) > 1
 }
 
-// giveSpare removes the last of the next files.
-func (k *keeper) giveSpare() bool {
+// givePreallocated removes the last of the next files.
+func (k *maintainer) givePreallocated() bool {
 	j := k.j
 	j.mu.Lock()
-	last := len(j.spares) - 1
+	last := len(j.preallocated) - 1
 	if last < 0 { // it was taken meanwhile
 		j.mu.Unlock()
 		return false
 	}
-	s := j.spares[last]
-	j.spares = j.spares[:last]
+	s := j.preallocated[last]
+	j.preallocated = j.preallocated[:last]
 	j.mu.Unlock()
 	s.file.Close()
 	if k.j.fs.Remove(segmentName(s.id)) != nil {
@@ -241,7 +241,7 @@ func (k *keeper) giveSpare() bool {
 }
 
 // forgetOlder removes the older snapshot. The newer one is durable.
-func (k *keeper) forgetOlder() bool {
+func (k *maintainer) forgetOlder() bool {
 	j := k.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -256,7 +256,7 @@ func (k *keeper) forgetOlder() bool {
 func noSpace(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // space is how much the file system has left, 0 if that is not known.
-func (k *keeper) space() int64 {
+func (k *maintainer) space() int64 {
 	free, err := k.j.fs.Free()
 	if err != nil {
 		return 0
@@ -265,7 +265,7 @@ func (k *keeper) space() int64 {
 }
 
 // syncNames makes all names durable.
-func (k *keeper) syncNames() error {
+func (k *maintainer) syncNames() error {
 	k.j.counters.syncs.Add(1)
 	err := k.j.fs.SyncDir()
 	if err != nil {
@@ -279,7 +279,7 @@ func (k *keeper) syncNames() error {
 // recoveryNeeds says whether a snapshot ends before s does: the older one, or the newer one where segments at the end of
 // the log were lost in between. Called with mu held.
 func (j *Journal) recoveryNeeds(s *segment) bool {
-	return len(j.snaps) == 0 || !s.merged && slices.ContainsFunc(j.snaps, func(m snapshotMark) bool { return s.id >= m.segment })
+	return len(j.snaps) == 0 || !s.compacted && slices.ContainsFunc(j.snaps, func(m snapshotMark) bool { return s.id >= m.segment })
 }
 
 // reclaimable says whether nobody needs s: no reader, and no recovery from either snapshot. Called
@@ -297,7 +297,7 @@ func (j *Journal) reclaimable(s *segment) bool {
 }
 
 // reclaim takes what is not needed out of the log.
-func (k *keeper) reclaim() {
+func (k *maintainer) reclaim() {
 	j := k.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -322,14 +322,14 @@ func (k *keeper) reclaim() {
 
 // begin makes room before the first commit, so that a loss that has to be is on disk with it: a
 // journal that is cut off again and again just after it was opened does not grow.
-func (k *keeper) begin() {
+func (k *maintainer) begin() {
 	k.reclaim()
-	_ = k.makeRoom() // it is tried again, and told, when the keeper runs
+	_ = k.makeRoom() // it is tried again, and told, when the maintainer runs
 }
 
 // first tells the file beside the journal of this start. What was found to be lost is on disk before that: the next
 // start would not find it again.
-func (k *keeper) first() {
+func (k *maintainer) first() {
 	if k.j.opts.Beside == nil {
 		return
 	}
@@ -348,36 +348,36 @@ func (k *keeper) first() {
 // prepare has a spare ready, or says why not. What is held back of the space is used only when a
 // commit cannot go on without it, and given back afterwards. That commit takes along what was dropped
 // (committer.roll), so there is always a file that can be used again.
-func (k *keeper) prepare() error {
+func (k *maintainer) prepare() error {
 	j := k.j
 	failed := k.makeRoom()
 	j.mu.Lock()
-	need, starving := len(j.spares) == 0, j.starving
+	need, waitingForSegment := len(j.preallocated) == 0, j.waitingForSegment
 	j.mu.Unlock()
 	if !need {
 		return failed
 	}
-	spares, err := k.next(starving)
+	preallocated, err := k.next(waitingForSegment)
 	if noSpace(err) && j.opts.WhenFull == DropOldest { // no limit had said so
-		if failed = k.makeRoom(); len(k.free) > 0 || starving {
-			spares, err = k.next(starving)
+		if failed = k.makeRoom(); len(k.free) > 0 || waitingForSegment {
+			preallocated, err = k.next(waitingForSegment)
 		}
 	}
-	if spares == nil && err == nil {
+	if preallocated == nil && err == nil {
 		return failed
 	}
 	last := k.limit(0) != "" && len(k.free) == 0
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.spares, j.spareErr, j.starving, j.lastSpare, j.mayTakeLast = spares, err, false, last, false
-	j.full = j.full && len(spares) == 0
+	j.preallocated, j.preallocateErr, j.waitingForSegment, j.lastPreallocated, j.mayTakeLast = preallocated, err, false, last, false
+	j.full = j.full && len(preallocated) == 0
 	j.room.Broadcast()
 	return errors.Join(failed, err)
 }
 
 // next returns the next files, or none if a limit keeps it from making any and no commit needs one. There is always
 // one of those that can be used again: what is given back to the disk, others may take.
-func (k *keeper) next(starving bool) (spares []*spare, err error) {
+func (k *maintainer) next(waitingForSegment bool) (preallocated []*preallocatedSegment, err error) {
 	if len(k.free) > 0 {
 		n := k.j.every
 		if k.limit(1) != "" {
@@ -385,16 +385,16 @@ func (k *keeper) next(starving bool) (spares []*spare, err error) {
 		}
 		return k.recycle(n)
 	}
-	if k.limit(0) == "" || starving && (k.limit(held) == "" || k.files < k.least) {
-		spares, err = k.create(k.j.every)
-		if !starving || !noSpace(err) {
-			return spares, err
+	if k.limit(0) == "" || waitingForSegment && (k.limit(reserved) == "" || k.files < k.least) {
+		preallocated, err = k.create(k.j.every)
+		if !waitingForSegment || !noSpace(err) {
+			return preallocated, err
 		}
 	}
-	if !starving {
+	if !waitingForSegment {
 		return nil, nil
 	}
-	full := noSpace(err) || k.limit(held) == ReasonFree
+	full := noSpace(err) || k.limit(reserved) == ReasonFree
 	if full && k.j.opts.WhenFull == DropOldest && k.rescue() {
 		return k.recycle(1)
 	}
@@ -405,14 +405,14 @@ func (k *keeper) next(starving bool) (spares []*spare, err error) {
 }
 
 // rescue gains a file for a commit that cannot go on without one where others have left no space to make one.
-func (k *keeper) rescue() bool {
+func (k *maintainer) rescue() bool {
 	if k.snapErr == nil && k.seize() {
 		return true
 	}
 	for range 3 {
 		k.seize() // for the snapshots
 		_ = k.snapshotTwice()
-		_ = k.makeWay(ReasonFree, true)
+		_ = k.reclaimSpace(ReasonFree, true)
 		if len(k.free) > 0 || k.seize() {
 			return true
 		}
@@ -423,7 +423,7 @@ func (k *keeper) rescue() bool {
 // seize takes the oldest file of the log in which nobody waits for anything, although the log does not say so yet,
 // for the commit that will say so and that cannot go on without it. A crash before that commit leaves the messages
 // missing, and counted as that.
-func (k *keeper) seize() bool {
+func (k *maintainer) seize() bool {
 	j := k.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -443,47 +443,47 @@ func (k *keeper) seize() bool {
 
 // makeRoom makes way where a limit keeps another file from being made and none is left, or refuses what
 // comes.
-func (k *keeper) makeRoom() error {
+func (k *maintainer) makeRoom() error {
 	j := k.j
 	limit := k.limit(0)
 	j.mu.Lock()
-	out := limit != "" && len(j.spares) == 0 && len(k.free) == 0
+	out := limit != "" && len(j.preallocated) == 0 && len(k.free) == 0
 	j.full = out && j.opts.WhenFull == RefuseNew
 	j.mu.Unlock()
 	if !out && (k.limit(1) == "" || k.limitWithout(len(k.free), 0) == "") { // what is free is given back
 		return nil
 	}
-	err := k.makeWay(cmp.Or(limit, k.limit(1), ReasonFree), false) // others may have taken space just now
+	err := k.reclaimSpace(cmp.Or(limit, k.limit(1), ReasonFree), false) // others may have taken space just now
 	k.reclaim()
 	return err
 }
 
 // limit is the limit that keeps another file from being made if use of the files that are held back may
 // be used; empty if none does.
-func (k *keeper) limit(use int) string { return k.limitWithout(0, use) }
+func (k *maintainer) limit(use int) string { return k.limitWithout(0, use) }
 
 // limitWithout is what limit will be when so many files have been given back.
-func (k *keeper) limitWithout(files, use int) string {
-	if k.files-files >= k.most-held+use-k.snapshotFiles() {
+func (k *maintainer) limitWithout(files, use int) string {
+	if k.files-files >= k.most-reserved+use-k.snapshotFiles() {
 		return ReasonSize
 	}
 	free, err := k.j.fs.Free()
-	if err == nil && free < k.j.opts.KeepFree+int64(1+held-use-files)*k.j.opts.SegmentSize {
+	if err == nil && free < k.j.opts.KeepFree+int64(1+reserved-use-files)*k.j.opts.SegmentSize {
 		return ReasonFree
 	}
-	if files == 0 && use < held && time.Since(k.noSpace) < retryDelay && free <= k.noSpaceAt {
+	if files == 0 && use < reserved && time.Since(k.noSpace) < retryDelay && free <= k.noSpaceAt {
 		return ReasonFree
 	}
 	return ""
 }
 
 // snapshotFiles is how many segments' worth of max_size the two snapshots on disk take, at most a quarter of all.
-func (k *keeper) snapshotFiles() int {
+func (k *maintainer) snapshotFiles() int {
 	return min(int(2*k.j.snapSize.Load()/k.j.opts.SegmentSize), k.most/4)
 }
 
 // recycle makes files of settled segments ready for use again, at most n of them.
-func (k *keeper) recycle(n int) (spares []*spare, err error) {
+func (k *maintainer) recycle(n int) (preallocated []*preallocatedSegment, err error) {
 	for range min(n, len(k.free)) {
 		k.lastID++
 		to := segmentName(k.lastID)
@@ -497,33 +497,33 @@ func (k *keeper) recycle(n int) (spares []*spare, err error) {
 			break
 		}
 		k.free = k.free[:last]
-		var s *spare
+		var s *preallocatedSegment
 		if s, err = k.open(to, k.lastID); err != nil {
 			k.free = append(k.free, to)
 			break
 		}
 		s.written = k.j.opts.SegmentSize
-		spares = append(spares, s)
+		preallocated = append(preallocated, s)
 	}
-	return k.named(spares, err)
+	return k.named(preallocated, err)
 }
 
 // create makes new files: one, and more as far as the limits leave room, at most n of them.
-func (k *keeper) create(n int) (spares []*spare, err error) {
-	for len(spares) == 0 || len(spares) < n && k.limit(0) == "" {
-		var s *spare
+func (k *maintainer) create(n int) (preallocated []*preallocatedSegment, err error) {
+	for len(preallocated) == 0 || len(preallocated) < n && k.limit(0) == "" {
+		var s *preallocatedSegment
 		if s, err = k.createOne(); err != nil {
 			break
 		}
-		spares = append(spares, s)
+		preallocated = append(preallocated, s)
 	}
-	if len(spares) > 0 {
+	if len(preallocated) > 0 {
 		err = nil // the next time tells whether there is space
 	}
-	return k.named(spares, err)
+	return k.named(preallocated, err)
 }
 
-func (k *keeper) createOne() (*spare, error) {
+func (k *maintainer) createOne() (*preallocatedSegment, error) {
 	k.lastID++
 	name := segmentName(k.lastID)
 	s, err := k.open(name, k.lastID)
@@ -543,22 +543,22 @@ func (k *keeper) createOne() (*spare, error) {
 }
 
 // newFile returns one file for a segment, named for good.
-func (k *keeper) newFile() (*spare, error) {
-	var spares []*spare
+func (k *maintainer) newFile() (*preallocatedSegment, error) {
+	var preallocated []*preallocatedSegment
 	var err error
 	if len(k.free) > 0 {
-		spares, err = k.recycle(1)
+		preallocated, err = k.recycle(1)
 	} else {
-		spares, err = k.create(1)
+		preallocated, err = k.create(1)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return spares[0], nil
+	return preallocated[0], nil
 }
 
 // open opens a segment's file and reserves its blocks.
-func (k *keeper) open(name string, id uint64) (*spare, error) {
+func (k *maintainer) open(name string, id uint64) (*preallocatedSegment, error) {
 	f, err := k.j.fs.Open(name, true)
 	if err != nil {
 		return nil, err
@@ -567,45 +567,45 @@ func (k *keeper) open(name string, id uint64) (*spare, error) {
 		f.Close()
 		return nil, err
 	}
-	return &spare{id: id, file: f}, nil
+	return &preallocatedSegment{id: id, file: f}, nil
 }
 
 // named makes the names of files durable, if there was no error with any of them; otherwise none is of
 // use yet.
-func (k *keeper) named(spares []*spare, err error) ([]*spare, error) {
+func (k *maintainer) named(preallocated []*preallocatedSegment, err error) ([]*preallocatedSegment, error) {
 	if err == nil {
 		err = k.syncNames()
 	}
 	if err == nil {
-		return spares, nil
+		return preallocated, nil
 	}
-	for _, s := range spares {
+	for _, s := range preallocated {
 		s.file.Close()
 		k.free = append(k.free, segmentName(s.id))
 	}
 	return nil, err
 }
 
-// takeSpare waits until the next segment's file is ready. While a snapshot is due, the last one is not given out before
-// the keeper has tried to write it: it may need the space.
-func (j *Journal) takeSpare() (*spare, error) {
+// takePreallocated waits until the next segment's file is ready. While a snapshot is due, the last one is not given out before
+// the maintainer has tried to write it: it may need the space.
+func (j *Journal) takePreallocated() (*preallocatedSegment, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for len(j.spares) == 0 || len(j.spares) == 1 && !j.mayTakeLast && j.snapshotDue(j.every) {
-		if err := j.spareErr; err != nil && len(j.spares) == 0 {
-			signal(j.tidy)
-			j.spareErr = nil
+	for len(j.preallocated) == 0 || len(j.preallocated) == 1 && !j.mayTakeLast && j.snapshotDue(j.every) {
+		if err := j.preallocateErr; err != nil && len(j.preallocated) == 0 {
+			signal(j.housekeeping)
+			j.preallocateErr = nil
 			return nil, err
 		}
-		j.starving = true
-		signal(j.tidy)
+		j.waitingForSegment = true
+		signal(j.housekeeping)
 		j.room.Wait()
 	}
-	s := j.spares[0]
-	j.spares = j.spares[1:]
+	s := j.preallocated[0]
+	j.preallocated = j.preallocated[1:]
 	// What was taken in so far fits into this file. More is refused from now on, not after the next roll.
-	j.full = j.full || len(j.spares) == 0 && j.lastSpare && j.opts.WhenFull == RefuseNew
-	signal(j.tidy)
+	j.full = j.full || len(j.preallocated) == 0 && j.lastPreallocated && j.opts.WhenFull == RefuseNew
+	signal(j.housekeeping)
 	return s, nil
 }
 
@@ -660,7 +660,7 @@ func (j *Journal) waitsFor(s *segment) bool {
 
 // drop settles all that some readers are owed in s. All that they are owed before s must have been
 // dropped. It says whether there was anything.
-func (k *keeper) drop(s *segment, whose func(*Reader) bool, reason string) bool {
+func (k *maintainer) drop(s *segment, whose func(*Reader) bool, reason string) bool {
 	j := k.j
 	debts := map[uint64]*debt{}
 	j.mu.Lock()
@@ -685,7 +685,7 @@ func (k *keeper) drop(s *segment, whose func(*Reader) bool, reason string) bool 
 }
 
 // expire drops segments whose newest message is certainly older than max_age (Waited).
-func (k *keeper) expire() {
+func (k *maintainer) expire() {
 	j := k.j
 	if j.opts.MaxAge <= 0 {
 		return

@@ -57,22 +57,22 @@ func TestLowPriorityIsDroppedFirst(t *testing.T) {
 	if n := lost(j, "high"); n > 0 {
 		t.Errorf("high lost %d", n)
 	}
-	merged := 0
+	compacted := 0
 	j.mu.Lock()
 	for _, s := range j.segments {
-		if s.merged {
-			merged++
+		if s.compacted {
+			compacted++
 		}
 	}
 	files := len(j.segments)
 	j.mu.Unlock()
-	if merged == 0 {
-		t.Error("nothing was merged")
+	if compacted == 0 {
+		t.Error("nothing was compacted")
 	}
 	if int64(files)*smallestPart > smallestSize {
 		t.Errorf("%d segments, want at most %d", files, smallestSize/smallestPart)
 	}
-	// What is merged is there after a crash and after a clean end, for a reader that is in the middle too.
+	// What is compacted is there after a crash and after a clean end, for a reader that is in the middle too.
 	check := func(j *Journal, from int) {
 		t.Helper()
 		low, high := reader(t, j, "low"), reader(t, j, "high")
