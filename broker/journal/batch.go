@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// batch is what one commit writes: a header's room, then frames. Frames are sealed only when the
+// batch is what one commit writes: room for a header, then frames. Frames are sealed only when the
 // segment that takes them is known, which may change if a write fails.
 type batch struct {
 	buf    []byte
@@ -13,10 +13,10 @@ type batch struct {
 	frames []frameAt
 	acks   []readerAck  // applied when durable
 	losses []readerLoss // likewise
-	urgent bool         // somebody waits
+	urgent bool         // a caller waits
 	since  int64        // boot time of the first entry
 
-	clock   clockReading // tells the time of what is in it
+	clock   clockReading // for the times of its records
 	seg     *segment     // where it was written
 	offset  int64
 	end     int64

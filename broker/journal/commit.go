@@ -86,11 +86,11 @@ func (c *committer) run() {
 	}
 }
 
-// due says how long the pending batch may still wait, and whether it is the last one. Called with mu
+// due returns how long the pending batch may still wait, and whether it is the last one. Called with mu
 // held.
 func (j *Journal) due() (wait time.Duration, last bool) {
 	if j.closing {
-		// What could not be written of acknowledgements and losses waits for the next process.
+		// The next process finds again what could not be written of acknowledgements and losses.
 		return 0, len(j.pending.items) == 0 && (len(j.dirty) == 0 || !j.retryAt.IsZero())
 	}
 	wait = time.Hour
@@ -117,8 +117,8 @@ func (j *Journal) due() (wait time.Duration, last bool) {
 }
 
 // gather waits, for at most an eighth of a commit, until the batch is as large as the last one was: the
-// publishers whose acknowledgements have just gone out are about to send again. Without it, those in
-// flight split into two halves that take turns. Called, and returns, with mu held.
+// publishers that have just received acknowledgements are about to send again. Without it, publishers
+// split into two halves that take turns. Called, and returns, with mu held.
 func (c *committer) gather(timer *time.Timer) {
 	j := c.j
 	limit := time.Now().Add(max(c.syncTime/8, 20*time.Microsecond))
@@ -151,7 +151,7 @@ func (j *Journal) collectAcks(b *batch) {
 		j.logging = append(j.logging, l)
 		b.acks = append(b.acks, readerAck{l.reader, l.ackState})
 		if l.reader.settledSince(&l.ackState) == 0 {
-			l.reader.dirty = false // all is told
+			l.reader.dirty = false // this record has all
 		}
 		b.frame(kindLoss, j.nextSeq, now, appendLossRecord(beginFrame(b.buf), l.reader.id, &l.Loss, &l.ackState))
 	}
@@ -172,8 +172,8 @@ func (j *Journal) collectAcks(b *batch) {
 	j.dirty, j.acked = j.dirty[:0], 0
 }
 
-// writeAgain has a later batch tell what the failed one should have told, before anything newer is told
-// of the same readers.
+// writeAgain returns the acknowledgements and losses of a failed batch to the next one, before anything newer of
+// the same readers.
 func (j *Journal) writeAgain(b *batch) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -188,8 +188,8 @@ func (j *Journal) writeAgain(b *batch) {
 	b.losses = nil
 }
 
-// commit makes the batch durable. After a failed write or sync nothing is known of what is in the
-// file, and the kernel has dropped the pages: the same batch goes to a new segment, once.
+// commit makes the batch durable. After a failed write or sync the content of the file is unknown, and the
+// kernel has dropped the pages: commit tries the same batch in a new segment, once.
 func (c *committer) commit(b *batch) error {
 	now := c.j.clock.read()
 	b.clock = now
@@ -253,12 +253,12 @@ func (c *committer) write(b *batch, now clockReading) error {
 	return nil
 }
 
-// fits says whether the batch's numbers can be told relative to the segment's.
+// fits reports whether the batch's numbers can be stored relative to the segment's.
 func (c *committer) fits(b *batch, now clockReading) bool {
 	return b.nextSeq-c.seg.base < 1<<31 && now.boot-c.seg.clock.boot < 1<<31*int64(time.Millisecond)
 }
 
-// roll begins the next segment, in the file that the maintainer has prepared.
+// roll begins the next segment, in a preallocated file.
 func (c *committer) roll(b *batch, now clockReading) error {
 	s, err := c.j.takePreallocated()
 	if err != nil {
@@ -280,7 +280,7 @@ func (c *committer) roll(b *batch, now clockReading) error {
 		},
 		end: headerSize, next: base, owed: map[uint64]owedIn{},
 	}
-	// A record may be a little older than its segment: time is told from the batch's first.
+	// A record may be a little older than its segment: times count from the batch's first.
 	if since := b.frames[0].boot; since < now.boot {
 		c.seg.clock.wall -= now.boot - since
 		c.seg.clock.boot = since
@@ -289,9 +289,9 @@ func (c *committer) roll(b *batch, now clockReading) error {
 	return nil
 }
 
-// allReaders returns the changes that make all readers what they are, for the front of a segment, and
-// has what they acknowledged written again, so that the log alone tells who is owed what if no snapshot
-// can be read. A crowd of readers that takes more than an eighth of a segment goes without. Called with
+// allReaders returns the changes that register all readers, for the front of a segment, and marks them dirty, so that
+// what they acknowledged is written again. So the log alone contains what each reader is owed if no checkpoint
+// can be read. Readers that take more than an eighth of a segment are left out. Called with
 // mu held.
 func (j *Journal) allReaders() []byte {
 	var changes []Change

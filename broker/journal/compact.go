@@ -8,33 +8,33 @@ import (
 	"time"
 )
 
-// When space runs out, what is dropped goes by the priority of readers, the lowest first, and by age
-// within one priority. A segment holds messages of all of them. Where one with a higher priority still
-// waits for something in it, two neighbours are compacted: what is left of both goes to one new segment.
+// Compaction: when space runs out, messages of the readers with the lowest priority are dropped first, the oldest
+// first within one priority. A segment holds messages of all readers. Where one with a higher priority still has
+// something pending in it, two neighbours are compacted: what is left of both goes to one new segment.
 //
-// A compacted segment takes the place of both in the log. They are used again only when it is in both
-// snapshots, so that recovery finds either them or it.
+// A compacted segment takes the place of both in the log. Their files are used again only when it is in both
+// checkpoints, so that recovery finds either them or it.
 
 const (
 	compactBuffer = 256 << 10
 	compactRoom   = headerSize + 4096 // for what a compacted segment holds beside messages
 )
 
-// errCorrupt says that a segment cannot be compacted because part of it cannot be read. Its readers will
-// find out, and account for it.
+// errCorrupt means that a segment cannot be compacted because part of it cannot be read. Its readers will
+// find the damage and count it.
 var errCorrupt = errors.New("damaged")
 
-// reclaimPlan is how space is gained next: by dropping all of a segment, or by compacting two.
+// reclaimPlan is how to gain space next: drop all of a segment, or compact two.
 type reclaimPlan struct {
 	segment *segment   // of which nothing is kept, or the first of two
 	second  *segment   // nil if there is none
 	older   []*segment // both, and those before them
-	below   int        // up to this priority nothing of them is kept; -1 if all is
+	below   int        // messages of readers up to this priority are dropped; -1 drops none
 }
 
-// planReclaim looks for the way that costs the lowest priority and the oldest messages. early says that
-// there is none before a snapshot has been written twice: recovery would read what could give way at
-// a lower price. Where there is no space for a snapshot, nor then for a compacted segment, that price is paid.
+// planReclaim finds the plan that costs the lowest priority and the oldest messages. early reports that
+// two checkpoints have to be written first: recovery still needs segments that would cost
+// less. With full there is no space for a checkpoint or a compacted segment, and it takes the plan that costs more.
 // Called with mu held.
 func (j *Journal) planReclaim(full bool) (w reclaimPlan, early, ok bool) {
 	var candidates []*segment
@@ -50,7 +50,7 @@ func (j *Journal) planReclaim(full bool) (w reclaimPlan, early, ok bool) {
 		case early || j.recoveryNeeds(s): // what comes later must not be dropped before it
 			early = early || i < len(j.segments)-1
 		case !waited:
-			return reclaimPlan{}, false, false // it leaves as soon as the log says so
+			return reclaimPlan{}, false, false // reclaim takes it as soon as the acknowledgements are on disk
 		default:
 			candidates = append(candidates, s)
 		}
@@ -92,14 +92,15 @@ func (j *Journal) bytesAbove(s *segment, below int) (n int64) {
 	return n
 }
 
-// waitsBefore says whether the reader waits for anything up to a message. Called with Journal.mu held.
+// waitsBefore reports whether anything up to a message is pending for the reader. Called with Journal.mu held.
 func (r *Reader) waitsBefore(last uint64) bool { return !r.removed && r.firstWaiting() <= last }
 
-// reclaimSpace drops or compacts. A file is gained when the log says what was dropped. With full there is no space to compact.
+// reclaimSpace drops messages or compacts segments. A file becomes free when the loss is in the log. With full there is
+// no space to compact.
 func (k *maintainer) reclaimSpace(reason string, full bool) error {
 	j := k.j
 	if len(k.retired) > 0 && k.snapErr == nil {
-		return nil // their files come
+		return nil // their files become free soon
 	}
 	find := func() (reclaimPlan, bool, bool) {
 		j.mu.Lock()
@@ -134,7 +135,7 @@ func (k *maintainer) reclaimSpace(reason string, full bool) error {
 	if !logged {
 		return k.writeAcks()
 	}
-	if !k.compacts || k.files > k.most { // one more than max_size allows, if it has to be
+	if !k.compacts || k.files > k.most { // compaction may take one file more than max_size allows
 		return nil
 	}
 	if err := k.compact(w); !errors.Is(err, errCorrupt) {
@@ -143,9 +144,9 @@ func (k *maintainer) reclaimSpace(reason string, full bool) error {
 	return k.reclaimSpace(reason, full) // without the damaged one
 }
 
-// measure finds out, before anything is dropped, how much of the segments that may give way is still waited for:
-// those who do not acknowledge in order may wait for little of what they were owed there, so that it can be
-// compacted. It says whether that is less than was known.
+// measure counts, before anything is dropped, how many bytes of the segments are still pending: readers that do not
+// acknowledge in order may have little pending there, so that it can be
+// compacted. It reports whether that is less than was known.
 func (k *maintainer) measure() (less bool) {
 	k.j.mu.Lock()
 	segments := slices.Clone(k.j.segments)
@@ -183,13 +184,13 @@ func (k *maintainer) measureSegment(s *segment) (less bool) {
 			}
 		})
 	}); err != nil {
-		return false // whoever reads it accounts for that
+		return false // the readers count it
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for id := range waiting {
 		in := s.owed[id]
-		if n := max(1, bytes[id]); n < in.bytes { // it waits for something, although it may be damaged
+		if n := max(1, bytes[id]); n < in.bytes { // something is pending, although it may be damaged
 			in.bytes, less = n, true
 			s.owed[id] = in
 		}
@@ -197,7 +198,7 @@ func (k *maintainer) measureSegment(s *segment) (less bool) {
 	return less
 }
 
-// logged says whether the log says of every reader that is done with s that it is. Called with mu held.
+// logged reports whether the log has the acknowledgements of every reader that is done with s. Called with mu held.
 func (j *Journal) logged(s *segment) bool {
 	for id, in := range s.owed {
 		if r, ok := j.byID[id]; ok && !r.waitsBefore(in.last) && r.durable.cursor() <= in.last {
@@ -207,8 +208,8 @@ func (j *Journal) logged(s *segment) bool {
 	return true
 }
 
-// writeAcks has acknowledgements written without delay: space depends on them. They need space themselves, so
-// where there is none, segments that hold nothing else, and that recovery could do without, leave the log.
+// writeAcks makes the committer write acknowledgements without delay: space depends on them. They need space
+// themselves. Where there is none, two checkpoints make segments without pending messages reclaimable.
 func (k *maintainer) writeAcks() error {
 	j := k.j
 	j.mu.Lock()
@@ -226,7 +227,7 @@ func (k *maintainer) writeAcks() error {
 	return k.snapshotTwice()
 }
 
-// compact writes what the log says readers wait for in both segments to a new one.
+// compact writes what is pending in both segments, by the acknowledgements on disk, to a new one.
 func (k *maintainer) compact(w reclaimPlan) error {
 	j := k.j
 	first, second := w.segment, w.second
@@ -253,7 +254,7 @@ func (k *maintainer) compact(w reclaimPlan) error {
 		},
 		next: second.next, wall: second.wall, owed: map[uint64]owedIn{}, earlier: second.earlier,
 	}
-	// Frames tell their time in 32 bits of ms after the segment's: what is much older than the second
+	// A frame has its time as 32 bits of ms after the segment's: a message much older than the second
 	// segment counts as younger than it is.
 	m.seg.clock.boot = max(m.place(first, first.clock, first.clock.boot), m.place(second, second.clock, second.clock.boot)-int64(20*24*time.Hour))
 	m.seg.clock.wall += m.seg.clock.boot - m.place(first, first.clock, first.clock.boot)
@@ -281,7 +282,7 @@ func (k *maintainer) compact(w reclaimPlan) error {
 	return k.snapshotTwice()
 }
 
-// retired is a segment file that a compacted one has replaced, and the last snapshot that may name it.
+// retired is a segment file that a compacted one has replaced, and the last checkpoint that may name it.
 type retired struct {
 	name     string
 	snapshot uint64
@@ -293,14 +294,14 @@ type compactor struct {
 	file    File
 	seg     *segment
 	waiting map[uint64]ackState // by reader, as the log has it
-	buf     []byte              // what is not written yet
+	buf     []byte              // not written yet
 	written int64
 	millis  uint32 // of the newest frame
 	last    clockReading
 	frames  int
 }
 
-// copy takes over what is waited for in s.
+// copy copies what is pending in s.
 func (m *compactor) copy(s *segment) error {
 	f, err := m.j.fs.Open(s.name(), false)
 	if err != nil {
@@ -343,8 +344,8 @@ func (m *compactor) copy(s *segment) error {
 	}
 }
 
-// place returns a boot time of s as one of the boot that the compacted segment is from, the newer one: at most
-// 0 for what is from an earlier boot.
+// place converts a boot time of s to the boot that the compacted segment is from, the newer one. It is at most
+// 0 for a message from an earlier boot.
 func (m *compactor) place(s *segment, clock clockReading, boot int64) int64 {
 	boot = int64(s.since(clock, boot).Boot)
 	if e := m.seg.earlier; e != nil {
@@ -353,7 +354,7 @@ func (m *compactor) place(s *segment, clock clockReading, boot int64) int64 {
 	return boot
 }
 
-// message appends a frame whose time is told by clock.
+// message appends a frame whose time clock gives.
 func (m *compactor) message(f frame, to []uint64, clock clockReading, boot int64) error {
 	if m.frames > 0 && clock != m.last || m.frames == 0 && clock != m.seg.clock {
 		if err := m.frame(kindClock, f.seq, boot, appendClock(nil, clock)); err != nil {
@@ -412,7 +413,7 @@ func (m *compactor) finish() error {
 	return m.file.Datasync()
 }
 
-// waits says whether the message has not been settled.
+// waits reports whether the message is not settled.
 func (a *ackState) waits(seq uint64) bool {
 	_, unacked := slices.BinarySearch(a.unacked, seq)
 	return unacked || seq >= a.top

@@ -7,7 +7,7 @@ import (
 	"holdfast/broker"
 )
 
-// complete applies what was committed, in order: to the state, to the readers, and to whoever waits.
+// complete applies committed batches in order: to the state and to the readers. Then it calls their Completers.
 func (j *Journal) complete() {
 	defer j.ended.Done()
 	defer close(j.stop)
@@ -18,7 +18,7 @@ func (j *Journal) complete() {
 		if b.err == nil && b.seg != nil {
 			due = j.apply(b)
 			if failed {
-				// What failed in between is in memory but not in the log; a snapshot mends that.
+				// What failed in between is in memory but not in the log; a checkpoint repairs that.
 				j.mu.Lock()
 				j.resnap, j.failed = true, false
 				j.mu.Unlock()
@@ -57,7 +57,7 @@ func (j *Journal) complete() {
 	}
 }
 
-// arrived notes that the state in b is on its way to disk no more. Called with mu held.
+// arrived takes the state in b off stateNext: the batch is on disk, or has failed. Called with mu held.
 func (j *Journal) arrived(b *batch) {
 	for i := range b.items {
 		if e := &b.items[i].entry; len(e.Changes) > 0 {
@@ -66,7 +66,7 @@ func (j *Journal) arrived(b *batch) {
 	}
 }
 
-// apply brings memory to the state after the batch and says whether the maintainer has
+// apply brings memory to the state after the batch and reports whether the maintainer has
 // something to do.
 func (j *Journal) apply(b *batch) (due bool) {
 	rolled := false

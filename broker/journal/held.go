@@ -4,7 +4,7 @@ package journal
 // forgotten.
 const mostPublishers = 64
 
-// tightFrom is from which part of the size on space is short: half of it, because some segments are held back.
+// tightFrom is the part of the size from which on space is short: half of it, because some segments are reserved.
 const tightFrom = 2
 
 // noteFrom counts bytes of a message that readers are owed. Called with Journal.mu held.
@@ -41,10 +41,10 @@ func (s *segment) compactFrom(compacted ...*segment) {
 	}
 }
 
-// Held returns how many bytes of the log messages from a publisher take (Entry.From), as far as space is short:
-// with less than half of the size in use it is 0, so that who publishes much has all of the journal
-// while others do not need it. Whole segments count, until nobody waits for anything in them; what an earlier
-// process took is not known.
+// Held returns how many bytes of the log messages from a publisher take (Entry.From) while space is short. With less
+// than half of the size in use it is 0, so that one publisher may use all of the journal
+// while others do not need it. A segment counts as a whole until it is reclaimed; messages of an earlier
+// process do not count.
 func (j *Journal) Held(from string) (bytes int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

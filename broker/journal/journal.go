@@ -1,14 +1,16 @@
 // Package journal is the one durable log of a broker: messages, session state, retained values and
 // acknowledgements, written once, read by many named readers.
 //
-// It promises: an entry whose Completer was told no error survives a power cut. A message stays
-// until every reader it is owed to has acknowledged it, or until a limit drops it, which is counted
+// It promises: an entry that Completer.Committed gets without an error survives a power cut. A message
+// stays until every reader it is owed to has acknowledged it, or until a limit drops it, which is counted
 // and named in Losses. Readers get messages in the order of Append. Damage on disk costs what it
 // hit, is counted, and never keeps the journal from opening. Memory does not grow with the backlog.
 //
 // It does not promise that a message is delivered once: after a crash a reader may see again what it
 // acknowledged since the last commit: all of a second, or up to 64 messages of a quiet quarter of a
-// minute. It keeps no message that nobody is owed.
+// minute. It keeps no message that is owed to no reader.
+//
+// A message is settled for a reader when the reader has acknowledged it or the journal has dropped it.
 //
 // Errors: ErrFull means try again when readers have caught up; ErrFailed that the storage refuses
 // writes, which is tried again by itself; ErrTooLarge and ErrClosed are final. Anything that Open
@@ -37,7 +39,7 @@ var (
 	ErrState    = errors.New("journal: the state has reached its share of the journal's size")
 )
 
-// WhenFull says what happens to a new message when the journal has reached its size.
+// WhenFull selects what happens to a new message when the journal has reached its size.
 type WhenFull byte
 
 const (
@@ -62,8 +64,8 @@ const (
 // Options configure a Journal. The zero value of every field but FS is usable.
 type Options struct {
 	FS FS
-	// Beside is where a second small file tells how far the journal has been, outside of FS; nil for none, and
-	// then there is no Epoch, and a journal that went back in time is not noticed.
+	// Beside holds a second small file, outside of FS, with the journal's position. nil means none: then there is
+	// no Epoch, and the journal does not notice that it went back in time.
 	Beside      FS
 	MaxSize     int64         // bytes of all segments; 0 means 2 GiB, less than 2 MiB is raised to it
 	MaxState    int64         // bytes of memory for keys and values of Limited entries; 0 means an eighth of MaxSize, at most 8 MiB
@@ -72,11 +74,11 @@ type Options struct {
 	MaxAge      time.Duration // messages older than this are dropped; 0 means never
 	WhenFull    WhenFull
 	CommitEvery time.Duration // how long an entry with Lazy may wait for others; 0 means 1 s
-	// Number returns the number that a message has for those who consume it, if it has one. Losses tell
+	// Number returns the number that consumers see in a message, if it has one. Losses contain
 	// the range of the numbers that were lost. It must not call the journal. nil if nothing is numbered.
 	Number func(m *broker.Message) (n uint64, ok bool)
 	// Progress is called by the goroutine that writes, with true when it has something to do and with false
-	// before it waits for that and when it ends. nil tells nobody.
+	// before it waits for that and when it ends. nil means no call.
 	Progress func(busy bool)
 	Log      *slog.Logger // nil discards
 
@@ -112,7 +114,7 @@ func (o *Options) setDefaults() {
 // decided when a segment began is on disk before the next one is needed.
 func (o *Options) maxBatch() int { return int(min(4<<20, (o.SegmentSize-headerSize)*3/8)) }
 
-// Owed says that a reader needs a message.
+// Owed names a reader that needs a message.
 type Owed struct {
 	Reader *Reader
 	QoS    byte // of the delivery: 1 or 2
@@ -134,12 +136,12 @@ type Entry struct {
 	Changes  []Change
 	Lazy     bool      // may wait Options.CommitEvery for others
 	Limited  bool      // Changes count against Options.MaxState: they are a client's
-	Done     Completer // nil if nobody waits
+	Done     Completer // nil if no caller waits
 	Tag      uint64    // for Done
-	From     string    // who published Message, for Held; empty if that does not matter. It is not on disk.
+	From     string    // the publisher of Message, for Held; empty if that does not matter. It is not on disk.
 }
 
-// Completer is told what became of an entry.
+// Completer receives the result of an entry.
 type Completer interface {
 	// Committed is called once for each entry that Append took, in the order of the Append calls, by
 	// one goroutine, after a nil error's entry is durable and offered to its readers. seq is the
@@ -169,33 +171,33 @@ type Journal struct {
 	interruption Interruption // the newest; does not change after Open
 
 	mu                sync.Mutex
-	room              sync.Cond // pending was taken, a spare came, or the journal is closing
+	room              sync.Cond // pending was taken, a segment was preallocated, or the journal is closing
 	pending           *batch
 	gathering         int // how many entries the committer waits for; 0 for any
 	free              []*batch
 	closing           bool
 	nextSeq           uint64
-	dirty             []*Reader              // with acknowledgements that are not on disk
+	dirty             []*Reader              // have acknowledgements that are not on disk
 	dirtyAt           time.Time              // since when
 	acked             int                    // how many
-	pendingLosses     []readerLoss           // losses that are not on disk; their readers are dirty
-	flushNow          bool                   // they do not wait for other entries
-	logging           []readerLoss           // losses in the batches that are on their way there
+	pendingLosses     []readerLoss           // not on disk and in no batch; their readers are dirty
+	flushNow          bool                   // pendingLosses do not wait for other entries
+	logging           []readerLoss           // losses in batches that are being written
 	failed            bool                   // the last commit did
 	retryAt           time.Time              // after a failed commit: when to write acknowledgements and losses again
-	preallocated      []*preallocatedSegment // the next segments' files, ready
-	preallocateErr    error                  // why there is none
-	lastPreallocated  bool                   // whether there can be no other after it
-	waitingForSegment bool                   // the committer waits for one
-	every             int                    // segments between snapshots, and files that are made ready together; does not change
-	mayTakeLast       bool                   // the last spare, although a snapshot is due: it was tried
+	preallocated      []*preallocatedSegment // files for the next segments
+	preallocateErr    error                  // why preallocated is empty
+	lastPreallocated  bool                   // no other can follow the last of them
+	waitingForSegment bool                   // the committer waits for a preallocated segment
+	every             int                    // segments between checkpoints, and files that are preallocated together; does not change
+	mayTakeLast       bool                   // the last preallocated segment, although a checkpoint is due: it was tried
 	unused            []string               // files that a failed commit left without anything durable
 	full              bool                   // RefuseNew, and no space but the reserve
 	state             map[string][]byte
-	crowded           atomic.Bool  // much waits for the disk; guarded by mu for writing
+	crowded           atomic.Bool  // pending takes more than half of a commit; guarded by mu for writing
 	snapSize          atomic.Int64 // bytes of the newest snapshot
 	stateSize         int64        // bytes of memory for state
-	stateNext         int64        // the same of what is on its way to disk
+	stateNext         int64        // the same of entries that are not on disk yet
 	retained          map[string]retained
 	readers           map[string]*Reader
 	byID              map[uint64]*Reader
@@ -271,12 +273,12 @@ func (j *Journal) stats() Stats {
 	}
 }
 
-// Recovery tells what Open found.
+// Recovery is what Open found.
 type Recovery struct {
 	Messages uint64   // read from the tail of the log
 	Torn     int64    // bytes of a last batch that was never acknowledged
 	Damaged  int64    // bytes that had been synchronised and cannot be read
-	Aside    []string // damaged files, renamed and kept
+	Aside    []string // quarantined: corrupt files, renamed and kept
 	Foreign  []string // files that are none of the journal's, left alone
 	Rewound  bool     // the journal is older than what stands beside it, or another one
 	Unknown  []string // why an unknown number of messages is lost; empty if all that is lost is known
@@ -340,7 +342,7 @@ func Open(opts Options) (*Journal, error) {
 	return j, nil
 }
 
-// Append hands over an entry. It blocks while more bytes wait for the disk than one commit takes,
+// Append adds an entry to the next commit. It blocks while more bytes are pending than one commit takes,
 // except for changes alone. An entry with neither Message nor Changes costs nothing on disk and
 // completes in its turn. After an error Done is not called.
 func (j *Journal) Append(e Entry) error {
@@ -415,8 +417,8 @@ func (e *Entry) stateSize() (n int64) {
 	return n
 }
 
-// stateGrows reports whether changes add keys for which the state has no room. What replaces or deletes a key
-// always has. Called with mu held.
+// stateGrows reports whether changes add keys for which the state has no room. Replacing or deleting a key is
+// always possible. Called with mu held.
 func (j *Journal) stateGrows(changes []Change) bool {
 	var added int64
 	for _, c := range changes {
@@ -432,8 +434,8 @@ func stateWeight(key string, value []byte) int64 { return keyWeight + int64(len(
 // Crowded reports whether WaitForRoom would wait.
 func (j *Journal) Crowded() bool { return j.crowded.Load() }
 
-// WaitForRoom returns when less waits for the disk than half of what one commit takes, or the journal closes. Who appends
-// changes for others, which Append itself does not make wait, calls it in between, without a lock.
+// WaitForRoom returns when less than half of a commit is pending, or the journal closes. Append does not block for
+// changes alone: a caller that appends many of them calls WaitForRoom in between, without a lock.
 func (j *Journal) WaitForRoom() {
 	j.mu.Lock()
 	defer j.mu.Unlock()

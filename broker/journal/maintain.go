@@ -19,15 +19,15 @@ const (
 	mostRetryDelay = 30 * time.Second
 )
 
-// preallocatedSegment is a prepared segment file: named, its name durable, its blocks reserved.
+// preallocatedSegment is a file for a future segment: its name is durable, its blocks are reserved.
 type preallocatedSegment struct {
 	id      uint64
 	file    File
 	written int64 // how much of it was written in an earlier life
 }
 
-// maintainer is the goroutine that keeps the log in its limits: it writes snapshots, takes settled
-// segments out of the log and has the next file ready before the committer needs it.
+// maintainer is the goroutine that keeps the log within its limits: it writes checkpoints, reclaims and compacts
+// segments, and preallocates the next one before the committer needs it.
 type maintainer struct {
 	j         *Journal
 	lastID    uint64    // of a segment
@@ -38,8 +38,8 @@ type maintainer struct {
 	least     int       // as many as there may be in any case, so that a loss can be written down
 	unsynced  bool      // a snapshot's name may not be durable
 	compacts  bool      // not while the journal opens
-	noSpace   time.Time // when a file could not be made although there was said to be space
-	noSpaceAt int64     // the space that there was said to be then; more of it is worth another attempt, and so is time
+	noSpace   time.Time // when a file could not be created although the file system reported space
+	noSpaceAt int64     // the space reported then; with more of it, or later, another attempt is made
 	retired   []retired
 	start     startRecord // as it stands beside the journal
 
@@ -84,6 +84,7 @@ func (k *maintainer) run() {
 	}
 }
 
+// housekeeping is one round: a checkpoint if one is due, then the limits, reclaiming and preallocation.
 func (k *maintainer) housekeeping() error {
 	j := k.j
 	j.mu.Lock()
@@ -132,7 +133,7 @@ func (k *maintainer) giveBack() error {
 	return nil
 }
 
-// snapshotDue says whether so many segments are newer than the last snapshot. Called with mu held.
+// snapshotDue reports whether that many segments are newer than the last checkpoint. Called with mu held.
 func (j *Journal) snapshotDue(segments int) bool {
 	n := len(j.segments)
 	if n == 0 || j.resnap {
@@ -144,10 +145,10 @@ func (j *Journal) snapshotDue(segments int) bool {
 	return n >= segments && (len(j.snaps) == 0 || j.snaps[len(j.snaps)-1].segment < j.segments[n-segments].id)
 }
 
-// snapshot writes a snapshot. Its name is durable no later than that of any file which is free because of
-// it: names change on disk in the order of their renames. So one sync serves both.
+// snapshot writes a checkpoint. Its name is durable no later than that of any file that it makes
+// free: names change on disk in the order of their renames. So one sync serves both.
 //
-// After a failure the next attempt is made when some time has passed, longer each time, or when there is more space.
+// After a failure it waits before the next attempt, longer each time, or until there is more space.
 func (k *maintainer) snapshot() error {
 	if k.snapErr != nil && time.Since(k.snapFailed) < k.snapDelay && k.space() <= k.snapSpace && !k.canSacrifice() {
 		return k.snapErr
@@ -177,7 +178,7 @@ func (k *maintainer) snapshotNow() error {
 	return err
 }
 
-// snapshotTwice has both snapshots tell how the log is now.
+// snapshotTwice brings both checkpoints up to date.
 func (k *maintainer) snapshotTwice() error {
 	if err := k.snapshot(); err != nil {
 		return err
@@ -185,9 +186,9 @@ func (k *maintainer) snapshotTwice() error {
 	return k.snapshot()
 }
 
-// sacrifice makes room for a snapshot, without which nothing more would become free: by a file that is not used now,
-// of which one is left to write to unless a commit waits for this, and at last by the older snapshot, for which all
-// segments after it are kept.
+// sacrifice makes room for a checkpoint, without which nothing more would become free. It removes an unused file, but
+// leaves one to write to unless a commit waits for a segment; as a last resort it removes the older checkpoint, for
+// which all segments after it are kept.
 func (k *maintainer) sacrifice() bool {
 	free, preallocated, older := k.sacrifices()
 	switch {
@@ -255,7 +256,7 @@ func (k *maintainer) forgetOlder() bool {
 // noSpace reports whether err is that the file system, or the user's quota of it, is full.
 func noSpace(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
-// space is how much the file system has left, 0 if that is not known.
+// space returns the bytes that the file system has left, 0 if that is not known.
 func (k *maintainer) space() int64 {
 	free, err := k.j.fs.Free()
 	if err != nil {
@@ -276,13 +277,13 @@ func (k *maintainer) syncNames() error {
 	return nil
 }
 
-// recoveryNeeds says whether a snapshot ends before s does: the older one, or the newer one where segments at the end of
-// the log were lost in between. Called with mu held.
+// recoveryNeeds reports whether a checkpoint ends before s does: the older one, or the newer one where segments at the
+// end of the log were lost in between. Called with mu held.
 func (j *Journal) recoveryNeeds(s *segment) bool {
 	return len(j.snaps) == 0 || !s.compacted && slices.ContainsFunc(j.snaps, func(m snapshotMark) bool { return s.id >= m.segment })
 }
 
-// reclaimable says whether nobody needs s: no reader, and no recovery from either snapshot. Called
+// reclaimable reports whether neither a reader nor a recovery from either checkpoint needs s. Called
 // with mu held.
 func (j *Journal) reclaimable(s *segment) bool {
 	if j.recoveryNeeds(s) {
@@ -296,7 +297,7 @@ func (j *Journal) reclaimable(s *segment) bool {
 	return true
 }
 
-// reclaim takes what is not needed out of the log.
+// reclaim removes segments that are not needed from the log.
 func (k *maintainer) reclaim() {
 	j := k.j
 	j.mu.Lock()
@@ -320,15 +321,15 @@ func (k *maintainer) reclaim() {
 	}
 }
 
-// begin makes room before the first commit, so that a loss that has to be is on disk with it: a
-// journal that is cut off again and again just after it was opened does not grow.
+// begin makes room before the first commit, so that a loss that has to happen is on disk with it: a
+// journal whose process dies again and again just after opening does not grow.
 func (k *maintainer) begin() {
 	k.reclaim()
-	_ = k.makeRoom() // it is tried again, and told, when the maintainer runs
+	_ = k.makeRoom() // run tries again, and logs the error
 }
 
-// first tells the file beside the journal of this start. What was found to be lost is on disk before that: the next
-// start would not find it again.
+// first records this start in the file beside the journal. The losses that recovery found are on disk before that: the
+// next start would not find them again.
 func (k *maintainer) first() {
 	if k.j.opts.Beside == nil {
 		return
@@ -345,8 +346,8 @@ func (k *maintainer) first() {
 	}
 }
 
-// prepare has a spare ready, or says why not. What is held back of the space is used only when a
-// commit cannot go on without it, and given back afterwards. That commit takes along what was dropped
+// prepare preallocates a segment, or returns why it cannot. It uses the reserve only when a
+// commit cannot go on without it, and returns it afterwards. That commit records what was dropped
 // (committer.roll), so there is always a file that can be used again.
 func (k *maintainer) prepare() error {
 	j := k.j
@@ -375,8 +376,8 @@ func (k *maintainer) prepare() error {
 	return errors.Join(failed, err)
 }
 
-// next returns the next files, or none if a limit keeps it from making any and no commit needs one. There is always
-// one of those that can be used again: what is given back to the disk, others may take.
+// next returns the next files, or none if a limit forbids to create any and no commit needs one. One file that can be
+// used again always stays: other programs may take space that was given back to the disk.
 func (k *maintainer) next(waitingForSegment bool) (preallocated []*preallocatedSegment, err error) {
 	if len(k.free) > 0 {
 		n := k.j.every
@@ -404,13 +405,13 @@ func (k *maintainer) next(waitingForSegment bool) (preallocated []*preallocatedS
 	return nil, err
 }
 
-// rescue gains a file for a commit that cannot go on without one where others have left no space to make one.
+// rescue frees a file for a commit that cannot go on without one, where other programs have left no space to create one.
 func (k *maintainer) rescue() bool {
 	if k.snapErr == nil && k.seize() {
 		return true
 	}
 	for range 3 {
-		k.seize() // for the snapshots
+		k.seize() // for the checkpoints
 		_ = k.snapshotTwice()
 		_ = k.reclaimSpace(ReasonFree, true)
 		if len(k.free) > 0 || k.seize() {
@@ -420,9 +421,9 @@ func (k *maintainer) rescue() bool {
 	return false
 }
 
-// seize takes the oldest file of the log in which nobody waits for anything, although the log does not say so yet,
-// for the commit that will say so and that cannot go on without it. A crash before that commit leaves the messages
-// missing, and counted as that.
+// seize takes the oldest file of the log in which no reader has anything pending. The log does not record that yet: the
+// commit that will record it needs the file. A crash before that commit leaves the messages missing, and counted as
+// damage.
 func (k *maintainer) seize() bool {
 	j := k.j
 	j.mu.Lock()
@@ -441,8 +442,8 @@ func (k *maintainer) seize() bool {
 	return false
 }
 
-// makeRoom makes way where a limit keeps another file from being made and none is left, or refuses what
-// comes.
+// makeRoom reclaims space where a limit forbids to create another file and none is left, or has new messages
+// refused.
 func (k *maintainer) makeRoom() error {
 	j := k.j
 	limit := k.limit(0)
@@ -458,11 +459,11 @@ func (k *maintainer) makeRoom() error {
 	return err
 }
 
-// limit is the limit that keeps another file from being made if use of the files that are held back may
+// limit returns the limit that forbids to create another file if use of the reserved files may
 // be used; empty if none does.
 func (k *maintainer) limit(use int) string { return k.limitWithout(0, use) }
 
-// limitWithout is what limit will be when so many files have been given back.
+// limitWithout returns what limit will return when that many files have been removed.
 func (k *maintainer) limitWithout(files, use int) string {
 	if k.files-files >= k.most-reserved+use-k.snapshotFiles() {
 		return ReasonSize
@@ -477,19 +478,19 @@ func (k *maintainer) limitWithout(files, use int) string {
 	return ""
 }
 
-// snapshotFiles is how many segments' worth of max_size the two snapshots on disk take, at most a quarter of all.
+// snapshotFiles is how many segments' worth of max_size the two checkpoints on disk take, at most a quarter of all.
 func (k *maintainer) snapshotFiles() int {
 	return min(int(2*k.j.snapSize.Load()/k.j.opts.SegmentSize), k.most/4)
 }
 
-// recycle makes files of settled segments ready for use again, at most n of them.
+// recycle preallocates files of settled segments, at most n of them.
 func (k *maintainer) recycle(n int) (preallocated []*preallocatedSegment, err error) {
 	for range min(n, len(k.free)) {
 		k.lastID++
 		to := segmentName(k.lastID)
 		last := len(k.free) - 1
 		err = k.j.fs.Rename(k.free[last], to)
-		if errors.Is(err, fs.ErrNotExist) { // somebody removed it
+		if errors.Is(err, fs.ErrNotExist) { // another program removed it
 			k.free = k.free[:last]
 			k.files--
 		}
@@ -508,7 +509,7 @@ func (k *maintainer) recycle(n int) (preallocated []*preallocatedSegment, err er
 	return k.named(preallocated, err)
 }
 
-// create makes new files: one, and more as far as the limits leave room, at most n of them.
+// create preallocates new files: one, and more as far as the limits leave room, at most n of them.
 func (k *maintainer) create(n int) (preallocated []*preallocatedSegment, err error) {
 	for len(preallocated) == 0 || len(preallocated) < n && k.limit(0) == "" {
 		var s *preallocatedSegment
@@ -518,7 +519,7 @@ func (k *maintainer) create(n int) (preallocated []*preallocatedSegment, err err
 		preallocated = append(preallocated, s)
 	}
 	if len(preallocated) > 0 {
-		err = nil // the next time tells whether there is space
+		err = nil // the next attempt finds out whether there is space
 	}
 	return k.named(preallocated, err)
 }
@@ -542,7 +543,7 @@ func (k *maintainer) createOne() (*preallocatedSegment, error) {
 	return nil, err
 }
 
-// newFile returns one file for a segment, named for good.
+// newFile returns one file for a segment, with a durable name.
 func (k *maintainer) newFile() (*preallocatedSegment, error) {
 	var preallocated []*preallocatedSegment
 	var err error
@@ -570,8 +571,8 @@ func (k *maintainer) open(name string, id uint64) (*preallocatedSegment, error) 
 	return &preallocatedSegment{id: id, file: f}, nil
 }
 
-// named makes the names of files durable, if there was no error with any of them; otherwise none is of
-// use yet.
+// named makes the names of files durable, if there was no error with any of them; otherwise it returns the files to
+// k.free.
 func (k *maintainer) named(preallocated []*preallocatedSegment, err error) ([]*preallocatedSegment, error) {
 	if err == nil {
 		err = k.syncNames()
@@ -586,8 +587,8 @@ func (k *maintainer) named(preallocated []*preallocatedSegment, err error) ([]*p
 	return nil, err
 }
 
-// takePreallocated waits until the next segment's file is ready. While a snapshot is due, the last one is not given out before
-// the maintainer has tried to write it: it may need the space.
+// takePreallocated waits until a segment is preallocated. While a checkpoint is due, it does not return the last one
+// before the maintainer has tried to write the checkpoint, which may need the space.
 func (j *Journal) takePreallocated() (*preallocatedSegment, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -634,7 +635,7 @@ func (j *Journal) age(s *segment) time.Duration {
 	return j.Waited(t)
 }
 
-// oldest returns the oldest segment that somebody waits for, if it may be dropped. Called with mu
+// oldest returns the oldest segment in which a reader has something pending, if it may be dropped. Called with mu
 // held.
 func (j *Journal) oldest() *segment {
 	for _, s := range j.segments {
@@ -648,7 +649,7 @@ func (j *Journal) oldest() *segment {
 	return nil
 }
 
-// waitsFor says whether a reader is owed anything of s. Called with mu held.
+// waitsFor reports whether a reader has something pending in s. Called with mu held.
 func (j *Journal) waitsFor(s *segment) bool {
 	for id, in := range s.owed {
 		if r, ok := j.byID[id]; ok && r.waitsBefore(in.last) {
@@ -659,7 +660,7 @@ func (j *Journal) waitsFor(s *segment) bool {
 }
 
 // drop settles all that some readers are owed in s. All that they are owed before s must have been
-// dropped. It says whether there was anything.
+// dropped. It reports whether there was anything.
 func (k *maintainer) drop(s *segment, whose func(*Reader) bool, reason string) bool {
 	j := k.j
 	debts := map[uint64]*debt{}

@@ -1,6 +1,6 @@
 package journal
 
-// Notify has f called, besides the value in Ready, when TryNext, which had said false, may say true. f
+// Notify sets f, which is called when TryNext may succeed after it reported false, besides the value in Ready. f
 // must neither block nor call the journal. A reader has one f, set before Attach.
 func (r *Reader) Notify(f func()) {
 	r.mu.Lock()

@@ -12,9 +12,9 @@ type lookout struct {
 	time   Time
 }
 
-// Oldest returns when the oldest message was appended that the reader of that name is owed and that is
-// not settled. ok is false if there is none, or none that can be read. It reads from the disk what it has
-// to, at most a segment and less if it is called again.
+// Oldest returns when the oldest message was appended that is pending for the reader of that name.
+// ok is false if there is none, or none that can be read. It reads at most a segment from the disk, and less
+// if it is called again.
 func (j *Journal) Oldest(reader string) (t Time, ok bool) {
 	j.mu.Lock()
 	r := j.readers[reader]
@@ -57,8 +57,8 @@ func (j *Journal) Oldest(reader string) (t Time, ok bool) {
 	return Time{}, false
 }
 
-// look finds the first message from seq on that r is owed in the first end bytes of s. What is being used
-// again by now has another salt, so that nothing is found in it.
+// look finds the first message from seq on that r is owed in the first end bytes of s. A file that is used
+// again has another salt, so that nothing is found in it.
 func (l *lookout) look(r *Reader, s *segment, end int64, seq uint64) bool {
 	if l.seg == s && l.seq == seq {
 		return true

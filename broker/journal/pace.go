@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// pace tells since when a goroutine has been at one piece of work, for who takes no lock that it may hold.
+// pace records since when a goroutine has been at one piece of work. Reading it takes no lock.
 type pace struct {
 	begun time.Time    // with the monotonic clock
 	since atomic.Int64 // ns since begun, 0 while it waits for work
@@ -22,11 +22,11 @@ func (p *pace) at() time.Duration {
 	return time.Since(p.begun) - time.Duration(since)
 }
 
-// Stalled returns for how long the journal has been at one commit, or at one round of telling what was committed; 0
-// while nothing is to be done. It takes no lock, so that it answers whatever stands still.
+// Stalled returns how long the journal has been at one commit, or at one round of completions; 0
+// while there is nothing to do. It takes no lock, so that it returns even when the journal is stuck.
 func (j *Journal) Stalled() time.Duration { return max(j.committing.at(), j.completing.at()) }
 
-// StatsNow is Stats, and false if the journal does not answer in a second.
+// StatsNow returns Stats, and false if the journal does not answer within a second.
 func (j *Journal) StatsNow() (s Stats, ok bool) {
 	for range 100 {
 		if j.mu.TryLock() {
