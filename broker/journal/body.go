@@ -92,7 +92,7 @@ func appendMessage(b []byte, e *Entry) []byte {
 	return append(b, m.Payload...)
 }
 
-// parser takes a body apart; after the first mistake everything it returns is zero and err is set.
+// parser decodes a body; after the first error everything it returns is zero and err is set.
 type parser struct {
 	b   []byte
 	err error
@@ -157,7 +157,7 @@ func (p *parser) changes(f func(key string, value []byte)) {
 	}
 }
 
-// end returns the mistake that was met, or errBody if bytes are left over.
+// end returns the error so far, or errBody if bytes are left over.
 func (p *parser) end() error {
 	if p.err == nil && len(p.b) > 0 {
 		p.err = errBody
@@ -172,7 +172,7 @@ type owedTo struct {
 	retain bool
 }
 
-// stored is a message's body taken apart. message points into the body.
+// stored is a decoded message body. message points into the body.
 type stored struct {
 	message  broker.Message
 	retained bool
@@ -196,7 +196,7 @@ func (p *parser) owed(f func(owedTo)) byte {
 	return flags
 }
 
-// parseMessage takes a message's body apart, calling owed and change for what goes with it. The
+// parseMessage decodes a message's body, and calls owed and change for what goes with it. The
 // result points into body.
 func parseMessage(body []byte, owed func(owedTo), change func(key string, value []byte)) (s stored, err error) {
 	p := parser{b: body}
@@ -280,10 +280,10 @@ const (
 	ReasonAge     = "max_age"   // the messages were older than the limit
 	ReasonDamage  = "damage"    // the disk did not return what was written
 	ReasonBacklog = "backlog"   // the oldest of a reader that had reached its own limit
-	ReasonRefused = "refused"   // the reader's consumer will never be able to hand it on
+	ReasonRefused = "refused"   // the reader's consumer will never be able to deliver it
 	ReasonExpired = "expired"   // the message's own lifetime was over
-	// ReasonUnknown is of a loss of which the number is not known: its Count is 0. The upper 32 bits of its ID are the
-	// Number of the Epoch that found it.
+	// ReasonUnknown marks a loss whose number of messages is not known: its Count is 0. The upper 32 bits of its ID are
+	// the Number of the Epoch that found it.
 	ReasonUnknown = "unknown"
 	ReasonDenied  = "denied" // the reader's consumer may not have it any more
 )
@@ -292,7 +292,7 @@ const (
 // numbers of the journal; Count messages between them were this reader's.
 type Loss struct {
 	// ID names the range for good, also when it has grown; 0 while the loss is not on disk. News is the
-	// number of the newest record in it: whoever knows all up to N has to look at ranges with News > N.
+	// number of the newest record in it: a caller that knows all up to N looks at ranges with News > N.
 	ID, News    uint64
 	Reader      string
 	First, Last uint64
@@ -302,7 +302,7 @@ type Loss struct {
 	Numbers     Numbers   // of those messages that have one
 }
 
-// Numbers is a range of what Options.Number says of messages: Count of them, from First to Last.
+// Numbers is a range of numbers from Options.Number: Count of them, from First to Last.
 type Numbers struct{ First, Last, Count uint64 }
 
 func (n *Numbers) add(o Numbers) {
@@ -338,7 +338,7 @@ func appendLoss(b []byte, reader uint64, l *Loss) []byte {
 	return binary.LittleEndian.AppendUint64(b, uint64(l.Time.UnixNano()))
 }
 
-// appendLossRecord is the body of a loss, behind which the reader stands as a says.
+// appendLossRecord appends the body of a loss, with the reader's position a behind it.
 func appendLossRecord(b []byte, reader uint64, l *Loss, a *ackState) []byte {
 	b = appendAck(appendLoss(b, reader, l), reader, a)
 	if l.Numbers.Count > 0 {

@@ -19,7 +19,7 @@ type Time struct {
 	Earlier bool
 }
 
-// Clock is what the journal knows of time, a seam for tests. Its methods are called from several goroutines.
+// Clock is the source of time, a seam for tests. Its methods are called from several goroutines.
 type Clock interface {
 	BootID() [16]byte                    // of the boot that runs, as /proc/sys/kernel/random/boot_id; zero if unknown
 	Boot() time.Duration                 // CLOCK_BOOTTIME: since boot, suspend included; never goes back
@@ -37,7 +37,7 @@ func (c clockReading) at(boot int64) Time {
 	return Time{Wall: time.Unix(0, c.wall+boot-c.boot), Boot: time.Duration(boot), Synced: c.synced}
 }
 
-// stepped says whether wall time has moved against boot time by more than slewing explains, or
+// stepped reports whether wall time has moved against boot time by more than slewing explains, or
 // became (un)synchronised, since c.
 func (c clockReading) stepped(now clockReading) bool {
 	drift := (now.wall - now.boot) - (c.wall - c.boot)
@@ -82,7 +82,7 @@ func (c *clock) bootTime() int64 {
 	return c.boot.Load() + int64(time.Since(c.opened))
 }
 
-// read also takes in what the machine has slept: Go's monotonic clock stands still then.
+// read also adds the time that the machine has slept: Go's monotonic clock stands still then.
 func (c *clock) read() clockReading {
 	if c.source == nil {
 		if slept := kernelBoot() - c.bootTime(); slept > int64(time.Second) {
@@ -110,9 +110,9 @@ func (c *clock) wallTime() (ns int64, synced bool) {
 	return ns, synced
 }
 
-// earliest returns the earliest that it may be by the wall clock, in ns, and whether that is synchronised. A clock that
-// is synchronised and steps has been wrong before or is wrong now, by 40 days as well as by an hour. Nothing tells
-// which, so that the reading counts by which less time has passed.
+// earliest returns the earliest possible wall time, in ns, and whether that is synchronised. A clock that
+// is synchronised and steps was wrong before or is wrong now, by 40 days as well as by an hour. It is not known
+// which, so earliest uses the reading by which less time has passed.
 func (c *clock) earliest() (ns int64, synced bool) {
 	ns, synced = c.wallTime()
 	if synced {
@@ -127,10 +127,10 @@ func (j *Journal) Now() Time {
 	return now.at(now.boot)
 }
 
-// Waited returns how long ago t was, of a message of this journal. Within a boot, boot time alone decides,
-// whatever the wall clock does. Over a restart of the machine the result is what is certain: the boot time
+// Waited returns how long ago t was, of a message of this journal. Within a boot, boot time alone counts,
+// whatever the wall clock does. Over a restart of the machine the result is a lower bound: the boot time
 // that the log shows, or more by the wall clock where it was synchronised then and is now. It is never more
-// than the truth as long as "synchronised" is true, or was true once in the boot that runs (earliest).
+// than the true time as long as "synchronised" is true, or was true once in the boot that runs (earliest).
 func (j *Journal) Waited(t Time) time.Duration {
 	waited := max(0, time.Duration(j.clock.bootTime())-t.Boot)
 	if t.Earlier && t.Synced {
@@ -153,7 +153,7 @@ func Remaining(expiry uint32, waited time.Duration) (seconds uint32, ok bool) {
 	return expiry - uint32(waited/time.Second), true
 }
 
-// bootEnd is what is known of an earlier boot, shared by its segments.
+// bootEnd describes an earlier boot, shared by its segments.
 type bootEnd struct {
 	last  int64 // the newest boot time of it on disk
 	shift int64 // from its boot time to that of the boot that runs: at least so long ago
@@ -172,8 +172,8 @@ func (e *bootEnd) learn(c clockReading) {
 	e.right, e.ok = c, true
 }
 
-// since returns the time of a record of s, made boot ns after boot, while c told the time. What is from an
-// earlier boot is placed so long before the start of this one as is certain: by the length of the boots in
+// since returns the time of a record of s, made boot ns after boot, by the clock reading c. It places a record of an
+// earlier boot as long before the start of this one as is certain: by the length of the boots in
 // between, as the log shows them.
 func (s *segment) since(c clockReading, boot int64) Time {
 	t := c.at(boot)
@@ -190,7 +190,7 @@ func (s *segment) since(c clockReading, boot int64) Time {
 	return t
 }
 
-// placeBoots finds out which segments are from earlier boots, and how long ago those were at least. Called
+// placeBoots finds the segments of earlier boots, and how long ago those were at least. Called
 // when the log has been read, before anything is appended.
 func (j *Journal) placeBoots() {
 	var shift int64
@@ -235,7 +235,7 @@ func (j *Journal) placeBoots() {
 // mostBoots bounds how many segments are read while opening only to learn how long a boot lasted.
 const mostBoots = 4
 
-// readBoot learns from the last segment of a boot how long that lasted. What cannot be read makes it
+// readBoot learns from the last segment of a boot how long the boot lasted. A part that cannot be read makes it
 // shorter.
 func (j *Journal) readBoot(s *segment) {
 	f, err := j.fs.Open(s.name(), false)
@@ -263,7 +263,7 @@ func Now() (now time.Time, synced bool) {
 	return now, synced
 }
 
-// wallTime asks the kernel, which knows whether anything has set its clock right.
+// wallTime asks the kernel for the time, and whether anything has set its clock right.
 func wallTime() (ns int64, synced bool) {
 	var tx unix.Timex
 	state, err := unix.Adjtimex(&tx)

@@ -15,8 +15,8 @@ const (
 	mostComplains = 100 // that are remembered
 )
 
-// complaints logs faults that come again and again: of each message and cause one line in a minute, with how many were
-// not told since. The names of files, which are others each time, make no cause. For any goroutine.
+// complaints logs repeated faults: one line in a minute for each message and cause, with how many were
+// suppressed since. File names, which differ each time, do not distinguish causes. Safe for concurrent use.
 type complaints struct {
 	mu   sync.Mutex // only this
 	seen map[string]*complaint

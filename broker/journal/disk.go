@@ -9,7 +9,7 @@ import (
 	"holdfast/broker"
 )
 
-// diskScan is where a reader that has fallen behind stands in the log. It keeps its file and one
+// diskScan is the position in the log of a reader that has fallen behind. It keeps its file and one
 // buffer from call to call, and none once the reader has caught up.
 type diskScan struct {
 	seg     *segment
@@ -32,13 +32,13 @@ func (d *diskScan) close(j *Journal) {
 	*d = diskScan{}
 }
 
-// Memory of scans that rest: what one may keep for the next message, and all of them together.
+// Memory of scans that rest, in bytes: what one may keep for the next message, and all of them together.
 const (
 	restBytes       = scanChunk + 16<<10
 	sharedRestBytes = 1 << 20
 )
 
-// rest lets go of the memory while no message is wanted, unless it is little and others have little too. The place in
+// rest frees the memory while no message is wanted, unless it is little and others have little too. The position in
 // the log stays: what follows is read again.
 func (d *diskScan) rest(j *Journal) {
 	j.resting.Add(-d.resting)
@@ -80,7 +80,7 @@ func (d *diskScan) find(r *Reader, seq uint64) (Delivery, bool, error) {
 		}
 		next, grown, gone := d.limits(r)
 		switch {
-		case gone: // what is still owed of it stands in another one
+		case gone: // what is still owed of it is in another one
 			d.close(r.j)
 		case !grown:
 			if next > d.expect {
@@ -132,7 +132,7 @@ func (d *diskScan) scan(r *Reader, seq uint64) (Delivery, bool, error) {
 	}
 }
 
-// keep copies b to where it may stay. Messages share memory with their neighbours.
+// keep copies b to memory that stays valid. Messages share it with their neighbours.
 func (d *diskScan) keep(b []byte) []byte {
 	if len(b) > cap(d.memory)-len(d.memory) {
 		d.memory = make([]byte, 0, max(len(b), 16<<10))
@@ -188,8 +188,8 @@ func (d *diskScan) open(r *Reader, seq uint64) (bool, error) {
 	}
 }
 
-// limits lets the scan go on where the segment has grown, and says if it has left the log. next is one
-// past the newest sequence number in it, by whatever tells of it: behind next the search goes on.
+// limits extends the scan where the segment has grown, and reports whether the segment has left the log. next is one
+// past the newest sequence number in it, and the search goes on behind next.
 func (d *diskScan) limits(r *Reader) (next uint64, grown, gone bool) {
 	r.j.mu.Lock()
 	defer r.j.mu.Unlock()
@@ -201,8 +201,8 @@ func (d *diskScan) limits(r *Reader) (next uint64, grown, gone bool) {
 // gap is a range of sequence numbers, both ends included, whose frames cannot be read.
 type gap struct{ first, last uint64 }
 
-// account settles what r waits for in g. Which of the missing messages were owed to whom is not known, only
-// how many r waits for in the segment: of several gaps the first takes all it can hold.
+// account settles what is pending for r in g. It is not known to which reader the missing messages were owed, only
+// how many r has pending in the segment: of several gaps the first takes all it can hold.
 func (d *diskScan) account(r *Reader, g gap) {
 	if !d.known {
 		d.missing, d.known = d.survey(r), true
@@ -214,7 +214,7 @@ func (d *diskScan) account(r *Reader, g gap) {
 	}
 }
 
-// survey returns how many messages of the segment r has still to be handed and that cannot be read.
+// survey returns how many messages of the segment were not handed to r yet and cannot be read.
 func (d *diskScan) survey(r *Reader) uint64 {
 	r.j.mu.Lock()
 	r.mu.Lock()

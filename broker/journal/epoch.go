@@ -22,8 +22,8 @@ type Epoch struct{ Number, Nonce uint64 }
 func (e Epoch) String() string { return fmt.Sprintf("%d-%016x", e.Number, e.Nonce) }
 
 const (
-	// startFile stands beside the journal's directory and tells how far the journal has been. It is written at
-	// the start, after the first commit, with snapshots and at the end: never for a message.
+	// startFile is beside the journal's directory and has the journal's position. It is written at
+	// the start, after the first commit, with checkpoints and at the end: never for a message.
 	startFile = "journal.start"
 	// startsKey holds the journal's identity and its epochs: 16 bytes, then for each epoch the first sequence
 	// number, number and nonce as varints. It stands in front of each segment and in snapshots.
@@ -98,7 +98,7 @@ func (r *startRecord) encode() []byte {
 	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(b, castagnoli), b)
 }
 
-// decodeStart is false for what is no record.
+// decodeStart returns false for bytes that are no record.
 func decodeStart(b []byte) (*startRecord, bool) {
 	sum, text, ok := bytes.Cut(bytes.TrimRight(b, "\n"), []byte(" "))
 	r := &startRecord{}
@@ -108,7 +108,7 @@ func decodeStart(b []byte) (*startRecord, bool) {
 	return r, r.Version == 1 && len(r.Journal) == identitySize
 }
 
-// readStart returns what stands beside the journal; nil if there is nothing that can be read.
+// readStart returns the record beside the journal; nil if there is none that can be read.
 func (j *Journal) readStart() *startRecord {
 	if j.opts.Beside == nil {
 		return nil
@@ -181,7 +181,7 @@ func (j *Journal) encodeStarts() []byte {
 	return b
 }
 
-// beginEpoch gives this start its epoch. Nothing runs yet.
+// beginEpoch gives this start its epoch. No goroutine runs yet.
 func (j *Journal) beginEpoch(w *startRecord) {
 	if j.opts.Beside == nil {
 		return
@@ -224,7 +224,7 @@ func (j *Journal) nextEpoch(w *startRecord) (n uint64) {
 	return n + 1
 }
 
-// Epoch is this start's; zero without Options.Beside.
+// Epoch returns this start's epoch; zero without Options.Beside.
 func (j *Journal) Epoch() Epoch {
 	if len(j.starts) == 0 {
 		return Epoch{}
@@ -232,8 +232,8 @@ func (j *Journal) Epoch() Epoch {
 	return j.starts[len(j.starts)-1].epoch
 }
 
-// EpochOf is the epoch in which the message was appended: with seq, it names the message for good. Of messages
-// from before the epochs that are remembered it is the present one.
+// EpochOf returns the epoch in which the message was appended: with seq, it names the message for good. For messages
+// from before the epochs that are remembered it returns the present one.
 func (j *Journal) EpochOf(seq uint64) Epoch {
 	for _, s := range slices.Backward(j.starts) {
 		if s.first <= seq {
@@ -243,7 +243,7 @@ func (j *Journal) EpochOf(seq uint64) Epoch {
 	return j.Epoch()
 }
 
-// noteStart tells the file beside the journal how far the journal is.
+// noteStart writes the journal's position to the file beside it.
 func (k *maintainer) noteStart(used bool) error {
 	j := k.j
 	if j.opts.Beside == nil {
@@ -258,8 +258,8 @@ func (k *maintainer) noteStart(used bool) error {
 	return j.writeStart(k.start)
 }
 
-// judge compares what was recovered with the file beside the journal, and enters what is lost without anybody
-// knowing how much of it. at is where the snapshot ends; dead are segments of which nothing is left.
+// judge compares what was recovered with the file beside the journal, and records a loss of an unknown number of
+// messages where they differ. at is where the checkpoint ends; dead are segments of which nothing is left.
 func (j *Journal) judge(w *startRecord, at position, dead map[uint64]bool) {
 	j.loadStarts()
 	j.loadInterruption()
@@ -345,7 +345,7 @@ func (j *Journal) holdsNothing(s *segment, size int64) bool {
 	}
 	f, err := j.fs.Open(s.name(), false)
 	if err != nil {
-		return false // who reads it finds out
+		return false // its readers find the damage
 	}
 	defer f.Close()
 	if h, err := readHeader(f); err == nil && h.id == s.id && h.salt == s.salt {

@@ -27,7 +27,7 @@ const (
 	flagBatchStart = 1 << 28
 )
 
-// kind says what a frame's body holds.
+// kind is the type of a frame's body.
 type kind byte
 
 const (

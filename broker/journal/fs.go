@@ -40,8 +40,8 @@ type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
-	// Datasync makes what was written durable: fdatasync(2). After an error nothing is known of what
-	// was written since the last success. A file whose name is gone is an error.
+	// Datasync makes what was written durable: fdatasync(2). After an error the content
+	// written since the last success is unknown. A file whose name is gone is an error.
 	Datasync() error
 	// Allocate reserves blocks for the first size bytes, where the file system can.
 	Allocate(size int64) error
@@ -87,8 +87,8 @@ func (d *DirFS) Open(name string, write bool) (File, error) {
 	return &osFile{f, direct}, nil
 }
 
-// open follows no symbolic link. A file that it makes where it is missing is given to the user whose directory it
-// is in, which matters where root works on the journal of a service; one that was there keeps its owner.
+// open opens a file and follows no symbolic link. It gives a file that it creates to the user who owns the directory,
+// which matters where root works on the journal of a service; an existing file keeps its owner.
 func (d *DirFS) open(path string, write bool) (*os.File, error) {
 	flags := os.O_RDONLY
 	if write {
@@ -114,7 +114,7 @@ func (d *DirFS) open(path string, write bool) (*os.File, error) {
 	}
 }
 
-// giveAway makes a new file of root's one of the user whose directory it is in.
+// giveAway gives a new file of root's to the user who owns the directory.
 func (d *DirFS) giveAway(f *os.File) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -236,7 +236,7 @@ func (f *osFile) WriteAt(b []byte, at int64) (int, error) {
 	return f.File.WriteAt(b, at)
 }
 
-// aligned says whether O_DIRECT takes b at that offset.
+// aligned reports whether O_DIRECT takes b at that offset.
 func aligned(b []byte, at int64) bool {
 	return len(b) > 0 && len(b)%sector == 0 && at%sector == 0 && uintptr(unsafe.Pointer(&b[0]))%sector == 0
 }
@@ -257,7 +257,7 @@ func (f *osFile) Datasync() error {
 	if err := f.retry("fstat", func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
 		return err
 	}
-	if st.Nlink == 0 { // durable, and to be found by nobody
+	if st.Nlink == 0 { // durable, but without a name
 		return &fs.PathError{Op: "fdatasync", Path: f.Name(), Err: fs.ErrNotExist}
 	}
 	return nil
@@ -284,8 +284,8 @@ func (f *osFile) retry(op string, call func(fd int) error) error {
 	}
 }
 
-// isDamage says whether err is the fault of the file. That it may not be opened, as after a restore by another
-// user, or not now, is not: nothing in it is lost.
+// isDamage reports whether err means that the file is corrupt. A file that may not be opened, as after a restore by
+// another user, or not now, is not: nothing in it is lost.
 func isDamage(err error) bool {
 	for _, other := range []error{fs.ErrPermission, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EINTR} {
 		if errors.Is(err, other) {

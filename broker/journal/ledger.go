@@ -2,8 +2,8 @@ package journal
 
 import "time"
 
-// Ledger is what the journal has cost the card since it was made, over all processes. A crash loses
-// the part since the last snapshot, but for what recovery finds of it.
+// Ledger is the wear of the card: what the journal has written since it was created, over all processes. A crash loses
+// the part since the last checkpoint, except what recovery finds of it.
 type Ledger struct {
 	Since time.Time // by a clock that may have been wrong
 	Bytes uint64    // handed to the file system
@@ -30,8 +30,8 @@ func (l Ledger) PerDay(now time.Time) uint64 {
 	return uint64(float64(l.Bytes) * float64(day) / float64(age))
 }
 
-// Lifetime estimates how long a card of that many bytes takes perDay, if nothing else writes to it; 0
-// where there is nothing to go by. The most it says is a century.
+// Lifetime estimates how long a card of that many bytes endures perDay, if nothing else writes to it; 0
+// without data. It returns at most a century.
 func Lifetime(perDay, capacity uint64) time.Duration {
 	if perDay == 0 {
 		return 0
@@ -40,7 +40,7 @@ func Lifetime(perDay, capacity uint64) time.Duration {
 	return time.Duration(min(days, 36500)) * day
 }
 
-// ledger returns the account up to now.
+// ledger returns the wear up to now.
 func (j *Journal) ledger() Ledger {
 	l := j.before
 	if j.made { // by the clock as it is now: it may have been set right since

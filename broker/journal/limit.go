@@ -1,8 +1,8 @@
 package journal
 
 // SetLimit sets how many bytes of the log the reader's own backlog may take; 0 means no limit of its
-// own. Beyond it the oldest messages are given up for this reader alone, counted and named in Losses, a
-// segment at a time. What stands in the newest segments, which recovery needs, is kept in any case.
+// own. Beyond it the oldest messages are dropped for this reader alone, counted and named in Losses, a
+// segment at a time. Messages in the newest segments, which recovery needs, always stay.
 func (r *Reader) SetLimit(bytes int64) {
 	r.mu.Lock()
 	r.limit = bytes
@@ -10,7 +10,7 @@ func (r *Reader) SetLimit(bytes int64) {
 	signal(r.j.housekeeping)
 }
 
-// trim holds readers to their limits.
+// trim drops the oldest messages of readers whose backlog is beyond their own limit.
 func (k *maintainer) trim() {
 	j := k.j
 	j.mu.Lock()
@@ -33,7 +33,7 @@ func (k *maintainer) trim() {
 	}
 }
 
-// beyond returns the oldest segment that r waits for if its backlog takes too much.
+// beyond returns the oldest segment in which r has something pending, if its backlog takes too much.
 func (j *Journal) beyond(r *Reader) (oldest *segment) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -48,7 +48,7 @@ func (j *Journal) beyond(r *Reader) (oldest *segment) {
 			}
 		}
 	}
-	if j.closing || bytes <= limit || oldest == nil || j.recoveryNeeds(oldest) { // while it closes, nothing is given up
+	if j.closing || bytes <= limit || oldest == nil || j.recoveryNeeds(oldest) { // while it closes, nothing is dropped
 		return nil
 	}
 	return oldest

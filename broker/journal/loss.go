@@ -16,10 +16,10 @@ type readerLoss struct {
 	ackState // where the reader stands behind it
 }
 
-// lose settles what r waits for from first to last, all of it in s, which nobody can deliver any more (see
-// settle), and names the loss in the log, in one record with where r stands behind it: the one is never on
+// lose settles the messages from first to last, all of them in s, that are pending for r and cannot be delivered any
+// more (see settle). It names the loss in one record with r's position behind it: the one is never on
 // disk without the other. It returns how many of the messages had not been handed out. While the journal closes
-// nothing is given up: the next process will find it again. Called with mu held.
+// it drops nothing: the next process finds the messages again. Called with mu held.
 func (j *Journal) lose(r *Reader, s *segment, first, last, most uint64, l Loss) (ahead uint64) {
 	if j.closing {
 		return 0
@@ -38,12 +38,12 @@ func (j *Journal) lose(r *Reader, s *segment, first, last, most uint64, l Loss) 
 	return ahead
 }
 
-// maxPendingLosses is how many losses by Drop may wait for the disk.
+// maxPendingLosses is how many losses by Drop may wait for a commit.
 const maxPendingLosses = 256
 
-// Drop settles a message that was handed out, like Ack, and names it in Losses with the reason that its
-// consumer gives: it will reach nobody. The message and its entry leave memory together, with the next
-// commit, or within a second. Drop waits for the disk when very many wait already; on a
+// Drop settles a message that was handed out and that the consumer will never deliver, like Ack, and names it in
+// Losses with the reason that the consumer gives. Both are on disk with the next
+// commit, or within a second. Drop waits for the disk when 256 losses wait already; on a
 // disk that fails it does nothing, and the message comes again after Attach. It must not be called by a
 // Completer.
 func (r *Reader) Drop(d *Delivery, reason string) {
@@ -67,11 +67,11 @@ func (r *Reader) Drop(d *Delivery, reason string) {
 	} else {
 		j.pendingLosses = append(j.pendingLosses, readerLoss{r, l, r.ackState()})
 	}
-	j.acked = max(j.acked, ackMany-1) // it is news, and does not wait for ackIdle
+	j.acked = max(j.acked, ackMany-1) // a loss does not wait for ackIdle
 	j.noteAck(r)
 }
 
-// number is what Options.Number says of m.
+// number returns what Options.Number returns for m.
 func (j *Journal) number(m *broker.Message) Numbers {
 	if j.opts.Number == nil {
 		return Numbers{}
@@ -83,8 +83,8 @@ func (j *Journal) number(m *broker.Message) Numbers {
 	return Numbers{n, n, 1}
 }
 
-// follows reports whether next continues l: nothing else was owed to the reader in between. What is unknown stands alone:
-// its ID tells which start found it. before is the
+// follows reports whether next continues l: nothing else was owed to the reader in between. An unknown loss stands
+// alone: its ID names the start that found it. before is the
 // reader's message before next, if it is known.
 func (l *Loss) follows(next *Loss, before uint64) bool {
 	return l.Reader == next.Reader && l.Reason == next.Reason && l.Reason != ReasonUnknown && (l.Last+1 == next.First || before != 0 && l.Last == before)
@@ -95,7 +95,7 @@ func (l *Loss) extend(next *Loss) {
 	l.Numbers.add(next.Numbers)
 }
 
-// addLoss enters a loss that is on disk, or that recovery has found. r is nil if nobody knows whose it was.
+// addLoss records a loss that is on disk, or that recovery has found. r is nil if the reader is not known.
 // Called with mu held.
 func (j *Journal) addLoss(r *Reader, l Loss) {
 	j.news++
@@ -117,15 +117,15 @@ func (j *Journal) addLoss(r *Reader, l Loss) {
 	j.losses = append(j.losses, l)
 }
 
-// findLoss enters a loss that recovery has found, and that is nowhere on disk yet. r is nil if nobody knows whose it was.
+// findLoss records a loss that recovery has found, and that is not on disk yet. r is nil if the reader is not known.
 func (j *Journal) findLoss(r *Reader, l Loss) {
 	l.Time = time.Now()
 	j.addLoss(r, l)
 	j.found = append(j.found, j.news)
 }
 
-// coarsen makes room in the list: the oldest range that has a later one of the same reader and reason becomes
-// one with that, so that counts stay true where places cannot be told any more. Called with mu held.
+// coarsen makes room in the list: it joins the oldest range that has a later one of the same reader and reason with
+// that one, so that counts stay exact where positions do not. Called with mu held.
 func (j *Journal) coarsen() {
 	for k := range j.losses {
 		old := j.losses[k]
@@ -142,7 +142,7 @@ func (j *Journal) coarsen() {
 	j.losses = slices.Delete(j.losses, 0, 1) // more readers than ranges
 }
 
-// renameLosses has what a reader has lost under its new name. Called with mu held.
+// renameLosses moves the losses of a reader to its new name. Called with mu held.
 func (j *Journal) renameLosses(oldName, newName string) {
 	for i := range j.losses {
 		if j.losses[i].Reader == oldName {
@@ -151,7 +151,7 @@ func (j *Journal) renameLosses(oldName, newName string) {
 	}
 }
 
-// vanished settles what r was owed in a segment whose file is not there.
+// vanished counts what r was owed in a segment whose file is missing as lost.
 func (j *Journal) vanished(r *Reader, s *segment) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -175,7 +175,7 @@ func (j *Journal) loseSegment(r *Reader, s *segment, l Loss) {
 	}
 }
 
-// debt is what a reader waited for when it was looked at, to count what of it stands in one segment.
+// debt is what was pending for a reader at one moment, to count the messages of it in one segment.
 type debt struct {
 	reader  *Reader
 	handed  uint64
@@ -191,7 +191,7 @@ func (r *Reader) debt() *debt {
 	return &debt{reader: r, handed: r.handed, unacked: slices.Clone(r.unacked)}
 }
 
-// count reads s and counts what each reader in debts waits for.
+// count reads s and counts what is pending for each reader in debts.
 func (j *Journal) count(s *segment, debts map[uint64]*debt) error {
 	var waits []*debt
 	return j.messages(s, func(f frame, p *parser) {
@@ -230,7 +230,7 @@ func (j *Journal) messages(s *segment, do func(f frame, p *parser)) error {
 	return nil
 }
 
-// messages is that for the first end bytes of the segment's open file.
+// messages does the same for the first end bytes of the segment's open file.
 func (s *segment) messages(file File, end int64, do func(f frame, p *parser)) {
 	var p parser
 	for sc := newScanner(file, &s.header, headerSize, end, nil); ; {

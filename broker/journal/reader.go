@@ -35,7 +35,7 @@ type Delivery struct {
 	before uint64 // the reader's message before it; 0 if that is not known
 }
 
-// Reader is a named cursor: it is handed, in order, every message that it is owed, and keeps those
+// Reader is a named cursor: it returns, in order, every message that it is owed, and keeps those
 // that it has not acknowledged. It begins detached. TryNext, Next, Attach and Detach are for one
 // consumer at a time; everything else is safe for concurrent use.
 type Reader struct {
@@ -92,7 +92,7 @@ func (r *Reader) Name() string {
 // ID returns a number that no other reader of the journal has had before. It outlives the process.
 func (r *Reader) ID() uint64 { return r.id }
 
-// Depth is the number of messages owed and neither acknowledged nor dropped.
+// Depth returns the number of messages owed and neither acknowledged nor dropped.
 func (r *Reader) Depth() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,8 +107,8 @@ func (r *Reader) cursor() uint64 {
 	return r.handed
 }
 
-// Attach starts, or starts again, at the lowest unacknowledged message. What was already
-// acknowledged above it is not handed out again.
+// Attach starts, or starts again, at the lowest unacknowledged message. Messages above it that are already
+// acknowledged are not handed out again.
 func (r *Reader) Attach() {
 	r.consumer.Lock()
 	defer r.consumer.Unlock()
@@ -123,7 +123,7 @@ func (r *Reader) Attach() {
 	r.announce()
 }
 
-// Detach frees the reader's memory. Messages wait on disk.
+// Detach frees the reader's memory. Messages stay on disk.
 func (r *Reader) Detach() {
 	r.consumer.Lock()
 	defer r.consumer.Unlock()
@@ -140,7 +140,7 @@ func (r *Reader) dropQueue() {
 	r.queue, r.bytes = ring{}, 0
 }
 
-// queued counts what all readers hold in memory.
+// queued counts the messages of all readers in memory.
 type queued struct{ messages, bytes atomic.Int64 }
 
 func (q *queued) add(messages, bytes int) {
@@ -148,7 +148,7 @@ func (q *queued) add(messages, bytes int) {
 	q.bytes.Add(int64(bytes))
 }
 
-// fits says whether a reader that holds that much already may hold one more message of size bytes.
+// fits reports whether a reader that holds that much already may hold one more message of size bytes.
 func (q *queued) fits(messages, bytes, size int) bool {
 	switch {
 	case messages == 0:
@@ -170,7 +170,7 @@ func (r *Reader) dequeue() Delivery {
 	return d
 }
 
-// offer tells the reader of a message that has just become durable. Called in order of Seq, with
+// offer gives the reader a message that has just become durable. Called in order of Seq, with
 // Journal.mu held.
 func (r *Reader) offer(d Delivery) {
 	r.mu.Lock()
@@ -190,7 +190,7 @@ func (r *Reader) offer(d Delivery) {
 	r.announce()
 }
 
-// Ready has a value when TryNext, which had said false, may say true.
+// Ready receives a value when TryNext may succeed after it reported false.
 func (r *Reader) Ready() <-chan struct{} { return r.ready }
 
 // TryNext returns the next message. It does not wait for one, but may read the disk. ok is false
@@ -240,8 +240,8 @@ func (r *Reader) TryNext() (d Delivery, ok bool, err error) {
 	}
 }
 
-// Rest tells the reader that its consumer takes nothing for a while, be it because its own receiver does not
-// answer: what reading the log has taken of memory is freed, where many readers have that together. The next TryNext
+// Rest frees the memory that reading the log takes, where many readers take much together. A consumer calls it when it
+// takes nothing for a while, for example because its own receiver does not answer. The next TryNext
 // reads on from the same place.
 func (r *Reader) Rest() {
 	r.consumer.Lock()
@@ -249,7 +249,7 @@ func (r *Reader) Rest() {
 	r.scan.rest(r.j)
 }
 
-// hand notes that d is about to be handed out. It is false for what is already settled. Called with
+// hand notes that d is about to be handed out. It returns false if d is already settled. Called with
 // mu held.
 func (r *Reader) hand(d *Delivery) bool {
 	if d.Seq < r.next {
@@ -298,9 +298,9 @@ func (r *Reader) Next(ctx context.Context) (Delivery, error) {
 	}
 }
 
-// Ack notes that the consumer needs the message no more. It may be called in any order, and again.
-// It does not wait: the acknowledgement is on disk with the next commit, or within a second. It is false for
-// what is settled already, be it that a limit gave it up while the consumer had it: then it is in Losses.
+// Ack acknowledges a message: the consumer does not need it any more. It may be called in any order, and again.
+// It does not wait: the acknowledgement is on disk with the next commit, or within a second. It returns false if
+// the message is settled already, also if a limit dropped it while the consumer had it: then it is in Losses.
 func (r *Reader) Ack(seq uint64) bool {
 	if !r.settleOne(seq) {
 		return false
@@ -312,7 +312,7 @@ func (r *Reader) Ack(seq uint64) bool {
 	return true
 }
 
-// settleOne is false if the message is settled already.
+// settleOne settles a message. It returns false if the message is settled already.
 func (r *Reader) settleOne(seq uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -354,7 +354,7 @@ func (j *Journal) markDirty(r *Reader) {
 	}
 }
 
-// takeAck returns what is to be written of the reader. Called with Journal.mu held.
+// takeAck returns the acknowledgements of the reader to write. Called with Journal.mu held.
 func (r *Reader) takeAck() (a ackState, ok bool) {
 	r.dirty = false
 	if r.removed {
@@ -363,7 +363,7 @@ func (r *Reader) takeAck() (a ackState, ok bool) {
 	return r.ackState(), true
 }
 
-// settledSince is how many messages were settled since a. Called with Journal.mu held.
+// settledSince returns how many messages were settled since a. Called with Journal.mu held.
 func (r *Reader) settledSince(a *ackState) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -380,7 +380,7 @@ func (r *Reader) ackState() ackState {
 	}
 }
 
-// restore brings a reader back to what the log says of it.
+// restore sets a reader to the state that the log has.
 func (r *Reader) restore(a ackState) {
 	r.durable = a
 	r.settled, r.top, r.unacked = a.settled, a.top, slices.Clone(a.unacked)
@@ -388,10 +388,10 @@ func (r *Reader) restore(a ackState) {
 	r.next = r.cursor()
 }
 
-// settle marks as done what the reader waits for from first to last, which nobody can deliver any more, and
-// says where that begins and how many messages it is: handed are those that were handed out, and ahead the others,
-// of which there are at most so many as most, and no more than the reader is owed without those behind. It is
-// one step, so that what is acknowledged meanwhile is not counted. All that is owed before first is settled or
+// settle settles the messages from first to last that are pending for the reader and cannot be delivered any more. It
+// returns where they begin and how many they are: handed counts those that were handed out, ahead the others. ahead is
+// at most most, and no more than the reader is owed without those behind. It is
+// one step, so that a message acknowledged meanwhile does not count. All that is owed before first is settled or
 // handed out, or first is 0. Called with Journal.mu held.
 func (r *Reader) settle(first, last, most, behind uint64) (from, handed, ahead uint64) {
 	r.mu.Lock()
@@ -412,17 +412,17 @@ func (r *Reader) settle(first, last, most, behind uint64) (from, handed, ahead u
 	return from, handed, ahead
 }
 
-// ahead is how many messages the reader has still to be handed, without the last ones, so many as behind.
+// ahead returns how many messages are not handed out yet, without the last behind ones.
 // Called with mu held.
 func (r *Reader) ahead(behind uint64) uint64 {
 	n := r.owed - r.settled - uint64(len(r.unacked))
 	return n - min(n, behind)
 }
 
-// size is what a message in a queue counts, in bytes.
+// size is the bytes that a message in a queue counts as.
 func size(m *broker.Message) int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
 
-// firstWaiting is the lowest sequence number that may be unsettled. Called with Journal.mu held.
+// firstWaiting returns the lowest sequence number that may be unsettled. Called with Journal.mu held.
 func (r *Reader) firstWaiting() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()

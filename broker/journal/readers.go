@@ -15,8 +15,8 @@ const (
 // MaxPriority is the highest priority of a reader.
 const MaxPriority = 3
 
-// OpenReader returns the reader of that name. A new one is owed nothing yet, and becomes durable no
-// later than the first message that it is owed.
+// OpenReader returns the reader of that name, and creates it if there is none. A new one is owed nothing yet, and
+// becomes durable no later than the first message that it is owed.
 func (j *Journal) OpenReader(name string) (*Reader, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -32,7 +32,7 @@ func (j *Journal) OpenReader(name string) (*Reader, error) {
 	return r, nil
 }
 
-// registration is the change that makes r what it is. Called with Journal.mu held.
+// registration returns the change that registers r with its name and priority. Called with Journal.mu held.
 func (r *Reader) registration() Change {
 	value := binary.AppendUvarint(nil, r.id)
 	if r.priority > 0 {
@@ -41,8 +41,8 @@ func (r *Reader) registration() Change {
 	return Change{readerPrefix + r.name, value}
 }
 
-// SetPriority says how late, at a limit of space, r's messages are dropped: those of readers with
-// lower priorities, 0 to MaxPriority, go first. It outlives the process.
+// SetPriority sets how late, at a limit of space, r's messages are dropped: those of readers with
+// lower priorities, 0 to MaxPriority, go first. It is durable.
 func (r *Reader) SetPriority(priority byte) error {
 	r.j.mu.Lock()
 	defer r.j.mu.Unlock()
@@ -60,7 +60,7 @@ func (r *Reader) SetPriority(priority byte) error {
 }
 
 // RenameReader gives a reader and its backlog another name. Without a reader of the old name, or with
-// one of the new name, it does nothing and says false.
+// one of the new name, it does nothing and returns false.
 func (j *Journal) RenameReader(oldName, newName string) (bool, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -83,11 +83,11 @@ func (j *Journal) RenameReader(oldName, newName string) (bool, error) {
 // consumer must have stopped.
 func (j *Journal) RemoveReader(name string) error { return j.removeReader(name, "") }
 
-// DiscardReader is RemoveReader where what the reader was owed has not been given up by its owner alone: it
-// stands in Losses with reason, from the moment on that the end of the reader is on disk.
+// DiscardReader removes a reader like RemoveReader, but counts what it was owed as lost: it
+// is in Losses with reason as soon as the end of the reader is on disk.
 func (j *Journal) DiscardReader(name, reason string) error { return j.removeReader(name, reason) }
 
-// removeReader is DiscardReader unless reason is empty.
+// removeReader does the work of DiscardReader, or with an empty reason of RemoveReader.
 func (j *Journal) removeReader(name, reason string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -111,14 +111,14 @@ func (j *Journal) removeReader(name, reason string) error {
 	return nil
 }
 
-// appendDiscard is the value of a discarded reader: why, when, and where it stood then, so that what of its
-// acknowledgements is not on disk yet does not count as lost.
+// appendDiscard appends the value of a discarded reader: why, when, and its position, so that messages whose
+// acknowledgements are not on disk yet do not count as lost.
 func appendDiscard(b []byte, id uint64, reason string, at time.Time, a ackState) []byte {
 	b = binary.LittleEndian.AppendUint64(appendString(b, reason), uint64(at.UnixNano()))
 	return appendAck(b, id, &a)
 }
 
-// discarded forgets a reader and names what it was owed, which includes what has become durable between the call
+// discarded removes a reader and names what it was owed, including messages that became durable between the call
 // of DiscardReader and its record. Called with mu held, or by recovery.
 func (j *Journal) discarded(r *Reader, value []byte) {
 	delete(j.byID, r.id)
@@ -140,7 +140,7 @@ func (j *Journal) discarded(r *Reader, value []byte) {
 	j.addLoss(nil, l)
 }
 
-// ReaderInfo tells how far a reader is.
+// ReaderInfo is the position of a reader.
 type ReaderInfo struct {
 	Name   string
 	Depth  uint64 // messages owed and not settled

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// recovered is what recovery hands to the maintainer.
+// recovered is what recovery passes to the maintainer.
 type recovered struct {
 	lastID       uint64   // the highest segment id seen
 	lastSnapshot uint64   // the highest snapshot number seen
@@ -18,8 +18,8 @@ type recovered struct {
 	files        int      // segment files, all told
 }
 
-// recover brings memory to the state of the log: the newest snapshot that can be read, and what the
-// log holds after it. It writes nothing but the names of damaged files.
+// recover brings memory to the state of the log: the newest checkpoint that can be read, and what the
+// log holds after it. It changes nothing on disk but the names of corrupt files.
 func (j *Journal) recover(start *startRecord) (*recovered, error) {
 	files, err := j.fs.List()
 	if err != nil {
@@ -68,7 +68,7 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 			}
 		}
 		if size, ok := sizes[s.id]; ok {
-			s.end = max(headerSize, min(s.end, size)) // whatever was cut off is missing, and noticed
+			s.end = max(headerSize, min(s.end, size)) // records that were cut off are missing, and noticed
 		}
 	}
 	there := slices.DeleteFunc(slices.Clone(segs), func(id uint64) bool { return dead[id] })
@@ -112,7 +112,7 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 	return r, nil
 }
 
-// quarantineName is the name under which a file is set aside. An earlier one of that name stays.
+// quarantineName returns the name for a quarantined file. An earlier one of that name stays.
 func quarantineName(files []FileInfo, name string) string {
 	to := name + quarantineSuffix
 	for n := 2; slices.ContainsFunc(files, func(f FileInfo) bool { return f.Name == to }); n++ {
@@ -121,7 +121,7 @@ func quarantineName(files []FileInfo, name string) string {
 	return to
 }
 
-// quarantine renames a damaged file, so that a person can look at it.
+// quarantine renames a corrupt file, so that a person can look at it.
 func (j *Journal) quarantine(name string, why error) {
 	files, _ := j.fs.List()
 	to := quarantineName(files, name)
@@ -171,8 +171,8 @@ func (j *Journal) loadSnapshot(snaps []uint64) (position, error) {
 	return position{}, nil
 }
 
-// reach is the segment that snapshot n ends in, 0 if it cannot be read. The snapshot itself is not
-// checked: it matters only if the newer one rots.
+// reach returns the segment that checkpoint n ends in, 0 if it cannot be read. It does not check the checkpoint
+// itself, which matters only if the newer one is corrupt.
 func (j *Journal) reach(n uint64) uint64 {
 	f, err := j.fs.Open(snapshotName(n), false)
 	if err != nil {
@@ -188,7 +188,7 @@ func (j *Journal) reach(n uint64) uint64 {
 	return segment
 }
 
-// mostAtOnce is how much memory a file's size has reserved for it. One that is larger takes more as it is read.
+// mostAtOnce bounds the memory that is reserved at once by a file's size. A larger file takes more as it is read.
 const mostAtOnce = 64 << 20
 
 func (j *Journal) readFile(name string) ([]byte, error) {
@@ -251,7 +251,7 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 			t.from = s.end
 		} else {
 			h, err := readHeader(f)
-			// A compacted segment that the snapshot does not know was not finished: what it was made of is there.
+			// A compacted segment that the checkpoint does not know was not finished: the segments that it was made of are there.
 			if errors.Is(err, errUnused) || err == nil && (h.id != id || h.compacted && len(j.snaps) > 0) {
 				f.Close()
 				r.free = append(r.free, name)
@@ -275,8 +275,8 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 			}
 			j.segments = append(j.segments, t.segment)
 		}
-		// A segment between this one and the one that it follows holds only a batch whose sync failed,
-		// and which was written again here.
+		// A segment between this one and the one that it follows is a stale tail: it holds only a batch whose sync
+		// failed, and which was written again here.
 		for n := len(tail); n > 0 && tail[n-1].id > t.previous; n-- {
 			g := tail[n-1]
 			g.file.Close()
@@ -302,8 +302,8 @@ func closeAll(tail []*tailSegment) {
 	}
 }
 
-// insert puts a compacted segment where it belongs, if what it was made of is gone. Without a snapshot it
-// is the only place where that still stands.
+// insert puts a compacted segment where it belongs, if the segments that it was made of are gone. Without a checkpoint
+// it is the only copy of their messages.
 func (t *tailSegment) insert(j *Journal, tail []*tailSegment, r *recovered) []*tailSegment {
 	t.limit, t.sure, t.next = min(t.limit, t.previousEnd), true, t.previousNext
 	if slices.ContainsFunc(tail, func(o *tailSegment) bool { return t.base <= o.base && o.base < t.next }) {
@@ -356,7 +356,7 @@ func (t *tailSegment) replay(j *Journal) {
 			j.log.Error("journal: record does not follow its format", "segment", t.name(), "offset", f.offset, "error", err)
 			j.recovery.Damaged += frameHeader + int64(len(f.body))
 		}
-		t.end = f.offset + int64(align(frameHeader+len(f.body))) // exactly: the rest of a torn batch may follow
+		t.end = f.offset + int64(align(frameHeader+len(f.body))) // exactly: a torn tail may follow
 		if f.batchStart {
 			j.before.Syncs++
 		}
@@ -371,8 +371,8 @@ func (t *tailSegment) replay(j *Journal) {
 }
 
 // trusted returns where to stop in a segment whose synchronised end is not known. Behind damage, a
-// batch that begins later proves that all before it was synchronised; without one the damage is the
-// torn end of a batch that was never acknowledged, and what follows in it must not overtake what its
+// batch that begins later proves that all before it was synchronised; without one the damage is a
+// torn tail, of a batch that was never acknowledged: its rest must not overtake what the
 // publishers will send again.
 func (t *tailSegment) trusted() int64 {
 	limit, damage := t.limit, int64(-1)
@@ -437,7 +437,7 @@ func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
 		if err != nil {
 			return err
 		}
-		t := clock.at(s.clock.boot + int64(f.millis)*1e6) // put right when the log has been read
+		t := clock.at(s.clock.boot + int64(f.millis)*1e6) // corrected when the log has been read
 		if t.Synced {
 			s.wall = t.Wall.UnixNano()
 		}
@@ -470,7 +470,7 @@ func (j *Journal) replayFrame(s *segment, f frame, clock *clockReading) error {
 	return p.end()
 }
 
-// replayReader makes a reader, gives it another name, or sets its priority.
+// replayReader creates a reader, renames it, or sets its priority.
 func (j *Journal) replayReader(name string, value []byte, seq uint64) {
 	p := parser{b: value}
 	id, priority := p.uvarint(), uint64(0)
@@ -494,7 +494,7 @@ func (j *Journal) replayReader(name string, value []byte, seq uint64) {
 	r.priority = byte(min(priority, MaxPriority))
 }
 
-// unknownLoss names messages that the tail should hold and does not: whom they were owed to is lost
+// unknownLoss records messages that the tail should hold and does not: which readers they were owed to is lost
 // with them.
 func (j *Journal) unknownLoss(first, last uint64) {
 	j.findLoss(nil, Loss{First: first, Last: last, Count: last - first + 1, Reason: ReasonDamage})

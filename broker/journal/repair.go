@@ -12,13 +12,13 @@ import (
 // Repaired is what Repair did.
 type Repaired struct {
 	Found *Report           // before
-	Aside map[string]string // by file: the name under which its damaged bytes are kept
-	New   []Loss            // what is known to be lost with them; the rest shows when its readers come to it
+	Aside map[string]string // by file: the name under which its corrupt bytes are quarantined
+	New   []Loss            // what is known to be lost with them; readers find the rest when they come to it
 }
 
-// Repair makes a journal whole that nothing has open: what cannot be read is kept beside it under
-// another name, and what can be read stays in its place and order. It deletes nothing. Readers are
-// told of what is missing when they come to it, which is when Losses names it. A power cut in the
+// Repair makes a journal whole that no process has open: it quarantines what cannot be read under
+// another name, and what can be read stays in its place and order. It deletes nothing. Losses names
+// missing messages when their readers come to them. A power cut in the
 // middle costs nothing: Repair may be called again.
 func Repair(dir string, progress func(done, total int64)) (*Repaired, error) {
 	var done *Repaired
@@ -68,7 +68,7 @@ func (v *View) repair() (*Repaired, error) {
 	if err := v.dir.SyncDir(); err != nil {
 		return nil, fmt.Errorf("journal: quarantine: %w", err)
 	}
-	// Both snapshots are to end where the log does, so that nobody looks for a record behind a place
+	// Both checkpoints have to end where the log does, so that recovery does not look for a record behind a place
 	// from which it is about to be moved.
 	j, err := settledJournal(v.dir)
 	if err != nil {
@@ -93,7 +93,7 @@ func (v *View) repair() (*Repaired, error) {
 	return done, nil
 }
 
-// settledJournal recovers the journal in d and has two snapshots say so.
+// settledJournal recovers the journal in d and writes two checkpoints of it.
 func settledJournal(d *DirFS) (*Journal, error) {
 	j := newView(d)
 	r, err := j.recover(nil)
@@ -114,10 +114,10 @@ func settledJournal(d *DirFS) (*Journal, error) {
 	return j, nil
 }
 
-// rewrite copies the file of s to aside, and then puts one in its place that holds only what can be
-// read, each batch from a sector on as before. It is no longer than the first: what is taken out is at
+// rewrite copies the file of s to quarantine, and then puts one in its place that holds only what can be
+// read, each batch from a sector on as before. The new file is no longer than the old one: what is taken out is at
 // least as long as what fills a sector up.
-func (v *View) rewrite(s *segment, aside string) error {
+func (v *View) rewrite(s *segment, quarantine string) error {
 	d := v.dir
 	in, err := d.Open(s.name(), false)
 	if err != nil {
@@ -125,13 +125,13 @@ func (v *View) rewrite(s *segment, aside string) error {
 	}
 	defer in.Close()
 	size := fileSize(d.dir, s.name())
-	err = writeWhole(d, aside+tempSuffix, func(out File) error {
+	err = writeWhole(d, quarantine+tempSuffix, func(out File) error {
 		return copyReadable(out, in, size)
 	})
 	if err != nil {
 		return err
 	}
-	if err := d.Rename(aside+tempSuffix, aside); err != nil {
+	if err := d.Rename(quarantine+tempSuffix, quarantine); err != nil {
 		return err
 	}
 	err = writeWhole(d, s.name()+tempSuffix, func(out File) error { return v.writeGood(s, out, in, size) })
@@ -223,13 +223,13 @@ func (v *View) writeGood(s *segment, out, in File, size int64) error {
 	return nil
 }
 
-// Forgotten is what a reader that Forget removed leaves.
+// Forgotten describes a reader that Forget removed.
 type Forgotten struct {
-	Depth uint64 // messages that it waited for
-	Freed int64  // bytes of files that nobody needs any more
+	Depth uint64 // messages that were pending for it
+	Freed int64  // bytes of files that hold nothing needed any more
 }
 
-// Forget removes a reader from a journal that nothing has open, and what only it was owed.
+// Forget removes a reader from a journal that no process has open, and what only it was owed.
 func Forget(dir, reader string) (f Forgotten, err error) {
 	err = offline(dir, "forget", func(d *DirFS) error {
 		j := newView(d)

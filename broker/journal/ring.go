@@ -31,7 +31,7 @@ func (q *ring) pop() Delivery {
 	return d
 }
 
-// shrink lets go of what an empty ring does not need.
+// shrink frees memory that an empty ring does not need.
 func (q *ring) shrink() {
 	if q.n == 0 && len(q.buf) > keepRing {
 		*q = ring{}

@@ -24,7 +24,7 @@ import (
 //	16  id        u64  the number in the name
 //	24  base      u64  sequence number that deltas count from
 //	32  previous  u64  id of the segment before
-//	40  end       u64  where its last synchronised batch ends: bytes behind it are ghosts
+//	40  end       u64  where its last synchronised batch ends: bytes behind it are a stale tail
 //	48  wall      i64  ns
 //	56  boot      i64  ns of boot time
 //	64  synced    u8   whether the clock was synchronised
@@ -80,9 +80,9 @@ func (h *header) encode() []byte {
 }
 
 var (
-	// errUnused says that a segment holds no header at all.
+	// errUnused means that a segment holds no header at all.
 	errUnused = errors.New("no header")
-	// errNewer says that a file is whole and not for this version. It is left as it is.
+	// errNewer means that a file is whole, but of a newer version. It is left as it is.
 	errNewer = errors.New("written by a newer holdfast: install that version again")
 )
 
@@ -150,7 +150,7 @@ type segment struct {
 	missing map[uint64]uint64 // messages by reader that were found missing while opening, and are owed no more
 
 	corrupt  bool   // part of it cannot be read; the maintainer's
-	measured uint64 // what its readers had settled when bytes was counted again; the maintainer's
+	measured uint64 // settled messages of its readers when bytes was counted again; the maintainer's
 }
 
 func segmentName(id uint64) string { return fmt.Sprintf("%016x", id) + segSuffix }

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// A snapshot holds everything that the journal keeps in memory, as it was when the log ended at a
-// certain place, so that opening reads only what came later. Numbers are varints, strings have their
-// length in front.
+// A snapshot file is a checkpoint: it holds everything that the journal keeps in memory, as it was when the log
+// ended at a certain place. Recovery loads it and reads only the log after it. Numbers are varints, strings have
+// their length in front.
 //
 //	magic "HFSTATE3", crc u32 (CRC-32C of the rest), then
 //	position  segment id, end
@@ -133,7 +133,7 @@ func snapshotVersion(b []byte) int {
 	return int(b[7] - '0')
 }
 
-// decodeSnapshot fills an empty journal. Nothing of it points into b.
+// decodeSnapshot fills an empty journal, which keeps no pointer into b.
 func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 	version := snapshotVersion(b)
 	if version == 0 {
@@ -229,7 +229,7 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 	return at, p.end()
 }
 
-// writeSnapshot writes snapshot n. The file has its name only when it is whole and on disk. The name itself
+// writeSnapshot writes checkpoint n. The file has its name only when it is whole and on disk. The name itself
 // is durable after the next SyncDir.
 func (j *Journal) writeSnapshot(n uint64) error {
 	j.mu.Lock()

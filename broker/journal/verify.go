@@ -17,12 +17,12 @@ type Damage struct {
 	Last     uint64            // the last one
 	What     string            // what is wrong, for people
 	Segment  bool              // the file as a whole cannot be used
-	Known    bool              // Repair has dealt with it: the damaged bytes are in the file set aside
+	Known    bool              // Repair has dealt with it: the corrupt bytes are in the quarantined file
 	Affected map[string]uint64 // how many messages of the file each reader was owed and cannot get; nil if it is not known
 }
 
-// whatMissing is what damage is called that only numbers tell of: a write that never reached the disk,
-// or what Repair took out.
+// whatMissing names damage that shows only in the numbers: a write that never reached the disk,
+// or records that Repair took out.
 const whatMissing = "nothing stands where records should be"
 
 // Report is what Verify found.
@@ -35,10 +35,10 @@ type Report struct {
 	Snapshots int      // read and whole
 	Unused    int      // segment files that hold nothing needed
 	Foreign   []string // files that are none of the journal's
-	Aside     []string // damaged files that were set aside earlier
+	Aside     []string // corrupt files that were quarantined earlier
 }
 
-// Damaged says whether there is damage that Repair has not dealt with.
+// Damaged reports whether there is damage that Repair has not dealt with.
 func (r *Report) Damaged() bool {
 	return slices.ContainsFunc(r.Damage, func(d Damage) bool { return !d.Known })
 }
@@ -215,7 +215,7 @@ func verifyHeader(s *segment, f File) (damage []Damage) {
 	return damage
 }
 
-// explain says who misses what, where the snapshot knows it, and what Repair has dealt with.
+// explain fills in which readers miss what, where the checkpoint has it, and what Repair has dealt with.
 func (v *View) explain(s *segment, damage []Damage, seen map[uint64]uint64) []Damage {
 	affected := map[string]uint64{}
 	for id, r := range v.j.byID {
@@ -226,10 +226,10 @@ func (v *View) explain(s *segment, damage []Damage, seen map[uint64]uint64) []Da
 	if s.compacted && len(damage) == 0 && len(affected) > 0 {
 		damage = append(damage, Damage{File: s.name(), Offset: headerSize, First: s.base, Last: s.next - 1, What: whatMissing})
 	}
-	aside := slices.ContainsFunc(v.files, func(f FileInfo) bool { return f.Name == s.name()+quarantineSuffix })
+	quarantined := slices.ContainsFunc(v.files, func(f FileInfo) bool { return f.Name == s.name()+quarantineSuffix })
 	for i := range damage {
 		d := &damage[i]
-		d.Known = aside && d.What == whatMissing
+		d.Known = quarantined && d.What == whatMissing
 		if d.First != 0 && len(affected) > 0 {
 			d.Affected = affected
 		}

@@ -65,13 +65,13 @@ func inspect(d *DirFS) (*View, error) {
 		if err != nil {
 			return nil, fmt.Errorf("journal: %w", err)
 		}
-		// What looks damaged while somebody writes may be a file that was renamed or half written.
+		// Damage that shows while a process writes may be a file that was renamed or half written.
 		if sameNames(before, after) && (v.holder == 0 || len(v.j.recovery.Aside) == 0) {
 			return v, nil
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if len(v.j.recovery.Aside) > 0 { // seen again and again
+	if len(v.j.recovery.Aside) > 0 { // at every try
 		return v, nil
 	}
 	return nil, fmt.Errorf("journal: %s: files change faster than they can be read: try again under less load", d.dir)
@@ -108,7 +108,7 @@ func newView(f FS) *Journal {
 	return j
 }
 
-// checkJournalDir refuses what is no journal with an error that says what to do.
+// checkJournalDir returns an error with the remedy if dir is no journal.
 func checkJournalDir(dir string) error {
 	info, err := os.Stat(dir)
 	switch {
@@ -189,7 +189,7 @@ func lockHolder(dir string) int {
 	return 0
 }
 
-// Info is a journal in short.
+// Info is a summary of a journal.
 type Info struct {
 	Dir      string
 	Format   int   // version of the newest segment, 0 without one
@@ -206,26 +206,26 @@ type Info struct {
 	Snapshot SnapshotView // the newest that can be read; its Number is 0 without one
 	Clock    Time         // of the newest record; zero without one
 	Recovery Recovery     // what the next Open will find; nothing was renamed
-	Aside    []string     // damaged files, set aside earlier
+	Aside    []string     // corrupt files, quarantined earlier
 	Ledger   Ledger
 	Capacity int64 // bytes of the file system that the journal is on; 0 if it does not say
 }
 
-// ReaderView is a reader and the oldest message it waits for.
+// ReaderView is a reader and its oldest pending message.
 type ReaderView struct {
 	ReaderInfo
 	Oldest     uint64 // sequence number, 0 if nothing waits or the message is damaged
 	OldestTime Time
 }
 
-// SnapshotView is a snapshot on disk.
+// SnapshotView is a checkpoint on disk.
 type SnapshotView struct {
 	Number uint64
 	Size   int64
 	Time   time.Time
 }
 
-// Info sums the journal up. It reads at most a segment for each reader.
+// Info summarises the journal. It reads at most a segment for each reader.
 func (v *View) Info() Info {
 	j := v.j
 	info := Info{
@@ -315,7 +315,7 @@ func (v *View) oldest(r *Reader) (seq uint64, t Time) {
 type SegmentView struct {
 	Name       string
 	Base, Next uint64            // sequence numbers from Base to Next-1
-	From, To   Time              // of its beginning and its newest record; To is zero if nobody knows
+	From, To   Time              // of its beginning and its newest record; To is zero if it is not known
 	Used       int64             // bytes
 	Size       int64             // of the file
 	Waiting    map[string]uint64 // messages by reader
@@ -363,7 +363,7 @@ func (v *View) Segments() []SegmentView {
 	return views
 }
 
-// waiting counts what readers wait for in s. It is exact if none stands in the middle.
+// waiting counts what is pending for readers in s. It is exact if no reader's position is in the middle of s.
 func (v *View) waiting(s *segment) (counts map[string]uint64, exact bool) {
 	counts, exact = map[string]uint64{}, true
 	for id, in := range s.owed {
@@ -404,7 +404,7 @@ func (v *View) progress(done, total int64) {
 	}
 }
 
-// openSegment opens the file of s, and says false if it holds something else by now.
+// openSegment opens the file of s, and returns false if it holds something else by now.
 func (v *View) openSegment(s *segment) (File, bool, error) {
 	f, err := v.j.fs.Open(s.name(), false)
 	if errors.Is(err, fs.ErrNotExist) && v.holder != 0 {
@@ -420,8 +420,8 @@ func (v *View) openSegment(s *segment) (File, bool, error) {
 	return f, true, nil
 }
 
-// still says whether the file of s still holds it: a running process may have given it to another
-// segment. Headers of nobody's writing do not count as that.
+// still reports whether the file of s still holds it: a running process may have given it to another
+// segment. A header that cannot be read does not count as that.
 func (v *View) still(f io.ReaderAt, s *segment) bool {
 	if v.holder == 0 {
 		return true

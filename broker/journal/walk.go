@@ -42,13 +42,13 @@ type AckView struct {
 	Unacked []uint64
 }
 
-// Select says which records to read. The zero value is all of them.
+// Select chooses which records to read. The zero value is all of them.
 type Select struct {
 	From, To uint64 // sequence numbers, both included; To 0 means to the end
 }
 
 // Records calls f for every record of the log in order, from the oldest segment to the newest, until
-// f returns an error. A record is valid until the next call. What is damaged is left out: see Verify.
+// f returns an error. A record is valid until the next call. It skips damage: see Verify.
 func (v *View) Records(sel Select, f func(*Record) error) error {
 	var segments []*segment
 	for _, s := range v.j.segments {
@@ -97,7 +97,7 @@ func (v *View) walk(s *segment, f func(*Record) error, at func(int64)) error {
 		}
 		r, err := v.record(s, fr, &clock)
 		if err != nil {
-			continue // Verify tells
+			continue // Verify reports it
 		}
 		if err := f(r); err != nil {
 			return err
@@ -105,7 +105,7 @@ func (v *View) walk(s *segment, f func(*Record) error, at func(int64)) error {
 	}
 }
 
-// record takes a frame apart. clock is that of the frames before it.
+// record decodes a frame. clock is that of the frames before it.
 func (v *View) record(s *segment, f frame, clock *clockReading) (*Record, error) {
 	r := &Record{
 		Segment: s.name(), Offset: f.offset, Size: frameHeader + len(f.body), Kind: RecordKinds[f.kind-kindMessage], Seq: f.seq,

@@ -7,11 +7,11 @@ import (
 )
 
 // writeOff looks at each segment that the snapshot knows for signs of damage that cost no reading of it: a file that is
-// gone, shorter, of another segment or time, or without its first or last batch. Such a segment is read, and what its
-// readers cannot be handed any more is a loss at once, so that Depth is what they will get. What is damaged in the middle
-// of a segment is found by whoever reads it: reading the whole backlog at each start would take as long as it is large.
-// ends has where the segments ended by the snapshot, there the names of files that hold any of it. Returned are the
-// segments of which nothing is left; they leave the log.
+// gone, shorter, of another segment or time, or without its first or last batch. It reads such a segment, and counts
+// what cannot be delivered any more as lost at once, so that Depth is what readers will get. Readers find damage in the
+// middle of a segment when they come to it: reading the whole backlog at each start would take as long as it is large.
+// ends has where the segments ended by the checkpoint, there the names of files that hold any of it. Segments
+// of which nothing is left leave the log.
 func (j *Journal) writeOff(ends map[*segment]int64, there map[uint64]bool) {
 	for _, s := range slices.Clone(j.segments) {
 		end, known := ends[s]
@@ -25,7 +25,7 @@ func (j *Journal) writeOff(ends map[*segment]int64, there map[uint64]bool) {
 		default:
 			f, err := j.fs.Open(s.name(), false)
 			if err != nil {
-				continue // whoever reads it finds out
+				continue // its readers find the damage
 			}
 			if s.looksDamaged(f, end) {
 				j.writeOffSegment(s, f)
@@ -52,8 +52,8 @@ func (s *segment) looksDamaged(f File, end int64) bool {
 	return false
 }
 
-// writeOffSegment enters what readers are owed in s and cannot be read as lost, and reports whether there was any. f is
-// its file, nil if there is none.
+// writeOffSegment counts messages of s that readers are owed and that cannot be read as lost, and reports whether there
+// were any. f is its file, nil if there is none.
 func (j *Journal) writeOffSegment(s *segment, f File) (lost bool) {
 	has, first, last := s.readable(f, func(uint64) bool { return true })
 	for id, in := range s.owed {
@@ -97,7 +97,7 @@ func (j *Journal) writeOffSegment(s *segment, f File) (lost bool) {
 	return lost
 }
 
-// readable returns the sequence numbers of the messages in s that can be read, by the readers that whose is true of, and
+// readable returns the sequence numbers of the messages in s that can be read, for the readers that whose accepts, and
 // the range of those that cannot.
 func (s *segment) readable(f File, whose func(reader uint64) bool) (has map[uint64][]uint64, first, last uint64) {
 	has = map[uint64][]uint64{}
@@ -127,7 +127,7 @@ func (s *segment) readable(f File, whose func(reader uint64) bool) (has map[uint
 	return has, first, last
 }
 
-// forget ends the wait for what was handed out of s and is not in got, and returns how many messages that is.
+// forget settles messages of s that were handed out and are not in got, and returns how many they are.
 func (r *Reader) forget(s *segment, got []uint64) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -140,15 +140,15 @@ func (r *Reader) forget(s *segment, got []uint64) uint64 {
 	return uint64(before - len(r.unacked))
 }
 
-// unhanded is how many of seqs were not handed out yet. Called with mu held.
+// unhanded returns how many of seqs were not handed out yet. Called with mu held.
 func (r *Reader) unhanded(seqs []uint64) uint64 {
 	below, _ := slices.BinarySearch(seqs, r.handed)
 	return uint64(len(seqs) - below)
 }
 
-// recount counts again what readers are owed, after damage: parts of the log that cannot be read, or no snapshot, leave
-// gaps in their own counts. Segments in which a reader stands are read, and what is missing in them is a loss, where the
-// snapshot, of which ends is, tells how much that is.
+// recount counts again what readers are owed, after damage: parts of the log that cannot be read, or no checkpoint, leave
+// gaps in their own counts. It reads the segments in which a reader's position is, and counts what is missing in them as
+// lost, where the checkpoint, to which ends belongs, has the number.
 func (j *Journal) recount(ends map[*segment]int64) {
 	waits := map[uint64]uint64{}
 	kept := map[uint64][]uint64{} // of what was handed out, in any segment
@@ -199,7 +199,7 @@ func (j *Journal) recount(ends map[*segment]int64) {
 	j.resnap = true // until it is on disk, the next start finds the same
 }
 
-// countsFit reports whether what readers have settled is not more than they were owed.
+// countsFit reports whether readers have settled no more than they were owed.
 func (j *Journal) countsFit() bool {
 	for _, r := range j.byID {
 		if r.settled+uint64(len(r.unacked)) > r.owed {
