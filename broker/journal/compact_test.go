@@ -191,7 +191,7 @@ func TestSlowReaderKeepsLittle(t *testing.T) {
 	none(t, slow)
 }
 
-// TestWithoutSnapshots removes every snapshot of a journal: messages and readers are in the log.
+// TestWithoutSnapshots removes every checkpoint of a journal: messages and readers are in the log.
 func TestWithoutSnapshots(t *testing.T) {
 	for _, size := range []int64{smallestSize, 64 << 20} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestRenameReader(t *testing.T) {
 	}
 	publish(t, j, 10, 20, r)
 	publishState(t, j)
-	for range 2 { // from the log, then from a snapshot
+	for range 2 { // from the log, then from a checkpoint
 		crashed := open(t, crash(t, dir), nil)
 		r := reader(t, crashed, "new")
 		r.Attach()

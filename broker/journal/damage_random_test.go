@@ -422,7 +422,7 @@ func (d *damageRun) check() {
 }
 
 // tail is the newest segments, as far as nothing that was not touched can tell that they were there: behind them stands
-// no other, and the snapshots do not know of them, or were touched, and so was the file beside the journal, or the journal
+// no other, and the checkpoints do not know of them, or were touched, and so was the file beside the journal, or the journal
 // was not closed. They cannot be told from a commit that a power cut has torn.
 func (d *damageRun) tail() map[string]bool {
 	snapshots := false

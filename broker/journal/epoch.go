@@ -26,7 +26,7 @@ const (
 	// the start, after the first commit, with checkpoints and at the end: never for a message.
 	startFile = "journal.start"
 	// startsKey holds the journal's identity and its epochs: 16 bytes, then for each epoch the first sequence
-	// number, number and nonce as varints. It stands in front of each segment and in snapshots.
+	// number, number and nonce as varints. It stands in front of each segment and in checkpoints.
 	startsKey    = "journal/starts"
 	maxStarts    = 64 // epochs that are remembered; records of older ones count as the present one's
 	identitySize = 16
@@ -337,7 +337,7 @@ func (j *Journal) unknownHeader(s *segment) error {
 	return err
 }
 
-// holdsNothing reports whether the file of a segment that a snapshot names holds none of its frames: it was
+// holdsNothing reports whether the file of a segment that a checkpoint names holds none of its frames: it was
 // zeroed, or it is a copy from another time.
 func (j *Journal) holdsNothing(s *segment, size int64) bool {
 	if s.end <= headerSize {

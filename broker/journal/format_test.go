@@ -151,7 +151,7 @@ func TestNewerFormat(t *testing.T) {
 			dir := t.TempDir()
 			j := open(t, dir, nil)
 			publish(t, j, 0, 10, reader(t, j, "a"))
-			housekept(t, j, func() bool { // a snapshot on its way would not have its name yet
+			housekept(t, j, func() bool { // a checkpoint on its way would not have its name yet
 				j.mu.Lock()
 				defer j.mu.Unlock()
 				return len(j.snaps) > 0 && !j.snapshotDue(1)

@@ -151,7 +151,7 @@ func FuzzSegment(f *testing.F) {
 	})
 }
 
-// FuzzSnapshot opens a snapshot whose checksum is right and whose content may be anything, beside a
+// FuzzSnapshot opens a checkpoint whose checksum is right and whose content may be anything, beside a
 // segment that it may speak of.
 func FuzzSnapshot(f *testing.F) {
 	m := &memFS{files: map[string]*memFile{}}

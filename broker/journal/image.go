@@ -7,7 +7,7 @@ import (
 	"unsafe"
 )
 
-// image is a snapshot in memory. Long strings are not copied: with much state a copy would need as much memory again.
+// image is a checkpoint in memory. Long strings are not copied: with much state a copy would need as much memory again.
 type image struct {
 	b    []byte // everything else
 	refs []imageRef
@@ -67,7 +67,7 @@ func (m *image) seal() {
 	binary.LittleEndian.PutUint32(m.b[8:], sum)
 }
 
-// writeBuffer is how much of a snapshot is written at once.
+// writeBuffer is how much of a checkpoint is written at once.
 const writeBuffer = 64 << 10
 
 func (j *Journal) writeFile(name string, m *image) (size int64, err error) {

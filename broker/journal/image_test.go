@@ -12,7 +12,7 @@ import (
 	"holdfast/broker"
 )
 
-// snapshotBytes is a snapshot as it stands in its file.
+// snapshotBytes is a checkpoint as it stands in its file.
 func snapshotBytes(j *Journal) (b []byte) {
 	m, _ := j.encodeSnapshot()
 	m.seal()
@@ -41,7 +41,7 @@ func muchState(t *testing.T) *Journal {
 	return j
 }
 
-// TestSnapshotTakesLittleMemory: the writing of a snapshot takes no memory for what it holds, nothing of a
+// TestSnapshotTakesLittleMemory: the writing of a checkpoint takes no memory for what it holds, nothing of a
 // snapshot stays when it has been read, and all of it is what it was.
 func TestSnapshotTakesLittleMemory(t *testing.T) {
 	j := muchState(t)

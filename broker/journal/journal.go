@@ -195,7 +195,7 @@ type Journal struct {
 	full              bool                   // RefuseNew, and no space but the reserve
 	state             map[string][]byte
 	crowded           atomic.Bool  // pending takes more than half of a commit; guarded by mu for writing
-	snapSize          atomic.Int64 // bytes of the newest snapshot
+	snapSize          atomic.Int64 // bytes of the newest checkpoint
 	stateSize         int64        // bytes of memory for state
 	stateNext         int64        // the same of entries that are not on disk yet
 	retained          map[string]retained
@@ -207,12 +207,12 @@ type Journal struct {
 	news              uint64         // losses that are on disk, ever
 	found             []uint64       // News of those that recovery has found
 	snaps             []snapshotMark // on disk, oldest first; at most two
-	stale             []uint64       // snapshots that were not removed in time
+	stale             []uint64       // checkpoints that were not removed in time
 	resnap            bool           // memory holds changes that failed to reach the log
 	recovery          Recovery
 	identity          []byte  // of this journal; does not change after Open
 	starts            []begun // ascending, the present one last; does not change after Open
-	closeErr          error   // of the last snapshot
+	closeErr          error   // of the last checkpoint
 	before            Ledger  // up to Open
 	made              bool    // by this process, madeAt ns after boot
 	madeAt            int64
@@ -522,7 +522,7 @@ func (j *Journal) Losses() []Loss {
 	return losses
 }
 
-// Close commits what is pending, writes a snapshot and frees the directory. Readers return ErrClosed.
+// Close commits what is pending, writes a checkpoint and frees the directory. Readers return ErrClosed.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	if j.closing {

@@ -88,7 +88,7 @@ func TestDrop(t *testing.T) {
 	check(j)
 	crashed := crash(t, dir)
 	closeJournal(t, j)
-	for _, d := range []string{crashed, dir, crashed} { // from the log, and from a snapshot
+	for _, d := range []string{crashed, dir, crashed} { // from the log, and from a checkpoint
 		j = open(t, d, numbered)
 		check(j)
 		r = reader(t, j, "bridge/cloud")
@@ -153,7 +153,7 @@ func TestLedgerAtItsLimit(t *testing.T) {
 	}
 }
 
-// TestRenamedLosses: what a reader has lost goes with it, from the log and from the snapshot.
+// TestRenamedLosses: what a reader has lost goes with it, from the log and from the checkpoint.
 func TestRenamedLosses(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, numbered)

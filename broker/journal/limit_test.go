@@ -148,7 +148,7 @@ func TestLimitCountsWhatCannotBeRead(t *testing.T) {
 }
 
 // TestFilesThatAreGoneTakeNoRoom: after a backlog was drained and its files were removed, a crash does not have the
-// journal believe that it is full, although the snapshot still names them.
+// journal believe that it is full, although the checkpoint still names them.
 func TestFilesThatAreGoneTakeNoRoom(t *testing.T) {
 	dir := t.TempDir()
 	options := func(o *Options) {

@@ -15,7 +15,7 @@ const (
 	keepInterval = time.Minute // how often max_age is looked at
 	retryDelay   = time.Second // after a failure
 
-	// mostRetryDelay is the longest time between attempts to write a snapshot that fails.
+	// mostRetryDelay is the longest time between attempts to write a checkpoint that fails.
 	mostRetryDelay = 30 * time.Second
 )
 
@@ -31,19 +31,19 @@ type preallocatedSegment struct {
 type maintainer struct {
 	j         *Journal
 	lastID    uint64    // of a segment
-	snapshots uint64    // number of the newest snapshot
+	snapshots uint64    // number of the newest checkpoint
 	free      []string  // names of files that hold nothing needed
 	files     int       // segment files, all told
 	most      int       // as many as max_size allows
 	least     int       // as many as there may be in any case, so that a loss can be written down
-	unsynced  bool      // a snapshot's name may not be durable
+	unsynced  bool      // a checkpoint's name may not be durable
 	compacts  bool      // not while the journal opens
 	noSpace   time.Time // when a file could not be created although the file system reported space
 	noSpaceAt int64     // the space reported then; with more of it, or later, another attempt is made
 	retired   []retired
 	start     startRecord // as it stands beside the journal
 
-	// Of the last attempt to write a snapshot, if it failed: why, when, when to try again, and the space there was.
+	// Of the last attempt to write a checkpoint, if it failed: why, when, when to try again, and the space there was.
 	snapErr    error
 	snapFailed time.Time
 	snapDelay  time.Duration
@@ -74,7 +74,7 @@ func (k *maintainer) run() {
 		case <-j.stop:
 			j.closeErr = errors.Join(k.snapshotNow(), k.syncNames())
 			if j.closeErr == nil {
-				j.closeErr = k.noteStart(true) // a snapshot has the epoch
+				j.closeErr = k.noteStart(true) // a checkpoint has the epoch
 			}
 			for _, s := range j.preallocated {
 				s.file.Close()
@@ -88,7 +88,7 @@ func (k *maintainer) run() {
 func (k *maintainer) housekeeping() error {
 	j := k.j
 	j.mu.Lock()
-	waited := j.waitingForSegment // before the snapshot
+	waited := j.waitingForSegment // before the checkpoint
 	j.mu.Unlock()
 	short := k.limit(0) == ReasonFree
 	j.mu.Lock()
@@ -109,7 +109,7 @@ func (k *maintainer) housekeeping() error {
 	k.trim()
 	k.reclaim()
 	j.mu.Lock()
-	if waited && len(j.preallocated) > 0 { // for the snapshot, which was tried
+	if waited && len(j.preallocated) > 0 { // for the checkpoint, which was tried
 		j.waitingForSegment, j.mayTakeLast = false, true
 		j.room.Broadcast()
 	}
@@ -241,7 +241,7 @@ func (k *maintainer) givePreallocated() bool {
 	return true
 }
 
-// forgetOlder removes the older snapshot. The newer one is durable.
+// forgetOlder removes the older checkpoint. The newer one is durable.
 func (k *maintainer) forgetOlder() bool {
 	j := k.j
 	j.mu.Lock()

@@ -13,7 +13,7 @@ import (
 // recovered is what recovery passes to the maintainer.
 type recovered struct {
 	lastID       uint64   // the highest segment id seen
-	lastSnapshot uint64   // the highest snapshot number seen
+	lastSnapshot uint64   // the highest checkpoint number seen
 	free         []string // segment files that hold nothing
 	files        int      // segment files, all told
 }
@@ -52,10 +52,10 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 	}
 	behind := j.nextSeq // what is known of until here
 	if n := len(j.segments); n > 0 {
-		behind = j.segments[n-1].next // a snapshot's next number counts what was not on disk yet
+		behind = j.segments[n-1].next // a checkpoint's next number counts what was not on disk yet
 	}
 	known := map[uint64]*segment{}
-	ends := map[*segment]int64{} // by the snapshot
+	ends := map[*segment]int64{} // by the checkpoint
 	dead := map[uint64]bool{}    // of which nothing is left
 	for _, s := range j.segments {
 		known[s.id], ends[s] = s, s.end
@@ -132,7 +132,7 @@ func (j *Journal) quarantine(name string, why error) {
 	}
 }
 
-// loadSnapshot loads the newest snapshot that is whole.
+// loadSnapshot loads the newest checkpoint that is whole.
 func (j *Journal) loadSnapshot(snaps []uint64) (position, error) {
 	for i := len(snaps) - 1; i >= 0; i-- {
 		name := snapshotName(snaps[i])
@@ -223,7 +223,7 @@ type tailSegment struct {
 	next uint64
 }
 
-// openTail opens the segments that are newer than the snapshot, oldest first, and adds them to
+// openTail opens the segments that are newer than the checkpoint, oldest first, and adds them to
 // j.segments.
 func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint64]*segment, at position, r *recovered) ([]*tailSegment, error) {
 	var tail, compacted []*tailSegment
@@ -231,7 +231,7 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 		name := segmentName(id)
 		s := known[id]
 		if s == nil && id < at.segment {
-			r.free = append(r.free, name) // settled before the snapshot
+			r.free = append(r.free, name) // settled before the checkpoint
 			continue
 		}
 		if id < at.segment || s != nil && s.compacted {
@@ -327,7 +327,7 @@ func readHeader(f File) (header, error) {
 	return decodeHeader(b[:n])
 }
 
-// replay applies what the segment holds from where the snapshot ends.
+// replay applies what the segment holds from where the checkpoint ends.
 func (t *tailSegment) replay(j *Journal) {
 	defer t.file.Close()
 	limit := t.limit

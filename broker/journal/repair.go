@@ -248,7 +248,7 @@ func Forget(dir, reader string) (f Forgotten, err error) {
 		f.Depth = r.Depth()
 		delete(j.readers, reader)
 		delete(j.byID, r.id)
-		// As long as a snapshot knows the reader, its files have to be there.
+		// As long as a checkpoint knows the reader, its files have to be there.
 		for n := uint64(1); n <= 2; n++ {
 			if err := j.writeSnapshot(rec.lastSnapshot + n); err != nil {
 				return fmt.Errorf("journal: forget: %w", err)

@@ -165,7 +165,7 @@ func (s *segment) note(reader, seq uint64, length int) {
 	s.owed[reader] = owedIn{in.count + 1, seq, in.bytes + uint64(align(frameHeader+length))}
 }
 
-// parseName returns the number in the name of a segment or snapshot.
+// parseName returns the number in the name of a segment or checkpoint.
 func parseName(name, suffix string) (uint64, bool) {
 	stem, ok := strings.CutSuffix(name, suffix)
 	if !ok || len(stem) != 16 || strings.ToLower(stem) != stem {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A snapshot file is a checkpoint: it holds everything that the journal keeps in memory, as it was when the log
+// A snapshot file (.snap) is a checkpoint: it holds everything that the journal keeps in memory, as it was when the log
 // ended at a certain place. Recovery loads it and reads only the log after it. Numbers are varints, strings have
 // their length in front.
 //
@@ -33,7 +33,7 @@ const (
 	snapshotFormat = 3
 )
 
-// snapshotMark names a snapshot on disk and the segment it ends in.
+// snapshotMark names a checkpoint on disk and the segment it ends in.
 type snapshotMark struct{ n, segment uint64 }
 
 // encodeSnapshot is called with mu held. The checksum is still missing. segment is 0 if there is no segment yet.
@@ -119,13 +119,13 @@ func (j *Journal) encodeSnapshot() (m *image, segment uint64) {
 	return m, segment
 }
 
-// position is where a snapshot's log ends.
+// position is where a checkpoint's log ends.
 type position struct {
 	segment uint64
 	end     int64
 }
 
-// snapshotVersion is the version of a snapshot that this one reads, 0 for others.
+// snapshotVersion is the version of a checkpoint that this one reads, 0 for others.
 func snapshotVersion(b []byte) int {
 	if len(b) < 12 || string(b[:7]) != snapshotMagic || b[7] < '1' || b[7] > '0'+snapshotFormat {
 		return 0

@@ -101,7 +101,7 @@ func (l *lines) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// TestSnapshotsFail lets snapshots fail while segments come and go: no unfinished file is left, one cause is one line
+// TestSnapshotsFail lets checkpoints fail while segments come and go: no unfinished file is left, one cause is one line
 // in the log, attempts are few, and one is made when the fault is over.
 func TestSnapshotsFail(t *testing.T) {
 	for _, op := range []simdisk.Op{simdisk.Create, simdisk.Write, simdisk.Datasync, simdisk.Rename} {

@@ -66,7 +66,7 @@ func TestCrashStaleTail(t *testing.T) {
 	}
 	publish(t, j, 0, 5, reader(t, j, "a"))
 	copied := t.TempDir()
-	for _, id := range []uint64{1, 2} { // without a snapshot, which would know better
+	for _, id := range []uint64{1, 2} { // without a checkpoint, which would know better
 		b, err := os.ReadFile(filepath.Join(dir, segmentName(id)))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(copied, segmentName(id)), b, 0o600)

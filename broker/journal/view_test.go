@@ -416,7 +416,7 @@ func TestTornEnd(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, nil)
 	publish(t, j, 0, 100, reader(t, j, "a"))
-	housekept(t, j, func() bool { // the first snapshot knows nothing of the last batch
+	housekept(t, j, func() bool { // the first checkpoint knows nothing of the last batch
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		return len(j.snaps) > 0 && !j.snapshotDue(1)
@@ -480,7 +480,7 @@ func TestInspectMerged(t *testing.T) {
 	}
 }
 
-// TestRepairTail damages what was written after the last snapshot, and appends after the repair.
+// TestRepairTail damages what was written after the last checkpoint, and appends after the repair.
 func TestRepairTail(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir, nil)

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// writeOff looks at each segment that the snapshot knows for signs of damage that cost no reading of it: a file that is
+// writeOff looks at each segment that the checkpoint knows for signs of damage that cost no reading of it: a file that is
 // gone, shorter, of another segment or time, or without its first or last batch. It reads such a segment, and counts
 // what cannot be delivered any more as lost at once, so that Depth is what readers will get. Readers find damage in the
 // middle of a segment when they come to it: reading the whole backlog at each start would take as long as it is large.
