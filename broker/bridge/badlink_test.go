@@ -13,9 +13,9 @@ import (
 	"holdfast/broker/wire"
 )
 
-// TestASuspectIsSetAside: an upstream of 3.1.1 that closes the connection at a certain message gets all
+// TestPoisonIsSetAside: an upstream of 3.1.1 that closes the connection at a certain message gets all
 // others, in order, and that one no more.
-func TestASuspectIsSetAside(t *testing.T) {
+func TestPoisonIsSetAside(t *testing.T) {
 	versions(t, func(t *testing.T, version wire.Version) {
 		s, u := newStore(t), newUpstream(t)
 		s.numbers(0, 6)
@@ -85,9 +85,9 @@ func equal(a, b []int) bool {
 	return len(a) == len(b)
 }
 
-// TestABreakingLinkSuspectsNobody: connections that end before the upstream has answered a ping, or by
+// TestABreakingLinkBlamesNoMessage: connections that end before the upstream has answered a ping, or by
 // themselves, set nothing aside.
-func TestABreakingLinkSuspectsNobody(t *testing.T) {
+func TestABreakingLinkBlamesNoMessage(t *testing.T) {
 	s, u := newStore(t), newUpstream(t)
 	s.numbers(0, 2)
 	b := run(t, s, []string{u.url()}, func(o *Options) {

@@ -40,8 +40,8 @@ func (r *rival) note(s *connection, err error, now time.Time) bool {
 	if errors.As(err, &said) && said.packet == wire.DISCONNECT && said.code == wire.SessionTakenOver {
 		return true
 	}
-	doubt := s.f.Doubtful() || s.presence.id != 0
-	if !errors.Is(err, errClosed) || life >= rivalLife || doubt {
+	unconfirmed := s.f.Doubtful() || s.presence.id != 0
+	if !errors.Is(err, errClosed) || life >= rivalLife || unconfirmed {
 		r.lives = r.lives[:0]
 		return false
 	}

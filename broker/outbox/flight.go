@@ -112,7 +112,7 @@ func (f *Flow) forward(d journal.Delivery, h how) {
 			return
 		}
 	}
-	if why := o.condemned[d.Seq]; why != "" {
+	if why := o.toRefuse[d.Seq]; why != "" {
 		f.refuse(d, why)
 		return
 	}
@@ -123,8 +123,8 @@ func (f *Flow) forward(d journal.Delivery, h how) {
 		return
 	}
 	out := sent{d: d, size: sizeOf(&d), kind: o.poison.kindOf(&p)}
-	if o.poison.convicted(out.kind, now) != nil {
-		f.setAside(d, out.kind)
+	if o.poison.poisonOf(out.kind, now) != nil {
+		f.refusePoison(d, out.kind)
 		return
 	}
 	if h == fresh && (o.poison.careful(out.kind, now) || f.holds(out.kind)) {
@@ -137,7 +137,7 @@ func (f *Flow) forward(d journal.Delivery, h how) {
 	}
 	if h == alone {
 		f.trial = &trial{kind: out.kind, topic: p.Topic, size: p.Size, seq: d.Seq, ref: out.ref, end: out.end}
-		f.proved = false
+		f.confirmed = false
 		if out.ref == 0 {
 			f.probe()
 		}
@@ -287,7 +287,7 @@ func (f *Flow) refuse(d journal.Delivery, reason string) {
 // drop gives up a message, which the journal's ledger names.
 func (f *Flow) drop(d journal.Delivery, reason string) {
 	delete(f.o.tries, d.Seq)
-	delete(f.o.condemned, d.Seq)
+	delete(f.o.toRefuse, d.Seq)
 	f.o.sink.Release(d.Seq)
 	d.Reader.Drop(&d, reason)
 	f.o.scheduler.leave(&d)

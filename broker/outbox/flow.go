@@ -51,7 +51,7 @@ type Flow struct {
 	trial     *trial  // in flight; nil for none
 	loose     []loose // without an answer, and not known to be taken
 	offered   kind    // by the sink last
-	proved    bool    // the other side has answered since the last trial was sent
+	confirmed bool    // the other side has answered since the last trial was sent
 	probing   bool    // an answer has been asked for
 	probed    bool    // that was answered, by this connection
 	answers   int     // of the other side by this connection
@@ -94,13 +94,13 @@ func (f *Flow) Worthwhile() bool { return f.acknowledged || time.Since(f.began) 
 
 // Doubtful reports whether a message may have to do with an end of the connection now.
 func (f *Flow) Doubtful() bool {
-	return len(f.flight)+len(f.loose)+len(f.o.poison.suspects) > 0 || f.trial != nil
+	return len(f.flight)+len(f.loose)+len(f.o.poison.candidates) > 0 || f.trial != nil
 }
 
 // run sends until the connection or ctx ends, and returns why.
 func (f *Flow) run(ctx context.Context) error {
 	o, conn := f.o, f.conn
-	f.proved = true // by the connection itself
+	f.confirmed = true // by the connection itself
 	conn.Begin(f)
 	if err := o.scheduler.attach(uint64(o.opts.Window)); err != nil {
 		return err

@@ -127,7 +127,7 @@ type Outbox struct {
 	scheduler *scheduler
 	window    window
 	poison    poison
-	condemned map[uint64]string // messages to be refused, by sequence number, and why
+	toRefuse  map[uint64]string // messages to be refused, by sequence number, and why
 	tries     map[uint64]int    // by sequence number, of messages that were not taken
 
 	mu          sync.Mutex
@@ -145,7 +145,7 @@ func New(opts Options, sink Sink) (*Outbox, error) {
 	}
 	return &Outbox{
 		opts: opts, sink: sink, log: opts.Log, scheduler: newScheduler(&opts), window: newWindow(opts.Window), poison: newPoison(),
-		condemned: make(map[uint64]string), tries: make(map[uint64]int),
+		toRefuse: make(map[uint64]string), tries: make(map[uint64]int),
 		stats: Stats{Name: opts.Name}, refusals: make(map[string]bool), problems: make(map[string]problem),
 	}, nil
 }

@@ -14,9 +14,9 @@ import (
 const (
 	poisonMemory = time.Hour // how long messages of a kind at which the upstream closes the connection are set aside unseen
 	goodMemory   = time.Hour // how long an acknowledged kind counts as one that the upstream takes
-	// suspectMemory is how long a kind stays under suspicion without being tried: its messages may have been dropped.
-	suspectMemory = 10 * time.Minute
-	evidenceHalf  = 10 * time.Minute // after which what is known of the link counts half
+	// candidateMemory is how long a kind stays under suspicion without being tried: its messages may have been dropped.
+	candidateMemory = 10 * time.Minute
+	evidenceHalf    = 10 * time.Minute // after which what is known of the link counts half
 
 	strikesNeeded = 2    // alone, at an upstream that takes other messages, over a link without other faults
 	strikesUnsure = 5    // alone, where nothing has been acknowledged
@@ -39,8 +39,8 @@ type kind struct {
 	retain bool
 }
 
-// suspicion is of a kind that was in flight when the upstream ended a connection.
-type suspicion struct {
+// candidate is of a kind that was in flight when the upstream ended a connection.
+type candidate struct {
 	strikes int           // connections that the upstream ended with the message alone in doubt
 	first   time.Time     // when the first one ended
 	age     time.Duration // of the last one when it ended
@@ -68,22 +68,22 @@ type poisoned struct {
 // A link that breaks by itself looks the same for a moment. How often it has, of late, decides how often a message
 // must meet it before it is blamed: see needed. It belongs to Run's goroutine.
 type poison struct {
-	seed     maphash.Seed
-	good     map[kind]time.Time // when it was acknowledged, to within a minute
-	suspects map[kind]*suspicion
-	kinds    map[kind]*poisoned
-	oldest   uint64 // of a good kind, in flight when the last connection ended; 0 if there was none
+	seed       maphash.Seed
+	good       map[kind]time.Time // when it was acknowledged, to within a minute
+	candidates map[kind]*candidate
+	kinds      map[kind]*poisoned
+	oldest     uint64 // of a good kind, in flight when the last connection ended; 0 if there was none
 
 	passed      float64   // messages that were acknowledged, lately
 	broken      float64   // connections that ended with no message to blame, lately
 	since       time.Time // when both were halved
-	blamed      bool      // a message has been convicted since there are suspects
-	disconnects int       // connections that the upstream ended since there are suspects
+	blamed      bool      // a message has been convicted since there are candidates
+	disconnects int       // connections that the upstream ended since there are candidates
 }
 
 func newPoison() poison {
 	return poison{
-		seed: maphash.MakeSeed(), good: map[kind]time.Time{}, suspects: map[kind]*suspicion{}, kinds: map[kind]*poisoned{},
+		seed: maphash.MakeSeed(), good: map[kind]time.Time{}, candidates: map[kind]*candidate{}, kinds: map[kind]*poisoned{},
 	}
 }
 
@@ -91,8 +91,8 @@ func (p *poison) kindOf(m *Prepared) kind {
 	return kind{maphash.String(p.seed, m.Topic), uint8(bits.Len(uint(m.Size))), m.QoS, m.Retain}
 }
 
-// convicted returns what is known of a kind that is set aside without being tried; nil if it is not.
-func (p *poison) convicted(k kind, now time.Time) *poisoned {
+// poisonOf returns what is known of a kind that is set aside without being tried; nil if it is not.
+func (p *poison) poisonOf(k kind, now time.Time) *poisoned {
 	if len(p.kinds) == 0 {
 		return nil
 	}
@@ -104,10 +104,10 @@ func (p *poison) convicted(k kind, now time.Time) *poisoned {
 
 // careful reports whether messages of a kind are tried alone.
 func (p *poison) careful(k kind, now time.Time) bool {
-	if p.kinds[k] != nil || p.suspects[k] != nil {
+	if p.kinds[k] != nil || p.candidates[k] != nil {
 		return true
 	}
-	return len(p.suspects) > 0 && !p.isGood(k, now)
+	return len(p.candidates) > 0 && !p.isGood(k, now)
 }
 
 func (p *poison) isGood(k kind, now time.Time) bool {
@@ -129,7 +129,7 @@ func (p *poison) acknowledged(k kind, seq uint64, now time.Time) {
 	if len(p.kinds) > 0 {
 		delete(p.kinds, k)
 	}
-	if s := p.suspects[k]; s != nil {
+	if s := p.candidates[k]; s != nil {
 		p.broken += float64(s.strikes)
 		p.drop(k)
 	}
@@ -137,8 +137,8 @@ func (p *poison) acknowledged(k kind, seq uint64, now time.Time) {
 
 // drop ends a suspicion. When none is left and no message was to blame, the link was.
 func (p *poison) drop(k kind) {
-	delete(p.suspects, k)
-	if len(p.suspects) == 0 {
+	delete(p.candidates, k)
+	if len(p.candidates) == 0 {
 		if !p.blamed {
 			p.broken++
 		}
@@ -189,8 +189,8 @@ func (p *poison) age(now time.Time) {
 		}
 		p.since = now
 	}
-	for k, s := range p.suspects {
-		if now.Sub(s.seen) >= suspectMemory {
+	for k, s := range p.candidates {
+		if now.Sub(s.seen) >= candidateMemory {
 			p.drop(k)
 		}
 	}
@@ -203,7 +203,7 @@ func (p *poison) age(now time.Time) {
 
 // unreachable notes that no connection followed the last one: what ends at a message only takes the next one.
 func (p *poison) unreachable() {
-	if len(p.suspects) > 0 {
+	if len(p.candidates) > 0 {
 		p.broken++
 	}
 }
@@ -220,25 +220,25 @@ func (p *poison) note(s *Flow, cause Cause, now time.Time) (soon bool) {
 			p.broken++
 			return false
 		}
-		u := p.suspects[t.kind]
+		u := p.candidates[t.kind]
 		if u == nil { // tried because it was to blame before, or with others that were
-			u = &suspicion{first: now}
+			u = &candidate{first: now}
 			if c := p.kinds[t.kind]; c != nil && now.Before(c.until) {
 				u.strikes = c.strikes
 			}
-			trim(p.suspects)
-			p.suspects[t.kind] = u
+			trim(p.candidates)
+			p.candidates[t.kind] = u
 		}
 		u.strikes++
 		u.age, u.seen = now.Sub(s.began), now
 		p.disconnects++
 		if u.strikes >= p.needed(t.kind) {
-			p.convict(s, t)
+			p.markPoison(s, t)
 		}
 		return p.disconnects <= 2*strikesNeeded
 	}
 	if cause != Closed {
-		if len(s.flight)+len(s.loose) > 0 || len(p.suspects) > 0 {
+		if len(s.flight)+len(s.loose) > 0 || len(p.candidates) > 0 {
 			p.broken++
 		}
 		return false
@@ -258,16 +258,16 @@ func (p *poison) note(s *Flow, cause Cause, now time.Time) (soon bool) {
 	}
 	found := false
 	for _, k := range inFlight {
-		if p.isGood(k, now) || p.suspects[k] != nil {
+		if p.isGood(k, now) || p.candidates[k] != nil {
 			continue
 		}
-		trim(p.suspects)
-		p.suspects[k] = &suspicion{first: now, seen: now}
+		trim(p.candidates)
+		p.candidates[k] = &candidate{first: now, seen: now}
 		found = true
 	}
 	if oldest := s.oldest(); oldest != nil && p.isGood(oldest.kind, now) {
 		if p.oldest == oldest.d.Seq && !found { // again, and the upstream has taken its kind before
-			p.suspects[oldest.kind] = &suspicion{first: now, strikes: 1, age: now.Sub(s.began), seen: now}
+			p.candidates[oldest.kind] = &candidate{first: now, strikes: 1, age: now.Sub(s.began), seen: now}
 			p.oldest, found = 0, true
 		} else {
 			p.oldest = oldest.d.Seq
@@ -279,18 +279,18 @@ func (p *poison) note(s *Flow, cause Cause, now time.Time) (soon bool) {
 	return found && p.disconnects <= 2*strikesNeeded
 }
 
-// convict sets aside a kind, or only the message if the upstream has taken others of its kind, or none of any.
-func (p *poison) convict(s *Flow, t *trial) {
+// markPoison sets aside a kind, or only the message if the upstream has taken others of its kind, or none of any.
+func (p *poison) markPoison(s *Flow, t *trial) {
 	now := time.Now()
-	strikes := p.suspects[t.kind].strikes
+	strikes := p.candidates[t.kind].strikes
 	before := p.kinds[t.kind]
 	c := &poisoned{topic: t.topic, size: t.size, until: now, count: 1, strikes: strikes}
 	if before != nil {
 		c.count += before.count
 	}
 	p.blamed = true
-	delete(p.suspects, t.kind)
-	if len(p.suspects) == 0 {
+	delete(p.candidates, t.kind)
+	if len(p.candidates) == 0 {
 		p.blamed, p.disconnects = false, 0
 	}
 	if p.passed >= 0.5 && (before != nil || !p.isGood(t.kind, now)) {
@@ -303,8 +303,8 @@ func (p *poison) convict(s *Flow, t *trial) {
 	p.kinds[t.kind] = c
 	s.o.notePoison(now)
 	if t.seq != 0 {
-		trim(s.o.condemned)
-		s.o.condemned[t.seq] = fmt.Sprintf("the upstream has closed the connection %d times with this message alone in doubt", strikes)
+		trim(s.o.toRefuse)
+		s.o.toRefuse[t.seq] = fmt.Sprintf("the upstream has closed the connection %d times with this message alone in doubt", strikes)
 	}
 }
 

@@ -41,7 +41,7 @@ func (f *Flow) sentLoose(k kind, end uint64) {
 
 // alive notes that the upstream has answered something that was written up to end, so that it has taken all before it.
 func (f *Flow) alive(end uint64, now time.Time) {
-	f.proved = true
+	f.confirmed = true
 	f.answers++
 	if t := f.trial; t != nil && t.ref == 0 && t.end < end {
 		f.trial = nil
@@ -60,7 +60,7 @@ func (f *Flow) mayTry(k kind, now time.Time) (ok bool, at time.Time) {
 	if f.trial != nil {
 		return false, at
 	}
-	if u := f.o.poison.suspects[k]; u != nil && u.strikes > 0 {
+	if u := f.o.poison.candidates[k]; u != nil && u.strikes > 0 {
 		if at := f.settledAt(u); now.Before(at) {
 			if !f.probing && f.answers < wantAnswers && f.o.poison.broken < 0.5 {
 				f.probe()
@@ -68,13 +68,13 @@ func (f *Flow) mayTry(k kind, now time.Time) (ok bool, at time.Time) {
 			return false, at
 		}
 		if !f.probed {
-			f.proved = false
+			f.confirmed = false
 		}
 	}
-	if !f.proved && !f.probing {
+	if !f.confirmed && !f.probing {
 		f.probe()
 	}
-	return f.proved, at
+	return f.confirmed, at
 }
 
 // othersFirst reports whether what need not be tried alone goes before what has to be. Where the link is known to break, a
@@ -86,7 +86,7 @@ func (f *Flow) othersFirst(now time.Time) bool {
 
 // settledAt returns when a connection has shown enough for another trial: one that ends by the clock, or at any packet,
 // whatever is sent, ends before. Where the link is known to break this is not waited for: it is in the count.
-func (f *Flow) settledAt(u *suspicion) time.Time {
+func (f *Flow) settledAt(u *candidate) time.Time {
 	if f.o.poison.broken >= 0.5 {
 		if len(f.flight) > 0 {
 			return f.began.Add(settleTime) // others first
@@ -133,11 +133,11 @@ func (f *Flow) fromHeld(now time.Time) (d journal.Delivery, alone, ok bool, at t
 		if slices.ContainsFunc(f.held[:i], func(o held) bool { return o.kind.topic == h.kind.topic }) {
 			continue
 		}
-		if f.o.condemned[h.d.Seq] != "" || p.convicted(h.kind, now) != nil || !p.careful(h.kind, now) {
+		if f.o.toRefuse[h.d.Seq] != "" || p.poisonOf(h.kind, now) != nil || !p.careful(h.kind, now) {
 			return f.unhold(i), false, true, at
 		}
 		n := 0
-		if u := p.suspects[h.kind]; u != nil {
+		if u := p.candidates[h.kind]; u != nil {
 			n = u.strikes
 			u.seen = now
 		}
@@ -164,14 +164,14 @@ func (f *Flow) unhold(i int) journal.Delivery {
 // ReasonPoison is why a message is set aside that was not tried itself.
 const ReasonPoison = "the upstream closes the connection at messages of this kind (topic, size, QoS, RETAIN)"
 
-// setAside refuses a message of a kind that is poison.
-func (f *Flow) setAside(d journal.Delivery, k kind) {
-	f.o.aside(k)
+// refusePoison refuses a message of a kind that is poison.
+func (f *Flow) refusePoison(d journal.Delivery, k kind) {
+	f.o.countPoison(k)
 	f.refuse(d, ReasonPoison)
 }
 
-// aside counts a message that is set aside.
-func (o *Outbox) aside(k kind) {
+// countPoison counts a message that is set aside.
+func (o *Outbox) countPoison(k kind) {
 	if c := o.poison.kinds[k]; c != nil {
 		c.count++
 	}
@@ -193,8 +193,8 @@ func (f *Flow) Offer(p *Prepared) Verdict {
 	now := time.Now()
 	k := f.o.poison.kindOf(p)
 	f.offered = k
-	if f.o.poison.convicted(k, now) != nil {
-		f.o.aside(k)
+	if f.o.poison.poisonOf(k, now) != nil {
+		f.o.countPoison(k)
 		return Refuse
 	}
 	if !f.o.poison.careful(k, now) {
@@ -204,7 +204,7 @@ func (f *Flow) Offer(p *Prepared) Verdict {
 		return Drop
 	}
 	f.trial = &trial{kind: k, topic: p.Topic, size: p.Size}
-	f.proved = false
+	f.confirmed = false
 	return Send
 }
 
