@@ -7,8 +7,8 @@ import (
 	"holdfast/broker/journal"
 )
 
-// fill sends as much as there is room for. Why it stops is seen once: to look again might show no reason, and then
-// nothing would end the wait. at is when to try again though nothing comes; zero if that is of no use.
+// fill sends as much as there is room for, and returns why it stopped. It looks for the reason once: a second look might
+// find none, and then nothing would end the wait. at is when to try again without an event; zero if that is of no use.
 func (f *Flow) fill() (why stop, at time.Time) {
 	for range turn {
 		messages, full := f.conn.Room()
@@ -76,7 +76,7 @@ func (f *Flow) next(window int) (d journal.Delivery, h how, ok bool, at time.Tim
 	return d, fresh, ok, at
 }
 
-// read returns what the journal has next.
+// read returns the next message of the journal.
 func (f *Flow) read(now time.Time, window int) (d journal.Delivery, ok bool, at time.Time) {
 	if f.unreadable && now.Before(f.readAt) {
 		return d, false, f.readAt
@@ -156,9 +156,9 @@ func (f *Flow) forward(d journal.Delivery, h how) {
 	}
 }
 
-// Answered reports what the other side has said to every message in flight that has the reference ref. reason says why,
-// for the log and the dead letters, if it has not taken them. A reference that nothing in flight has is
-// ignored, and so is a second answer.
+// Answered reports the other side's answer to every message in flight that has the reference ref. reason is for the log
+// and the dead letters, if it has not taken them. Answered ignores a second answer, and a reference that no message in
+// flight has.
 func (f *Flow) Answered(ref uint64, answer Answer, reason string) {
 	if ref == 0 {
 		return
@@ -200,7 +200,7 @@ func (f *Flow) settle() {
 	}
 	first := 0
 	if f.trial != nil && f.trial.seq == f.flight[0].d.Seq && f.flight[0].answer == None {
-		first = 1 // others do not wait for what may never come
+		first = 1 // others do not wait for an answer that may never come
 	}
 	n := first
 	for ; n < len(f.flight); n++ {
@@ -228,7 +228,7 @@ func (f *Flow) settle() {
 	f.hint = max(0, f.hint-(n-first))
 }
 
-// answered deals with the answer to a message.
+// answered handles the answer to a message.
 func (f *Flow) answered(m *sent) {
 	o := f.o
 	f.bytes -= m.size
@@ -284,7 +284,7 @@ func (f *Flow) refuse(d journal.Delivery, reason string) {
 	o.NoteRefused(d.Message.Topic, reason)
 }
 
-// drop gives up a message, which the journal's ledger names.
+// drop drops a message, which the journal then names in Losses.
 func (f *Flow) drop(d journal.Delivery, reason string) {
 	delete(f.o.tries, d.Seq)
 	delete(f.o.toRefuse, d.Seq)

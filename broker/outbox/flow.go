@@ -24,8 +24,8 @@ const (
 	Forever time.Duration = math.MaxInt64
 )
 
-// Flow is what an outbox knows of one connection, and what the connection reports to. All of it happens in the
-// goroutine of Run.
+// Flow is the outbox's state of one connection, and the connection reports to it. It belongs to the goroutine of
+// Run.
 type Flow struct {
 	o    *Outbox
 	conn Conn
@@ -73,7 +73,7 @@ type sent struct {
 	kind   kind
 }
 
-// stop is why nothing more is sent now, and so what has to happen first.
+// stop is the reason why nothing more is sent now, and so what has to happen first.
 type stop int
 
 const (
@@ -92,7 +92,8 @@ func (f *Flow) InFlight() int { return len(f.flight) }
 // Worthwhile reports whether the connection was worth its attempt: a message was acknowledged, or it has lasted.
 func (f *Flow) Worthwhile() bool { return f.acknowledged || time.Since(f.began) >= minHealthy }
 
-// Doubtful reports whether a message may have to do with an end of the connection now.
+// Doubtful reports whether a message could be the reason if the connection ended now: one is unconfirmed, a candidate
+// or on trial.
 func (f *Flow) Doubtful() bool {
 	return len(f.flight)+len(f.loose)+len(f.o.poison.candidates) > 0 || f.trial != nil
 }
@@ -100,7 +101,7 @@ func (f *Flow) Doubtful() bool {
 // run sends until the connection or ctx ends, and returns why.
 func (f *Flow) run(ctx context.Context) error {
 	o, conn := f.o, f.conn
-	f.confirmed = true // by the connection itself
+	f.confirmed = true // the connection was made
 	conn.Begin(f)
 	if err := o.scheduler.attach(uint64(o.opts.Window)); err != nil {
 		return err
@@ -201,7 +202,7 @@ func (f *Flow) end() {
 			left = append(left, m)
 		}
 	}
-	f.flight = left // in doubt
+	f.flight = left // unconfirmed
 	f.o.scheduler.detach()
 	f.report()
 }

@@ -1,4 +1,4 @@
-// Package outbox sends what a journal has for one place there, by a Sink.
+// Package outbox sends the messages that a journal has for one destination, by a Sink.
 //
 // It promises: a message leaves the journal only after the sink's other side has acknowledged it, or has refused it
 // for good and Options.Refused keeps it, or its lifetime is over; whatever ends meanwhile, the rest is sent again, in
@@ -9,7 +9,7 @@
 // It does not promise that a message arrives once: what was in flight when a connection ended is sent again. It does
 // not know what the other side does with a message that it has acknowledged.
 //
-// Errors: New returns what a person has to correct. Everything that happens later is retried, shown in Stats and
+// Errors: New returns configuration errors. Everything that happens later is retried, shown in Stats and
 // logged when the state changes.
 package outbox
 
@@ -76,7 +76,7 @@ func (o *Options) SetDefaults() {
 	SetDefault(&o.Log, slog.New(slog.DiscardHandler))
 }
 
-// Validate returns what a person has to correct. It is called after SetDefaults.
+// Validate returns what is wrong with the options. It is called after SetDefaults.
 func (o *Options) Validate() error {
 	switch {
 	case (o.Reader == nil) == (len(o.Queues) == 0):
@@ -105,7 +105,7 @@ type Stats struct {
 	Sent         uint64 // messages of the journal handed to a connection, resends included
 	Resent       uint64 // of them, sent before
 	Acknowledged uint64 // by the other side, or written where no answer follows
-	Refused      uint64 // for good, by the other side or because the sink cannot say them
+	Refused      uint64 // for good, by the other side or because the sink cannot send them
 	Expired      uint64 // message expiry interval was over
 
 	Reconnects uint64 // connections after the first

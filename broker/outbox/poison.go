@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	poisonMemory = time.Hour // how long messages of a kind at which the upstream closes the connection are set aside unseen
+	poisonMemory = time.Hour // how long messages of a kind that is poison are set aside without a trial
 	goodMemory   = time.Hour // how long an acknowledged kind counts as one that the upstream takes
-	// candidateMemory is how long a kind stays under suspicion without being tried: its messages may have been dropped.
+	// candidateMemory is how long a kind stays a candidate without a trial: its messages may have been dropped.
 	candidateMemory = 10 * time.Minute
 	evidenceHalf    = 10 * time.Minute // after which what is known of the link counts half
 
@@ -23,15 +23,15 @@ const (
 	flapping      = 3    // connections that ended with no message to blame, lately: then none is blamed
 	unluckyChance = 1e-6 // that a link which breaks is taken for a message that the upstream does not take
 
-	// A message that has ended a connection is tried again on one that has proved itself: by so many answers, or for so
-	// long, counted from its beginning and, for the second trial, from the first end.
+	// A message that has ended a connection is tried again on a connection that has had wantAnswers answers, or has lasted
+	// that long, counted from its beginning and, for the second trial, from the first end.
 	wantAnswers  = 50
 	settleTime   = 1500 * time.Millisecond
 	secondSettle = 6500 * time.Millisecond
 	maxKinds     = 2048 // of each map; what is beyond is forgotten, which costs connections and no message
 )
 
-// kind is what the upstream can tell messages by without looking at the payload. A topic is its hash.
+// kind is the properties of a message that the upstream sees without the payload. A topic is its hash.
 type kind struct {
 	topic  uint64
 	size   uint8 // of the payload: how many bits its length takes
@@ -41,7 +41,7 @@ type kind struct {
 
 // candidate is of a kind that was in flight when the upstream ended a connection.
 type candidate struct {
-	strikes int           // connections that the upstream ended with the message alone in doubt
+	strikes int           // connections that the upstream ended with this message alone unconfirmed
 	first   time.Time     // when the first one ended
 	age     time.Duration // of the last one when it ended
 	seen    time.Time
@@ -51,22 +51,22 @@ type candidate struct {
 type poisoned struct {
 	topic string
 	size  int
-	until time.Time // later the next message of the kind is tried again, alone
+	until time.Time // after it the next message of the kind is tried again, alone
 	count uint64    // messages that were set aside
-	// strikes are those that it was convicted for. Should the link turn out to break by itself, that may be too few.
+	// strikes are the connections for which it was blamed. If the link turns out to break by itself, they may be too few.
 	strikes int
 }
 
 // poison finds the messages at which an upstream closes the connection. MQTT 3.1.1 has no other way to refuse one, and
 // some upstreams use none over 5.
 //
-// When the upstream ends a connection, the kinds in flight that it has not acknowledged in the last hour are under
-// suspicion. Their messages are tried one at a time, with nothing else in doubt beside them, and only on a connection
-// that has just shown to be alive; those of other kinds go on as before. A kind that ends connections so, when others
-// pass, is poison: what is queued of it is set aside at once, for an hour, and then one message is tried again.
+// When the upstream ends a connection, the kinds in flight that it has not acknowledged in the last hour are
+// candidates. Their messages are tried one at a time, with nothing else unconfirmed beside them, and only on a connection
+// that has just shown to be alive; messages of other kinds go on as before. A kind that ends connections so, while others
+// pass, is poison: its queued messages are set aside at once, for an hour, and then one message is tried again.
 //
-// A link that breaks by itself looks the same for a moment. How often it has, of late, decides how often a message
-// must meet it before it is blamed: see needed. It belongs to Run's goroutine.
+// A link that breaks by itself looks the same for a moment. How often it has broken lately decides how many connections
+// must end at a message before it is blamed: see needed. It belongs to Run's goroutine.
 type poison struct {
 	seed       maphash.Seed
 	good       map[kind]time.Time // when it was acknowledged, to within a minute
@@ -77,7 +77,7 @@ type poison struct {
 	passed      float64   // messages that were acknowledged, lately
 	broken      float64   // connections that ended with no message to blame, lately
 	since       time.Time // when both were halved
-	blamed      bool      // a message has been convicted since there are candidates
+	blamed      bool      // a message has been blamed since there are candidates
 	disconnects int       // connections that the upstream ended since there are candidates
 }
 
@@ -91,7 +91,7 @@ func (p *poison) kindOf(m *Prepared) kind {
 	return kind{maphash.String(p.seed, m.Topic), uint8(bits.Len(uint(m.Size))), m.QoS, m.Retain}
 }
 
-// poisonOf returns what is known of a kind that is set aside without being tried; nil if it is not.
+// poisonOf returns the entry of a kind that is set aside without a trial; nil if it is not.
 func (p *poison) poisonOf(k kind, now time.Time) *poisoned {
 	if len(p.kinds) == 0 {
 		return nil
@@ -115,7 +115,7 @@ func (p *poison) isGood(k kind, now time.Time) bool {
 	return ok && now.Sub(at) < goodMemory
 }
 
-// acknowledged notes that the upstream takes a kind.
+// acknowledged records that the upstream takes a kind.
 func (p *poison) acknowledged(k kind, seq uint64, now time.Time) {
 	p.passed++
 	if at, ok := p.good[k]; !ok || now.Sub(at) >= time.Minute {
@@ -135,7 +135,7 @@ func (p *poison) acknowledged(k kind, seq uint64, now time.Time) {
 	}
 }
 
-// drop ends a suspicion. When none is left and no message was to blame, the link was.
+// drop removes a candidate. When none is left and no message was to blame, the link was.
 func (p *poison) drop(k kind) {
 	delete(p.candidates, k)
 	if len(p.candidates) == 0 {
@@ -158,11 +158,11 @@ func trim[K comparable, V any](m map[K]V) {
 	}
 }
 
-// needed is how many connections have to end at a message of a kind before it is to blame: so many that a link which
-// breaks as often as this one has, with no message to blame, would do so by chance once in a million.
+// needed returns how many connections have to end at a message of a kind before it is to blame: so many that a link
+// which breaks as often as this one, with no message to blame, would do so by chance once in a million.
 func (p *poison) needed(k kind) int {
 	switch {
-	case p.broken < 0.5 && p.kinds[k] != nil: // was to blame before
+	case p.broken < 0.5 && p.kinds[k] != nil: // blamed before
 		return 1
 	case p.broken < 0.5 && p.passed >= 0.5:
 		return strikesNeeded
@@ -172,7 +172,7 @@ func (p *poison) needed(k kind) int {
 	return p.unlucky()
 }
 
-// unlucky is how often in a row the link may end at the same message by chance.
+// unlucky returns how often in a row the link may end at the same message by chance.
 func (p *poison) unlucky() int {
 	if p.broken >= flapping {
 		return math.MaxInt
@@ -181,7 +181,7 @@ func (p *poison) unlucky() int {
 	return max(strikesNeeded, int(math.Ceil(math.Log(unluckyChance)/math.Log(chance))))
 }
 
-// age forgets what is no longer to be relied on.
+// age removes candidates, kinds and evidence that are too old.
 func (p *poison) age(now time.Time) {
 	if now.Sub(p.since) >= evidenceHalf {
 		if !p.since.IsZero() {
@@ -194,22 +194,22 @@ func (p *poison) age(now time.Time) {
 			p.drop(k)
 		}
 	}
-	for k, c := range p.kinds { // one that was never sent again in another hour
+	for k, c := range p.kinds { // not sent again within another hour
 		if now.Sub(c.until) >= poisonMemory {
 			delete(p.kinds, k)
 		}
 	}
 }
 
-// unreachable notes that no connection followed the last one: what ends at a message only takes the next one.
+// unreachable records that no connection followed the last one: an upstream that only rejects a message takes the next one.
 func (p *poison) unreachable() {
 	if len(p.candidates) > 0 {
 		p.broken++
 	}
 }
 
-// note looks at how a connection has ended. It reports whether the next one may be made at once: a message is in
-// doubt, and the upstream takes connections.
+// note evaluates the end of a connection. It reports whether the next one may be made at once: there is a candidate,
+// and the upstream takes connections.
 func (p *poison) note(s *Flow, cause Cause, now time.Time) (soon bool) {
 	p.age(now)
 	if cause == Stated {
@@ -221,7 +221,7 @@ func (p *poison) note(s *Flow, cause Cause, now time.Time) (soon bool) {
 			return false
 		}
 		u := p.candidates[t.kind]
-		if u == nil { // tried because it was to blame before, or with others that were
+		if u == nil { // tried because it, or another kind, was blamed before
 			u = &candidate{first: now}
 			if c := p.kinds[t.kind]; c != nil && now.Before(c.until) {
 				u.strikes = c.strikes
@@ -279,7 +279,7 @@ func (p *poison) note(s *Flow, cause Cause, now time.Time) (soon bool) {
 	return found && p.disconnects <= 2*strikesNeeded
 }
 
-// markPoison sets aside a kind, or only the message if the upstream has taken others of its kind, or none of any.
+// markPoison makes a kind poison, or only the message if the upstream has taken others of its kind, or none at all.
 func (p *poison) markPoison(s *Flow, t *trial) {
 	now := time.Now()
 	strikes := p.candidates[t.kind].strikes
@@ -308,7 +308,7 @@ func (p *poison) markPoison(s *Flow, t *trial) {
 	}
 }
 
-// problem is what the present poison is in words, empty if there is none, and how long that is so.
+// problem describes the present poison, empty if there is none, and returns until when it is.
 func (p *poison) problem(now time.Time) (text string, until time.Time) {
 	var list []*poisoned
 	for _, c := range p.kinds {

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// problem is something that a person has to put right, while the outbox goes on.
+// problem is something that a person has to correct, while the outbox goes on.
 type problem struct {
 	text  string
-	until time.Time // zero until it is taken back
+	until time.Time // zero until it is cleared
 }
 
-// Problem notes what is wrong under a key of its own. An empty text takes it back. It reports whether the problem is new.
+// Problem sets the problem of a key. An empty text clears it. It reports whether the problem is new.
 func (o *Outbox) Problem(key, text string, until time.Time) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -12,9 +12,9 @@ import (
 // backlogs drain make no more of them.
 const maxReaders = 4
 
-// Queue is what is pending with one priority. It has one reader of the journal, and with live-first others beside
-// it: each time a connection begins with a backlog, what comes from then on is owed to an empty reader, so that the
-// journal keeps, bounds and recovers the two as it does any others. A reader that is empty again takes the next turn.
+// Queue is the pending messages of one priority. It has one reader of the journal, and with live-first others beside
+// it: each time a connection begins with a backlog, new messages are owed to an empty reader from then on, so that the
+// journal keeps, bounds and recovers the two as it does any others. A reader that is empty again is used next time.
 // Its methods are safe for concurrent use.
 type Queue struct {
 	priority int
@@ -36,7 +36,7 @@ func NewQueue(priority int, more func(n int) (*journal.Reader, error), readers .
 // Live returns the reader that new messages are owed to.
 func (q *Queue) Live() *journal.Reader { return q.live.Load() }
 
-// Priority returns what NewQueue was given.
+// Priority returns the queue's priority.
 func (q *Queue) Priority() int { return q.priority }
 
 func (q *Queue) all() []*journal.Reader {

@@ -2,15 +2,15 @@ package outbox
 
 import "time"
 
-// Rate is the most that is sent per second; 0 means no limit. What was not used of one second may be used
-// in the next, and no more: a bucket that holds a second's worth. A message longer than that goes when the
+// Rate is the most that is sent per second; 0 means no limit. It is a bucket that holds a second's worth: an unused
+// second may be used in the next, and no more. A message longer than that goes when the
 // bucket is full, and the next ones wait until it is paid for.
 type Rate struct {
 	Messages int
 	Bytes    int64 // of topics, payloads and properties
 }
 
-// limiter is two buckets, which a message needs both of. It is for one goroutine.
+// limiter is two buckets; a message needs room in both. It is for one goroutine.
 type limiter struct{ messages, content bucket }
 
 // newLimiter allows percent of a rate.
@@ -19,7 +19,7 @@ func newLimiter(r Rate, percent int) limiter {
 	return limiter{part(float64(r.Messages)), part(float64(r.Bytes))}
 }
 
-// wait is how long nothing may be sent.
+// wait returns how long nothing may be sent.
 func (l *limiter) wait() time.Duration {
 	now := time.Now()
 	return max(l.messages.wait(now), l.content.wait(now))

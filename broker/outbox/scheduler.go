@@ -8,7 +8,7 @@ import (
 	"holdfast/broker/journal"
 )
 
-// scheduler hands out what is pending in all queues, in the order in which it is to be sent. It is for the
+// scheduler returns the pending messages of all queues in the order in which to send them. It is for the
 // goroutine of Run; depth is safe for concurrent use.
 type scheduler struct {
 	queues    []*Queue // highest priority first
@@ -111,7 +111,7 @@ func (s *scheduler) next(window, bytes int) (d journal.Delivery, ok bool, wait t
 	return d, false, 0, nil
 }
 
-// take counts what is handed out.
+// take counts a message that next has returned.
 func (s *scheduler) take(d journal.Delivery, late bool) journal.Delivery {
 	if d.Message == nil {
 		return d
@@ -131,7 +131,7 @@ func (s *scheduler) isLate(d *journal.Delivery) bool {
 	return s.liveFirst && !slices.ContainsFunc(s.turns, func(readers []*journal.Reader) bool { return readers[len(readers)-1] == d.Reader })
 }
 
-// leave is called once for each message that is not out any more, whatever became of it.
+// leave counts a message that is not in flight any more, for whatever reason. It is called once for each.
 func (s *scheduler) leave(d *journal.Delivery) {
 	if s.isLate(d) {
 		s.late--
@@ -139,7 +139,7 @@ func (s *scheduler) leave(d *journal.Delivery) {
 	}
 }
 
-// sizeOf returns what a message counts in bytes, in flight and against a rate.
+// sizeOf returns the bytes that a message counts as, in flight and against a rate.
 func sizeOf(d *journal.Delivery) int {
 	return len(d.Message.Topic) + len(d.Message.Payload) + len(d.Message.Properties)
 }

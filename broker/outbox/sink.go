@@ -8,11 +8,11 @@ import (
 	"holdfast/broker/journal"
 )
 
-// Sink is what an outbox sends with: MQTT, or another protocol. It knows how to reach the other side and how to say
-// a message there. When, how often and in which order is the outbox's to decide, and what becomes of a message, too.
+// Sink sends messages for an outbox, over MQTT or another protocol. It connects to the other side and encodes
+// messages. The outbox decides when, how often and in which order to send, and what becomes of a message.
 //
-// All methods of a Sink and of its Conn are called by the goroutine of Run, one at a time. A sink that has goroutines
-// of its own gives the outbox what they find in Conn.Wait.
+// The goroutine of Run calls all methods of a Sink and of its Conn, one at a time. A sink that has goroutines
+// of its own reports their results in Conn.Wait.
 type Sink interface {
 	// Target names what Connect connects to next, without secrets, for Stats and the log.
 	Target() string
@@ -22,34 +22,34 @@ type Sink interface {
 	// Ended follows each connection after its Close, with nil for one that the outbox has ended, and each Connect that
 	// failed while Run goes on, where f is nil. It returns what this end means for the messages and for the next attempt.
 	Ended(f *Flow, err error) Next
-	// Release tells the sink that it need not remember a message: it was acknowledged, refused or given up. If it is
-	// sent again, which a refusal for now may lead to, then as a new one. Each message that Send returned a reference
-	// for and that has no answer by the end of the connection stays unreleased, and is prepared again by the next one
-	// with Resend set, unless the journal's limits drop it meanwhile.
+	// Release lets the sink forget a message: it was acknowledged, refused or dropped. If it is sent again, as after a
+	// temporary refusal, it is a new one. A message that Send returned a reference for and that has no answer by the
+	// end of the connection is not released: the next connection prepares it again with Resend set, unless the
+	// journal's limits drop it meanwhile.
 	Release(seq uint64)
 }
 
 // Conn is one connection of a sink. Embed Basic for what the other side does not need.
 type Conn interface {
-	// Begin is called once, before everything else. f is where the connection reports to, until Close has returned.
+	// Begin is called once, before everything else. The connection reports to f until Close has returned.
 	Begin(f *Flow)
-	// Tend sends what the sink has to say by itself, before messages are sent.
+	// Tend sends the sink's own packets, before messages are sent.
 	Tend(now time.Time)
 	// Room returns how many messages the other side takes in flight, 0 while it takes none, and whether what was sent
 	// has to leave before more is. It is called before each message.
 	Room() (messages int, full bool)
-	// Prepare makes a message ready to be sent, and returns how the other side will see it. Send follows before any
-	// other Prepare, or does not. An error is why the other side will never take the message: it is refused.
+	// Prepare encodes a message, and returns how the other side will see it. Send follows before any
+	// other Prepare, or not at all. An error means that the other side can never take the message: it is refused.
 	// m and what it points to are valid until Prepare returns, but for the Message itself, which is never changed.
 	Prepare(m *Message) (Prepared, error)
-	// Send hands over what was prepared last. ref is how the connection will name it to Flow: one or more messages
-	// in flight may share it, and 0 is a message that no answer follows, which counts as acknowledged when it has left.
+	// Send sends the message that was prepared last. The connection will name it ref to Flow: several messages
+	// in flight may share it, and 0 is a message without an answer, which counts as acknowledged when it has left.
 	// end is a position in what the connection writes, in units of its own; it never decreases.
 	Send() (ref, end uint64)
-	// Flush begins to write what was handed over. It returns how long the connection needs no attention; an error
+	// Flush begins to write the messages of Send. It returns how long the connection needs no attention; an error
 	// ends it.
 	Flush(now time.Time) (quiet time.Duration, err error)
-	// Wait waits for the first of u's channels or an event of the connection, deals with what has come and reports it to
+	// Wait waits for the first of u's channels or an event of the connection, handles events and reports them to
 	// Flow. An error ends the connection; ErrHandover ends it in order.
 	Wait(u *Until) error
 	// Written returns the position up to which everything has left, and when that changed last.
@@ -58,8 +58,8 @@ type Conn interface {
 	Probe()
 	// Lossy reports whether answers come late because the way there loses packets, and not because it is full.
 	Lossy() bool
-	// Leave is called when the outbox wants to end the connection, after each look at what has come. Once idle,
-	// nothing is in flight any more. It reports whether the sink has nothing more to say.
+	// Leave is called while the outbox wants to end the connection, after each Wait. Once idle,
+	// nothing is in flight any more. It reports whether the sink has nothing more to send.
 	Leave(now time.Time, idle bool) (done bool)
 	// Close ends the connection and everything that it runs. Answers that had come are reported first.
 	Close()
@@ -76,7 +76,7 @@ type Message struct {
 	Late   bool          // of a backlog that live-first sends beside what is new
 }
 
-// Prepared is a message as the other side sees it. Kind in poison.go is made of it.
+// Prepared is a message as the other side sees it, from which poison.go makes its kind.
 type Prepared struct {
 	Topic  string // or whatever the other side sorts by
 	Size   int    // bytes of payload
@@ -94,13 +94,13 @@ type Until struct {
 	Leave bool // the connection is to end: no handover any more
 }
 
-// Cause is what the end of a connection may say about the messages in flight.
+// Cause is what the end of a connection means for the messages in flight.
 type Cause int
 
 const (
-	Broken Cause = iota // it says nothing: the way there broke
-	Closed              // the other side has ended it, perhaps for what it was sent
-	Stated              // the other side has said why, and it is none of the messages
+	Broken Cause = iota // nothing: the network broke
+	Closed              // the other side has ended it, perhaps because of a message
+	Stated              // the other side has given a reason that is none of the messages
 )
 
 // Next is what follows the end of a connection.
@@ -108,11 +108,11 @@ type Next struct {
 	Cause    Cause
 	Handover bool          // Connect has another one, at once; this end was no failure
 	Now      bool          // the next attempt needs no wait
-	Slow     bool          // to come back soon would make it worse: the longest wait from now on
+	Slow     bool          // reconnecting soon would make it worse: the longest wait from now on
 	Delay    time.Duration // instead of the wait between attempts; 0 for none
 }
 
-// Answer is what the other side has said to a message.
+// Answer is the other side's answer to a message.
 type Answer byte
 
 const (
@@ -120,10 +120,10 @@ const (
 	Taken        // it has the message
 	Never        // it will not take this message, ever: refused
 	Later        // it takes this message another time: sent again, before those that follow
-	Doubt        // it did not take this message, and may or may not: sent again a few times, then refused
+	Doubt        // it did not take this message, and may or may not take it later: sent again a few times, then refused
 )
 
-// Basic is a Conn's part for a sink to which it means nothing. Positions are numbers of messages: a message has left
+// Basic implements the methods of Conn that a sink does not need. Positions are numbers of messages: a message has left
 // when Send has returned.
 type Basic struct {
 	Flow *Flow
@@ -147,7 +147,7 @@ func (b *Basic) Position() uint64 {
 // Written returns the position of the last message.
 func (b *Basic) Written() (uint64, time.Time) { return b.sent, b.at }
 
-// Probe does nothing: without an answer of its own a connection has shown to be alive by having been made.
+// Probe does nothing: a connection without answers of its own counts as alive when it was made.
 func (b *Basic) Probe() { b.Flow.Probed(b.sent + 1) }
 
 // Lossy returns false.

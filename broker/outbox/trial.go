@@ -23,7 +23,7 @@ type loose struct {
 	end  uint64
 }
 
-// maxLoose bounds them: what is beyond is not under suspicion, should the upstream close the connection.
+// maxLoose bounds them: further ones do not become candidates if the upstream closes the connection.
 const maxLoose = 64
 
 // sentLoose notes a message that no acknowledgement follows.
@@ -39,7 +39,7 @@ func (f *Flow) sentLoose(k kind, end uint64) {
 	}
 }
 
-// alive notes that the upstream has answered something that was written up to end, so that it has taken all before it.
+// alive records that the upstream has answered something that was written up to end, so that it has taken all before it.
 func (f *Flow) alive(end uint64, now time.Time) {
 	f.confirmed = true
 	f.answers++
@@ -55,7 +55,7 @@ func (f *Flow) alive(end uint64, now time.Time) {
 	})
 }
 
-// mayTry reports whether a message may be tried alone now, or at what time it may. It probes if that is what is missing.
+// mayTry reports whether a message may be tried alone now, or returns when. It sends a probe if only that is missing.
 func (f *Flow) mayTry(k kind, now time.Time) (ok bool, at time.Time) {
 	if f.trial != nil {
 		return false, at
@@ -77,15 +77,15 @@ func (f *Flow) mayTry(k kind, now time.Time) (ok bool, at time.Time) {
 	return f.confirmed, at
 }
 
-// othersFirst reports whether what need not be tried alone goes before what has to be. Where the link is known to break, a
-// trial does not wait for the connection to prove itself, and may end one after the other at its beginning without
-// being blamed: then nothing else would ever pass.
+// othersFirst reports whether messages that need no trial go before those that do. Where the link is known to break, a
+// trial does not wait until the connection is confirmed, and may end one connection after the other at its beginning
+// without being blamed: then nothing else would ever pass.
 func (f *Flow) othersFirst(now time.Time) bool {
 	return f.o.poison.broken >= 0.5 && now.Sub(f.began) < settleTime
 }
 
-// settledAt returns when a connection has shown enough for another trial: one that ends by the clock, or at any packet,
-// whatever is sent, ends before. Where the link is known to break this is not waited for: it is in the count.
+// settledAt returns when a connection has lasted long enough for another trial: one that ends after a fixed time, or at
+// any packet, ends before that. Where the link is known to break it does not wait: needed accounts for that.
 func (f *Flow) settledAt(u *candidate) time.Time {
 	if f.o.poison.broken >= 0.5 {
 		if len(f.flight) > 0 {
@@ -123,8 +123,8 @@ func (f *Flow) holds(k kind) bool {
 	return slices.ContainsFunc(f.held, func(h held) bool { return h.kind.topic == k.topic })
 }
 
-// fromHeld returns a held message that may be sent now, and whether it is to be tried alone; or when one may be. Of
-// those to be tried that with the fewest strikes comes first: what may be good does not wait for what is probably not.
+// fromHeld returns a held message that may be sent now, and whether it is to be tried alone; or when one may be. The
+// message with the fewest strikes is tried first: a probably good one does not wait for a probably bad one.
 func (f *Flow) fromHeld(now time.Time) (d journal.Delivery, alone, ok bool, at time.Time) {
 	best, strikes := -1, 0
 	p := &f.o.poison
@@ -161,7 +161,7 @@ func (f *Flow) unhold(i int) journal.Delivery {
 	return d
 }
 
-// ReasonPoison is why a message is set aside that was not tried itself.
+// ReasonPoison is the reason of a message that is set aside without a trial of its own.
 const ReasonPoison = "the upstream closes the connection at messages of this kind (topic, size, QoS, RETAIN)"
 
 // refusePoison refuses a message of a kind that is poison.
@@ -178,17 +178,17 @@ func (o *Outbox) countPoison(k kind) {
 	o.notePoison(time.Now())
 }
 
-// Verdict is what may be done with a message that the journal does not have.
+// Verdict is the decision on a message that is not in the journal.
 type Verdict int
 
 const (
 	Send   Verdict = iota
-	Drop           // there is no room for it now
+	Drop           // it cannot be sent now
 	Refuse         // it is poison: see ReasonPoison
 )
 
-// Offer reports what may be done with a message that the sink sends beside the journal's, without an answer. After Send
-// it has to be handed over at once, and Offered has to be called.
+// Offer returns the verdict on a message that the sink sends beside the journal's, without an answer. After Send
+// the sink has to send it at once, and call Offered.
 func (f *Flow) Offer(p *Prepared) Verdict {
 	now := time.Now()
 	k := f.o.poison.kindOf(p)

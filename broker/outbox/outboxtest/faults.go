@@ -109,7 +109,7 @@ func answersTwice(l *lab) {
 func lateAnswers(l *lab) {
 	l.start()
 	p := l.accept()
-	take(p, l.each(p, 2)...) // so that neither topic is under suspicion
+	take(p, l.each(p, 2)...) // so that neither topic is a candidate for poison
 	old := l.each(p, 3)
 	p.End()
 	p = l.accept()
