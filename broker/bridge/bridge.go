@@ -11,7 +11,7 @@
 // a connection and dropped, counted, while there is none. It does not know what an upstream does with a
 // message that it has acknowledged.
 //
-// Errors: New returns what a person has to correct. Everything that happens later is retried, shown
+// Errors: New returns configuration errors. Everything that happens later is retried, shown
 // in Stats and logged when the state changes.
 package bridge
 
@@ -57,8 +57,8 @@ type Options struct {
 
 	Out []Rule
 
-	// Status is the topic upstream, of no rule, on which the bridge publishes whether the gateway is there: Online when a
-	// connection has begun, Offline as its will and before it ends in order, both retained. Empty for none.
+	// Status is the topic upstream, of no rule, on which the bridge publishes the gateway's presence: Online when a
+	// connection has begun, Offline as its will and before it disconnects in order, both retained. Empty for none.
 	Status string
 
 	Announce string // topic of messages of the gateway's own in Reader, sent as they are; empty for none
@@ -74,13 +74,13 @@ type Options struct {
 	// is deleted upstream while the link is down stays retained here.
 	Retained func(topic string) Retained
 	Clear    func(m *broker.Message, changes []journal.Change, done func(error)) bool
-	// Journal keeps what is known of messages that have come in, and Origin is this gateway's name on
+	// Journal stores the identifiers of messages that have come in, and Origin is this gateway's name on
 	// those that go out over MQTT 5. Both with In; without them messages go out unmarked.
 	Journal *journal.Journal
 	Origin  string
 
-	// References are hosts, or HOST:PORT, that an upstream of MQTT 5 may name as another server to use. None are followed
-	// else, nor any without TLS: the bridge would hand its password to whoever forges one packet.
+	// References are hosts, or HOST:PORT, that an upstream of MQTT 5 may name as another server to use. The bridge follows
+	// no others, and none without TLS: it would send its password to an attacker who forges one packet.
 	References []string
 	FailBack   time.Duration // how long the first upstream has to be reachable before another one is left for it; 0 means 1 min
 	MaxQueued  int           // QoS 0 messages that are queued to be sent; 0 means 1000
@@ -168,7 +168,7 @@ type Bridge struct {
 	mu                sync.Mutex
 	open              bool                 // there is a connection for what Deliver takes
 	stats             Stats                // without the outbox's
-	mqtt311Until      map[string]time.Time // hosts that do not speak MQTT 5, and until when that is believed
+	mqtt311Until      map[string]time.Time // hosts that do not speak MQTT 5, and until when not to try it again
 	willDisabledUntil map[string]time.Time // hosts that take no status, likewise
 }
 
@@ -229,7 +229,7 @@ func (b *Bridge) Stats() Stats {
 	return s
 }
 
-// Problems returns what is wrong although there may be a connection, each with what to do about it, in a resendTime order.
+// Problems returns what is wrong although there may be a connection, each with what to do about it, in a stable order.
 // It is safe for concurrent use.
 func (b *Bridge) Problems() []string { return b.box.Problems() }
 

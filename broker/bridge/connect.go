@@ -15,8 +15,8 @@ import (
 const (
 	connectTimeout = 30 * time.Second // from the first byte of MQTT to CONNACK
 
-	// negativeTTL is how long an upstream that did not speak MQTT 5, or takes no will, is not asked again: it may be
-	// another one by then, have been restarting, or have been told.
+	// negativeTTL is how long an upstream that did not speak MQTT 5, or takes no will, is not asked again. By then it may
+	// be another one, have restarted, or be configured differently.
 	negativeTTL = time.Hour
 )
 
@@ -33,7 +33,7 @@ func (b *Bridge) connect(ctx context.Context, u *url.URL) (*link, error) {
 		if l, second = b.attempt(ctx, u, version, nil); second != nil {
 			return nil, err
 		}
-		b.silence(u, err.Error())
+		b.disablePresence(u, err.Error())
 		return l, nil
 	}
 	if b.opts.Protocol == 0 && version == wire.V5 && unsupported(err) && ctx.Err() == nil {
@@ -48,7 +48,7 @@ func (b *Bridge) connect(ctx context.Context, u *url.URL) (*link, error) {
 	return l, err
 }
 
-// version is what to speak first to an upstream.
+// version returns the protocol version to try first with an upstream.
 func (b *Bridge) version(u *url.URL) wire.Version {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -58,7 +58,7 @@ func (b *Bridge) version(u *url.URL) wire.Version {
 	return wire.V5
 }
 
-// remember notes that an upstream speaks 3.1.1 and not 5.
+// remember records that an upstream speaks 3.1.1 and not 5.
 func (b *Bridge) remember(u *url.URL) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -157,7 +157,7 @@ func (l *link) connack(connect *wire.Connect) (*wire.Connack, error) {
 	}
 }
 
-// limits are what the upstream has said of itself in CONNACK, or may be expected of one that has not.
+// limits are those of the upstream's CONNACK, or the defaults where it gives none.
 type limits struct {
 	receive   int // messages in flight
 	packet    int // bytes; 0 means no limit

@@ -12,7 +12,7 @@ import (
 
 const goodbye = 250 * time.Millisecond // for the last packets to be written
 
-// connection is one connection: what the outbox sends by, and the way in. All of it happens in the outbox's goroutine.
+// connection is one connection, in both directions. It is the outbox's Conn, and belongs to the outbox's goroutine.
 type connection struct {
 	b *Bridge
 	l *link
@@ -44,7 +44,7 @@ type connection struct {
 	asked       time.Time // when it was sent, or something came after that; zero if it is answered
 	askAgain    time.Time // when a refused subscription is tried again; zero for not
 	refusals    int
-	unconfirmed []receiptSent // acknowledged; the upstream may not know
+	unconfirmed []receiptSent // acknowledged; the upstream may not have it yet
 	confirmed   []receiptSent // of them, those before the ping that is not answered yet
 	resent      bool          // what earlier connections have acknowledged would have come again by now
 	failed      bool          // a message could not be stored
@@ -80,7 +80,7 @@ func (s *connection) Begin(f *outbox.Flow) {
 	}
 }
 
-// Tend repeats what has to be said again.
+// Tend repeats presence, refused subscriptions and the search for retained messages when they are due.
 func (s *connection) Tend(now time.Time) {
 	s.silent = min(s.repeat(now), s.resubscribe(now), s.reconcile(now))
 }
@@ -93,7 +93,7 @@ func (s *connection) Room() (messages int, full bool) {
 	return s.l.limits.receive, s.l.waiting() >= unsent
 }
 
-// Flush has what was queued written.
+// Flush writes what was queued.
 func (s *connection) Flush(now time.Time) (quiet time.Duration, err error) {
 	if s.b.in != nil {
 		s.stored()
@@ -144,7 +144,7 @@ func (s *connection) overdue(since *time.Time, end uint64, now time.Time) time.D
 	return since.Add(s.b.opts.AckTimeout).Sub(now)
 }
 
-// Wait deals with the next thing that happens.
+// Wait waits for the next event and handles it.
 func (s *connection) Wait(u *outbox.Until) error {
 	var stored, drained <-chan struct{}
 	if s.b.in != nil {
@@ -193,10 +193,10 @@ func (s *connection) Probe() {
 	s.ping()
 }
 
-// Lossy asks the kernel.
+// Lossy reports whether the kernel sends much again.
 func (s *connection) Lossy() bool { return s.l.lossy() }
 
-// take deals with what has arrived.
+// take handles a batch that has arrived.
 func (s *connection) take(b *batch) {
 	s.acked(b.acks)
 	for _, p := range b.packets {
@@ -287,7 +287,7 @@ func (s *connection) Close() {
 	s.b.disconnected()
 }
 
-// report adds what has happened to the bridge's figures.
+// report adds the connection's counts to the bridge's figures.
 func (s *connection) report() {
 	if s.counts == (Stats{}) {
 		return

@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	liveBytes  = 256 << 10 // that wait for a slow link; QoS 0 messages beyond are dropped
-	maxAliases = 64        // topics that an upstream is told an alias for
+	liveBytes  = 256 << 10 // queued for a slow link; QoS 0 messages beyond are dropped
+	maxAliases = 64        // topics with an alias at an upstream
 
-	// waited is after how long a message counts as replayed: longer than anything takes that is sent as it
+	// waited is the age from which on a message counts as replayed: longer than a message takes that is sent as it
 	// comes.
 	waited = 5 * time.Second
 
@@ -109,7 +109,7 @@ func (s *connection) replayed(p *wire.Publish, m *outbox.Message) {
 	}
 }
 
-// tooLarge says so if the upstream does not take a packet of that size.
+// tooLarge returns a reason if the upstream does not take a packet of that size, empty if it does.
 func (s *connection) tooLarge(p *wire.Publish) string {
 	size, most := p.Size(s.l.version), s.b.opts.MaxPacket
 	if s.l.limits.aliases > 0 {
@@ -124,7 +124,7 @@ func (s *connection) tooLarge(p *wire.Publish) string {
 	return ""
 }
 
-// alias puts a topic alias in the place of the topic if the upstream knows it, and tells it one if
+// alias replaces the topic by its alias if the upstream knows it, and assigns one if
 // there are any left.
 func (s *connection) alias(p *wire.Publish) {
 	if s.l.limits.aliases == 0 {

@@ -10,7 +10,7 @@ type ids struct {
 	again map[uint64]bool   // of them, those that were sent by an earlier connection and not yet by this one
 }
 
-// maxUnacknowledged is of messages that were given up in the meantime, which nothing tells of.
+// maxUnacknowledged bounds identifiers of messages that the journal has dropped in the meantime, which ids cannot see.
 const maxUnacknowledged = 1 << 14
 
 func newIDs(last uint16) ids { return ids{last: last, bySeq: map[uint64]uint16{}} }

@@ -16,18 +16,18 @@ import (
 )
 
 const (
-	inFlight   = 100              // receive maximum that an upstream of MQTT 5 is told
-	redelivery = 30 * time.Second // after a message could not be stored, a new connection has the upstream send it again
+	inFlight   = 100              // receive maximum in CONNECT, over MQTT 5
+	redelivery = 30 * time.Second // until a new connection makes the upstream resend a message that could not be stored
 )
 
-// inbound is what a bridge knows of messages from the upstream. But for what mu guards it belongs to
+// inbound is a bridge's state of messages from the upstream. Except for what mu guards it belongs to
 // Run's goroutine.
 type inbound struct {
 	b           *Bridge
 	key         string              // in front of what is kept in the journal
 	filters     []string            // subscribed to, now or by an earlier configuration
 	fresh       map[string]bool     // hosts that were subscribed to by this process
-	unconfirmed map[uint16]*arrival // by packet identifier: the upstream may not know that we have it
+	unconfirmed map[uint16]*arrival // by packet identifier: the upstream may not have our acknowledgement
 	seen        marks
 
 	followed      map[string]followed // by upstream topic: see refresh
@@ -100,13 +100,13 @@ func newInbound(b *Bridge) *inbound {
 	return in
 }
 
-// forget has what comes by an identifier be a new message, and returns what is to be saved.
+// forget treats the next message with this identifier as new, and returns the change to save.
 func (in *inbound) forget(id uint16) journal.Change {
 	delete(in.unconfirmed, id)
 	return journal.Change{Key: in.unconfirmedKey(id)}
 }
 
-// unconfirmedChange returns what is to be saved of a message by an identifier: its hash and the journal's epoch, 8 bytes each.
+// unconfirmedChange returns the change to save for a message with an identifier: its hash and the journal's epoch, 8 bytes each.
 func (in *inbound) unconfirmedChange(id uint16, a *arrival) journal.Change {
 	value := binary.BigEndian.AppendUint64(nil, a.hash)
 	return journal.Change{Key: in.unconfirmedKey(id), Value: binary.BigEndian.AppendUint64(value, in.b.opts.Journal.Epoch().Number)}
@@ -134,10 +134,10 @@ func (b *Bridge) local(topic string) (name string, qos byte, err error) {
 	return name, qos, err
 }
 
-// receive publishes a message of the upstream here, once, and acknowledges it when it is kept.
+// receive publishes a message of the upstream here, once, and acknowledges it when it is stored.
 func (s *connection) receive(p *wire.Publish) {
 	b, in := s.b, s.b.in
-	if in == nil { // of a session that the upstream has kept, though it was asked for a clean one
+	if in == nil { // of a session that the upstream has kept, although CONNECT asked for a clean one
 		b.refused(p.Topic, "from the upstream: this bridge takes nothing (it has no in rules)")
 		if p.QoS > 0 { // else the upstream would wait for it, and send nothing else
 			s.l.send(&wire.Ack{Type: wire.PUBACK, ID: p.ID})
@@ -216,7 +216,7 @@ func (s *connection) receive(p *wire.Publish) {
 	})
 }
 
-// confirm acknowledges a message that needs nothing but that, when a is kept.
+// confirm acknowledges a repeated message as soon as a is stored.
 func (s *connection) confirm(a *arrival, id uint16) {
 	switch {
 	case id == 0: // QoS 0
@@ -260,7 +260,7 @@ func (s *connection) stored() {
 	}
 }
 
-// settled acknowledges a message as often as it has come by this connection.
+// settled acknowledges a message as often as this connection has received it.
 func (s *connection) settled(a *arrival) {
 	for _, o := range a.owing {
 		if o.l == s.l {
@@ -270,7 +270,7 @@ func (s *connection) settled(a *arrival) {
 	a.owing = nil
 }
 
-// forgetArrival makes a message one that never came.
+// forgetArrival removes all traces of a message, as if it had never come.
 func (in *inbound) forgetArrival(a *arrival) {
 	for id, d := range in.unconfirmed {
 		if d == a {
@@ -280,7 +280,7 @@ func (in *inbound) forgetArrival(a *arrival) {
 	in.seen.forget(a)
 }
 
-// lose has the upstream send again what the journal does not take.
+// lose prepares for a new connection, at which the upstream resends what the journal did not take.
 func (s *connection) lose(err error) {
 	if !s.failed {
 		s.failed, s.failedAt, s.failure = true, time.Now(), err
@@ -288,9 +288,9 @@ func (s *connection) lose(err error) {
 	}
 }
 
-// confirmReceipts forgets what the upstream has certainly got the acknowledgement of: it has answered a ping that
-// came after. Until then it may send the message again, and nothing but the identifier tells that it is
-// one we have. What was acknowledged by an earlier connection comes again soon or not at all.
+// confirmReceipts forgets messages whose acknowledgement the upstream certainly has: it has answered a later ping.
+// Until then it may send the message again, and only the identifier shows that it is
+// a repeat. A message that an earlier connection acknowledged comes again soon or not at all.
 func (s *connection) confirmReceipts(answered bool) {
 	in := s.b.in
 	if answered {

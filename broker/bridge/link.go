@@ -16,9 +16,9 @@ import (
 
 const (
 	readBuffer = 16 << 10
-	maxReceive = 2 << 20  // longest packet that is read; an upstream of MQTT 5 is told
+	maxReceive = 2 << 20  // longest packet that is read, and the maximum packet size in CONNECT, over MQTT 5
 	writeChunk = 16 << 10 // of what is written each has its own deadline, so that a slow link can carry a long message
-	unsent     = 64 << 10 // bytes that wait before the kernel, and in it
+	unsent     = 64 << 10 // bytes queued before the kernel, and in it
 	reasonWait = time.Second
 )
 
@@ -32,7 +32,7 @@ type link struct {
 	willed  bool          // the upstream has a will
 	timeout time.Duration // for each chunk
 
-	in      []byte      // read and not yet taken apart
+	in      []byte      // read and not yet decoded
 	skip    int         // bytes of an oversized packet that are to come before anything else
 	arrived chan *batch // what has; it is given back with release
 	free    chan *batch
@@ -90,7 +90,7 @@ func (l *link) more(n int) error {
 	return err
 }
 
-// read takes apart what comes, until the connection ends. It is the one who says why it did.
+// read decodes what comes, until the connection ends. It alone sets err.
 func (l *link) read() {
 	defer close(l.ended)
 	for {
@@ -230,10 +230,10 @@ func (l *link) send(p wire.Packet) (end uint64) {
 	return l.put
 }
 
-// waiting is how many bytes have been queued and not been taken by the kernel.
+// waiting returns how many queued bytes the kernel has not taken yet.
 func (l *link) waiting() int { return int(l.put - l.written.Load()) }
 
-// flush has what was queued written.
+// flush writes what was queued.
 func (l *link) flush() { signal(l.wake) }
 
 func signal(c chan struct{}) {

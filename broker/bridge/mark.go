@@ -41,8 +41,8 @@ func (m *marker) init(o *Options) {
 	epoch := string(value)
 	if epoch == "" {
 		epoch = fmt.Sprintf("%s/%08x", o.Name, rand.Uint32())
-		// Should this not become durable, there is another one next time: what is sent twice then is not
-		// known to be.
+		// If this does not become durable, the next start makes another one, and duplicates between
+		// the two are not recognised.
 		_ = o.Journal.Append(journal.Entry{Changes: []journal.Change{{Key: key, Value: []byte(epoch)}}, Lazy: true})
 	}
 	m.journal, m.name = o.Journal, []byte(o.Origin+"/"+epoch)
@@ -71,7 +71,7 @@ func (m *marker) append(b []byte, properties []byte, seq uint64) []byte {
 	return wire.AppendUser(append(b[:0], properties...), markName, v)
 }
 
-// marked returns a number for the marks of a message, 0 if it is none that can be known again, and whether it
+// marked returns a number for the marks of a message, 0 if it cannot be recognised again, and whether it
 // has been at origin or at too many gateways.
 func marked(properties []byte, origin string) (mark uint64, looped bool) {
 	if !bytes.Contains(properties, []byte(markName)) {
@@ -113,7 +113,7 @@ type marks struct {
 
 func (m *marks) init(key string) { m.key, m.by = key+"seen/", make(map[uint64]*arrival) }
 
-// load takes what was kept: a slot has the mark and how many there were before it.
+// load reads a stored slot, which has the mark and how many there were before it.
 func (m *marks) load(key string, value []byte) bool {
 	name, ok := strings.CutPrefix(key, "seen/")
 	slot, err := strconv.Atoi(name)
@@ -129,7 +129,7 @@ func (m *marks) load(key string, value []byte) bool {
 
 func (m *marks) find(mark uint64) *arrival { return m.by[mark] }
 
-// add remembers a mark instead of the oldest one, and returns what is to be kept with the message.
+// add remembers a mark instead of the oldest one, and returns the change to store with the message.
 func (m *marks) add(mark uint64, a *arrival) journal.Change {
 	slot := m.next % seenMarks
 	if old := m.slot[slot]; old != 0 {
@@ -142,7 +142,7 @@ func (m *marks) add(mark uint64, a *arrival) journal.Change {
 	return journal.Change{Key: m.key + strconv.Itoa(slot), Value: value}
 }
 
-// forget takes back what was added last for a.
+// forget removes the mark that was added for a.
 func (m *marks) forget(a *arrival) {
 	for mark, other := range m.by {
 		if other == a {

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// CheckRules says what is wrong with rules beside each other, if anything is: incoming ones that
-// overlap, for which some upstreams send a message twice, and what goes out coming in again. MQTT 5 lets
-// a subscriber not hear itself; everywhere else, the same messages would come back, and a command be
-// carried out again.
+// CheckRules returns an error for rules that contradict each other: incoming ones that
+// overlap, for which some upstreams send a message twice, and outgoing messages that would come in again. MQTT 5 can
+// exclude a subscriber's own messages (no-local); everywhere else the same messages would come back, and outputs would
+// carry out a command again.
 func CheckRules(out, in []Rule, speaks5 bool) error {
 	for i, a := range in {
 		for _, b := range in[:i] {

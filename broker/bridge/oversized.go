@@ -9,9 +9,9 @@ import (
 // oversized is a PUBLISH that was too long to be read, without its payload.
 type oversized struct{ *wire.Publish }
 
-// head takes what comes before the payload off a PUBLISH that is too long to be read, of n bytes so far and size in
-// all. An upstream of 3.1.1 cannot be told what is too long, and would send it by each connection again. size is 0
-// if it is something else.
+// head decodes the part before the payload of a PUBLISH that is too long to be read. MQTT 3.1.1 has no maximum packet
+// size, and the upstream would send the message again at each connection. n is the length of that part as far as
+// it is known, size that of the whole packet, 0 if b is something else.
 func (l *link) head(b []byte) (raw wire.Raw, n, size int) {
 	if l.version != wire.V311 || wire.Type(b[0]>>4) != wire.PUBLISH {
 		return raw, 0, 0

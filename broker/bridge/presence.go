@@ -26,7 +26,7 @@ type presenceTopic struct {
 	retain bool
 }
 
-// newPresenceTopic fits the status to the upstream, as any message.
+// newPresenceTopic adapts the status topic to the upstream, as for any message.
 func newPresenceTopic(o *Options) (presenceTopic, error) {
 	if o.Status == "" {
 		return presenceTopic{}, nil
@@ -42,8 +42,8 @@ func newPresenceTopic(o *Options) (presenceTopic, error) {
 	return s, err
 }
 
-// will is what an upstream is to publish when the connection ends without a word. It is not delayed: over
-// 3.1.1 it cannot be, nor where the session ends with the connection.
+// will returns the message that the upstream publishes when the connection ends without a DISCONNECT. It has no delay:
+// 3.1.1 knows none, and it has no effect where the session ends with the connection.
 func (b *Bridge) will(u *url.URL) *wire.Will {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -53,8 +53,8 @@ func (b *Bridge) will(u *url.URL) *wire.Will {
 	return &wire.Will{Topic: b.presenceTopic.topic, Payload: []byte(Offline), QoS: 1, Retain: b.presenceTopic.retain}
 }
 
-// silence disables presence at an upstream for as long as it may take until it is allowed there.
-func (b *Bridge) silence(u *url.URL, reason string) {
+// disablePresence disables presence at an upstream for as long as it may take until it is allowed there.
+func (b *Bridge) disablePresence(u *url.URL, reason string) {
 	b.mu.Lock()
 	b.willDisabledUntil[u.Host] = time.Now().Add(negativeTTL)
 	b.mu.Unlock()
@@ -75,27 +75,27 @@ func refusesWill(err error) bool {
 	return false
 }
 
-// presence is what a session says of the gateway itself. It is no message of the journal: only the newest
-// counts, and a write to the disk for each connection would be for nothing.
+// presence is the state of the gateway's presence topic on one connection. Presence messages do not go through the
+// journal: only the newest counts, and a write to the disk for each connection would be useless.
 type presence struct {
-	id      uint16 // of what was said last; 0 if it is acknowledged
+	id      uint16 // of the last message; 0 if it is acknowledged
 	end     uint64 // bytes that have to be written for it to be
 	since   time.Time
-	again   time.Time // when online is said once more; zero if it has been
-	left    bool      // offline has been said
-	refused string    // why the upstream does not take it, if it says so
+	again   time.Time // when online is published once more; zero if it has been
+	left    bool      // offline has been published
+	refused string    // why the upstream does not take it, if it gives a reason
 }
 
 // greet publishes that the gateway is online. The backlog follows when the upstream has acknowledged
-// that, so that an upstream which ends connections for it is not thought to do so for a message.
+// that, so that no message is blamed if the upstream ends connections because of it.
 func (s *connection) greet(now time.Time) {
-	s.say(Online, now)
+	s.publishPresence(Online, now)
 	s.presence.again = now.Add(2 * max(s.l.limits.keepAlive, s.b.opts.KeepAlive))
 }
 
-// repeat publishes online once more when an upstream, or the one behind it, must have noticed by its keep alive
-// that an earlier connection is dead, and has published its will: that would have the last word. It returns
-// how long that is to come.
+// repeat publishes online once more, two keep alives after the start: by then the upstream, or the one behind it, has
+// noticed that an earlier connection is dead and has published its will, which would be the last message. It returns
+// the time until then.
 func (s *connection) repeat(now time.Time) (wait time.Duration) {
 	p := &s.presence
 	if p.again.IsZero() {
@@ -106,12 +106,12 @@ func (s *connection) repeat(now time.Time) (wait time.Duration) {
 	}
 	if p.id == 0 && s.f.InFlight() < s.l.limits.receive { // else an acknowledgement is to come
 		p.again = time.Time{}
-		s.say(Online, now)
+		s.publishPresence(Online, now)
 	}
 	return outbox.Forever
 }
 
-func (s *connection) say(payload string, now time.Time) {
+func (s *connection) publishPresence(payload string, now time.Time) {
 	p := &wire.Publish{
 		Topic: s.b.presenceTopic.topic, Payload: []byte(payload), QoS: min(1, s.l.limits.qos), Retain: s.b.presenceTopic.retain && s.l.limits.retain,
 	}
@@ -122,7 +122,7 @@ func (s *connection) say(payload string, now time.Time) {
 	s.presence.end = s.l.publish(p)
 }
 
-// heard takes the upstream's answer.
+// heard handles the upstream's acknowledgement.
 func (p *presence) heard(a ack) {
 	p.id = 0
 	switch a.code {
@@ -131,19 +131,19 @@ func (p *presence) heard(a ack) {
 	}
 }
 
-// leave says offline once everything else is acknowledged, and whether that is as well.
+// leave publishes offline once, and reports whether it is acknowledged. It is called when everything else is.
 func (s *connection) leave(now time.Time) (done bool) {
 	p := &s.presence
 	if s.l.willed && !p.left && p.id == 0 {
 		p.left = true
-		s.say(Offline, now)
+		s.publishPresence(Offline, now)
 		s.l.flush()
 	}
 	return p.id == 0
 }
 
-// farewell is the DISCONNECT that a connection ends with, and nil for none, so that the will is published if
-// the upstream has not been told.
+// farewell returns the DISCONNECT that a connection ends with, or nil for none, so that the upstream publishes the will
+// unless offline was published.
 func (s *connection) farewell() wire.Packet {
 	switch {
 	case !s.l.willed || s.presence.left:
@@ -154,18 +154,18 @@ func (s *connection) farewell() wire.Packet {
 	return nil
 }
 
-// notePresence looks at how a connection has ended: some upstreams end it for a topic that they do not allow.
+// notePresence evaluates the end of a connection: some upstreams end it because of a topic that they do not allow.
 func (b *Bridge) notePresence(s *connection, u *url.URL, err error) {
 	p := &s.presence
 	switch {
 	case !s.l.willed:
 	case p.refused != "":
-		b.silence(u, p.refused)
+		b.disablePresence(u, p.refused)
 	case p.id == 0 || p.left:
 		b.presenceFailures = 0
 	case closed(err):
 		if b.presenceFailures++; b.presenceFailures > presenceDisconnects {
-			b.silence(u, "it has ended the connection at it several times")
+			b.disablePresence(u, "it has ended the connection at it several times")
 			b.presenceFailures = 0
 		}
 	}

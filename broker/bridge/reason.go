@@ -8,7 +8,7 @@ import (
 	"holdfast/broker/wire"
 )
 
-// reasonError is what the upstream has said in a CONNACK or DISCONNECT.
+// reasonError is the reason that the upstream has given in a CONNACK or DISCONNECT.
 type reasonError struct {
 	packet    wire.Type
 	code      wire.Code
@@ -38,7 +38,7 @@ func reasonOf(t wire.Type, code wire.Code, p *wire.Properties) error {
 	return e
 }
 
-// errClosed is an upstream that ends the connection without a word.
+// errClosed means that the upstream has ended the connection without a reason.
 var errClosed = errors.New("upstream closed the connection")
 
 // unsupported reports whether an upstream of 3.1.1 may have answered a CONNECT of 5 that way. Some just
@@ -52,7 +52,7 @@ func unsupported(err error) bool {
 	return errors.Is(err, errClosed) || errors.As(err, &violation)
 }
 
-// overloaded reports whether to come back soon would make things worse.
+// overloaded reports whether reconnecting soon would make things worse.
 func overloaded(err error) bool {
 	var said *reasonError
 	if !errors.As(err, &said) {
@@ -65,7 +65,7 @@ func overloaded(err error) bool {
 	return false
 }
 
-// closed reports whether the upstream has ended the connection, perhaps for what it was sent.
+// closed reports whether the upstream has ended the connection, perhaps because of a message.
 func closed(err error) bool {
 	var said *reasonError
 	return errors.As(err, &said) && !orderly(err) || errors.Is(err, errClosed)
@@ -84,7 +84,7 @@ func orderly(err error) bool {
 	return false
 }
 
-// causeOf returns what the end of a connection says about the messages in flight.
+// causeOf returns what the end of a connection means for the messages in flight.
 func causeOf(err error) outbox.Cause {
 	switch {
 	case orderly(err) || overloaded(err):
@@ -95,7 +95,7 @@ func causeOf(err error) outbox.Cause {
 	return outbox.Broken
 }
 
-// answerOf returns what the reason code of a PUBACK says about its message, from 0x80 on.
+// answerOf returns what the reason code of a PUBACK, from 0x80 on, means for its message.
 func answerOf(code wire.Code) outbox.Answer {
 	switch code {
 	case wire.NotAuthorized, wire.TopicNameInvalid, wire.PayloadFormatInvalid, wire.PacketTooLarge:

@@ -20,7 +20,7 @@ import (
 //	bridge/NAME/followed/TOPIC    TOPIC is the upstream's; 8 bytes of a hash of the value here, 8 of one of the host it came from
 const followedState = "followed/"
 
-// Bounds of what is known: what is beyond them comes in, and is not deleted here when it is deleted upstream.
+// Bounds of the followed values: others still come in, but are not deleted here when they are deleted upstream.
 const (
 	maxFollowed      = 10_000  // topics
 	maxFollowedBytes = 1 << 20 // of their names
@@ -39,10 +39,10 @@ type Retained struct {
 	Before  bool            // it is from before the start: by whom it came is not known
 }
 
-// followed is a value that the upstream retained when it was heard of last.
+// followed is a value that the upstream retained when the bridge last received it.
 type followed struct {
 	hash  uint64 // of what was published here
-	host  uint64 // where it came from: another upstream does not tell that it is gone
+	host  uint64 // the upstream that it came from: another one cannot show that it is gone
 	round uint32 // of inbound, in which it came last
 }
 
@@ -57,7 +57,7 @@ const (
 	fencing        // until the upstream has answered a ping that came after all acknowledgements
 )
 
-// refresh asks an upstream for what it retains, and finds what it retains no more.
+// refresh asks an upstream for what it retains, and finds what it does not retain any more.
 type refresh struct {
 	phase   phase
 	last    time.Time // something retained came, or the answer to the subscription
@@ -71,14 +71,14 @@ type refresh struct {
 	beyond  bool      // some came that are not followed
 }
 
-// fence is a ping that shows, when it is answered, what cannot come any more.
+// fence is a ping whose answer shows what cannot come any more.
 type fence struct {
 	phase    phase // in which it was sent
 	clean    bool  // all that had come at QoS 1 was acknowledged
 	arrivals int   // at QoS 1 since
 }
 
-// follows reports whether what the upstream retains is put right.
+// follows reports whether the bridge reconciles what the upstream retains.
 func (b *Bridge) follows() bool { return b.in != nil && b.opts.Retained != nil && b.opts.Clear != nil }
 
 func hashOf(parts ...string) uint64 {
@@ -98,7 +98,7 @@ func hashOfValue(topic string, payload, properties []byte) uint64 {
 
 func (in *inbound) followedKey(topic string) string { return in.key + followedState + topic }
 
-// loadFollowed takes what the journal has. A topic that no rule names any more is forgotten: its value stays here.
+// loadFollowed loads the followed values. It forgets a topic that no rule names any more: its value stays here.
 func (in *inbound) loadFollowed(topic string, value []byte) (forgotten []journal.Change) {
 	if _, _, err := in.b.local(topic); err != nil || len(value) != 16 || !in.hasRoom(topic) {
 		return []journal.Change{{Key: in.followedKey(topic)}}
@@ -128,7 +128,7 @@ func (in *inbound) unfollow(topic string) journal.Change {
 	return journal.Change{Key: in.followedKey(topic)}
 }
 
-// came notes that the upstream retains a topic. It reports whether that is the first time since it was asked.
+// came records that the upstream retains a topic. It reports whether that is the first time since the bridge asked.
 func (s *connection) came(topic string) (first bool) {
 	r, in := &s.refresh, s.b.in
 	if r.phase < asked {
@@ -181,7 +181,7 @@ func (s *connection) retained(p *wire.Publish, local string, first bool) (unchan
 
 func valueOf(m *broker.Message) uint64 { return hashOfValue(m.Topic, m.Payload, m.Properties) }
 
-// reconcile pings when the answer would tell something. It returns for how long there is nothing to do.
+// reconcile pings when the answer would show something. It returns for how long there is nothing to do.
 func (s *connection) reconcile(now time.Time) time.Duration {
 	r := &s.refresh
 	if r.phase == coming {
@@ -218,7 +218,7 @@ func (r *refresh) begin(in *inbound) {
 	*r = refresh{phase: asked}
 }
 
-// answered takes the answer to the subscription by all rules.
+// answered handles the answer to the subscription by all rules.
 func (r *refresh) answered(codes []wire.Code, rules int) {
 	if r.phase != asked || r.chunk != nil {
 		return
@@ -291,7 +291,7 @@ func (s *connection) askFor(topics []string) {
 	}
 }
 
-// confirming takes the answers to what askFor has sent.
+// confirming handles the answers to the packets of askFor.
 func (s *connection) confirming(p *wire.Suback) {
 	r, in := &s.refresh, s.b.in
 	switch {

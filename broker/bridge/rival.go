@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// rivalSwaps are connections in a row that an upstream of 3.1.1 has accepted and ended, before another client is said
-	// to use the identifier. Fewer happen on links that break by themselves.
+	// rivalSwaps is how many connections in a row an upstream of 3.1.1 has to accept and end before the bridge reports
+	// another client with the identifier. Fewer happen on links that break by themselves.
 	rivalSwaps = 6
 	rivalLife  = 30 * time.Second        // longest life of such a connection
 	rivalEven  = 1500 * time.Millisecond // how far apart their lives may be, or a fifth of the longest
@@ -23,14 +23,14 @@ const (
 
 // rival finds another client with the same identifier: the upstream ends the connection of the one when the other
 // connects ([MQTT-3.1.4-3], 3.1.1 [MQTT-3.1.4-2]), so that they swap for ever. MQTT 5 says so with 0x8E. Over 3.1.1 it shows
-// in connections that are accepted at once and ended soon, each after about as long, with nothing in doubt. A link that
+// in connections that are accepted at once and ended soon, each after about as long, with nothing unconfirmed. A link that
 // ends connections as evenly looks the same. It belongs to Run's goroutine.
 type rival struct {
 	lives []time.Duration // of the last connections in a row, at most rivalSwaps
 	wait  outbox.Backoff
 }
 
-// note looks at how a connection has ended and reports whether another client has taken its place.
+// note evaluates the end of a connection and reports whether another client has taken its place.
 func (r *rival) note(s *connection, err error, now time.Time) bool {
 	life := now.Sub(s.began)
 	if life >= rivalLife {
@@ -53,10 +53,10 @@ func (r *rival) note(s *connection, err error, now time.Time) bool {
 	return len(r.lives) == rivalSwaps && most-slices.Min(r.lives) <= max(rivalEven, most/5)
 }
 
-// unreachable notes that a connection was not accepted: another client does not keep us from that.
+// unreachable records that a connection was not accepted, which another client does not cause.
 func (r *rival) unreachable() { r.lives = r.lives[:0] }
 
-// takenOver tells of another client with the same identifier, and returns how long to stay away.
+// takenOver reports another client with the same identifier, and returns how long to wait.
 func (b *Bridge) takenOver(now time.Time) time.Duration {
 	text := fmt.Sprintf("another client uses the identifier %.100q on the upstream, and each pushes the other out; give each gateway its own `client_id`", b.opts.ClientID)
 	if b.problem("rival", text, now.Add(rivalMemory)) {

@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	resendTime    = time.Minute // how long a connection lasts until the upstream would have sent again what it was not sure of
+	resendTime    = time.Minute // how long a connection lasts until the upstream would have resent unacknowledged messages
 	maxMove       = 3           // references to another server that are followed one after the other
-	problemMemory = time.Hour   // how long something that was seen once counts as wrong
+	problemMemory = time.Hour   // how long something that was seen once stays a problem
 )
 
 // Run connects, sends and connects again until ctx ends. Then it stops sending, waits up to 2 s for
@@ -64,7 +64,7 @@ func (k sink) Connect(ctx context.Context) (outbox.Conn, error) {
 	return b.conn, nil
 }
 
-// Ended looks at how a connection has ended, or why there is none, and chooses what is tried next.
+// Ended evaluates the end of a connection, or why there is none, and chooses what to try next.
 func (k sink) Ended(f *outbox.Flow, err error) outbox.Next {
 	b, taken := k.b, false
 	if f == nil {
@@ -118,7 +118,7 @@ func (b *Bridge) move(from *url.URL, err error) bool {
 	return true
 }
 
-// reference returns the server that an upstream names, or what keeps it from being used, with the remedy.
+// reference returns the server that an upstream names, or why it cannot be used, with the remedy.
 func (b *Bridge) reference(from *url.URL, host string) (u *url.URL, wrong string) {
 	if !dial.Secure(from) {
 		return nil, "without TLS anybody on the way may have said so; use mqtts or wss, or correct `upstream`"

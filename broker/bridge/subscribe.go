@@ -20,7 +20,7 @@ const (
 	subscribeMost  = time.Hour
 )
 
-// resubscribe asks once more for what was refused, when it is time. It returns how long that is to come.
+// resubscribe subscribes again to what was refused, when that is due. It returns the time until then.
 func (s *connection) resubscribe(now time.Time) time.Duration {
 	if s.askAgain.IsZero() {
 		return outbox.Forever
@@ -33,7 +33,7 @@ func (s *connection) resubscribe(now time.Time) time.Duration {
 	return outbox.Forever
 }
 
-// subscribe asks for what the rules name, and no more for what those of an earlier configuration did.
+// subscribe subscribes to what the rules name, and unsubscribes from what only an earlier configuration named.
 func (s *connection) subscribe(host string) {
 	in, opts := s.b.in, &s.b.opts
 	if !s.l.limits.present { // nothing of what it has sent comes again
@@ -104,7 +104,7 @@ func (in *inbound) remember(rules []Rule) []string {
 	return all[max(0, len(all)-len(rules)-maxFilters):]
 }
 
-// subscribed looks at the answer. The connection goes on in any case: it carries the other direction.
+// subscribed handles SUBACK. The connection goes on in any case: it carries the other direction.
 func (s *connection) subscribed(p *wire.Suback) {
 	if p.Type != wire.SUBACK || p.ID != s.subID {
 		return

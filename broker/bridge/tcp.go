@@ -33,10 +33,10 @@ func tcpOf(nc net.Conn) syscall.RawConn {
 	}
 }
 
-// tune has the kernel refuse more than it can send soon: otherwise seconds of a slow link wait in its buffer,
-// and how much of it has left is not known. And it has what a link loses sent again soon, however often it is
-// lost: by itself TCP waits twice as long each time, up to two minutes. A kernel that does not know one of these
-// goes without.
+// tune makes the kernel refuse more than it can send soon: otherwise its buffer holds seconds of a slow link,
+// and how much of that has left is not known. It also makes the kernel resend lost data soon, however often it is
+// lost: by default TCP waits twice as long each time, up to two minutes. A kernel that does not know one of these
+// options ignores it.
 func (l *link) tune() {
 	if l.tcp = tcpOf(l.nc); l.tcp == nil {
 		return
@@ -50,7 +50,7 @@ func (l *link) tune() {
 	})
 }
 
-// lossy reports whether TCP has sent again a tenth or more of what it has sent since it was asked last. A link that is
+// lossy reports whether TCP has resent a tenth or more of its packets since the last call. A link that is
 // merely slow loses less.
 func (l *link) lossy() (yes bool) {
 	if l.tcp == nil {

@@ -58,7 +58,7 @@ type Conn interface {
 	Probe()
 	// Lossy reports whether answers come late because the way there loses packets, and not because it is full.
 	Lossy() bool
-	// Leave is called while the outbox wants to end the connection, after each Wait. Once idle,
+	// Leave is called while the outbox wants to end the connection, before each Wait. Once idle,
 	// nothing is in flight any more. It reports whether the sink has nothing more to send.
 	Leave(now time.Time, idle bool) (done bool)
 	// Close ends the connection and everything that it runs. Answers that had come are reported first.

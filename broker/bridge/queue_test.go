@@ -15,8 +15,8 @@ import (
 	"holdfast/broker/wire"
 )
 
-// lane makes a queue with readers of a store's journal.
-func (s *store) lane(priority int, name string) *outbox.Queue {
+// queue makes a queue with readers of a store's journal.
+func (s *store) queue(priority int, name string) *outbox.Queue {
 	s.t.Helper()
 	open := func(n int) (*journal.Reader, error) { return s.j.OpenReader(fmt.Sprintf("bridge/%s/%d", name, n)) }
 	r, err := open(1)
@@ -26,7 +26,7 @@ func (s *store) lane(priority int, name string) *outbox.Queue {
 	return outbox.NewQueue(priority, open, r)
 }
 
-// put makes messages durable for a lane's live reader, as the server does.
+// put makes messages durable for a queue's live reader, as the server does.
 func (s *store) put(l *outbox.Queue, messages ...*broker.Message) {
 	s.t.Helper()
 	before := s.reader
@@ -49,7 +49,7 @@ func (s *store) putNumbers(l *outbox.Queue, from, to int) {
 func TestAlarmPassesABacklog(t *testing.T) {
 	const backlog, window = 100_000, 10
 	s, u := newStore(t), newUpstream(t)
-	readings, alarms := s.lane(1, "readings"), s.lane(3, "alarms")
+	readings, alarms := s.queue(1, "readings"), s.queue(3, "alarms")
 	s.putNumbers(readings, 0, backlog)
 	b := run(t, s, []string{u.url()}, func(o *Options) {
 		o.Reader, o.Queues, o.Window = nil, []*outbox.Queue{readings, alarms}, window
@@ -73,7 +73,7 @@ func TestAlarmPassesABacklog(t *testing.T) {
 func TestLiveFirst(t *testing.T) {
 	const backlog, window, share = 1000, 20, 25
 	s, u := newStore(t), newUpstream(t)
-	l := s.lane(1, "a")
+	l := s.queue(1, "a")
 	s.putNumbers(l, 0, backlog)
 	b := run(t, s, []string{u.url()}, func(o *Options) {
 		o.Reader, o.Queues, o.Window, o.LiveFirst, o.Share = nil, []*outbox.Queue{l}, window, true, share
@@ -175,7 +175,7 @@ func TestRateOnTheWire(t *testing.T) {
 // TestReplayedMessagesSaySo, with when they were taken; those that come as they are sent do not.
 func TestReplayedMessagesSaySo(t *testing.T) {
 	s, u := newStore(t), newUpstream(t)
-	l := s.lane(1, "a")
+	l := s.queue(1, "a")
 	s.putNumbers(l, 0, 3)
 	s.put(l, &broker.Message{Topic: "t/n", Payload: []byte("abcd"), QoS: 1, Properties: []byte{0x03, 0, 1, 'x'}})
 	taken, want := time.Now(), 2
