@@ -16,7 +16,7 @@ func (c *wallClock) BootID() [16]byte    { return [16]byte{1} }
 func (c *wallClock) Boot() time.Duration { return time.Duration(c.boot.Load()) + time.Hour }
 func (c *wallClock) Wall() (int64, bool) { return c.read() }
 
-// pass lets time go on to t as the wall clock has it, unlike set, which steps the wall clock alone.
+// pass advances time to t by the wall clock, unlike set, which steps the wall clock alone.
 func (c *wallClock) pass(t time.Time, synced bool) {
 	c.boot.Add(max(0, t.UnixNano()-c.ns.Load()))
 	c.set(t, synced)
@@ -29,7 +29,7 @@ func (c *wallClock) set(t time.Time, synced bool) {
 	c.synced.Store(synced)
 }
 
-// housekept has the maintainer look at its limits once more, and waits until its turn is over.
+// housekept wakes the maintainer until done returns true.
 func housekept(t *testing.T, j *Journal, done func() bool) {
 	t.Helper()
 	for range 10_000 {
@@ -39,10 +39,10 @@ func housekept(t *testing.T, j *Journal, done func() bool) {
 		signal(j.housekeeping)
 		publishState(t, j)
 	}
-	t.Fatal("the maintainer does not come to it")
+	t.Fatal("the maintainer does not get it done")
 }
 
-// housekeep gives the maintainer many turns.
+// housekeep wakes the maintainer many times.
 func housekeep(t *testing.T, j *Journal) {
 	for range 50 {
 		signal(j.housekeeping)
@@ -125,7 +125,7 @@ func TestRemaining(t *testing.T) {
 	}
 }
 
-// TestTimeOfMessages tells what each message's time is worth after the clock has stepped.
+// TestTimeOfMessages checks how exact each message's time is after the clock has stepped.
 func TestTimeOfMessages(t *testing.T) {
 	clock := &wallClock{}
 	wrong, right := time.Date(2010, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)

@@ -26,7 +26,7 @@ import (
 //     damage in the middle of a segment, which is found when it is read.
 //   - What is appended afterwards has new numbers, and is there after a crash and a restart, which find nothing new.
 //
-// Exempt is the end of a journal that was not closed, which cannot be told from a torn commit (tail).
+// Exempt is the end of a journal that was not closed, which looks like a torn tail (tail).
 // HOLDFAST_DAMAGE_SEEDS sets how many runs there are, HOLDFAST_DAMAGE_FROM the first seed.
 func TestDamageOfAnything(t *testing.T) {
 	seeds, from := uint64(100), uint64(0)
@@ -352,7 +352,7 @@ func (d *damageRun) damage() {
 	d.done = append(d.done, filepath.Base(name)+" "+what)
 }
 
-// check reads everything and compares it with what was sent, what was damaged and what the ledger says.
+// check reads everything and compares it with what was sent, what was damaged and the losses.
 func (d *damageRun) check() {
 	rec := d.j.Recovery()
 	unknown := len(rec.Unknown) > 0

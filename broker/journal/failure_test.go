@@ -116,7 +116,7 @@ func TestFailures(t *testing.T) {
 		{"every write", syscall.EIO, always(simdisk.Write), 0, false},
 		{"every sync", syscall.EIO, always(simdisk.Datasync), 0, false},
 		{"snapshots", syscall.EIO, func(op simdisk.Op, name string) bool { return strings.Contains(name, ".snap") }, 0, true},
-		{"names of files", syscall.EIO, always(simdisk.SyncDir, simdisk.Rename), 0, true}, // as long as there is a spare
+		{"names of files", syscall.EIO, always(simdisk.SyncDir, simdisk.Rename), 0, true}, // as long as a segment is preallocated
 		{"no space", syscall.ENOSPC, always(simdisk.Create, simdisk.Allocate, simdisk.Write), 0, false},
 		{"read-only", syscall.EROFS, always(simdisk.Create, simdisk.Allocate, simdisk.Write, simdisk.Rename, simdisk.Remove, simdisk.SyncDir), 0, false},
 		{"directory gone", syscall.ENOENT, always(simdisk.Open, simdisk.Create, simdisk.Rename, simdisk.SyncDir, simdisk.List, simdisk.Datasync), 0, false},
@@ -388,7 +388,7 @@ func TestWrongPermissions(t *testing.T) {
 
 const nobody = 65534
 
-// restored gives the files of a kind to root, as somebody does who copies a backup back.
+// restored gives the files of a kind to root, as a restore from a backup does.
 func restored(dir, suffix string) error {
 	files, err := filepath.Glob(filepath.Join(dir, "*"+suffix))
 	for _, f := range files {
@@ -419,7 +419,7 @@ func owned(t *testing.T, dir string, given bool) (names []string) {
 	return names
 }
 
-// TestDropOnFailedDisk: while the disk takes nothing Drop neither waits for ever nor settles without end,
+// TestDropOnFailedDisk: while the disk fails Drop neither waits for ever nor settles without end,
 // and what it has settled is named in the end.
 func TestDropOnFailedDisk(t *testing.T) {
 	disk := simdisk.New()

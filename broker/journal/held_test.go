@@ -7,8 +7,8 @@ import (
 	"holdfast/broker"
 )
 
-// TestHeld: what publishers have in the log is told while space is short, also of segments that were compacted, and no
-// more when it has been given up or acknowledged; names are bounded.
+// TestHeld: Held returns what publishers have in the log while space is short, also in compacted segments, and 0
+// when it was dropped or acknowledged; names are bounded.
 func TestHeld(t *testing.T) {
 	var s segment
 	for i := range 10 * mostPublishers {

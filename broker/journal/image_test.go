@@ -42,7 +42,7 @@ func muchState(t *testing.T) *Journal {
 }
 
 // TestSnapshotTakesLittleMemory: the writing of a checkpoint takes no memory for what it holds, nothing of a
-// snapshot stays when it has been read, and all of it is what it was.
+// checkpoint stays when it has been read, and all of it is what it was.
 func TestSnapshotTakesLittleMemory(t *testing.T) {
 	j := muchState(t)
 	var before, after runtime.MemStats

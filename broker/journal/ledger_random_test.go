@@ -121,7 +121,7 @@ func (l *ledgerRun) run() {
 	closeJournal(l.t, l.j)
 }
 
-// waiting is at most how many bytes of messages somebody waits for.
+// waiting is at most how many bytes of messages are pending for any reader.
 func (l *ledgerRun) waiting() (bytes int64) {
 	for _, r := range l.readers {
 		bytes += int64(r.Depth()) * 180
@@ -194,7 +194,7 @@ func (l *ledgerRun) publish(n int) {
 			}
 		}
 		taken := l.append(part, to)
-		for k := taken; k < part; k++ { // refused: nobody is owed it
+		for k := taken; k < part; k++ { // refused: no reader is owed it
 			for _, a := range l.known {
 				delete(a.owed, l.next+k)
 			}
@@ -280,7 +280,7 @@ func (l *ledgerRun) ack(r *Reader, a *account, d Delivery) {
 	}
 }
 
-// check compares what reader i has got with what the ledger says.
+// check compares what reader i has received with the losses.
 func (l *ledgerRun) check(i int) {
 	r, a := l.readers[i], l.known[i]
 	var lost, total uint64

@@ -30,7 +30,7 @@ func lossesOf(j *Journal, name string) (list []string) {
 	return list
 }
 
-// TestDrop: what a consumer gives up is settled and named, in ranges where nothing else of its was in
+// TestDrop: what a consumer drops is settled and named, in ranges where nothing else of its was in
 // between, survives a crash together with its names, and the rest is handed out again.
 func TestDrop(t *testing.T) {
 	dir := t.TempDir()

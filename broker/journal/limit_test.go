@@ -47,7 +47,7 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// TestCloseBeyondLimit: a journal ends although a reader is far beyond its limit, and gives nothing up then.
+// TestCloseBeyondLimit: a journal closes although a reader is far beyond its limit, and drops nothing then.
 func TestCloseBeyondLimit(t *testing.T) {
 	j := open(t, t.TempDir(), func(o *Options) {
 		o.MaxSize, o.SegmentSize = 32<<20, smallestPart
@@ -183,7 +183,7 @@ func TestFilesThatAreGoneTakeNoRoom(t *testing.T) {
 	}
 }
 
-// TestFreeFilesAreGivenBackFirst: where what is held back was used, files that hold nothing are given back, and
+// TestFreeFilesAreGivenBackFirst: where the reserve was used, files that hold nothing are removed first, and
 // messages are dropped only if there are none.
 func TestFreeFilesAreGivenBackFirst(t *testing.T) {
 	for _, c := range []struct {

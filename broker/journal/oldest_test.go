@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestOldest: the time of the oldest message that a reader waits for is known wherever the message is:
+// TestOldest: the time of a reader's oldest pending message is known wherever the message is:
 // in memory, in flight, or only on the disk, of this process or of one before it.
 func TestOldest(t *testing.T) {
 	dir := t.TempDir()

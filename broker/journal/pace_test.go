@@ -113,7 +113,7 @@ func TestStalled(t *testing.T) {
 	}
 }
 
-// TestStatsNow: who asks for figures while something holds the journal's lock is told that there is no answer.
+// TestStatsNow: while something holds the journal's lock StatsNow returns false.
 func TestStatsNow(t *testing.T) {
 	j := open(t, t.TempDir(), nil)
 	defer closeJournal(t, j)

@@ -22,7 +22,7 @@ import (
 
 // TestOthersFillTheDisk lets others take and return space, all of it or some, in random histories, while messages
 // come and a slow consumer acknowledges some. Under drop-oldest none is refused: the oldest go. Each message that
-// was taken is delivered or counted for keep_free, and while there is space none is given up.
+// was taken is delivered or counted for keep_free, and while there is space none is dropped.
 func TestOthersFillTheDisk(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -29,7 +29,7 @@ func verified(t testing.TB, dir string) *Report {
 	return r
 }
 
-// waitingFor lists the messages that a reader waits for, as an inspection sees it.
+// waitingFor lists the messages pending for a reader, as an inspection sees them.
 func waitingFor(t testing.TB, dir, reader string) (numbers []int) {
 	t.Helper()
 	err := inspected(t, dir).Records(Select{}, func(r *Record) error {
@@ -269,7 +269,7 @@ func TestInspectBesideWriter(t *testing.T) {
 	t.Logf("%d segments were recycled while they were read", recycled)
 }
 
-// damagedJournal is one with a reader that waits for total messages.
+// damagedJournal has a reader with total pending messages.
 func damagedJournal(t testing.TB, total int) (dir string) {
 	dir = t.TempDir()
 	j := open(t, dir, smallSegments)
