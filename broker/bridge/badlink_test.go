@@ -129,7 +129,7 @@ func TestFailBack(t *testing.T) {
 	p.Close()
 	there := second.welcome()
 	there.ack(there.expect(0)...)
-	for range healthy { // it looks whether anybody is there
+	for range healthy { // it probes the first upstream
 		c, err := first.l.Accept()
 		if err != nil {
 			t.Fatal(err)

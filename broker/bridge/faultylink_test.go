@@ -22,7 +22,7 @@ const (
 	drop                  // the packet vanishes and others follow it, which TCP does not do but a broken proxy does
 	delay                 // it takes its time, and what is behind it as well
 	truncate              // its first bytes arrive, then the connection ends
-	halfOpen              // nothing arrives any more in this direction, and nobody hears of it
+	halfOpen              // nothing arrives any more in this direction, and neither end notices
 	halfDone              // this direction ends; the other one goes on
 	faults
 )
@@ -72,7 +72,7 @@ func (l *faultyLink) roll(n int64) int64 {
 }
 
 // carry takes packets from one side to the other until a side has gone. to is the link's own end, reader
-// the end of whoever reads there.
+// the end of the reader there.
 func (l *faultyLink) carry(from, to net.Conn, reader *end, plan map[at]fault, up bool) {
 	defer from.Close()
 	defer to.Close()

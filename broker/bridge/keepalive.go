@@ -8,7 +8,7 @@ import (
 
 const pingTimeout = 20 * time.Second // a slow link has to carry what is before the ping
 
-// keepAlive pings where there is nothing else to say or to hear, and returns for how long nothing has
+// keepAlive pings when nothing else is sent or received, and returns for how long nothing has
 // to be done about that; alive is false if the link is dead.
 func (s *connection) keepAlive(now time.Time) (wait time.Duration, alive bool) {
 	heard := s.l.heardAt()

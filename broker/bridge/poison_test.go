@@ -397,7 +397,7 @@ func TestPoisonIsTriedAgain(t *testing.T) {
 }
 
 // TestPoisonOnALinkThatBreaks: where connections have ended with no message to blame, a message that ends each one is not
-// blamed, but what waits beside it passes.
+// blamed, but what is queued beside it passes.
 func TestPoisonOnALinkThatBreaks(t *testing.T) {
 	versions(t, func(t *testing.T, version wire.Version) {
 		synctest.Test(t, func(t *testing.T) {

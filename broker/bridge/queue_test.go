@@ -180,7 +180,7 @@ func TestReplayedMessagesSaySo(t *testing.T) {
 	s.put(l, &broker.Message{Topic: "t/n", Payload: []byte("abcd"), QoS: 1, Properties: []byte{0x03, 0, 1, 'x'}})
 	taken, want := time.Now(), 2
 	if _, synced := journal.Now(); !synced {
-		want = 1 // nobody knows when
+		want = 1 // its time is not known
 	}
 	run(t, s, []string{u.url()}, func(o *Options) {
 		o.Reader, o.Queues, o.LiveFirst, o.Window, o.Protocol = nil, []*outbox.Queue{l}, true, 1, wire.V5

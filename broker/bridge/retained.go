@@ -13,9 +13,9 @@ import (
 	"holdfast/broker/wire"
 )
 
-// At each connection the upstream is asked for what it retains, so that what changed or was deleted there while the
-// link was down is put right here. A value that was deleted is one that does not come. What is known of the values that
-// came by in rules, to tell which do not, is kept in the journal:
+// At each connection the bridge asks the upstream for what it retains, and applies here what changed or was deleted there
+// while the link was down. A value that does not come was deleted. To recognise those, the journal stores the values that
+// came by in rules:
 //
 //	bridge/NAME/followed/TOPIC    TOPIC is the upstream's; 8 bytes of a hash of the value here, 8 of one of the host it came from
 const followedState = "followed/"

@@ -64,7 +64,7 @@ func (u *swapping) serve(c net.Conn, n int) {
 	}
 }
 
-// TestRival: another client with the same identifier is told of, with the remedy, and gives the upstream rest. A link
+// TestRival: the bridge reports another client with the same identifier, with the remedy, and waits longer. A link
 // that breaks is not taken for one.
 func TestRival(t *testing.T) {
 	constant := func(d time.Duration) func(int) time.Duration { return func(int) time.Duration { return d } }

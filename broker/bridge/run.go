@@ -121,7 +121,7 @@ func (b *Bridge) move(from *url.URL, err error) bool {
 // reference returns the server that an upstream names, or why it cannot be used, with the remedy.
 func (b *Bridge) reference(from *url.URL, host string) (u *url.URL, wrong string) {
 	if !dial.Secure(from) {
-		return nil, "without TLS anybody on the way may have said so; use mqtts or wss, or correct `upstream`"
+		return nil, "without TLS an attacker on the way may have sent it; use mqtts or wss, or correct `upstream`"
 	}
 	u, err := dial.ParseURL(from.Scheme + "://" + host + from.Path)
 	if err != nil {

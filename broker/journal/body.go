@@ -165,7 +165,7 @@ func (p *parser) end() error {
 	return p.err
 }
 
-// owedTo is one entry of a message's owed list as it stands on disk.
+// owedTo is one entry of a message's owed list on disk.
 type owedTo struct {
 	reader uint64
 	qos    byte

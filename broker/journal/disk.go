@@ -142,7 +142,7 @@ func (d *diskScan) keep(b []byte) []byte {
 	return d.memory[start:len(d.memory):len(d.memory)]
 }
 
-// owes reads a message's flags and owed list, and returns what it says of reader id.
+// owes reads a message's flags and owed list, and returns the entry of reader id.
 func (p *parser) owes(id uint64) (o owedTo, flags byte, found bool) {
 	flags = p.owed(func(to owedTo) {
 		if to.reader == id {

@@ -16,7 +16,7 @@ import (
 
 // Epoch names one start of the process on one journal. Number is larger than any that the journal or the file
 // beside it has seen; Nonce is random, so that no two starts have the same Epoch even where both went back in time.
-// The zero Epoch stands for all starts before there were epochs.
+// The zero Epoch is that of all starts before there were epochs.
 type Epoch struct{ Number, Nonce uint64 }
 
 func (e Epoch) String() string { return fmt.Sprintf("%d-%016x", e.Number, e.Nonce) }
@@ -26,7 +26,7 @@ const (
 	// the start, after the first commit, with checkpoints and at the end: never for a message.
 	startFile = "journal.start"
 	// startsKey holds the journal's identity and its epochs: 16 bytes, then for each epoch the first sequence
-	// number, number and nonce as varints. It stands in front of each segment and in checkpoints.
+	// number, number and nonce as varints. It is in front of each segment and in checkpoints.
 	startsKey    = "journal/starts"
 	maxStarts    = 64 // epochs that are remembered; records of older ones count as the present one's
 	identitySize = 16

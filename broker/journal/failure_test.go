@@ -292,8 +292,8 @@ func TestForeignFiles(t *testing.T) {
 	}
 }
 
-// TestDirectoryRemoved takes the directory away while the journal writes to a file in it: what nobody
-// could find again must not be acknowledged.
+// TestDirectoryRemoved takes the directory away while the journal writes to a file in it: a
+// message that cannot be found again must not be acknowledged.
 func TestDirectoryRemoved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "journal")
 	fsys, err := journal.NewDirFS(dir)

@@ -6,7 +6,7 @@ import (
 	"math/bits"
 )
 
-// A frame is a record as it stands in a segment. All integers are little-endian.
+// A frame is a record in a segment. All integers are little-endian.
 //
 //	 0  crc    u32  CRC-32C of bytes 4 to 16+length, its register started with the segment's salt
 //	 4  word   u32  length of the body (24 bits), kind (4 bits), batch start (1 bit); XOR salt

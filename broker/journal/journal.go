@@ -225,7 +225,7 @@ type Journal struct {
 type retained struct {
 	message *broker.Message
 	time    Time
-	seg     *segment // that tells its time, while opening
+	seg     *segment // for its time, while opening
 }
 
 type counters struct {
@@ -280,7 +280,7 @@ type Recovery struct {
 	Damaged  int64    // bytes that had been synchronised and cannot be read
 	Aside    []string // quarantined: corrupt files, renamed and kept
 	Foreign  []string // files that are none of the journal's, left alone
-	Rewound  bool     // the journal is older than what stands beside it, or another one
+	Rewound  bool     // the journal is older than the file beside it, or another one
 	Unknown  []string // why an unknown number of messages is lost; empty if all that is lost is known
 }
 

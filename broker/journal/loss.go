@@ -13,7 +13,7 @@ const maxLosses = 1000
 type readerLoss struct {
 	reader *Reader
 	Loss
-	ackState // where the reader stands behind it
+	ackState // the reader's position behind it
 }
 
 // lose settles the messages from first to last, all of them in s, that are pending for r and cannot be delivered any

@@ -33,7 +33,7 @@ type maintainer struct {
 	lastID    uint64    // of a segment
 	snapshots uint64    // number of the newest checkpoint
 	free      []string  // names of files that hold nothing needed
-	files     int       // segment files, all told
+	files     int       // segment files in total
 	most      int       // as many as max_size allows
 	least     int       // as many as there may be in any case, so that a loss can be written down
 	unsynced  bool      // a checkpoint's name may not be durable
@@ -41,7 +41,7 @@ type maintainer struct {
 	noSpace   time.Time // when a file could not be created although the file system reported space
 	noSpaceAt int64     // the space reported then; with more of it, or later, another attempt is made
 	retired   []retired
-	start     startRecord // as it stands beside the journal
+	start     startRecord // in the file beside the journal
 
 	// Of the last attempt to write a checkpoint, if it failed: why, when, when to try again, and the space there was.
 	snapErr    error
@@ -359,7 +359,7 @@ func (k *maintainer) prepare() error {
 		return failed
 	}
 	preallocated, err := k.next(waitingForSegment)
-	if noSpace(err) && j.opts.WhenFull == DropOldest { // no limit had said so
+	if noSpace(err) && j.opts.WhenFull == DropOldest { // limit did not report that
 		if failed = k.makeRoom(); len(k.free) > 0 || waitingForSegment {
 			preallocated, err = k.next(waitingForSegment)
 		}

@@ -15,7 +15,7 @@ type recovered struct {
 	lastID       uint64   // the highest segment id seen
 	lastSnapshot uint64   // the highest checkpoint number seen
 	free         []string // segment files that hold nothing
-	files        int      // segment files, all told
+	files        int      // segment files in total
 }
 
 // recover brings memory to the state of the log: the newest checkpoint that can be read, and what the

@@ -9,7 +9,7 @@ import (
 
 const scanChunk = 64 << 10
 
-// region is a part of a segment, from and to in bytes, where nothing readable stands.
+// region is a part of a segment, from and to in bytes, in which nothing is readable.
 type region struct{ from, to int64 }
 
 // scanner walks the frames of a segment from offset to limit. It steps over damage, 8 bytes at a

@@ -12,7 +12,7 @@ import (
 type Damage struct {
 	File     string
 	Offset   int64             // in the file
-	Bytes    int64             // 0 if nothing readable and nothing damaged stands where records are missing
+	Bytes    int64             // 0 if records are missing and no damaged bytes are in their place
 	First    uint64            // first message that is missing here, 0 if none is
 	Last     uint64            // the last one
 	What     string            // what is wrong, for people

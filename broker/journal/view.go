@@ -22,7 +22,7 @@ import (
 
 // View is a journal as it stood at one moment, for looking at it without taking it: no lock, no
 // write, beside a running process that goes on appending, dropping and recycling. It is recovered by
-// the code that opens a journal, so it says what the next Open will find.
+// the code that opens a journal, so it shows what the next Open will find.
 //
 // What was acknowledged since the last commit still shows as waiting: it is not on disk yet.
 // A View holds state and retained messages in memory, as the journal itself does, and no backlog.
@@ -323,7 +323,7 @@ type SegmentView struct {
 }
 
 // Segments lists the segment files in the order of the log, and then those that are unused. It reads
-// those in which a reader stands, and the newest.
+// those with a reader's position, and the newest.
 func (v *View) Segments() []SegmentView {
 	sizes := map[string]int64{}
 	for _, f := range v.files {

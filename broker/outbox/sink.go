@@ -71,7 +71,7 @@ var ErrHandover = errors.New("another connection takes over")
 // Message is one message for Conn.Prepare.
 type Message struct {
 	journal.Delivery
-	Age    time.Duration // since it was taken, as far as the clocks tell
+	Age    time.Duration // since the gateway took it, as far as the clocks show
 	Expiry uint32        // seconds that are left of its life; meaningful only if Message.Expires
 	Late   bool          // of a backlog that live-first sends beside what is new
 }

@@ -104,7 +104,7 @@ func (f *Flow) settledAt(u *candidate) time.Time {
 	return at
 }
 
-// held is a message that has to be tried alone, or stands behind one on the same topic.
+// held is a message that has to be tried alone, or is behind one on the same topic.
 type held struct {
 	d    journal.Delivery
 	kind kind
