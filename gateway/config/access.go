@@ -37,7 +37,7 @@ func userKeys(u *User) *table {
 func (l *loader) groupKeys(g *auth.Group) *table {
 	return newTable(
 		key{"name", required, "Name in rules.", packed(&g.Name, "text of 1 to 65535 bytes")},
-		key{"users", required, "Who is in it.", replaced(l, "a list of users' names", &g.Users,
+		key{"users", required, "Its members.", replaced(l, "a list of users' names", &g.Users,
 			func(to *string) kind { return packed(to, "a user's name") })},
 	)
 }
@@ -51,7 +51,7 @@ func (l *loader) aclRule(r *auth.Rule) kind {
 		key{"access", required, "What is allowed: `read` (with subscribing), `write`, `readwrite`, `subscribe` alone; or forbidden: `deny`.", access(&r.Access)},
 		key{"user", "", "Only for this user; `\"*\"` for any.", who(&r.User)},
 		key{"group", "", "Only for users of this group.", who(&r.Group)},
-		key{"client", "", "Only for this client identifier, which anybody can claim; `*` at its end stands for any rest.", who(&r.Client)},
+		key{"client", "", "Only for this client identifier, which any client can claim; `*` at its end stands for any rest.", who(&r.Client)},
 		key{"certificate", "", "Only with a certificate of this common name; `\"*\"` for any.", who(&r.CN)},
 		key{"anonymous", "false", "Only for clients with neither a user nor a certificate.", boolean(&r.Anonymous)},
 	)

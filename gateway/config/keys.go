@@ -26,11 +26,11 @@ func newLoader(opts Options) *loader {
 	}, l.accessKeys(&c.Broker))...)
 	j := &c.Journal
 	journal := newTable(
-		key{"max_size", "2GiB", "Most disk space that the journal takes.",
+		key{"max_size", "2GiB", "Limit of the journal's disk space.",
 			size(&j.MaxSize, 32<<20, "32MiB: two segments of up to 16MiB")},
 		key{"keep_free", "256MiB", "Space that the journal leaves free on the file system.", size(&j.KeepFree, 0, "0B")},
 		key{"max_age", "30d", "Older messages are dropped; `0s` for no limit.", duration(&j.MaxAge, 0, "")},
-		key{"when_full", "drop-oldest", "What gives way at a limit: the oldest message or the new one.",
+		key{"when_full", "drop-oldest", "What to drop at a limit: the oldest message or the new one.",
 			choice(&j.WhenFull, string(DropOldest), string(RefuseNew))},
 		key{"dead_letters", "16MiB", "Space for messages that an upstream has refused for good, with the reason: the oldest go first. `0B` keeps none. See `holdfast journal dead`.",
 			size(&j.DeadLetters, 0, "0B")},
@@ -40,11 +40,11 @@ func newLoader(opts Options) *loader {
 	l.web = l.webKeys(&c.Web)
 	noDevice := kind{want: aMapping, decode: func(field) {}, table: l.identity}
 	l.root = newTable(
-		key{"device", "", "Who this gateway is.", noDevice}, // Load has read it before
+		key{"device", "", "Identity of this gateway.", noDevice}, // Load has read it before
 		key{"data_dir", "/var/lib/holdfast", "Directory for everything durable.", packed(&c.DataDir, "a path")},
 		key{"control", "", "Path of the unix socket for `holdfast status` and others. Default: `control.sock` in the unit's directory below `/run` under systemd, else in `data_dir`.",
 			socketPath(&c.Control)},
-		key{"watch", "true", "Take files of the configuration into use when they have changed; `false`: only after `holdfast reload` or SIGHUP.", live(boolean(&c.Watch))},
+		key{"watch", "true", "Apply files of the configuration when they have changed; `false`: only after `holdfast reload` or SIGHUP.", live(boolean(&c.Watch))},
 		key{"broker", "", "The embedded broker.", l.section(l.broker)},
 		key{"journal", "", "The durable log of messages.", l.section(journal)},
 		key{"bridges", "", "Connections to upstream brokers.",
@@ -73,18 +73,18 @@ func (l *loader) bridgeKeys(b *Bridge) *table {
 		key{"password", "", "Password to connect with; best as `${file:PATH}` or `${env:NAME}`. Never printed.", password(&b.Password)},
 		key{"window", "100", "Most messages sent and not yet acknowledged.", number(&b.Window, 1, math.MaxUint16, "")},
 		key{"keep_alive", "30s", "MQTT keep alive in whole seconds.", keepAlive(&b.KeepAlive)},
-		key{"fail_back", "1m", "How long the first upstream has to be reachable before another one, which is in use instead, is left for it.",
+		key{"fail_back", "1m", "How long the first upstream has to be reachable before the bridge returns to it from another one.",
 			duration(&b.FailBack, time.Second, "")},
 		key{"out", "", "What is sent upstream. This or `in` is required.", replaced(l, "a list of rules", &b.Out, l.outRule)},
 		key{"in", "", "What is taken from upstream.", replaced(l, "a list of rules", &b.In, l.inRule)},
 		key{"session_expiry", "7d", "How long an upstream of MQTT 5 keeps what it has for `in` while there is no connection, in whole seconds.",
 			duration(&b.SessionExpiry, time.Second, "")},
-		key{"priority", "1", "How late what waits for this bridge gives way when space runs out: that of lower priorities goes first. Sessions of clients have 0.",
+		key{"priority", "1", "When space runs out, queued messages of lower priorities are dropped first. Sessions of clients have 0.",
 			number(&b.Priority, 0, 3, "")},
-		key{"was", "", "Former name of this bridge: what waits under it is taken over.", level(&b.Was)},
-		key{"drain", "fifo", "What goes first when the upstream is back: all in the order in which it came (`fifo`), or what is new at once and what has waited beside it (`live-first`), which gives up the order between the two.",
+		key{"was", "", "Former name of this bridge, whose backlog it adopts.", level(&b.Was)},
+		key{"drain", "fifo", "What to send first when the upstream is back: everything in order (`fifo`), or new messages at once and the backlog beside them (`live-first`), which gives up the order between the two.",
 			choice(&b.Drain, string(DrainFIFO), string(DrainLiveFirst))},
-		key{"drain_share", "50%", "Most of the window, and of `rate`, that what has waited takes with `live-first`.", percent(&b.DrainShare)},
+		key{"drain_share", "50%", "Largest part of the window, and of `rate`, that the backlog takes with `live-first`.", percent(&b.DrainShare)},
 		key{"rate", "", "Most that is sent per second, as for metered links.", l.section(newTable(
 			key{"messages", "0", "Messages per second; `0` for no limit.", number(&b.Rate.Messages, 0, math.MaxInt32, "")},
 			key{"bytes", "0B", "Bytes of topics and payloads per second, such as `50kB`; `0B` for no limit.", size(&b.Rate.Bytes, 0, "0B")},
@@ -103,9 +103,9 @@ func (l *loader) outRule(r *Rule) kind {
 			number(&r.QoS, 0, 1, ": use 1, the journal keeps a message until the upstream has acknowledged it")},
 		key{"strip", "", "Removed from the front of the local topic if it is there.", part(&r.Strip)},
 		key{"prefix", "", "Put in front of what is left.", part(&r.Prefix)},
-		key{"priority", "", "Messages of a higher priority are sent before those of lower ones that wait, and give way later when space runs out. Default: the bridge's.",
+		key{"priority", "", "Queued messages of a higher priority are sent before those of lower ones, and dropped later when space runs out. Default: the bridge's.",
 			number(&r.Priority, 0, 3, "")},
-		key{"retained", string(SendRetained), "What becomes of retained messages that are there already when the rule is added: `send` sends them once, at QoS 1, `skip` does not. Given back as `send` after `skip`, they are sent again.",
+		key{"retained", string(SendRetained), "What to do with messages that are already retained when the rule is added: `send` sends them once, at QoS 1, `skip` does not. Given back as `send` after `skip`, they are sent again.",
 			choice(&r.Retained, string(SendRetained), string(SkipRetained))},
 	))
 	r.Retained = SendRetained

@@ -58,7 +58,7 @@ func (l *loader) brokerKeys(b *Broker) []key {
 		key{"wills", "2MiB", "Bytes of the wills of all clients, connected or not. Each is in memory twice, and counts so.", size(&m.Wills, 64<<10, "64KiB")},
 		key{"inflight", "100", "Publishes without acknowledgement, from a client and to it.", number(&m.Inflight, 1, math.MaxUint16, "")},
 		key{"topic_levels", "64", "Levels of a topic or filter.", number(&m.TopicLevels, 1, 1000, "")},
-		key{"queued", "1MiB", "What waits in memory for a client that does not read, or whose session ends with the connection.",
+		key{"queued", "1MiB", "Memory of the messages queued for a client that does not read, or whose session ends with the connection.",
 			atMost(size(&m.Queued, 64<<10, "64KiB"), &m.Queued, 1<<30, "1GiB")},
 		key{"queued_total", "6MiB", "The same, of all clients together.", size(&m.QueuedTotal, 1<<20, "1MiB")},
 		key{"backlog", "256MiB", "Space in the journal that the messages of one session may keep while its client is away; `0B` for no limit.", size(&m.Backlog, 0, "0B")},
@@ -72,10 +72,10 @@ func (l *loader) brokerKeys(b *Broker) []key {
 	)
 	return []key{
 		{"limits", "", "What clients may cost; see broker/server for what happens at each limit.", l.section(limits)},
-		{"server_keep_alive", "0s", "Longest keep alive of MQTT 5 clients, who are told; `0s` leaves it to them.", serverKeepAlive(&b.ServerKeepAlive)},
+		{"server_keep_alive", "0s", "Longest keep alive of MQTT 5 clients, announced to them in CONNACK; `0s` leaves it to them.", serverKeepAlive(&b.ServerKeepAlive)},
 		{"topic_aliases", "32", "Topic aliases that the broker uses towards an MQTT 5 client that takes them; `0` for none.", number(&b.TopicAliases, 0, 1000, "")},
 		{"sys_interval", "10s", "Time between updates of `$SYS`; `0s` for no `$SYS`.", duration(&b.SysInterval, 0, "")},
-		{"response_information", "", "Front of response topics, told to MQTT 5 clients that ask; `%c` is the client identifier.", part(&b.ResponseInformation)},
+		{"response_information", "", "Front of response topics, for MQTT 5 clients that ask for it; `%c` is the client identifier.", part(&b.ResponseInformation)},
 	}
 }
 
