@@ -20,7 +20,7 @@ import (
 func configCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "config",
-		Short: "Show the configuration, or have the running gateway try another one",
+		Short: "Show the configuration, or try another one in the running gateway",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return usageError{fmt.Errorf("%s: want show, apply, confirm or rollback: see '%s --help'", c.CommandPath(), c.CommandPath())}
@@ -58,14 +58,14 @@ func configApplyCommand() *cobra.Command {
 	var within time.Duration
 	c := &cobra.Command{
 		Use:   "apply FILE",
-		Short: "Put FILE in place of the configuration and have the running gateway go by it",
-		Long: "Apply has the gateway that runs check FILE and go by it, and then puts it in the place of the\n" +
+		Short: "Put FILE in place of the configuration and apply it in the running gateway",
+		Long: "Apply makes the running gateway check and apply FILE, and then puts it in the place of the\n" +
 			"configuration; what was there before is kept beside it as *.old. A FILE with mistakes changes nothing.\n\n" +
 			"With --confirm-within the new configuration is on trial. It is confirmed when everything that worked\n" +
 			"before (bridges, sensors, outputs), and every new bridge, has worked for half of that time, at most\n" +
 			"for a minute; or by `holdfast config confirm`. If not, or if the gateway ends meanwhile for whatever\n" +
-			"reason, the earlier one is back, without anybody's help. Apply waits for what becomes of it; the\n" +
-			"gateway does not need it to.",
+			"reason, the gateway returns to the earlier one by itself. Apply waits for the outcome; the gateway\n" +
+			"does not need it to.",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usageError{fmt.Errorf("%s: want one FILE: see '%s --help'", c.CommandPath(), c.CommandPath())}
@@ -240,7 +240,7 @@ func (a applying) wait(ctx context.Context, within time.Duration) error {
 	}
 }
 
-// rollback has the gateway go back, and writes what it may not.
+// rollback makes the gateway return to the earlier configuration, and writes the file if the gateway may not.
 func (a applying) rollback(ctx context.Context) error {
 	var done reconfigure.Undone
 	if err := a.gateway.Post(ctx, "/config/rollback", nil, &done); err != nil {

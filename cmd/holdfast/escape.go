@@ -9,10 +9,10 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// escaper is what commands write to: bytes that could move a cursor, change a title or a colour, or turn the
-// direction of text around are written as \u001b, whoever put them into a topic, a client identifier or an
-// answer. It does so always, not for a terminal alone: what goes into a file or through less -R today is on a
-// screen tomorrow. Such an escape is right in JSON too, where a control character stands only in a string.
+// escaper writes bytes that could move a cursor, change a title or a colour, or turn the direction of text
+// around as \u001b: a topic, a client identifier or an answer may contain them. Commands write through it
+// always, not to a terminal alone: what goes into a file or through less -R today is on a screen tomorrow. Such
+// an escape is right in JSON too, where a control character stands only in a string.
 //
 // Lines and tabs stay. A rune that is cut by the end of a Write is kept until the next one. Commands that draw
 // (status, top) clean their own spans and write to raw; sub writes payloads as they are if no terminal reads them.
@@ -21,7 +21,7 @@ type escaper struct {
 	rest []byte // the first bytes of a rune
 }
 
-// protect has a command and those below it write through escapers.
+// protect makes a command and those below it write through escapers.
 func protect(c *cobra.Command, out, err io.Writer) {
 	c.SetOut(&escaper{w: out})
 	c.SetErr(&escaper{w: err})

@@ -57,7 +57,7 @@ password for --user is the first line of stdin.`,
 				fmt.Fprintln(w, strings.TrimSuffix(a.Found.Table(), "\n"))
 			}
 			var cfg *config.Config
-			// What the package has put there and nobody has changed is kept as .old, too, but needs no --force.
+			// The package's own file, unchanged, is kept as .old, too, but needs no --force.
 			written, err := firstconfig.Write(out, a, force || sameContent(out, shippedConfig), func(file string) (err error) {
 				if cfg, err = check([]string{file}); err != nil {
 					return usageError{errors.New(strings.ReplaceAll(err.Error(), filepath.Dir(file)+"/", ""))}
@@ -87,14 +87,14 @@ password for --user is the first line of stdin.`,
 	return c
 }
 
-// sameContent says whether both files are there and hold the same.
+// sameContent reports whether both files exist and hold the same bytes.
 func sameContent(one, other string) bool {
 	a, err := os.ReadFile(one)
 	b, err2 := os.ReadFile(other)
 	return err == nil && err2 == nil && bytes.Equal(a, b)
 }
 
-// answer completes what the flags have not said. x is nil if nobody can be asked.
+// answer asks on x for the answers that the flags have not given. x is nil with --yes, and without a terminal.
 func answer(ctx context.Context, c *cobra.Command, x *terminal, a *firstconfig.Answers) error {
 	host, _ := os.Hostname()
 	for _, q := range []struct {

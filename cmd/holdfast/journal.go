@@ -178,7 +178,7 @@ func (s *selection) check(v *journal.View) error {
 	return usageError{fmt.Errorf("--reader %s: no such reader: there are: %q", s.reader, names)}
 }
 
-// matches says whether a message is selected; waiting, whether it has to wait for someone.
+// matches reports whether a message is selected. waiting requires a message that is queued for a reader.
 func (s *selection) matches(r *journal.Record, waiting bool) bool {
 	if s.topic != "" && !broker.Match(s.topic, r.Message.Topic) {
 		return false

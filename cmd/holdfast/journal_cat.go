@@ -151,11 +151,11 @@ func journalExportCommand(p *place) *cobra.Command {
 	var all bool
 	c := &cobra.Command{
 		Use:   "export",
-		Short: "Messages as JSON lines: what somebody still waits for, or --all",
+		Short: "Messages as JSON lines: those queued for a reader, or --all",
 		Long: "A JSON object for each message, one a line, oldest first:\n" +
 			`  {"seq":7,"time":"2026-11-22T10:00:00.123Z","synced":true,"topic":"a/b","qos":1,"retain":false,"payload":"21.4","owed":["bridge/cloud"]}` + "\n" +
-			"A payload that is no UTF-8 text is in payload_base64 instead. owed names the readers that still wait\n" +
-			"for the message. synced says whether time is from a synchronised clock.",
+			"A payload that is no UTF-8 text is in payload_base64 instead. owed names the readers that have not\n" +
+			"acknowledged the message. synced is true if time is from a synchronised clock.",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			v, err := p.view()

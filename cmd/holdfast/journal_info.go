@@ -118,9 +118,9 @@ func printFlash(line func(key, format string, args ...any), i journal.Info) {
 func journalListCommand(p *place) *cobra.Command {
 	return &cobra.Command{
 		Use:   "ls",
-		Short: "A line for each segment: messages, times, bytes, and who waits for them",
+		Short: "A line for each segment: messages, times, bytes, and the readers that they are queued for",
 		Long: "Times with a question mark are from a clock that was not synchronised. Files without numbers\n" +
-			"hold nothing that is needed and wait for their next use.",
+			"hold nothing that is needed and are kept for their next use.",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			v, err := p.view()
@@ -167,7 +167,7 @@ func journalLossesCommand(p *place) *cobra.Command {
 		Long: "First and last are numbers of the journal, messages how many between them the reader was owed. Readings are the\n" +
 			"numbers of this device's readings among them, as they stand in payloads. 1,000 ranges are kept; beyond that, the\n" +
 			"oldest are joined. Where the journal was damaged, emptied or went back in time, an unknown number from first on is lost\n" +
-			"(JSON: count 0, reason unknown). A reader without a name stands for damage of which nobody knows whom it was owed to.",
+			"(JSON: count 0, reason unknown). A reader without a name stands for damage to messages whose readers are unknown.",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			v, err := p.view()

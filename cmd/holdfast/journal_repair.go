@@ -51,7 +51,7 @@ func printReport(w io.Writer, r *journal.Report) {
 		fmt.Fprintf(w, "%s: no file of the journal, left alone\n", name)
 	}
 	for _, name := range r.Aside {
-		fmt.Fprintf(w, "%s: set aside earlier; remove it when nobody needs it\n", name)
+		fmt.Fprintf(w, "%s: set aside earlier; remove it when it is no longer needed\n", name)
 	}
 	places := 0
 	for _, d := range r.Damage {
@@ -119,7 +119,7 @@ func journalRepairCommand(p *place) *cobra.Command {
 				fmt.Fprintf(out, "%s: kept as %s\n", file, done.Aside[file])
 			}
 			for _, l := range done.New {
-				owed := "nobody knows to whom"
+				owed := "readers unknown"
 				if l.Reader != "" {
 					owed = "owed to " + escaped(l.Reader)
 				}

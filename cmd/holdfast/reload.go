@@ -14,8 +14,8 @@ func reloadCommand() *cobra.Command {
 	var s socket
 	c := &cobra.Command{
 		Use:   "reload",
-		Short: "Have the running gateway read its configuration again",
-		Long: "Reload has the gateway that runs read the files that it was started with, and take over what is\n" +
+		Short: "Make the running gateway load its configuration again",
+		Long: "Reload makes the running gateway load the files that it was started with, and apply what is\n" +
 			"different. It returns when that is done and prints what was changed. A file with mistakes changes\n" +
 			"nothing: they are printed, and the exit code is 1.",
 		Args: noArgs,

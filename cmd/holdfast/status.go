@@ -81,7 +81,7 @@ func statusCommand() *cobra.Command {
 	return c
 }
 
-// inColour says whether f is a terminal whose owner has nothing against colours (https://no-color.org).
+// inColour reports whether f is a terminal and the environment allows colours (https://no-color.org).
 func inColour(f *os.File) bool {
 	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	return err == nil && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"

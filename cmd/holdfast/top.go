@@ -70,7 +70,7 @@ func top(ctx context.Context, s *socket, screen *os.File, keys <-chan byte) erro
 	}
 }
 
-// draw writes as many lines as there is room for over what is there, in one write: no flicker.
+// draw overwrites the screen with as many lines as fit, in one write: no flicker.
 func draw(w io.Writer, lines []string, height int) error {
 	if len(lines) > height {
 		lines = append(lines[:height-1:height-1], fmt.Sprintf("... %d lines more", len(lines)-height+1))
@@ -79,7 +79,7 @@ func draw(w io.Writer, lines []string, height int) error {
 	return err
 }
 
-// rawTerminal has keys come one by one, unseen. Ctrl-C stays a signal.
+// rawTerminal makes the terminal deliver keys one by one, without echo. Ctrl-C stays a signal.
 func rawTerminal() (keys <-chan byte, restore func(), err error) {
 	fd := int(os.Stdin.Fd())
 	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
