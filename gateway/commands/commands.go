@@ -1,4 +1,4 @@
-// Package commands carries out commands that come over MQTT, and publishes where the outputs are.
+// Package commands carries out commands that come over MQTT, and publishes the states of the outputs.
 //
 // It promises that outputs are at their safe values when New returns; that a command of QoS 1 or 2 is on disk
 // before it is acknowledged and is answered, also after a crash; that a command with an id is carried out at most
@@ -35,7 +35,7 @@ type Options struct {
 	Log         *slog.Logger
 }
 
-// Broker is what commands come from and states go to.
+// Broker delivers commands and takes states.
 type Broker struct {
 	Journal *journal.Journal
 	Server  *server.Server
@@ -66,7 +66,7 @@ func New(opts Options) *Commands {
 	return c
 }
 
-// Connect subscribes to commands, which wait until Run. It is called once, before Run.
+// Connect subscribes to commands, which stay queued until Run. It is called once, before Run.
 func (c *Commands) Connect(b Broker) error {
 	c.broker = b
 	if c.router == nil {
@@ -135,7 +135,7 @@ func (c *Commands) Health() error {
 	return nil
 }
 
-// Prepare makes what outputs need if there were none. Outputs that are as they were do not move; those that are
+// Prepare builds the router if there were no outputs before. Outputs that stay the same do not move; those that are
 // gone or changed are at their safe values before others start.
 func (c *Commands) Prepare(next *config.Config) (part.Change, error) {
 	d := config.Compare(c.configured, next.Outputs, func(o outputs.Config) string { return o.Name }, nil)

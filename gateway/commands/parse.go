@@ -66,7 +66,7 @@ func parseCommand(m *broker.Message, c *outputs.Config, f freshness) (cmd output
 	return cmd, text, checkFreshness(m, c, &p, f)
 }
 
-// checkSize refuses a command that is too long to be one.
+// checkSize refuses a command that is longer than maxCommand.
 func checkSize(m *broker.Message) error {
 	if n := len(m.Payload); n > maxCommand {
 		return fmt.Errorf("%d bytes, want at most %d", n, maxCommand)

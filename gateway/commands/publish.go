@@ -18,7 +18,7 @@ import (
 
 const (
 	seqKey    = "gateway/output-seq" // number of the last state
-	maxOutbox = 1024                 // states and answers that wait for the journal
+	maxOutbox = 1024                 // states and answers queued for the journal
 )
 
 // publisher publishes states and answers, in order. They wait in a bounded outbox, so that a disk that stalls
@@ -44,7 +44,7 @@ func (p *publisher) connect(b *Broker) {
 	p.seq, _ = numbers.Last(b.Journal, seqKey)
 }
 
-// later has run call f, after everything before it.
+// later queues f for run, which calls it after everything before it.
 func (p *publisher) later(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,7 +81,7 @@ func (p *publisher) run(stop <-chan struct{}) {
 		select {
 		case <-p.more:
 		case <-stop:
-			stop = nil // nothing is added any more: what is left, and then the end
+			stop = nil // nothing is added any more: publish the rest, then end
 		}
 	}
 }
@@ -105,7 +105,7 @@ type waitingPayload struct {
 // status publishes how an output's hardware is doing.
 func (p *publisher) status(s sensors.Status) { p.later(func() { p.broker.Status(s) }) }
 
-// state publishes where an output is, retained and numbered.
+// state publishes an output's state, retained and numbered.
 func (p *publisher) state(s outputs.State) {
 	p.later(func() {
 		p.seq++
@@ -131,7 +131,7 @@ type resultPayload struct {
 	Time   payload.Stamp   `json:"time"`
 }
 
-// answer returns what publishes the answers to a command.
+// answer returns a function that publishes the answers to a command.
 func (p *publisher) answer(name string, cmd outputs.Command) func(outputs.Result) {
 	return func(res outputs.Result) {
 		x := resultPayload{ID: cmd.ID, Result: res.Outcome, Reason: res.Reason, Time: payload.Stamp(time.Now())}

@@ -8,18 +8,18 @@ import (
 	"holdfast/sensors/outputs"
 )
 
-// maxQueued bounds the commands that wait for one output. With maxCommand it bounds their memory: 2 MiB.
+// maxQueued bounds the commands queued for one output. With maxCommand it bounds their memory: 2 MiB.
 const maxQueued = 512
 
-// request is a command that waits for its output.
+// request is a queued command.
 type request struct {
 	m       *broker.Message
 	age     func() freshness // how old it is when it is carried out
 	settled func()           // called when it was answered
 }
 
-// queue has the commands to one output, in order. A queue that is full refuses what comes: commands are worth
-// nothing when they are old, and its sender sees from the answers that it sends too many.
+// queue holds the commands to one output, in order. A full queue refuses further commands: a command is worth
+// nothing when it is old, and the answers show the sender that it sends too many.
 type queue struct {
 	name string
 	more chan struct{} // there may be something to do
@@ -32,7 +32,7 @@ type queue struct {
 
 func newQueue(name string) *queue { return &queue{name: name, more: make(chan struct{}, 1)} }
 
-// add reports whether there was room. refused is how many commands there was none for since the queue was empty.
+// add queues a command, and reports whether the queue had space. refused counts those refused since it was empty.
 func (q *queue) add(x request) (ok bool, refused uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -113,8 +113,8 @@ func (r *router) enqueue(x request) {
 	r.refuse(name, outputs.Command{}, x, errTooMany)
 }
 
-// startWorker has a goroutine carry out the commands of one output until run ends or the output is gone. Called
-// with mu held.
+// startWorker starts a goroutine that carries out the commands of one output until run ends or the output is
+// gone. Called with mu held.
 func (r *router) startWorker(q *queue) {
 	ctx := r.running
 	if ctx.Err() != nil {

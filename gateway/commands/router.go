@@ -109,7 +109,7 @@ func (r *router) run(ctx context.Context) {
 	<-published
 }
 
-// deliver takes a command that the journal does not keep.
+// deliver queues a command that the journal does not keep.
 func (r *router) deliver(m *broker.Message) {
 	r.enqueue(request{m: m, age: func() freshness { return freshness{ageKnown: true} }, settled: func() {}})
 }
@@ -193,7 +193,7 @@ func (r *router) output(m *broker.Message) string {
 	return strings.TrimSuffix(name, "/set")
 }
 
-// first notes the id of a command on disk before it is carried out, so that no crash has it carried out twice.
+// first notes the id of a command on disk before it is carried out, so that it is not carried out again after a crash.
 // It is an error if the id is there already.
 func (r *router) first(ctx context.Context, name, id string) error {
 	sum := sha256.Sum256([]byte(id))

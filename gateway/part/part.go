@@ -8,7 +8,7 @@ import (
 	"holdfast/gateway/config"
 )
 
-// Part is one of what runs in a gateway.
+// Part is one component of a running gateway.
 //
 // The gateway builds all parts, starts them in the order of its list and stops them in the reverse order: each
 // Run has returned before the next part is stopped. It calls Prepare and the functions of the Change, one part
@@ -16,8 +16,7 @@ import (
 type Part interface {
 	// Name is for logs and errors.
 	Name() string
-	// Prepare finds out whether the part can apply next, and does whatever of it may fail. After an error
-	// everything is as it was.
+	// Prepare does everything that may fail of applying next. After an error the part is as it was.
 	Prepare(next *config.Config) (Change, error)
 	// Run works until ctx ends. An error that comes earlier ends the gateway.
 	Run(ctx context.Context) error

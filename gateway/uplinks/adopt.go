@@ -30,7 +30,7 @@ func (u *Uplinks) adopt(c config.Bridge) error {
 		return nil
 	}
 	if waitingHere > 0 {
-		u.log.Warn("a bridge has messages of its own and takes over its former name's at a start when it has none",
+		u.log.Warn("a bridge has a backlog of its own: it adopts that of its former name at a start when its own is empty",
 			"bridge", c.Name, "was", c.Was, "waiting", waitingHere)
 		return nil
 	}
@@ -45,11 +45,11 @@ func (u *Uplinks) adopt(c config.Bridge) error {
 	if err := errors.Join(u.moveAnnounced(c.Was, c.Name), u.moveState(c.Was, c.Name)); err != nil {
 		return fmt.Errorf("was %s: %w", c.Was, err)
 	}
-	u.log.Info("a bridge has taken over what waited under its former name", "bridge", c.Name, "was", c.Was, "waiting", waiting)
+	u.log.Info("a bridge has taken over the backlog of its former name", "bridge", c.Name, "was", c.Was, "waiting", waiting)
 	return nil
 }
 
-// moveState gives a bridge what one of another name knew of messages that had come in, and been refused. It
+// moveState moves one bridge's record of messages that have come in, and been refused, to another name. It
 // returns when that is on disk, where the bridge will look.
 func (u *Uplinks) moveState(was, now string) error {
 	var changes []journal.Change
@@ -68,13 +68,13 @@ func (u *Uplinks) moveState(was, now string) error {
 	return u.remember(changes)
 }
 
-// orphans logs the backlogs of bridges that are not configured any more. They stay until a limit drops them.
-// The readers of those without a backlog are removed.
+// orphans logs the backlogs of bridges that are no longer configured, which stay until a limit drops them, and
+// removes the readers of those without a backlog.
 func (u *Uplinks) orphans(configured []config.Bridge) error {
 	known := func(name string) bool {
 		return slices.ContainsFunc(configured, func(b config.Bridge) bool { return b.Name == name || b.Was == name })
 	}
-	var state []journal.Change // what they knew of messages that had come in
+	var state []journal.Change // their records of messages that have come in
 	u.journal.Range(bridgeReader, func(key string, _ []byte) bool {
 		if name, _, _ := strings.Cut(key[len(bridgeReader):], "/"); !known(name) {
 			state = append(state, journal.Change{Key: key})
@@ -83,7 +83,7 @@ func (u *Uplinks) orphans(configured []config.Bridge) error {
 	})
 	if len(state) > 0 { // a bridge of that name that comes next must not find it
 		if err := u.remember(state); err != nil {
-			u.log.Warn("what was known of bridges that are gone is still in the journal", "error", err)
+			u.log.Warn("could not remove the state of orphaned bridges from the journal", "error", err)
 		}
 	}
 	var text []string
@@ -99,7 +99,7 @@ func (u *Uplinks) orphans(configured []config.Bridge) error {
 		}
 	}
 	if len(text) > 0 {
-		u.log.Warn("messages wait for bridges that the configuration does not have: give a bridge `was: NAME` to send them, "+
+		u.log.Warn("messages are queued for orphaned bridges, which the configuration does not have: give a bridge `was: NAME` to send them, "+
 			"or stop holdfast and give them up with `holdfast journal forget bridge/NAME`", "waiting", strings.Join(text, ", "))
 	}
 	return nil

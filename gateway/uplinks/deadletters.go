@@ -18,8 +18,8 @@ import (
 	"holdfast/broker/wire"
 )
 
-// DeadReader is the reader of the journal that messages are owed to which an upstream has refused for good.
-// Nothing reads it but a person.
+// DeadReader is the reader of the journal for messages that an upstream has refused for good. Only the commands
+// of `holdfast journal dead` read it.
 const DeadReader = "dead"
 
 // deadLetters keeps refused messages where everything durable is kept: in the journal, owed to a reader of
@@ -119,7 +119,7 @@ func (l *DeadLetter) encode() *broker.Message {
 	return &m
 }
 
-// ReadDeadLetter takes a message that DeadReader is owed apart.
+// ReadDeadLetter parses a message of DeadReader.
 func ReadDeadLetter(m *broker.Message) (*DeadLetter, error) {
 	f, err := wire.ParseForward(m.Properties)
 	if err != nil {
@@ -143,7 +143,7 @@ func ReadDeadLetter(m *broker.Message) (*DeadLetter, error) {
 	return l, nil
 }
 
-// LetterChoice says what becomes of a dead letter.
+// LetterChoice is what to do with a dead letter.
 type LetterChoice byte
 
 // The choices.

@@ -14,19 +14,19 @@ import (
 	"holdfast/gateway/config"
 )
 
-// clientKey is where the journal keeps the client identifier of bridges that are given none, behind the device's id and a
+// clientKey is the journal's key for the client identifier of bridges without one of their own, behind the device's id and a
 // zero byte. It stays while the device has that id: upstreams keep sessions for it, with messages.
 const clientKey = "gateway/client"
 
-// state is what decides about the client identifier in use.
+// state is what the client identifier in use depends on.
 type state interface {
 	Range(prefix string, f func(key string, value []byte) bool)
 	Readers() []journal.ReaderInfo
 }
 
-// clientInUse returns the client identifier of the bridges of a configuration that are given none, and whether that is stored:
-// what was stored for this device id; the host name, which earlier versions took, where one of these bridges has run before,
-// as its reader tells; else fresh.
+// clientInUse returns the client identifier of a configuration's bridges without one of their own, and whether it is stored:
+// the one stored for this device id; the host name, which earlier versions took, where the reader of one of these bridges
+// shows that it has run before; else fresh.
 func clientInUse(s state, cfg *config.Config, fresh string) (id string, stored bool) {
 	renamed := false
 	s.Range(clientKey, func(key string, value []byte) bool {
@@ -100,8 +100,8 @@ func (i *Identity) Apply(cfg *config.Config) *config.Config {
 	return withClient(cfg, i.client)
 }
 
-// Identify is a configuration with the client identifiers that its bridges use, as the data directory has it, which is only
-// read. The error is why that cannot be told.
+// Identify returns a configuration with the client identifiers that its bridges use according to the data directory, which it
+// only reads. The error is why they are unknown.
 func Identify(cfg *config.Config) (*config.Config, error) {
 	fresh := freshClient(cfg)
 	if fresh == "" {

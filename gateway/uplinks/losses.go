@@ -43,19 +43,19 @@ type announced struct {
 	reader    func() *journal.Reader
 	connected func() bool
 	upTo      uint64 // News of the newest loss that was announced
-	waits     bool   // the journal takes none, and that was logged
+	waits     bool   // the journal accepts no announcement, and that was logged
 	unwanted  atomic.Bool
 }
 
 // refused ends announcements that the upstream does not take: each of them would be a loss to be announced.
 func (a *announcer) refused(b *announced, reason string) {
 	if !b.unwanted.Swap(true) {
-		a.log.Warn("the upstream refuses to be told of losses; they stay in `holdfast journal losses`: allow the topic there, or choose another one, or `losses: off`, and start again",
+		a.log.Warn("the upstream refuses to be told of losses; `holdfast journal losses` has them: allow the topic there, or choose another one, or `losses: off`, and start again",
 			"bridge", b.name, "topic", b.topic, "reason", reason)
 	}
 }
 
-// set has a bridge's losses announced in one way, or not at all.
+// set starts announcing a bridge's losses as b describes; nil ends it.
 func (a *announcer) set(name string, b *announced) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -77,7 +77,7 @@ func announcedUpTo(j *journal.Journal, bridge string) (value []byte) {
 	return value
 }
 
-// moveAnnounced: what was announced under one name is not announced again under another.
+// moveAnnounced moves the record of announced losses to another name, so that none is announced again.
 func (u *Uplinks) moveAnnounced(was, now string) error {
 	value := announcedUpTo(u.journal, was)
 	if value == nil {
@@ -139,7 +139,7 @@ func (a *announcer) announce(b *announced) {
 		})
 		if err != nil {
 			if !b.waits && !errors.Is(err, journal.ErrClosed) {
-				a.log.Warn("losses are announced when the journal takes messages again", "bridge", b.name, "error", err)
+				a.log.Warn("losses will be announced when the journal accepts writes again", "bridge", b.name, "error", err)
 			}
 			b.waits = true
 			return

@@ -28,7 +28,7 @@ func sameBridge(old, now config.Bridge) bool {
 	return reflect.DeepEqual(old, now)
 }
 
-// Prepare builds the bridges that are new, and finds out whether those that change can be built.
+// Prepare builds the bridges that are new, and checks that those that change can be built.
 func (u *Uplinks) Prepare(cfg *config.Config) (part.Change, error) {
 	u.changing.Lock()
 	defer u.changing.Unlock()
@@ -97,13 +97,13 @@ func (u *Uplinks) prepareNew(n *next, c config.Bridge) (*uplink, error) {
 			}
 		}
 		if err != nil {
-			u.log.Error("the reader of a bridge that is not used stays in the journal", "bridge", c.Name, "error", err)
+			u.log.Error("could not remove the reader of an unused bridge from the journal", "bridge", c.Name, "error", err)
 		}
 	})
 	return u.newUplink(c)
 }
 
-// apply stops the bridges that are gone or changed, and starts those in their place. Their readers are owed
+// apply stops the bridges that are gone or changed, and starts those in their place. Their readers receive
 // messages all the time.
 func (u *Uplinks) apply(n *next, configured []config.Bridge) {
 	u.changing.Lock()
@@ -135,7 +135,7 @@ func (u *Uplinks) apply(n *next, configured []config.Bridge) {
 	}
 	u.configured = configured
 	if err := u.orphans(configured); err != nil {
-		u.log.Error("the reader of a former bridge stays in the journal", "error", err)
+		u.log.Error("could not remove the reader of an orphaned bridge from the journal", "error", err)
 	}
 }
 
@@ -145,7 +145,7 @@ func (u *Uplinks) replace(l *uplink, c *config.Bridge) {
 	var err error
 	if c != nil {
 		if err = u.build(l, *c); err != nil { // the journal has failed: on as before
-			u.log.Error("a bridge does not have its new configuration", "bridge", c.Name, "error", err)
+			u.log.Error("keeping the previous configuration of a bridge", "bridge", c.Name, "error", err)
 			err = u.build(l, l.config)
 		}
 	}

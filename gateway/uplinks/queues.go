@@ -21,9 +21,9 @@ import (
 //
 // A name is one topic level, so it has no slash.
 
-// openQueues returns a bridge's queues, with its backlog, and what tells which reader a message, ours or a
-// client's, is owed to by the rule that decides about its topic, -1 for none. Readers that are live, because the server
-// knows them as those of what is new, stay.
+// openQueues returns a bridge's queues, with its backlog, and pick, which returns the reader of a message, ours or a
+// client's, by the number of the rule that matches its topic, -1 for none. Readers that are live, because the server
+// gives new messages to them, stay.
 func (u *Uplinks) openQueues(c config.Bridge, live func(reader string) bool) (queues []*outbox.Queue, pick func(rule int, ours bool) *journal.Reader, err error) {
 	own := bridgeReader + c.Name
 	var there []journal.ReaderInfo
@@ -46,7 +46,7 @@ func (u *Uplinks) openQueues(c config.Bridge, live func(reader string) bool) (qu
 	for _, p := range priorities {
 		bases = append(bases, base{queueReader(c, p), p})
 	}
-	// What the gateway measures and decides ranks above what clients publish: it goes first, and gives way later.
+	// The gateway's own messages rank above those of clients: they are sent first and dropped later.
 	bases = append(bases, base{own + ownQueue, min(int(c.Priority)+1, journal.MaxPriority)})
 	byReader := map[string]*outbox.Queue{}
 	for _, b := range bases {
@@ -89,7 +89,7 @@ const ownQueue = "/own"
 const splitKey = "gateway/lanes"
 
 // splitQueues gives the bridges of an earlier version, which had one queue for everything without a priority, queues
-// of what the gateway publishes. What waits already, of both, goes there, and so before all that comes.
+// of what the gateway publishes. The backlog, of both, moves there, so that it is sent before newer messages.
 func (u *Uplinks) splitQueues() error {
 	if _, done := u.journal.Get(splitKey); done {
 		return nil
@@ -122,7 +122,7 @@ func queueOf(reader string) string {
 }
 
 // openQueue opens the readers of a queue in the order of their backlogs. Those in front are drained
-// first. Where nothing waits there is nothing to keep.
+// first. It removes readers without a backlog.
 func (u *Uplinks) openQueue(base string, priority byte, isLive func(reader string) bool, front, there []journal.ReaderInfo) (*outbox.Queue, error) {
 	waiting := func(list []journal.ReaderInfo) []journal.ReaderInfo {
 		return slices.SortedFunc(slices.Values(list), func(x, y journal.ReaderInfo) int { return cmp.Compare(x.Cursor, y.Cursor) })
@@ -136,7 +136,7 @@ func (u *Uplinks) openQueue(base string, priority byte, isLive func(reader strin
 		readers = append(readers, r)
 		return err
 	}
-	live := base // or the one that was the newest to be owed something
+	live := base // or the one that received a message last
 	var tail uint64
 	for _, r := range there {
 		switch {

@@ -21,7 +21,7 @@ import (
 //	bridge/NAME/retained/RULE    how far: see progress. It goes with the bridge's other state when the bridge is renamed or gone.
 //	gateway/retained             there is the above: rules of an earlier version have been noted as sent
 //
-// RULE is made of what decides about names upstream: another filter, strip or prefix is another rule, and another QoS,
+// RULE is made of the keys that form names upstream: another filter, strip or prefix is another rule, and another QoS,
 // priority or upstream is not.
 const (
 	notedKey       = "gateway/retained"
@@ -67,7 +67,7 @@ func (u *Uplinks) noteRules(configured []config.Bridge) {
 		}
 	}
 	if err := u.remember(changes); err != nil {
-		u.log.Warn("that retained messages have gone upstream by the rules of an earlier version cannot be noted: they may go again", "error", err)
+		u.log.Warn("could not note that an earlier version has sent the retained messages of its rules: they may be sent again", "error", err)
 	}
 }
 
@@ -76,7 +76,7 @@ func (u *Uplinks) remember(changes []journal.Change) error {
 	return u.journal.AppendDurable(context.Background(), journal.Entry{Changes: changes})
 }
 
-// startUplink runs an uplink's bridge, and sends what is retained by it.
+// startUplink runs an uplink's bridge, and sends retained messages through it.
 func (u *Uplinks) startUplink(l *uplink) (stop func()) {
 	run, c := l.now.Load().Run, l.config
 	return u.start(func(ctx context.Context) error {
@@ -87,7 +87,7 @@ func (u *Uplinks) startUplink(l *uplink) (stop func()) {
 	})
 }
 
-// sendRetained sends what is retained by each rule that has not sent it, until that is done or ctx ends.
+// sendRetained sends the retained messages of each rule that has not sent them, until that is done or ctx ends.
 func (u *Uplinks) sendRetained(ctx context.Context, c config.Bridge, route *journal.Reader) {
 	select {
 	case <-ctx.Done():
@@ -100,7 +100,7 @@ func (u *Uplinks) sendRetained(ctx context.Context, c config.Bridge, route *jour
 			return
 		}
 		if !told {
-			u.log.Warn("retained messages do not go to a bridge that is new, or has a new rule, and are tried again: the journal takes nothing", "bridge", c.Name, "error", err)
+			u.log.Warn("the journal does not accept writes: trying again to send retained messages to a bridge that is new or has a new rule", "bridge", c.Name, "error", err)
 			told = true
 		}
 		select {
@@ -145,7 +145,7 @@ func (u *Uplinks) sendRules(ctx context.Context, c config.Bridge, route *journal
 			},
 		})
 		if n > 0 {
-			u.log.Info("what was retained before a rule is on its way upstream", "bridge", c.Name, "filter", r.Filter, "messages", n)
+			u.log.Info("queued the messages that were retained before a rule was added", "bridge", c.Name, "filter", r.Filter, "messages", n)
 		}
 		if err == nil {
 			err = u.remember([]journal.Change{{Key: key, Value: []byte(retainedDone)}})

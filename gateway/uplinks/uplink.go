@@ -20,11 +20,11 @@ const bridgeReader = "bridge/"
 
 var protocols = map[config.Protocol]wire.Version{config.Auto: 0, config.V311: wire.V311, config.V5: wire.V5}
 
-// uplink is a configured bridge, and what stays when another configuration takes its place: its backlog, and the
+// uplink is a configured bridge, with the parts that survive a change of its configuration: its backlog, and the
 // route to that.
 type uplink struct {
 	config config.Bridge
-	key    *journal.Reader // of the route: the first one that had what was new
+	key    *journal.Reader // of the route: the first one that received new messages
 	queues []*outbox.Queue
 	pick   func(rule int, own bool) *journal.Reader
 	losses *announced // nil if losses are not announced
@@ -34,13 +34,13 @@ type uplink struct {
 	stop   func() // nil while the bridge does not run
 }
 
-// deliver takes what the journal does not keep.
+// deliver takes messages that the journal does not keep.
 func (l *uplink) deliver(m *broker.Message) {
 	l.usage.Load().out.note(m.Topic)
 	l.now.Load().Deliver(m)
 }
 
-// isLive reports whether a reader is owed what is new.
+// isLive reports whether a reader receives new messages.
 func (l *uplink) isLive(reader string) bool {
 	return slices.ContainsFunc(l.queues, func(queue *outbox.Queue) bool { return queue.Live().Name() == reader })
 }
@@ -88,7 +88,7 @@ func (u *Uplinks) newBridge(c config.Bridge, dialer *dial.Dialer, queues []*outb
 		KeepAlive: c.KeepAlive, Announce: c.Losses, Status: c.Status,
 		SessionExpiry: c.SessionExpiry, FailBack: c.FailBack, References: c.References, Journal: u.journal, Origin: u.opts.Device,
 		Publish: func(m *broker.Message, changes []journal.Change, done func(error)) {
-			if m.Topic == own { // what an upstream says of this gateway is not for here
+			if m.Topic == own { // an upstream's claim about this gateway stays out
 				done(nil)
 				return
 			}
@@ -132,7 +132,7 @@ func (u *Uplinks) newBridge(c config.Bridge, dialer *dial.Dialer, queues []*outb
 	return b, losses, nil
 }
 
-// route has the server owe an uplink what its configuration sends, from now on.
+// route makes the server queue the messages that the configuration sends for an uplink, from now on.
 func (u *Uplinks) route(l *uplink) error {
 	pick, used, rules := l.pick, l.usage.Load(), config.Rules(l.config.Out)
 	r := server.Route{Name: l.config.Name, Reader: l.key, Deliver: l.deliver, Pick: func(topic string, own bool) *journal.Reader {

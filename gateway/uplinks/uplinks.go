@@ -1,9 +1,9 @@
 // Package uplinks sends what the configuration names to upstream brokers, and takes in what comes from there.
 //
-// It promises that what a bridge is owed stays in the journal until its upstream has acknowledged it, over
-// changes of the configuration, restarts and another name; that what cannot be delivered is counted, announced
-// upstream, and kept as a dead letter where the upstream refused it; and that a bridge whose configuration did
-// not change notices nothing of a reload. How messages are sent is package bridge's.
+// It promises that a message for a bridge stays in the journal until its upstream has acknowledged it, over
+// changes of the configuration, restarts and another name; that messages that cannot be delivered are counted,
+// announced upstream, and kept as dead letters where the upstream refused them; and that a reload does not
+// disturb a bridge whose configuration did not change. Package bridge sends the messages.
 package uplinks
 
 import (
