@@ -1,7 +1,7 @@
-// Package access is where clients connect and what they may do: listeners, users, rules, certificates.
+// Package access owns where clients connect and what they may do: listeners, users, rules, certificates.
 //
-// It promises that a configuration with a file that cannot be used changes nothing, that files are used when
-// they have changed, and that one that is missing or wrong then leaves what was used before.
+// It promises that a configuration with an unusable file changes nothing, that changed files are loaded again, and
+// that the previous content stays in use while a file is missing or wrong.
 package access
 
 import (
@@ -68,7 +68,7 @@ func (x *Access) WebTLS() *listen.TLS { return x.web }
 // Listeners are for a server's options.
 func (x *Access) Listeners() []server.Listener { return forServer(x.listeners) }
 
-// Serve has changes take effect on s. It is called once, before Run.
+// Serve applies changes to s from now on. It is called once, before Run.
 func (x *Access) Serve(s *server.Server) { x.server = s }
 
 // Name returns "access".
@@ -90,7 +90,7 @@ func (x *Access) Health() error {
 	return nil
 }
 
-// Prepare takes over listeners, users, rules and certificates at once.
+// Prepare applies listeners, users, rules and certificates at once.
 func (x *Access) Prepare(next *config.Config) (part.Change, error) {
 	old := x.broker
 	if err := x.apply(next.Broker); err != nil {
@@ -150,7 +150,7 @@ func (x *Access) apply(b config.Broker) error {
 	return nil
 }
 
-// rules are who may do what, as package auth takes it.
+// rules returns the users and rules of a configuration in the form of package auth.
 func rules(b config.Broker) auth.Options {
 	opts := auth.Options{PasswordFile: b.PasswordFile, Groups: b.Groups, Rules: b.ACL, ACLFile: b.ACLFile}
 	for _, u := range b.Users {
@@ -159,7 +159,7 @@ func rules(b config.Broker) auth.Options {
 	return opts
 }
 
-// LoadChangedFiles uses certificates, passwords and rules whose files have changed.
+// LoadChangedFiles loads certificates, passwords and rules whose files have changed.
 func (x *Access) LoadChangedFiles() {
 	x.changing.Lock()
 	defer x.changing.Unlock()
@@ -180,7 +180,7 @@ func (x *Access) LoadChangedFiles() {
 	}
 }
 
-// loaded logs what became of loading a file. One that cannot be used leaves what was there before.
+// loaded logs the outcome of loading a file. After an error the previous content stays in use.
 func (x *Access) loaded(what string, changed bool, err error) {
 	switch {
 	case err != nil:
@@ -190,7 +190,7 @@ func (x *Access) loaded(what string, changed bool, err error) {
 	}
 }
 
-// Check loads the files that a configuration names and finds what the gateway or clients would stumble over. It
+// Check loads the files that a configuration names and reports what would fail in the gateway or at clients. It
 // starts and opens nothing else. Certificates are checked against the time now.
 func Check(cfg *config.Config, now time.Time) error {
 	var errs []error

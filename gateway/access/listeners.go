@@ -18,8 +18,8 @@ type listener struct {
 	tls *listen.TLS // nil for none; without a certificate while its files cannot be read
 }
 
-// listenersOf returns what is configured. One that is configured as one of those known is that one, with its
-// certificate. What is wrong with the files of one is found out when it is opened, and then again until nothing is.
+// listenersOf returns the configured listeners. One whose configuration did not change stays the same one, with its
+// certificate. Opening a listener reports what is wrong with its files, and is tried again until nothing is.
 func listenersOf(all []config.Listener, known []listener) []listener {
 	var made []listener
 	for _, l := range all {
@@ -49,8 +49,8 @@ func forServer(all []listener) []server.Listener {
 	return list
 }
 
-// certificates are those of the listeners and the dashboard. One whose time is not now is logged and
-// used: the clock of a Pi may be what is wrong, and the readings do not depend on it.
+// certificates returns those of the listeners and the dashboard. One that is expired or not yet valid is logged and
+// used: the clock of a Pi may be wrong, and the readings do not depend on it.
 func (x *Access) certificates() (all []*listen.TLS) {
 	for _, e := range x.listeners {
 		if e.tls != nil {
@@ -74,7 +74,7 @@ func optionsOf(l config.Listener) (listen.Options, error) {
 	if !l.TLS() {
 		return opts, nil
 	}
-	var err error // the TLS is there all the same
+	var err error // the TLS exists in spite of it
 	opts.TLS, err = listen.NewTLS(listen.TLSOptions{
 		Cert: l.Cert, Key: l.Key, ClientCA: l.CA, Require: l.RequireClientCertificate, CRL: l.CRL,
 	})

@@ -14,11 +14,11 @@ const (
 	longestError = 1024
 )
 
-// cut shortens what is logged, wherever it is from.
+// cut shortens the values of records.
 type cut struct{ next slog.Handler }
 
 // Cut returns a handler that shortens each value before it passes a record on: texts to 128 bytes, errors and the
-// message to 1,024. What is left out is told by its size. No value is then larger than that, also in what a
+// message to 1,024. It appends the size of the part that it leaves out. So no value is larger, also in what a
 // handler behind it remembers.
 func Cut(next slog.Handler) slog.Handler { return cut{next} }
 

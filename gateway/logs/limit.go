@@ -18,8 +18,8 @@ const (
 	kinds  = 1000        // that are remembered: the memory is some 500 kB at most
 )
 
-// Limit passes records on to another handler, of each kind no more than 10 in a minute. The rest are counted, and
-// told in one line when the minute is over; while they go on, that line is all. Debug is not limited.
+// Limit passes records on to another handler, of each kind no more than 10 in a minute. It counts the rest and logs
+// their number in one line when the minute is over; while they go on, that line is all. Debug is not limited.
 //
 // A kind is a level, a message and what it is about: all its text, but for the port of an address and, in an error,
 // figures and names of 16 hexadecimal digits, as the journal's files have. Numbers, times and durations do not make a
@@ -34,14 +34,14 @@ type limits struct {
 	mu     sync.Mutex
 	seen   map[uint64]*seen
 	first  []uint64    // kinds in the order in which they came
-	timer  *time.Timer // to the end of a window in which something is to be told; nil if there is nothing
+	timer  *time.Timer // to the end of a window with records held back; nil if there is none
 	closed bool
 }
 
 type seen struct {
 	began  time.Time
 	passed int
-	held   int // since, and not told
+	held   int // since then, held back
 	last   slog.Record
 	next   slog.Handler
 }
@@ -53,7 +53,7 @@ func NewLimit(next slog.Handler) *Limit {
 	return &Limit{next: next, limits: &limits{seen: map[uint64]*seen{}}}
 }
 
-// Close tells what is held. Records are passed on afterwards, too.
+// Close logs the numbers of records held back. It passes later records on unlimited.
 func (l *Limit) Close() error {
 	l.mu.Lock()
 	l.closed = true
@@ -107,9 +107,9 @@ func (l *Limit) Handle(ctx context.Context, r slog.Record) error {
 	return l.next.Handle(ctx, r)
 }
 
-// due ends the windows that are over, or all of them if now is zero, and returns what tells of them. Called with
-// mu held, as are all below; what they return is called without. A window in which more are held has begun
-// again, so that the timer is what ends it.
+// due ends the windows that are over, or all of them if now is zero, and returns a function that logs their numbers.
+// Called with mu held, as are all below; the functions that they return are called without it. A window with further
+// records held back has begun again, so that the timer ends it.
 func (l *limits) due(now time.Time) (tell func()) {
 	tell = func() {}
 	kept := l.first[:0]
@@ -130,7 +130,7 @@ func (l *limits) due(now time.Time) (tell func()) {
 	return tell
 }
 
-// forget makes room for another kind.
+// forget removes a kind to make space for another one.
 func (l *limits) forget(key uint64) (tell func()) {
 	tell = func() {}
 	if s := l.seen[key]; s.held > 0 {
@@ -154,7 +154,7 @@ func (s *seen) telling(before func()) func() {
 	}
 }
 
-// arm has the timer end the next window in which something is held.
+// arm sets the timer to the end of the next window with records held back.
 func (l *limits) arm(now time.Time) {
 	wait := window
 	for _, s := range l.seen {
@@ -192,7 +192,7 @@ func (l *Limit) with(next slog.Handler, kind ...string) *Limit {
 	return &Limit{next, append(l.kind[:len(l.kind):len(l.kind)], kind...), l.limits}
 }
 
-// key is what a record's kind is known by.
+// key identifies a record's kind.
 func (l *Limit) key(r *slog.Record) uint64 {
 	h := fnv.New64a()
 	add := func(text string) { io.WriteString(h, text+"\x00") }
@@ -209,7 +209,7 @@ func (l *Limit) key(r *slog.Record) uint64 {
 	return h.Sum64()
 }
 
-// identity is what of a value makes a kind.
+// identity returns the part of a value that identifies a kind.
 func identity(v slog.Value) string {
 	switch v = v.Resolve(); v.Kind() {
 	case slog.KindString:

@@ -1,8 +1,8 @@
 // Package logs has what a log needs on its way to a person: the form that journald takes, and a limit for what
 // repeats.
 //
-// It promises that the first of a kind is always passed on, and that what is not is counted and told. It holds
-// no secrets back: those are kept out of the log at its source.
+// It promises that the first of a kind is always passed on, and that the others are counted and their number logged.
+// It does not hide secrets: the source of a record keeps them out of it.
 package logs
 
 import (

@@ -14,8 +14,8 @@ const (
 	keepAlive = 20 * time.Second       // of a page on which nothing changes
 )
 
-// view is what pages show, by key, as JSON. A page is told the keys that have changed since it was last
-// told something: one that reads slowly is told less often, and nothing is queued for it.
+// view is what pages show, by key, as JSON. An event has the keys that have changed since the page's last event:
+// a page that reads slowly gets fewer events, and nothing is queued for it.
 type view struct {
 	look func() map[string]any
 
@@ -31,7 +31,7 @@ type value struct {
 	version uint64
 }
 
-// refresh looks at the gateway, unless that was just done. Called with mu held.
+// refresh takes a snapshot of the gateway, unless the last one is recent. Called with mu held.
 func (v *view) refresh(now time.Time) {
 	if v.values == nil {
 		v.values = map[string]value{}
@@ -77,7 +77,7 @@ func (v *view) since(version uint64) (changed map[string]json.RawMessage, now ui
 	return changed, v.version
 }
 
-// enter counts a page, if there is room for it.
+// enter counts a page, and reports whether there is a place for it.
 func (v *view) enter() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -97,7 +97,7 @@ func (v *view) leave() {
 	}
 }
 
-// event is what a page is told at a time.
+// event is one server-sent event.
 type event struct {
 	Now int64                      `json:"now"`           // milliseconds since 1970: the browser's clock may be another
 	All bool                       `json:"all,omitempty"` // forget what you know: this is everything

@@ -19,7 +19,7 @@ type remoteKey struct{} // of a request's context: the net.Addr of its connectio
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
-// guard is what every request passes.
+// guard checks every request.
 func (s *Server) guard(next http.Handler) http.Handler {
 	origin := http.NewCrossOriginProtection()
 	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -44,8 +44,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// fromHere refuses, where no login is required, what only seems to come from this device: a web page whose
-// name has been made to mean this device's address (DNS rebinding), and what a proxy passes on.
+// fromHere refuses, where no login is required, requests that only seem to come from this device: from a web page
+// whose name resolves to this device's address (DNS rebinding), and through a proxy.
 func (s *Server) fromHere(r *http.Request) error {
 	if s.wantsLogin() {
 		return nil
@@ -61,7 +61,7 @@ func (s *Server) fromHere(r *http.Request) error {
 	return nil
 }
 
-// only lets those in who have a role.
+// only refuses visitors without a role.
 func (s *Server) only(role Role, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v, err := s.visitor(r)

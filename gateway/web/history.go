@@ -21,8 +21,8 @@ const (
 	historyAge = slots * slotTime
 )
 
-// tick is the unit of a point's time, which counts from the start of the process by a clock that none
-// sets: when the wall clock is set right, old points move to where they belong.
+// tick is the unit of a point's time, which counts from the start of the process by the monotonic clock: when
+// the wall clock is corrected, old points move to where they belong.
 const tick = 100 * time.Millisecond
 
 // History remembers a day of readings, by names such as "air/temperature". Methods are safe for
@@ -125,7 +125,7 @@ func slotOf(t int32) int32 {
 
 func (h *History) ticks(at time.Time) int32 { return int32(at.Sub(h.epoch) / tick) }
 
-// Before returns what readings of former processes are added to, and what puts them in front of those
+// Before returns a function that adds readings of former processes, and one that puts them in front of those
 // of this one. Values have to come in order, and one of each slot is enough.
 func (h *History) Before() (add func(name string, at time.Time, value func() (float64, bool)), done func()) {
 	old := map[string]*ring[slot]{}

@@ -27,7 +27,7 @@ type refusals struct {
 	total uint64 // when it was logged
 }
 
-// sayEvery is how often at most the log tells of connections that were closed.
+// sayEvery is the least time between log lines about closed connections.
 const sayEvery = 10 * time.Second
 
 // note counts a connection from a remote address that is closed, and logs it at most every ten seconds.

@@ -29,19 +29,19 @@ type line struct {
 	Text  string    `json:"text"`
 }
 
-// NewLog returns a log that shows asterisks in place of secrets. It is not where secrets are kept out
-// of the log, which is at its source: it is for those that come back in an error of another package.
+// NewLog returns a log that shows asterisks in place of secrets. The sources of records keep secrets out;
+// this catches those that come back in an error of another package.
 func NewLog(secrets ...string) *Log {
 	l := new(Log)
 	l.Hide(secrets...)
 	return l
 }
 
-// Hide has other secrets hidden from now on.
+// Hide replaces the secrets that are hidden from now on.
 func (l *Log) Hide(secrets ...string) {
 	var pairs []string
 	for _, s := range secrets {
-		if len(s) >= 4 { // a shorter one would blot out half of the log, and tell by that what it is
+		if len(s) >= 4 { // a shorter one would blot out half of the log, and so reveal itself
 			pairs = append(pairs, s, "********")
 		}
 	}
@@ -50,7 +50,7 @@ func (l *Log) Hide(secrets ...string) {
 	l.hide = strings.NewReplacer(pairs...)
 }
 
-// Handler passes records on to next, and remembers those of info and above.
+// Handler returns a handler that passes records on to next, and remembers those of info and above.
 func (l *Log) Handler(next slog.Handler) slog.Handler {
 	return &handler{next: next, log: l}
 }

@@ -38,7 +38,7 @@ func visitorOf(r *http.Request) visitor {
 
 func (s *Server) wantsLogin() bool { return len(s.opts.View)+len(s.opts.Operate) > 0 }
 
-// visitor says who sends a request, which may be nobody in particular.
+// visitor returns the user and role that a request has; the zero value without a login.
 func (s *Server) visitor(r *http.Request) (visitor, error) {
 	if !s.wantsLogin() {
 		return visitor{role: Role(s.local.Load())}, nil
@@ -72,7 +72,7 @@ func (s *Server) role(g *auth.Grant) Role {
 	return Anybody
 }
 
-// check looks at a password, with the delays and bounds of package auth.
+// check checks a password, with the delays and bounds of package auth.
 func (s *Server) check(r *http.Request, user, password string) (*auth.Grant, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), loginTime)
 	defer cancel()
@@ -141,7 +141,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 	s.tell(w, visitor{})
 }
 
-// session tells the page who looks at it.
+// session answers with the page's user and role.
 func (s *Server) session(w http.ResponseWriter, r *http.Request) {
 	v, err := s.visitor(r)
 	if err != nil {
@@ -160,7 +160,7 @@ func (s *Server) tell(w http.ResponseWriter, v visitor) {
 // sessions are those who have logged in. They end with the process.
 type sessions struct {
 	mu sync.Mutex
-	by map[[sha256.Size]byte]*session // by the hash of the token, so that a lookup's time tells nothing of it
+	by map[[sha256.Size]byte]*session // by the hash of the token, so that a lookup's time reveals nothing of it
 }
 
 type session struct {
@@ -196,7 +196,7 @@ func (s *sessions) add(g *auth.Grant, now time.Time) string {
 	return token
 }
 
-// use returns what a session was begun with, nil if there is none.
+// use returns the login of a session, nil if there is none.
 func (s *sessions) use(token string, now time.Time) *auth.Grant {
 	s.mu.Lock()
 	defer s.mu.Unlock()

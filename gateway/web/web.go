@@ -1,13 +1,13 @@
 // Package web serves the dashboard: a page with live readings, outputs, bridges and the log, for the
 // browsers of people who look after a gateway.
 //
-// It promises: whatever comes over HTTP is bounded in size, number and time and never holds up the
-// gateway; a port that is taken is a warning and is tried again; where a login is wanted nothing but
-// the page itself is seen without one; no other web page can act through a visitor's browser; the page
+// It promises: requests are bounded in size, number and time and never hold up the
+// gateway; a port that is taken is a warning and is tried again; where a login is required, only the page
+// itself is served without one; no other web page can act through a visitor's browser; the page
 // loads nothing from anywhere else. While no page is open nothing is computed but the history of readings.
 //
-// It keeps nothing durable, does not decide what an output does with a command, and does not know the
-// gateway: what it shows is handed to it.
+// It keeps nothing durable, does not decide what an output does with a command, and does not import the
+// gateway, which hands over what is shown.
 package web
 
 import (
@@ -59,14 +59,14 @@ type Options struct {
 	TLS     *listen.TLS // nil for plain HTTP
 	Device  string      // shown before a login as well
 
-	// Auth has the users. Those in View and Operate, by their names or their groups' ("*" for every
+	// Auth checks the users. Those in View and Operate, by their names or their groups' ("*" for every
 	// user), may log in. Without either no login is required, and every visitor has the role Local.
 	Auth          *auth.Auth
 	View, Operate []string
 	Local         Role
 
-	// Look returns what the page shows, by key. It is called at most twice a second, and only while
-	// somebody looks; Opened once, in a goroutine of its own, when somebody looks for the first time.
+	// Look returns what the page shows, by key. It is called at most twice a second, and only while a
+	// page is open; Opened once, in a goroutine of its own, when a page is opened for the first time.
 	Look   func() map[string]any
 	Opened func(ctx context.Context) // nil for nothing
 	// Command moves an output and returns the answer as JSON. It ends with ctx.
@@ -131,7 +131,7 @@ func New(opts Options) *Server {
 	return s
 }
 
-// open has Opened called, if it was not.
+// open calls Opened, unless it was called before.
 func (s *Server) open() {
 	s.opened.Do(func() {
 		if s.opts.Opened == nil {
