@@ -21,8 +21,8 @@ type Client struct {
 	Paths []string // where its socket may be, likeliest first
 }
 
-// Find returns a client for a gateway with this configuration. It need not have been started by whoever
-// looks for it: under systemd its socket is below /run where its data is below /var/lib.
+// Find returns a client for a gateway with this configuration, which another user may have started: under systemd
+// its socket is below /run where its data is below /var/lib.
 func Find(configured, dataDir string) Client {
 	if configured != "" {
 		return Client{[]string{configured}}
@@ -120,7 +120,7 @@ func (c Client) Absent(ctx context.Context) bool {
 	return true
 }
 
-// dialError says why nothing answers, and what to do.
+// dialError returns an error with the reason why no gateway answers, and the remedy.
 type dialError struct{ text string }
 
 func (e *dialError) Error() string { return e.text }

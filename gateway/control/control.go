@@ -1,10 +1,10 @@
-// Package control is the door for the machine's administrator: HTTP over a unix socket, which `holdfast status`
-// and other commands use. Who may write to the socket may do everything that is offered there, so its mode
-// is the only lock.
+// Package control serves the machine's administrator: HTTP over a unix socket, which `holdfast status`
+// and other commands use. A process that may write to the socket may do everything that is offered there, so its
+// mode is the only lock.
 //
 // It promises not to take over the socket of a gateway that runs, and never to hold one up: a gateway
-// works without its control socket, which is logged and tried again. It does not know the gateway: what it
-// serves is handed to it.
+// works without its control socket, which is logged and tried again. It does not import the gateway,
+// which hands over what is served.
 package control
 
 import (

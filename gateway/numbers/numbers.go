@@ -1,4 +1,4 @@
-// Package numbers gives what the gateway publishes its numbers: none twice, also after the journal lost its memory.
+// Package numbers numbers what the gateway publishes: no number twice, also after the journal lost its memory.
 package numbers
 
 import (
@@ -20,10 +20,10 @@ const (
 	maxSkipped = 16 // epochs, the newest ones
 )
 
-// Last returns the last number that was given under key. After an interruption of the journal it is not known: the
-// numbers behind the one that the journal has may have been given to what is lost. So they go on behind a multiple of
+// Last returns the last number that was given under key. After an interruption of the journal it is not known: lost
+// records may have the numbers behind the one that the journal has. So numbers go on behind a multiple of
 // verify.Series that is above all of them, and none is given twice. skipped is the first number that this left out, 0 if
-// none was just now. It is the caller who makes the result durable; until then a start leaves the same numbers out again.
+// none was just now. The caller makes the result durable; until then a start leaves the same numbers out again.
 func Last(j *journal.Journal, key string) (last, skipped uint64) {
 	value, _ := j.Get(key)
 	last, _ = binary.Uvarint(value)
@@ -33,14 +33,14 @@ func Last(j *journal.Journal, key string) (last, skipped uint64) {
 	return last, 0
 }
 
-// SkipReadings notes on disk, and says, that the readings go on behind last. Losses of that start announce it.
+// SkipReadings notes on disk, and logs, that the readings go on behind last. Losses of that start announce it.
 func SkipReadings(j *journal.Journal, last, skipped uint64, log *slog.Logger) {
 	var value []byte
 	list := skippedReadings(j)
 	for _, s := range append(list[max(0, len(list)-maxSkipped+1):], skippedNumbers{last / verify.Series, skipped}) {
 		value = binary.AppendUvarint(binary.AppendUvarint(value, s.epoch), s.first)
 	}
-	// Durable before losses are announced, which tell of it; a disk that stalls does not hold up the start.
+	// Durable before losses are announced, which refer to it; a disk that stalls does not hold up the start.
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	err := j.AppendDurable(ctx, journal.Entry{Changes: []journal.Change{

@@ -1,4 +1,4 @@
-// Package payload has the forms that numbers and times have in every JSON payload that the gateway publishes.
+// Package payload formats numbers and times in every JSON payload that the gateway publishes.
 package payload
 
 import (

@@ -1,4 +1,4 @@
-// Package progress knows of the loops that do the gateway's work whether each makes progress.
+// Package progress tracks whether each loop that does the gateway's work makes progress.
 package progress
 
 import (
@@ -10,8 +10,8 @@ import (
 // StuckAfter is how long a loop may be at one piece of work. Cards have been seen to stall for many seconds.
 const StuckAfter = 30 * time.Second
 
-// Progress knows of each loop whether it is waiting for something to do, or since when it has been at it. A loop
-// reports when it begins and ends to wait, so that it need not be woken up to find out. One that waits is well,
+// Progress tracks of each loop whether it is idle, or since when it has been busy. A loop
+// reports when it begins and ends to wait, so that no check has to wake it up. An idle loop is well,
 // whatever it waits for: an upstream, a hung bus, the next reading. Methods are safe for concurrent use.
 type Progress struct {
 	begun time.Time // with the monotonic clock: the machine's may jump
@@ -30,8 +30,8 @@ func New() *Progress {
 	return &Progress{begun: time.Now(), loops: map[*loop]struct{}{}}
 }
 
-// Loop returns what a loop calls with true when it has something to do, and with false before it waits and when
-// it ends.
+// Loop returns a function that a loop calls with true when it has something to do, and with false before it waits
+// and when it ends.
 func (p *Progress) Loop(name string) func(busy bool) {
 	l := &loop{name: name}
 	return func(busy bool) {

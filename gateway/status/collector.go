@@ -10,11 +10,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// scrapes is how many may ask for metrics at once. Others are sent away with 503.
+// scrapes is how many requests for metrics may run at once. Others get 503.
 const scrapes = 4
 
-// MetricsHandler serves what look returns to Prometheus, and what the Go runtime and the process tell of themselves.
-// Nothing is collected without a request. A metric that cannot be told is left out and logged; the others
+// MetricsHandler serves the status that look returns to Prometheus, with the metrics of the Go runtime and the process.
+// Nothing is collected without a request. A metric that cannot be collected is left out and logged; the others
 // are served.
 func MetricsHandler(look func() Status, log *slog.Logger) http.Handler {
 	return promhttp.HandlerFor(registry(look), promhttp.HandlerOpts{

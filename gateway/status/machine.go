@@ -24,7 +24,7 @@ func ReadClock() Clock {
 	return Clock{Synchronised: true, Offset: offset, MaxError: time.Duration(tx.Maxerror) * time.Microsecond}
 }
 
-// ReadProcess tells of the calling process, as far as /proc does (proc(5)).
+// ReadProcess returns the state of the calling process, as far as /proc has it (proc(5)).
 func ReadProcess() Process {
 	p := Process{PID: os.Getpid(), Goroutines: runtime.NumGoroutine()}
 	if text, err := os.ReadFile("/proc/self/statm"); err == nil {

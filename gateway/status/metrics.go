@@ -44,7 +44,7 @@ func perSensor(name string, kind prometheus.ValueType, help string, value func(x
 	}}
 }
 
-// families is what /metrics says of the gateway.
+// families are the gateway's metrics.
 func families() []family {
 	return []family{
 		{"holdfast_info", gauge, "1, with the device and the version of the program.", []string{"device", "version"},

@@ -1,4 +1,4 @@
-// Package status is what a gateway says of itself, in one value that every view shows: the table and the
+// Package status defines the gateway's status, one value that every view shows: the table and the
 // JSON of `holdfast status`, the live screen, the metrics and the dashboard.
 //
 // A Status is a picture of one moment. Totals count from the start of the process, unless their
@@ -49,7 +49,7 @@ type DashboardRefused struct {
 // State is what the gateway as a whole is at.
 type State string
 
-// The states. Degraded is running with problems.
+// The states. Degraded is running with problems: something needs attention.
 const (
 	Starting State = "starting"
 	Running  State = "running"
@@ -127,7 +127,7 @@ type Clients struct {
 	Oversized     uint64 `json:"oversized"`     // connections closed at a packet larger than broker.limits.packet
 
 	Limits map[string]uint64 `json:"limits"` // refusals and drops at each of broker.limits, by its name
-	// Failures that clients were answered, by the packet that tells, such as SUBACK, and its reason.
+	// Failures that clients were answered, by the packet of the answer, such as SUBACK, and its reason.
 	Refusals map[string]map[string]uint64 `json:"refusals"`
 
 	List []Client `json:"list"` // at most MaxClients, those connected first
@@ -215,8 +215,8 @@ type Certificate struct {
 
 // Journal is the durable log.
 type Journal struct {
-	Depth    uint64        `json:"depth"`           // messages that the slowest reader waits for
-	Oldest   time.Time     `json:"oldest,omitzero"` // when the oldest message was taken in that a reader waits for
+	Depth    uint64        `json:"depth"`           // messages queued for the slowest reader
+	Oldest   time.Time     `json:"oldest,omitzero"` // when the oldest message was taken in that is queued for a reader
 	Bytes    int64         `json:"bytes"`           // on disk
 	Segments int           `json:"segments"`
 	MaxSize  int64         `json:"max_size"`
@@ -237,7 +237,7 @@ type Journal struct {
 	Losses   []Loss        `json:"losses"`              // of the journal's whole life, as far as it remembers
 	PerDay   uint64        `json:"flash_bytes_per_day"` // over the journal's life; 0 if it is too young to tell
 	Lifetime time.Duration `json:"flash_lifetime_ns"`   // of a card of Capacity at that rate; 0 if unknown
-	Readers  []Reader      `json:"readers"`             // those for whom something waits, the most first; at most MaxReaders
+	Readers  []Reader      `json:"readers"`             // those with a backlog, the largest first; at most MaxReaders
 }
 
 // Loss sums up messages that were dropped.
@@ -264,7 +264,7 @@ type Config struct {
 	Trial *Trial   `json:"trial,omitempty"`       // the last one; absent if there was none
 }
 
-// Trial is a configuration that has to prove itself, or had to.
+// Trial is a configuration that is or was on trial.
 type Trial struct {
 	File    string    `json:"file"`
 	Begun   time.Time `json:"begun"`
@@ -272,11 +272,11 @@ type Trial struct {
 	Missing []string  `json:"missing,omitempty"` // what does not work yet, in words
 	Outcome Outcome   `json:"outcome,omitempty"` // empty while it is on trial
 	Reason  string    `json:"reason,omitempty"`  // for the outcome
-	// Unwritten says that the file still holds what was rolled back, because the gateway may not write there.
+	// Unwritten is true if the file still holds what was rolled back, because the gateway may not write there.
 	Unwritten bool `json:"unwritten,omitempty"`
 }
 
-// Outcome is what became of a configuration on trial.
+// Outcome is the end of a configuration's trial.
 type Outcome string
 
 // The outcomes.
@@ -285,7 +285,7 @@ const (
 	RolledBack Outcome = "rolled back"
 )
 
-// Change is an attempt to go by another configuration.
+// Change is an attempt to apply another configuration.
 type Change struct {
 	Time    time.Time `json:"time"`
 	By      ChangedBy `json:"by"`
@@ -293,7 +293,7 @@ type Change struct {
 	Error   string    `json:"error,omitempty"` // why nothing was changed
 }
 
-// ChangedBy is what a change came from.
+// ChangedBy is the cause of a change.
 type ChangedBy string
 
 // The causes of changes.

@@ -1,9 +1,9 @@
-// Package tap tells parts of the gateway what happens in it: readings, states, connections.
+// Package tap notifies parts of the gateway of its events: readings, states, connections.
 //
 // It promises that a subscriber gets events in the order in which their publisher published them, and that it
 // never holds a publisher up: it has a bounded queue and a goroutine of its own. When the queue is full the oldest
-// event is dropped, counted, and a Missed comes in its place. Nothing here outlives the process: who must not miss
-// anything opens a reader of the journal, see Durable.
+// event is dropped, counted, and a Missed comes in its place. Nothing here outlives the process: a subscriber that
+// must not miss anything opens a reader of the journal, see Durable.
 package tap
 
 import (
@@ -27,7 +27,7 @@ type Reading struct {
 	Seq uint64
 }
 
-// Settled is the outcome of a reading: it is durable if a reader is owed it, or refused.
+// Settled is the outcome of a reading: durable if it is queued for a reader, or refused.
 type Settled struct {
 	Seq uint64
 	Err error
@@ -44,19 +44,19 @@ type Connection struct {
 	Err       error // why it went
 }
 
-// Missed stands for N events for which the subscriber's queue had no room.
+// Missed stands for N events that were dropped because the subscriber's queue was full.
 type Missed struct{ N uint64 }
 
 // Options are a subscription.
 type Options struct {
 	Name string      // for the log
-	Size int         // events that wait at most, beside those that are being taken; 0 means 1024
+	Size int         // of the queue, in events, beside those that are being taken; 0 means 1024
 	Take func(Event) // called with one event at a time. It may take its time, and must not call Flush or Close
 }
 
 const defaultSize = 1024
 
-// Hub has the subscribers of one gateway. Methods are safe for concurrent use.
+// Hub distributes the events of one gateway to its subscribers. Methods are safe for concurrent use.
 type Hub struct {
 	log *slog.Logger
 
@@ -77,7 +77,7 @@ func (h *Hub) Publish(e Event) {
 	}
 }
 
-// Subscribe has every event from now on taken, until Close.
+// Subscribe starts a subscription to every event from now on, until Close.
 func (h *Hub) Subscribe(o Options) *Subscription {
 	s := h.subscription(o)
 	h.mu.Lock()
@@ -91,7 +91,7 @@ func (h *Hub) Subscribe(o Options) *Subscription {
 	return s
 }
 
-// Messages has each message that a broker takes and filter matches taken, until Close.
+// Messages starts a subscription to each message that a broker takes and filter matches, until Close.
 func (h *Hub) Messages(b *server.Server, filter string, o Options) (*Subscription, error) {
 	s := h.subscription(o)
 	cancel, err := b.Subscribe(filter, func(m *broker.Message) { s.add(m) })
@@ -175,7 +175,7 @@ func (s *Subscription) Flush() {
 	}
 }
 
-// Dropped returns how many events the queue had no room for.
+// Dropped returns how many events were dropped because the queue was full.
 func (s *Subscription) Dropped() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,7 +189,7 @@ func (s *Subscription) Close() {
 	s.ended.Wait()
 }
 
-// Durable subscribes a reader of the journal to messages: those of QoS 1 and 2 wait on disk until the reader
+// Durable subscribes a reader of the journal to messages: those of QoS 1 and 2 stay on disk until the reader
 // acknowledges them, also over a restart. live gets those of QoS 0, and must not block.
 func Durable(j *journal.Journal, b *server.Server, reader string, filters []server.FilterQoS, live func(*broker.Message)) (*journal.Reader, error) {
 	r, err := j.OpenReader(reader)

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Report says what has been found until now.
+// Report returns the findings until now.
 func (c *Checker) Report() *Report {
 	r := &Report{Ignored: c.ignored, Beyond: c.beyond}
 	for _, name := range slices.Sorted(maps.Keys(c.devices)) {

@@ -34,8 +34,8 @@ const (
 // multiple of it.
 const Series = 1 << 32
 
-// unknown is the reason of an announcement that an unknown number of messages is lost: its Count is 0. The journal's
-// ledger has the word.
+// unknown is the reason of an announcement that an unknown number of messages is lost: its Count is 0. It is a reason
+// of the journal's.
 const unknown = "unknown"
 
 // Range is a range of numbers, both ends included.
@@ -132,7 +132,7 @@ type device struct {
 	told   map[told]Loss
 }
 
-// told is by what an announcement is known: another one that is equal replaces it, because the range has
+// told identifies an announcement: another one with the same value replaces it, because the range has
 // grown or the message came twice. Of a gateway whose data went back in time, again counts other ranges with the same name.
 type told struct {
 	bridge    string

@@ -26,7 +26,7 @@ type page struct {
 	timelines map[string]*web.Timeline // by bridge
 }
 
-// take notes one event.
+// take handles one event.
 func (p *page) take(e tap.Event) {
 	switch e := e.(type) {
 	case tap.Reading:
@@ -158,7 +158,7 @@ func lossRanges(losses []journal.Loss) []lossRange {
 	return list
 }
 
-// Command moves an output on the path of every other command. It is of QoS 0, and expires soon: who
+// Command moves an output on the path of every other command. It is of QoS 0, and expires soon: a person who
 // presses a button means now, not after the next start.
 func (v *Views) Command(ctx context.Context, name string, c web.Command) (json.RawMessage, error) {
 	if v.outputConfig(name) == nil {
@@ -200,9 +200,9 @@ const commandExpiry = 10 // seconds
 // backfilled is how many messages the journal is searched for older readings, newest last.
 const backfilled = 100_000
 
-// BackfillHistory fills charts with readings that are still in the journal, when the page is looked at for the
-// first time. It reads beside the running journal and holds nothing up. What is from an earlier boot, and from before
-// the clock was set then or is set now, has no place in a chart.
+// BackfillHistory fills charts with readings that are still in the journal, when the page is opened for the
+// first time. It reads beside the running journal and holds nothing up. It skips readings of an earlier boot that were
+// taken before the clock was set, and all of an earlier boot while the clock is not set now.
 func (v *Views) BackfillHistory(ctx context.Context) {
 	if v.Broken != nil {
 		return

@@ -15,10 +15,10 @@ import (
 // wait for it. The watchdog, which starts the gateway again, has more patience.
 const stalledAfter = 8 * time.Second
 
-// check is one of what has to be well, and what is wrong with it.
+// check is one condition of health, and what is wrong with it.
 type check struct{ name, wrong string }
 
-// Healthz serves whether the loops make progress: if not, only a restart helps.
+// Healthz reports whether the loops make progress: if not, only a restart helps.
 func (v *Views) Healthz() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		p := check{name: "loops"}
@@ -33,7 +33,7 @@ func (v *Views) Healthz() http.Handler {
 	})
 }
 
-// Readyz serves whether clients and sensors get what they need: a journal that keeps, and open listeners.
+// Readyz reports whether the gateway can serve clients and sensors: a journal that accepts writes, and open listeners.
 func (v *Views) Readyz() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		log, listeners := check{name: "journal"}, check{name: "listeners"}

@@ -23,7 +23,7 @@ func newLatest() *latest {
 	}
 }
 
-// take notes one event.
+// take handles one event.
 func (l *latest) take(e tap.Event) {
 	switch e := e.(type) {
 	case tap.Reading:
@@ -65,7 +65,7 @@ func (l *latest) output(s outputs.State) {
 	l.outputs[s.Output] = s
 }
 
-// forget is for what has another configuration, or none.
+// forget removes sensors and outputs that have another configuration, or none.
 func (l *latest) forget(names ...string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 	"holdfast/gateway/status"
 )
 
-// stopping is what the service manager is notified of when the gateway begins to end.
+// stopping is the notification for the service manager when the gateway begins to end.
 const stopping = daemon.SdNotifyStopping
 
 // runNotifications notifies the service manager (sd_notify(3)) how the gateway is doing, if there is one: that it is ready
@@ -42,7 +42,7 @@ func (v *Views) runNotifications(ctx context.Context) error {
 			v.notify(daemon.SdNotifyWatchdog + "\n" + v.summary())
 			logged = false
 		} else if !logged {
-			v.log.Error("no progress: the watchdog is not fed, and will have holdfast started again", "loops", strings.Join(stuck, ", "), "for", watchdog/2, "parts", strings.Join(v.Health(), "; "))
+			v.log.Error("no progress: the watchdog is not fed, and systemd will restart holdfast", "loops", strings.Join(stuck, ", "), "for", watchdog/2, "parts", strings.Join(v.Health(), "; "))
 			logged = true
 		}
 		select {
@@ -74,9 +74,9 @@ func (v *Views) Reloading() (done func()) {
 	return func() { v.notify(daemon.SdNotifyReady + "\n" + v.summary()) }
 }
 
-// notify does nothing without a service manager.
+// notify sends a notification to the service manager, if there is one.
 func (v *Views) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		v.log.Warn("the service manager cannot be told", "error", err)
+		v.log.Warn("could not notify the service manager", "error", err)
 	}
 }

@@ -1,8 +1,8 @@
-// Package views is what a gateway says of itself: status, health, latest values, the dashboard's page, and what
-// the service manager is notified of.
+// Package views shows a gateway's state: status, health, latest values, the dashboard's page, and the
+// notifications of the service manager.
 //
-// It promises that every view shows the same picture, and that looking changes nothing and holds nothing up. It
-// learns of readings, states and connections by a tap, and of everything else when it is asked.
+// It promises that every view shows the same picture, and that a view changes nothing and holds nothing up. A tap
+// brings it readings, states and connections; it collects everything else on request.
 package views
 
 import (
@@ -24,7 +24,7 @@ import (
 	"holdfast/sensors/bus"
 )
 
-// Sources are what views show. All must be set before Run; functions may be called at any time, by several
+// Sources are where views get what they show. All must be set before Run; functions may be called at any time, by several
 // goroutines.
 type Sources struct {
 	Config    func() *config.Config
@@ -63,7 +63,7 @@ type Views struct {
 	taps    []*tap.Subscription
 }
 
-// New begins to note what happens.
+// New returns views that subscribe to the gateway's events.
 func New(opts Options) *Views {
 	v := &Views{version: opts.Version, log: opts.Log, started: time.Now(), latest: newLatest()}
 	v.phase.Store(status.Starting)
@@ -75,7 +75,7 @@ func New(opts Options) *Views {
 	return v
 }
 
-// Close ends noting what happens.
+// Close ends the subscriptions.
 func (v *Views) Close() error {
 	for _, t := range v.taps {
 		t.Close()
@@ -83,14 +83,14 @@ func (v *Views) Close() error {
 	return nil
 }
 
-// flush returns when everything that was published before has been noted.
+// flush returns when every event that was published before has been handled.
 func (v *Views) flush() {
 	for _, t := range v.taps {
 		t.Flush()
 	}
 }
 
-// Stopping has every view show that the gateway stops, and notifies the service manager.
+// Stopping sets the state stopping in every view, and notifies the service manager.
 func (v *Views) Stopping() {
 	v.phase.Store(status.Stopping)
 	v.notify(stopping)
@@ -104,5 +104,5 @@ func (v *Views) Notifications() part.Part {
 	return part.Simple{Called: "notify", Start: func(ctx context.Context) error { return v.runNotifications(ctx) }}
 }
 
-// Metrics serves Prometheus.
+// Metrics returns the handler for Prometheus.
 func (v *Views) Metrics() http.Handler { return status.MetricsHandler(v.Status, v.log) }
