@@ -32,7 +32,7 @@ type Exchanger struct {
 func (x *Exchanger) Start(cfg *config.Config) { x.config.Store(cfg) }
 
 // Exchange applies another configuration to the parts that run. Only what is different is stopped and started;
-// everything else goes on and notices nothing. The files of certificates, passwords and rules are loaded again in any
+// everything else goes on undisturbed. The files of certificates, passwords and rules are loaded again in any
 // case. It returns what has changed, in words.
 //
 // After an error nothing has changed: each part prepares first, whatever may fail, and undoes it. It may be called
@@ -93,7 +93,7 @@ func call(f func()) {
 	}
 }
 
-// Config returns what the gateway uses. It must not be changed.
+// Config returns the configuration in use. It must not be changed.
 func (x *Exchanger) Config() *config.Config { return x.config.Load() }
 
 // End refuses every exchange from now on, and returns when none is under way.
@@ -103,7 +103,7 @@ func (x *Exchanger) End() {
 	x.ended = true
 }
 
-// Warn logs what is possible in a configuration and hardly meant, in the words of `holdfast check`.
+// Warn logs the warnings of a configuration, in the words of `holdfast check`.
 func Warn(cfg *config.Config, log *slog.Logger) {
 	for _, w := range cfg.Warnings() {
 		log.Warn("warning: " + w.Error())

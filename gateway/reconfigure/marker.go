@@ -17,9 +17,9 @@ import (
 	"holdfast/gateway/status"
 )
 
-// marker is what data_dir has of a trial, from before the gateway uses the new configuration until that is
+// marker is the note of a trial in data_dir, from before the gateway uses the new configuration until that is
 // confirmed. Whatever ends the process in between, the next start finds it and uses the earlier one. It stays
-// where the earlier text cannot be put in place: a unit that is not allowed to write to /etc uses the marker then.
+// if the earlier text cannot be put in place: a unit that is not allowed to write to /etc then uses the marker.
 type marker struct {
 	Version int       `json:"version"` // markerVersion
 	File    string    `json:"file"`    // of the configuration, absolute
@@ -81,12 +81,12 @@ func readMarker(dir string) (*marker, error) {
 	return m, nil
 }
 
-// Start is Load for a gateway that starts. A configuration that was on trial when the gateway ended is rolled back
-// first. That it may be what ended it, again and again, is one reason; the other is that it need not be known how
-// long the machine was off, with a clock that may have stood still.
+// Start is Load for a gateway that starts. It first rolls back a configuration that was on trial when the gateway
+// ended. That configuration may be what ended the gateway, again and again; and so nothing depends on how long the
+// machine was off, with a clock that may have stood still.
 func (s *Source) Start(log *slog.Logger) (*config.Config, error) {
 	if err := s.recover(log); err != nil {
-		log.Error("what is known of a configuration that was on trial cannot be used: look at the configuration, and delete this file", "error", err)
+		log.Error("the trial marker cannot be used: check the configuration, and delete this file", "error", err)
 	}
 	cfg, err := s.Load()
 	if err == nil {
@@ -146,8 +146,8 @@ func (s *Source) recover(log *slog.Logger) error {
 
 const maxFile = 1 << 20 // bytes; config takes no larger ones
 
-// restore puts the earlier text in place, unless something else than what was on trial is there. If that cannot be
-// done, the source has the earlier text all the same, now and after the next start.
+// restore puts the earlier text in place, unless the file has changed since the trial began. If the file cannot be
+// written, the source uses the earlier text from the marker, now and after the next start.
 func (s *Source) restore(m *marker, why string, log *slog.Logger) (unwritten bool) {
 	text, err := config.ReadFile(m.File, maxFile)
 	if err == nil && m.holds(text) {
@@ -155,7 +155,7 @@ func (s *Source) restore(m *marker, why string, log *slog.Logger) (unwritten boo
 	}
 	if err == nil {
 		if err := m.remove(); err != nil {
-			log.Error("the mark of a configuration that was on trial stays, and does no harm", "error", err)
+			log.Error("could not remove the trial marker (harmless)", "error", err)
 		}
 		log.Warn("a configuration was rolled back", "file", m.File, "reason", why)
 		return false
@@ -164,7 +164,7 @@ func (s *Source) restore(m *marker, why string, log *slog.Logger) (unwritten boo
 		"put that in place with `sudo holdfast config rollback`", "file", m.File, "reason", why, "error", err)
 	m.Why = why
 	if err := m.write(); err != nil { // it is still there as it was, and is found again at the next start
-		log.Error("that it was rolled back cannot be noted", "error", err)
+		log.Error("could not note the rollback in the trial marker", "error", err)
 	}
 	s.mu.Lock()
 	s.marker = m

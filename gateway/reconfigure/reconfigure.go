@@ -3,9 +3,9 @@
 //
 // It promises that a configuration with mistakes changes nothing and that the mistakes are logged once; that a
 // file is not loaded while it is being written, as far as that can be seen; and that the status shows the
-// outcome of the last change. A configuration on trial is rolled back unless it proves itself or is confirmed,
+// outcome of the last change. A configuration on trial is rolled back unless it works for long enough or is confirmed,
 // also when the process ends meanwhile: each start uses a configuration that worked before, or that was
-// confirmed. An Exchanger asks each part of the gateway whether it can apply a configuration, and then tells it to;
+// confirmed. An Exchanger makes each part of the gateway prepare a configuration, and then apply it;
 // it knows nothing else of them.
 package reconfigure
 
@@ -24,10 +24,10 @@ type Options struct {
 	Source   *Source
 	Exchange func(*config.Config) (changes []string, err error) // after an error nothing has changed
 	Config   func() *config.Config                              // that the gateway uses
-	Check    func(*config.Config) error                         // whether the files that it names are good
+	Check    func(*config.Config) error                         // checks the files that it names
 	Status   func() status.Status                               // how the gateway is doing
 	Dir      string                                             // data_dir, where a trial is noted; empty if nothing is kept
-	Look     func()                                             // called now and then, to look at files that are not the configuration's
+	Look     func()                                             // called now and then, to check files that are not the configuration's
 	Log      *slog.Logger
 }
 
@@ -61,7 +61,7 @@ func New(opts Options) *Changes {
 	}
 }
 
-// Status is where the configuration is from, and what became of the last change.
+// Status returns where the configuration is from, and the outcome of the last change.
 func (c *Changes) Status() status.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -111,7 +111,7 @@ func (c *Changes) take(by status.ChangedBy, cfg *config.Config, r *loaded, err e
 	return changes, err
 }
 
-// record remembers what became of a change, and logs it.
+// record notes the outcome of a change, and logs it.
 func (c *Changes) record(by status.ChangedBy, changes []string, err error) {
 	last := &status.Change{Time: time.Now(), By: by, Changes: append([]string{}, changes...)}
 	switch {

@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// Replace puts text in the place of what is in a file, at once and durably: after a power cut there is the one or
-// the other. Owner, group and mode stay as they are, and so does a symbolic link. If keep is set, what was there
-// before is beside it, with .old behind its name, before it goes. Its errors name the file and what to do.
+// Replace replaces the content of a file, atomically and durably: after a power cut it has the old text or the
+// new. Owner, group and mode stay as they are, and so does a symbolic link. If keep is set, the old text is
+// in a file with .old behind its name first. Its errors name the file and the remedy.
 func Replace(name string, text []byte, keep bool) error {
 	name, err := filepath.EvalSymlinks(name)
 	if err != nil {
@@ -33,7 +33,7 @@ func Replace(name string, text []byte, keep bool) error {
 	return remedy(write(name, text, info))
 }
 
-// PutBack has a file hold again what Replace has kept of it, if that is the text with this SHA-256.
+// PutBack replaces a file with the .old that Replace has kept, if that has this SHA-256.
 func PutBack(name, sha256 string) error {
 	text, err := os.ReadFile(name + ".old")
 	if err != nil {
@@ -52,7 +52,7 @@ func remedy(err error) error {
 	return err
 }
 
-// write makes a file that is durable when it has its name, and belongs to the owner of like, if that is not nil.
+// write makes a file that is durable before it gets its name, and has the owner of like, if that is not nil.
 func write(name string, text []byte, like fs.FileInfo) (err error) {
 	mode := fs.FileMode(0o600)
 	if like != nil {

@@ -31,9 +31,9 @@ func NewSource(names []string, opts config.Options) *Source {
 	return &Source{names: slices.Clone(names), opts: opts}
 }
 
-// loaded is what was found in a configuration's files.
+// loaded is the content of a configuration's files.
 type loaded struct {
-	names  []string       // of every file that was looked at
+	names  []string       // of every file that was read
 	stamps []listen.Stamp // of them, from before that
 	sum    [sha256.Size]byte
 	whole  bool // every file of the configuration ends with a line
@@ -51,7 +51,7 @@ func (s *Source) Load() (*config.Config, error) {
 	return cfg, err
 }
 
-// load reads the configuration, with texts in the place of what is in files.
+// load reads the configuration, with texts in the place of the files' content.
 func (s *Source) load(texts map[string][]byte) (*config.Config, *loaded, error) {
 	opts, r := s.look(texts)
 	cfg, err := config.Load(s.names, opts)
@@ -76,7 +76,7 @@ func (s *Source) look(texts map[string][]byte) (config.Options, *loaded) {
 	return opts, r
 }
 
-// text is what counts as the text of a file.
+// text returns the text to use for a file.
 func (s *Source) text(name string, most int64, texts map[string][]byte) ([]byte, error) {
 	if text, ok := texts[name]; ok {
 		return text, nil
@@ -94,7 +94,7 @@ func (s *Source) text(name string, most int64, texts map[string][]byte) ([]byte,
 	return text, err
 }
 
-// rolledBack is what was rolled back and whose file could not be replaced; nil for nothing.
+// rolledBack returns the marker of a rollback whose file could not be replaced; nil for none.
 func (s *Source) rolledBack() *marker {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +116,7 @@ func (s *Source) find(name string) (string, error) {
 	return s.names[i], nil
 }
 
-// absolute is where a file is, also for who is in another directory.
+// absolute returns a file's absolute path.
 func absolute(name string) string {
 	if abs, err := filepath.Abs(name); err == nil {
 		return abs

@@ -14,34 +14,34 @@ import (
 	"holdfast/gateway/status"
 )
 
-// Application is a configuration that a gateway is asked to use.
+// Application is a request to apply a configuration.
 type Application struct {
 	File string `json:"file"` // of the configuration, in whose place it is; empty for the last one
 	Text []byte `json:"text"`
 	Name string `json:"name"` // of the text, for messages
-	// Within is the time in which it has to prove itself or be confirmed; 0 confirms it at once.
+	// Within is the time in which it has to work or be confirmed; 0 confirms it at once.
 	Within time.Duration `json:"within_ns"`
 }
 
-// Applied is what became of it.
+// Applied is its outcome.
 type Applied struct {
 	File    string   `json:"file"` // that is to be replaced, absolute
 	Changes []string `json:"changes"`
 }
 
-// Undone is what became of a roll-back.
+// Undone is the outcome of a rollback.
 type Undone struct {
 	File    string   `json:"file"`
 	Changes []string `json:"changes"`
-	// Earlier is the SHA-256 of the text that is to be put in place by who may, because the gateway may not; empty
-	// if none is. Who may does not take the text itself from who may not: it is in FILE.old.
+	// Earlier is the SHA-256 of the text that the caller has to put in place, because the gateway may not write there;
+	// empty if nothing is to do. The text itself is in FILE.old: a privileged caller does not take it from the gateway.
 	Earlier string `json:"earlier_sha256,omitempty"`
 }
 
 const (
 	judgeEvery   = time.Second
 	longestTrial = 24 * time.Hour
-	// longestHold is how long what is wanted has to go well without a break, at most.
+	// longestHold bounds how long everything has to work without a break.
 	longestHold = time.Minute
 )
 
@@ -137,7 +137,7 @@ func (c *Changes) Apply(a Application) (Applied, error) {
 
 var errOnTrial = errors.New("a configuration is on trial: first `holdfast config confirm` or `holdfast config rollback`")
 
-// called gives mistakes in a file the name that its text has for who wrote it.
+// called gives mistakes in a file the name under which the caller has its text.
 func called(err error, file, name string) error {
 	var all config.Errors
 	if name == "" || !errors.As(err, &all) {
@@ -152,7 +152,7 @@ func called(err error, file, name string) error {
 	return all
 }
 
-// uses notes what the gateway uses. Whether that is what the files hold is looked at next.
+// uses notes the configuration in use. The next look compares it with the files.
 func (c *Changes) uses(r *loaded) {
 	unseen := *r
 	unseen.stamps = nil
@@ -210,7 +210,8 @@ func (c *Changes) Rollback() (Undone, error) {
 	return Undone{}, fmt.Errorf("%w; what a file held before the last `holdfast config apply` is beside it, with .old behind its name: apply that", errNoTrial)
 }
 
-// rollback goes back. After an error it is tried again: at the latest the next start uses the earlier one.
+// rollback returns to the earlier configuration. After an error it is tried again; the next start uses the earlier
+// one in any case.
 func (c *Changes) rollback(why string) (changes []string, err error) {
 	t := c.trial
 	unwritten := c.opts.Source.rolledBack() != nil
@@ -225,7 +226,7 @@ func (c *Changes) rollback(why string) (changes []string, err error) {
 		t.wait = min(max(2*t.wait, judgeEvery), time.Minute)
 		t.again = time.Now().Add(t.wait/2 + rand.N(t.wait))
 		c.tell(&status.Trial{File: t.File, Begun: t.Begun, Ends: t.Begun.Add(t.within), Missing: []string{"going back: " + err.Error()}})
-		c.log.Error("the gateway cannot go back to its earlier configuration; trying again, and a restart does as well", "error", err)
+		c.log.Error("cannot return to the previous configuration: trying again; a restart does it as well", "error", err)
 		return nil, err
 	}
 	c.trial = nil
@@ -235,7 +236,7 @@ func (c *Changes) rollback(why string) (changes []string, err error) {
 	return changes, nil
 }
 
-// judge looks how a trial goes, and ends it if it is time. It returns whether there is one still.
+// judge checks on a trial, and ends it if it is time. It reports whether there still is one.
 func (c *Changes) judge() bool {
 	c.work.Lock()
 	defer c.work.Unlock()
@@ -282,7 +283,7 @@ func (c *Changes) weigh() {
 	c.tell(&status.Trial{File: t.File, Begun: t.Begun, Ends: t.Begun.Add(t.within), Missing: missing})
 }
 
-// tell has the status say how the trial goes.
+// tell shows the trial's progress in the status.
 func (c *Changes) tell(t *status.Trial) {
 	c.mu.Lock()
 	c.told = t

@@ -9,13 +9,13 @@ import (
 	"holdfast/gateway/status"
 )
 
-// wanted is what has to work for a configuration to be confirmed without a person: everything that it has and
-// that worked before; and every bridge that is new, because it may be the former one under another name. What did
+// wanted is what has to work for a configuration to be confirmed without a person: every part of it that
+// worked before; and every new bridge, because it may be the former one under another name. What did
 // not work before is not its fault.
 type wanted struct {
 	bridges, sensors, outputs []string
 	closed                    []string // listeners that were not open before, and need not be
-	byHand                    string   // why only a person can tell; empty if not
+	byHand                    string   // why a person has to confirm it; empty if not
 }
 
 func want(before status.Status, cfg *config.Config) (w wanted) {
@@ -63,7 +63,7 @@ func want(before status.Status, cfg *config.Config) (w wanted) {
 	return w
 }
 
-// missing says what does not work, in words.
+// missing returns what does not work, in words.
 func (w wanted) missing(st *status.Status) (list []string) {
 	for _, b := range st.Bridges {
 		switch {

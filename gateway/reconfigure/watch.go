@@ -7,8 +7,8 @@ import (
 	"holdfast/gateway/status"
 )
 
-// Files are looked at, and not watched with inotify: whether they are replaced, linked elsewhere or mounted over,
-// and on whatever file system, looking is the same; and it costs no wake-up, because the gateway wakes up for
+// Files are polled, not watched with inotify: polling also sees files that are replaced, linked elsewhere or
+// mounted over, on every file system; and it costs no wake-up, because the gateway wakes up for
 // certificates and passwords anyway.
 const (
 	lookEvery = 10 * time.Second
@@ -20,13 +20,13 @@ const (
 	settledMiddle = time.Minute
 )
 
-// fresh is what files hold that have changed, and since when they have not again.
+// fresh is the content of changed files, and the time since when it is stable.
 type fresh struct {
 	*loaded
 	since time.Time
 }
 
-// Run takes files into use that have changed, until ctx ends. It always returns nil.
+// Run applies files that have changed, until ctx ends. It always returns nil.
 func (c *Changes) Run(ctx context.Context) error {
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
@@ -54,8 +54,8 @@ func (c *Changes) Run(ctx context.Context) error {
 	}
 }
 
-// look finds out whether the files are what was read last, and returns what is fresh in them until it has been
-// used. A file that is written may be cut off at a place where it still has a meaning.
+// look compares the files with what was loaded last, and returns fresh content until it has been
+// used. A file that is being written may be cut off at a place where it still has a meaning.
 func (c *Changes) look(f fresh) fresh {
 	c.work.Lock()
 	defer c.work.Unlock()
