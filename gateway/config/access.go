@@ -14,7 +14,7 @@ type User struct {
 	PasswordHash Secret // what auth.CheckHash takes
 }
 
-// accessKeys are the keys of section broker about who may do what.
+// accessKeys are the keys of section broker about users and rules.
 func (l *loader) accessKeys(b *Broker) []key {
 	return []key{
 		{"users", "", "Clients with a password. As soon as there is one, or a rule, everything is forbidden that no rule allows.",
@@ -71,7 +71,7 @@ func (l *loader) aclRule(r *auth.Rule) kind {
 	return k
 }
 
-// placed is a rule and where its keys are, for what only all files together tell.
+// placed is a rule and where its keys are, for the checks on all files together.
 type placed struct {
 	auth.Rule
 	given map[string]field

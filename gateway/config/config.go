@@ -38,7 +38,7 @@ type Config struct {
 	warnings Errors
 }
 
-// Device says who this gateway is.
+// Device identifies this gateway.
 type Device struct {
 	ID string // one MQTT topic level of at most 64 bytes; default the host name
 }
@@ -95,13 +95,13 @@ type Endpoint struct {
 	URL     string // as messages name it: "mqtt://host:port"
 }
 
-// WhenFull says what the journal does with a new message when it is at a limit.
+// WhenFull is what the journal does with a new message when it is at a limit.
 type WhenFull string
 
 // The policies for a full journal.
 const (
-	DropOldest WhenFull = "drop-oldest" // make room by giving up the oldest records, counted and reported
-	RefuseNew  WhenFull = "refuse-new"  // keep what is there and refuse what comes
+	DropOldest WhenFull = "drop-oldest" // make space by dropping the oldest records, counted and reported
+	RefuseNew  WhenFull = "refuse-new"  // keep the queued messages and refuse new ones
 )
 
 // Journal bounds the durable log.
@@ -119,7 +119,7 @@ type Bridge struct {
 	Name     string     // unique; one MQTT topic level of at most 64 bytes
 	Upstream []Endpoint // at least one, in order of preference
 	ClientID string     // unique on each upstream address; default the device id
-	// NewClientID is used instead by a device that has none in use yet; empty if client_id or device.id is given.
+	// NewClientID is the identifier of a device that has none in use yet; empty if client_id or device.id is given.
 	NewClientID string
 	Protocol    Protocol      // default Auto
 	MaxPacket   int64         // bytes; 0 means what the upstream says
@@ -129,8 +129,8 @@ type Bridge struct {
 	KeepAlive   time.Duration // whole seconds, 1 s to 65535 s; default 30 s
 	Out         []Rule        // in the order of the file; at least one, or one of In
 	In          []Rule        // likewise
-	Priority    byte          // 0 to 3: of what waits for upstreams, higher ones are dropped later at a limit of space; default 1
-	// FailBack is how long the first upstream has to be well before another one is left; at least 1 s.
+	Priority    byte          // 0 to 3: messages of higher ones are dropped later at a limit of space; default 1
+	// FailBack is how long the first upstream has to be reachable before the bridge returns to it; at least 1 s.
 	FailBack time.Duration
 	// SessionExpiry is how long the upstream keeps the session for In; at least 1 s, default 7 days.
 	SessionExpiry time.Duration
@@ -145,7 +145,7 @@ type Bridge struct {
 	Status     string // topic upstream with whether the gateway is there; empty for none; default that of status/<device>, by Out
 }
 
-// Drain says what goes first when a connection comes back.
+// Drain is the order of sending when a connection comes back.
 type Drain string
 
 // The orders.
@@ -183,7 +183,7 @@ type Rule struct {
 	Retained Retained // of Out; default SendRetained
 }
 
-// Retained is what becomes of messages that are retained already when a rule is added.
+// Retained is what to do with messages that are already retained when a rule is added.
 type Retained string
 
 const (
@@ -222,8 +222,8 @@ func Load(files []string, opts Options) (*Config, error) {
 	return l.config, nil
 }
 
-// Where returns control and data_dir, as far as they can be told: also of files with mistakes elsewhere, so that
-// a gateway is found which runs on although its files were spoilt.
+// Where returns control and data_dir, as far as they are readable, also from files with mistakes elsewhere: so
+// commands find a gateway that still runs although its files were spoilt.
 func Where(files []string, opts Options) (control, dataDir string) {
 	l := newLoader(opts.complete())
 	l.load(files)
@@ -246,7 +246,7 @@ func (o Options) complete() Options {
 	return o
 }
 
-// load reads the files, without what only the sum of them tells.
+// load reads the files, without the checks on all of them together.
 func (l *loader) load(files []string) {
 	var roots []field
 	for _, name := range files {

@@ -117,10 +117,10 @@ type entry struct {
 	*table
 }
 
-// list is what there is to say of a list beside its items' table.
+// list describes a list, beside its items' table.
 type list struct {
 	item kind   // of a list that is replaced as a whole
-	id   string // the key by which entries of an overlaid list are told apart
+	id   string // the key that identifies entries of an overlaid list
 }
 
 // loader holds the state of one Load.

@@ -200,7 +200,7 @@ func (l *loader) defaultDevice() {
 	}
 }
 
-// finish checks what only the sum of all files tells, and completes the configuration.
+// finish makes the checks on all files together, and completes the configuration.
 func (l *loader) finish() {
 	l.finishAccess()
 	l.finishBroker()

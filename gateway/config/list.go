@@ -41,7 +41,7 @@ type element[T any] struct {
 }
 
 // overlaid is a list of mappings in which a later file changes and adds, but does not remove. The
-// key id tells which entries are the same; same brings its text into one form.
+// key id identifies entries; same brings its text into one form.
 func overlaid[T any](l *loader, want, id string, to *[]*element[T], same func(string) string, keys func(*T) *table) kind {
 	index := make(map[string]*element[T])
 	return kind{

@@ -2,14 +2,14 @@ package config
 
 import "reflect"
 
-// live marks the row of a key whose change a running gateway takes over. All others need a restart.
+// live marks the row of a key whose change a running gateway applies. All others need a restart.
 func live(k kind) kind {
 	k.live = true
 	return k
 }
 
-// NeedRestart returns the keys whose values differ between old and now and that a running gateway cannot take
-// over, in the order of the configuration.
+// NeedRestart returns the keys whose values differ between old and now and that a running gateway cannot
+// apply, in the order of the configuration.
 func NeedRestart(old, now *Config) (keys []string) {
 	rows := func(c *Config) *table {
 		l := newLoader(Options{})

@@ -19,7 +19,7 @@ func readMachineID() (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// machineSuffix makes of a machine's identifier 8 characters that tell it from others, as sd_id128_get_machine_app_specific(3)
+// machineSuffix derives 8 characters from a machine's identifier that differ from those of others, as sd_id128_get_machine_app_specific(3)
 // makes an identifier for one program.
 func machineSuffix(machine string) (string, error) {
 	key, err := hex.DecodeString(machine)
@@ -31,7 +31,7 @@ func machineSuffix(machine string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)[:4]), nil
 }
 
-// newClientID is the client identifier that a device begins with whose id is its host name, which clones of a card share.
+// newClientID returns the first client identifier of a device whose id is its host name, which clones of a card share.
 // Without a machine identifier it is the host name.
 func (l *loader) newClientID() string {
 	machine, err := l.opts.MachineID()

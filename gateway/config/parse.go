@@ -127,7 +127,7 @@ func ReadFile(name string, limit int64) ([]byte, error) {
 		return nil, cause(err)
 	}
 	defer f.Close()
-	// The size of a file in /proc is 0: only reading tells.
+	// The size of a file in /proc is 0: only reading shows it.
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	switch {
 	case err != nil:

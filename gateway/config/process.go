@@ -165,8 +165,8 @@ func (l *loader) quantity(e *element[sensorEntry], c *sensors.Config, q sensors.
 	c.Quantities[q.Name] = l.settle(own, &e.value.all, q, measures)
 }
 
-// settle merges what is given for a quantity with what is given for the sensor, key by key, and checks
-// what only the whole tells. Either may be nil.
+// settle merges what is given for a quantity with what is given for the sensor, key by key, and makes
+// the checks on both together. Either may be nil.
 func (l *loader) settle(own, all *processing, q sensors.Quantity, measures []sensors.Quantity) sensors.Processing {
 	from := func(name string) *processing {
 		for _, p := range []*processing{own, all} {

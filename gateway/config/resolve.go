@@ -13,8 +13,8 @@ const maxResolved = 1 << 20
 
 var errReference = errors.New("unknown reference, want ${device.id}, ${env:NAME} or ${file:PATH}; write $$ for a $ before a {")
 
-// resolve replaces the references in a text scalar, once: what they put in is not looked at again.
-// It tells whether there was one. Its errors name references, never what they stand for.
+// resolve replaces the references in a text scalar, once: their values are not resolved again.
+// resolved reports whether there was one. Its errors name references, never their values.
 func (l *loader) resolve(f field) (text string, resolved bool, err error) {
 	rest := f.node.Value
 	if f.node.ShortTag() != "!!str" || !strings.Contains(rest, "$") {

@@ -34,8 +34,8 @@ func pattern(expression string) schema {
 	return schema{"pattern": "(?:" + expression + ")|" + reference}
 }
 
-// Schema returns the JSON Schema (2020-12) of a configuration file, for editors: made of the tables that
-// Load goes by. Every file that Load takes is valid. The other way round it is not: what contradicts
+// Schema returns the JSON Schema (2020-12) of a configuration file, for editors, made from the tables that
+// Load uses. Every file that Load takes is valid. The other way round it is not: what contradicts
 // itself only as a whole, or is missing, is Load's to find, because another file may add to this one.
 func Schema(drivers []sensors.Driver, outs []outputs.Driver) ([]byte, error) {
 	l := newLoader(Options{})

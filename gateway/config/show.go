@@ -9,8 +9,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Show returns the files as Redact leaves them, each below its name, for people to look at. The error is
-// that of Load, which does not keep the text from being shown.
+// Show returns the files as Redact leaves them, each below its name, for people. The error is that of Load; the
+// text is there in spite of it.
 func Show(files []string, opts Options) (string, error) {
 	opts = opts.complete()
 	_, err := Load(files, opts)
@@ -33,7 +33,7 @@ func Show(files []string, opts Options) (string, error) {
 	return b.String(), err
 }
 
-// Merge returns what files say together, without secrets: every key that one of them gives, with the value of the
+// Merge returns one configuration of several files, without secrets: every key that one of them gives, with the value of the
 // last one that does, and where that is, if there are several. References are left as they are written. After an error,
 // which is that of Load, there is no text.
 func Merge(files []string, opts Options) (string, error) {
@@ -55,7 +55,7 @@ func Merge(files []string, opts Options) (string, error) {
 	return string(text), err
 }
 
-// merger knows where values are from, by the nodes that are to tell of it.
+// merger maps nodes to the places that their values are from.
 type merger map[*yaml.Node]field
 
 // mapping is what was given of a section.

@@ -12,7 +12,7 @@ import (
 	"holdfast/broker/profile"
 )
 
-// Reach is how the upstreams of a bridge are reached, and who the gateway says it is.
+// Reach is how to connect to the upstreams of a bridge, and the gateway's identity there.
 type Reach struct {
 	TLS       dial.TLS
 	Proxy     Proxy
@@ -215,7 +215,7 @@ func (l *loader) finishUpstream(e *element[Bridge]) {
 	l.applyProfile(b, given, at)
 }
 
-// applyProfile has the profile fill in its part, and tells what it does not support.
+// applyProfile fills in the profile's part, and reports what the profile does not support.
 func (l *loader) applyProfile(b *Bridge, given func(string) bool, at func(string) field) {
 	s := profile.Settings{
 		ClientID: b.ClientID, Username: b.Username, Password: b.Password != "", TokenFile: b.TokenFile != "", SASKey: b.SASKey != "",

@@ -10,7 +10,7 @@ import (
 	"holdfast/broker"
 )
 
-// Warnings are what is possible in the configuration and hardly meant: passwords that cross the network in
+// Warnings returns what is possible in the configuration and hardly meant: passwords that cross the network in
 // plain text, rules that can send nothing. They are in the order of the files and their lines.
 func (c *Config) Warnings() Errors { return slices.Clone(c.warnings) }
 
@@ -110,7 +110,7 @@ func (l *loader) warnOfRules(e *element[Bridge]) {
 	}
 }
 
-// warnOfPrefix tells of a prefix whose last level becomes one with the first one of the topics. One that ends in
+// warnOfPrefix warns of a prefix whose last level becomes one with the first one of the topics. One that ends in
 // a character such as "-" is taken for meant.
 func (l *loader) warnOfPrefix(at field, r Rule) {
 	rest := strings.TrimPrefix(r.Filter, r.Strip)

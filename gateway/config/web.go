@@ -27,7 +27,7 @@ func (w Web) TLS() bool { return w.Scheme == "https" }
 // Local reports whether only this device can reach it.
 func (w Web) Local() bool { return local(w.Endpoint) }
 
-// Login reports whether one has to log in. If not, only this device can connect.
+// Login reports whether a login is required. If not, only this device can connect.
 func (w Web) Login() bool { return len(w.View)+len(w.Operate) > 0 }
 
 func (l *loader) webKeys(w *Web) *table {
