@@ -28,7 +28,7 @@ import (
 	"holdfast/sensors/simulated"
 )
 
-// Gateway is what is shown.
+// Gateway is the gateway that the demonstration runs.
 type Gateway interface {
 	Run(ctx context.Context) error
 	StopSensors()
@@ -139,7 +139,7 @@ func show(ctx context.Context, s *screen, total time.Duration, agent Gateway, up
 	}
 }
 
-// outagePlan says when the upstream is away: the middle third of a demonstration with an end, and
+// outagePlan returns when the upstream is away: the middle third of a demonstration with an end, and
 // otherwise ten seconds of every thirty.
 func outagePlan(total time.Duration) func(time.Duration) bool {
 	if total > 0 {

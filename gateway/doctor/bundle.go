@@ -19,9 +19,9 @@ import (
 )
 
 // Bundle writes an archive for remote help: the findings, the configuration without its
-// secrets, what there is to know of the journal but its messages, versions, and the newest log lines.
-// It can be looked through with tar before it is sent.
-// Journal is what `holdfast journal info` says.
+// secrets, the state of the journal without its messages, versions, and the newest log lines.
+// The user can inspect it with tar before sending it.
+// Journal is the output of `holdfast journal info`.
 func Bundle(ctx context.Context, w io.Writer, s Subject, m Machine, fs []Finding, version, journal string) error {
 	b := &bundle{now: m.Now(), secrets: secretsOf(s.Config)}
 	z := gzip.NewWriter(w)
@@ -48,7 +48,7 @@ func Bundle(ctx context.Context, w io.Writer, s Subject, m Machine, fs []Finding
 		"kernel.txt":  {"journalctl", "-k", "-n", "300", "--no-pager", "-o", "short-iso"},
 		"service.txt": {"systemctl", "show", "holdfast"},
 	} {
-		ctx, cancel := context.WithTimeout(ctx, patience)
+		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		text, err := m.Run(ctx, command[0], command[1:]...)
 		if err != nil {
 			text += fmt.Sprintf("%s: %v\n", strings.Join(command, " "), err)

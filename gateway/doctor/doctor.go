@@ -1,11 +1,11 @@
-// Package doctor looks at a machine and a configuration, and says what keeps the one from working with
-// the other, and what to do about it.
+// Package doctor checks whether a machine and a configuration work together, and reports each problem with its
+// remedy.
 //
 // It promises that each check ends, whatever is broken, that it changes nothing but a file of a few KiB in
-// data_dir, which it removes again, and that no secret of the configuration is in what it says or packs. At an
+// data_dir, which it removes again, and that no secret of the configuration is in its findings or archives. At an
 // upstream it does what `holdfast bridge test` does, but never in the place of a gateway that is connected.
-// It reads I2C buses as `holdfast scan` does. It cannot know what it may not look at: run it as the
-// user of the service.
+// It reads I2C buses as `holdfast scan` does. It sees only what its user may read: run it as the user of the
+// service.
 package doctor
 
 import (
@@ -34,7 +34,7 @@ const (
 	Fail Level = "fail" // does not work
 )
 
-// Finding is one thing that was looked at.
+// Finding is the result of one check.
 type Finding struct {
 	Check  string `json:"check"`
 	Level  Level  `json:"level"`
@@ -42,13 +42,13 @@ type Finding struct {
 	Remedy string `json:"remedy,omitempty"` // what to do; always there if Level is not OK
 }
 
-// Machine is where the doctor looks. Here returns the one it runs on.
+// Machine gives the doctor access to a machine. Here returns the one it runs on.
 type Machine struct {
 	Root   fs.FS // what is below /
 	Now    func() time.Time
 	UserID int
 	Groups func() ([]string, error) // of this process, by name
-	// Access tells whether this process may read and write a path, and Group which group owns it.
+	// Access returns an error unless this process may read and write a path; Group returns the group that owns it.
 	Access func(path string) error
 	Group  func(path string) string
 	Synced func() (bool, error) // whether the kernel's clock is
@@ -56,13 +56,13 @@ type Machine struct {
 	Sync   func(dir string) (median, worst time.Duration, err error) // what a small commit takes there
 	Listen func(network, address string) error
 	Try    func(ctx context.Context, cfg *config.Config, bridge string, address func(url string), report func(diagnose.Step)) error
-	// Status is that of the gateway that runs with a configuration, and an error if none answers.
+	// Status returns the status of the gateway that runs with a configuration, or an error if none answers.
 	Status func(ctx context.Context, cfg *config.Config) (*status.Status, error)
 	Run    func(ctx context.Context, name string, args ...string) (string, error)
 	Scan   func(ctx context.Context) (*scan.Result, error)
 }
 
-// Subject is what is looked at: a configuration, or why there is none.
+// Subject is the configuration to check, or the reason why there is none.
 type Subject struct {
 	Files   []string
 	Config  *config.Config // nil if Err is set
@@ -72,8 +72,8 @@ type Subject struct {
 	LostErr error    // why that is not known
 }
 
-// patient is how long a single check may take.
-const patience = 15 * time.Second
+// checkTimeout is how long a single check may take.
+const checkTimeout = 15 * time.Second
 
 type examination struct {
 	Subject
@@ -116,7 +116,7 @@ func Examine(ctx context.Context, s Subject, m Machine) []Finding {
 		if e.check = c.name; s.Config == nil && !c.any {
 			continue
 		}
-		limit := patience
+		limit := checkTimeout
 		if c.name == "upstream" {
 			limit *= 2 * e.addresses()
 		}
@@ -166,7 +166,7 @@ func PrintJSON(w io.Writer, fs []Finding) error {
 	}{Worst(fs), fs})
 }
 
-// read is a small file of the machine, without the white space around it; empty if it cannot be read.
+// read returns a small file of the machine, without the white space around it; empty if it cannot be read.
 func (e *examination) read(name string) string {
 	data, err := fs.ReadFile(e.m.Root, strings.TrimPrefix(name, "/"))
 	if err != nil {
@@ -180,7 +180,7 @@ func (e *examination) exists(name string) bool {
 	return err == nil
 }
 
-// first is the first name that matches one of the patterns.
+// first returns the first name that matches one of the patterns.
 func (e *examination) first(patterns ...string) string {
 	for _, p := range patterns {
 		if found, _ := fs.Glob(e.m.Root, p); len(found) > 0 {

@@ -27,7 +27,7 @@ import (
 	"holdfast/sensors/scan"
 )
 
-// Here is the machine that this process runs on.
+// Here returns the machine that this process runs on.
 func Here() Machine {
 	return Machine{
 		Root: os.DirFS("/"), Now: time.Now, UserID: os.Geteuid(),
@@ -44,7 +44,7 @@ func Here() Machine {
 			return err
 		},
 		Try: func(ctx context.Context, cfg *config.Config, bridge string, address func(string), report func(diagnose.Step)) error {
-			_, err := uplinks.Try(ctx, cfg, bridge, uplinks.TryOptions{Timeout: patience / 3, Aside: true}, address, report)
+			_, err := uplinks.Try(ctx, cfg, bridge, uplinks.TryOptions{Timeout: checkTimeout / 3, Aside: true}, address, report)
 			return err
 		},
 		Status: func(ctx context.Context, cfg *config.Config) (*status.Status, error) {
@@ -92,7 +92,7 @@ func groupOf(path string) string {
 	return strconv.Itoa(int(st.Gid))
 }
 
-// synced asks the kernel, who is told by whatever keeps the time (adjtimex(2)).
+// synced reports whether the kernel's clock is synchronised, which the time daemon sets (adjtimex(2)).
 func synced() (bool, error) {
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t)
@@ -138,7 +138,7 @@ func commits(dir string) (median, worst time.Duration, err error) {
 	return took[len(took)/2], took[len(took)-1], nil
 }
 
-// run is a program's output, of at most a few MiB and seconds.
+// run returns a program's output, of at most a few MiB and seconds.
 func run(ctx context.Context, name string, args ...string) (string, error) {
 	c := exec.CommandContext(ctx, name, args...)
 	c.Env = append(os.Environ(), "LC_ALL=C", "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0")

@@ -102,7 +102,7 @@ func (e *examination) holder(address string) (name, pid string) {
 // soon is when a certificate is about to end.
 const soon = 30 * 24 * time.Hour
 
-// certificates that this device shows to others.
+// certificates checks those that this device presents.
 func (e *examination) certificates(context.Context) {
 	e.revocations()
 	type pair struct{ of, cert, key string }
@@ -144,7 +144,7 @@ func (e *examination) certificates(context.Context) {
 	}
 }
 
-// revocations are the CRLs that listeners go by.
+// revocations checks the CRLs of listeners.
 func (e *examination) revocations() {
 	for _, l := range e.Config.Broker.Listeners {
 		if !l.TLS() || l.CRL == "" {
@@ -171,7 +171,7 @@ func (e *examination) addresses() time.Duration {
 	return time.Duration(max(1, n))
 }
 
-// bridges tells what a gateway that runs has met with its upstreams.
+// bridges reports the problems that a running gateway has with its upstreams.
 func (e *examination) bridges(ctx context.Context) {
 	if len(e.Config.Bridges) == 0 {
 		return
@@ -209,7 +209,7 @@ func (e *examination) hide(text string) string {
 	return strings.NewReplacer(hide...).Replace(text)
 }
 
-// upstream goes the way of each bridge, step by step.
+// upstream tries the way to each bridge's upstreams, step by step.
 func (e *examination) upstream(ctx context.Context) {
 	if len(e.Config.Bridges) == 0 {
 		e.ok("no bridge is configured: readings stay here, and are not kept")
@@ -229,7 +229,7 @@ func (e *examination) upstream(ctx context.Context) {
 	}
 }
 
-// way has a finding for each step that was tried.
+// way adds a finding for each step that was tried.
 func (e *examination) way(ctx context.Context, b config.Bridge) {
 	test := "holdfast bridge test " + b.Name
 	at, well, asked := "", true, false

@@ -59,7 +59,7 @@ func (e *examination) disk(context.Context) {
 	}
 }
 
-// lost tells of losses that have no number; others are in the journal's ledger with theirs.
+// lost reports losses of an unknown number; `holdfast journal losses` has the others.
 func (e *examination) lost(context.Context) {
 	if e.LostErr != nil {
 		e.add(Warn, "run this as the service's user: sudo -u holdfast holdfast doctor", "whether an unknown number of messages was lost cannot be read: %v", e.LostErr)
@@ -71,7 +71,7 @@ func (e *examination) lost(context.Context) {
 
 func mib(n int64) string { return strconv.FormatInt(n>>20, 10) + " MiB" }
 
-// fileSystem is the type and the mount point of the file system that a path is on.
+// fileSystem returns the type and the mount point of the file system that a path is on.
 func (e *examination) fileSystem(p string) (kind, mount string) {
 	for _, line := range strings.Split(e.read("proc/mounts"), "\n") {
 		f := strings.Fields(line)
@@ -137,7 +137,7 @@ func tenths(life uint64) string {
 // slow is a commit that makes clients wait: a healthy card takes 1 to 10 ms.
 const slow = 50 * time.Millisecond
 
-// commit measures what a publisher waits for.
+// commit measures the duration of a durable write, which a publisher waits for.
 func (e *examination) commit(context.Context) {
 	dir := e.Config.DataDir
 	if !e.exists(absolute(dir)) {

@@ -9,7 +9,7 @@ import (
 	"holdfast/gateway/access"
 )
 
-// configuration makes the same checks as `holdfast check`, and looks at who can read what is secret in it.
+// configuration makes the same checks as `holdfast check`, and reports which users can read its secrets.
 func (e *examination) configuration(context.Context) {
 	names := strings.Join(e.Files, ", ")
 	if e.Err != nil {
@@ -84,7 +84,7 @@ func (e *examination) service(ctx context.Context) {
 	}
 }
 
-// watchdog is the machine's own, which reboots it when the kernel or systemd hangs.
+// watchdog checks the machine's own, which reboots it when the kernel or systemd hangs.
 func (e *examination) watchdog(ctx context.Context) {
 	if !e.exists("dev/watchdog0") && !e.exists("dev/watchdog") {
 		e.ok("this machine has none")

@@ -24,8 +24,8 @@ type Upstream struct {
 	cancel  func() // nil while it is away
 }
 
-// NewUpstream returns one that is away. It tells take of every message that matches filter; dir is for what
-// a broker has to have on disk.
+// NewUpstream returns one that is away. It calls take with every message that matches filter; dir is for the
+// broker's files.
 func NewUpstream(dir, filter string, take func(*broker.Message)) (*Upstream, error) {
 	address, err := faultnet.FreeAddress()
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 	"holdfast/sensors/scan"
 )
 
-// Answers are what a person says about a device.
+// Answers are a person's answers about a device.
 type Answers struct {
 	Device   string
 	Upstream string // URL; empty for no bridge yet
@@ -38,8 +38,8 @@ const (
 	group      = "holdfast" // of the service
 )
 
-// Write makes the configuration and writes it to file, with the password and the schema beside it. Check
-// judges it first, as it lies in a private directory. It returns the names of what it has written.
+// Write makes the configuration and writes it to file, with the password and the schema beside it. It calls check
+// first, on files in a private directory. It returns the names of the files that it has written.
 func Write(file string, a Answers, force bool, check func(file string) error) (written []string, err error) {
 	base := strings.TrimSuffix(filepath.Base(file), filepath.Ext(file))
 	password := base + ".password"
@@ -51,7 +51,7 @@ func Write(file string, a Answers, force bool, check func(file string) error) (w
 		name  string
 		data  []byte
 		mode  fs.FileMode
-		spare bool // ours to replace: it holds nothing of anybody
+		spare bool // safe to replace: it holds nothing of the user's
 	}
 	parts := []part{{filepath.Base(file), []byte(compose(a, password)), 0o640, false}, {schemaName, append(schema, '\n'), 0o644, true}}
 	if a.User != "" {
@@ -89,7 +89,7 @@ func Write(file string, a Answers, force bool, check func(file string) error) (w
 	return written, nil
 }
 
-// place writes a file whole or not at all. As root, the service's group may read it.
+// place writes a file whole or not at all. If root runs it, the service's group may read the file.
 func place(name string, data []byte, mode fs.FileMode, keep bool) error {
 	gid := -1
 	if g, err := user.LookupGroup(group); err == nil && os.Geteuid() == 0 {

@@ -67,7 +67,7 @@ func (c *child) start(ctx context.Context, configs ...string) error {
 	}
 }
 
-// died says how the gateway ended that was not killed, with the end of its log.
+// died returns how a gateway ended that was not killed, with the end of its log.
 func (c *child) died() error {
 	log, _ := os.ReadFile(c.log)
 	const most = 2000

@@ -11,7 +11,7 @@ import (
 	"holdfast/broker/journal"
 )
 
-// judge lets everything arrive that is owed, and compares.
+// judge waits until the whole backlog has arrived, and compares.
 func (b *bench) judge(ctx context.Context) error {
 	b.Refused = int(b.load.refused.Load())
 	if err := errors.Join(b.up.Start(), b.link.Join(), b.gateway.terminate()); err != nil {
@@ -82,7 +82,7 @@ func (b *bench) storedReadings() (seq uint64, err error) {
 	return seq, nil
 }
 
-// announced is how many messages the journal says it has dropped, for any reason.
+// announced returns how many messages the journal has announced as dropped, for any reason.
 func (b *bench) announced() (n int, err error) {
 	v, err := b.view()
 	if err != nil {

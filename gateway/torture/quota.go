@@ -15,8 +15,8 @@ import (
 // quotaSize is the size of a file system that is soon full.
 const quotaSize = 64 << 20
 
-// limit puts data_dir on a small file system of its own, which only root can. Otherwise the gateway is told
-// to leave nearly everything free that there is, which to its journal is the same.
+// limit puts data_dir on a small file system of its own, which only root can. Otherwise it configures the gateway
+// to leave nearly all space free, which has the same effect on its journal.
 func (b *bench) limit(ctx context.Context) (unlimit func() error, err error) {
 	if unlimit, err = b.mount(ctx); err == nil {
 		b.event("a file system of %d MiB", quotaSize>>20)

@@ -112,7 +112,7 @@ func Run(ctx context.Context, opts Options) ([]Verdict, error) {
 		keep = true
 		return verdicts, ErrBroken
 	case ctx.Err() != nil:
-		return verdicts, errors.New("torture: interrupted: what was tried until then is told above")
+		return verdicts, errors.New("torture: interrupted: the results until then are above")
 	}
 	return verdicts, nil
 }
