@@ -1,5 +1,5 @@
-// Package gateway makes one device of its parts: it reads sensors, publishes their readings through
-// the embedded broker, and bridges what the configuration names to upstream brokers.
+// Package gateway composes one device from its parts: it reads sensors, publishes their readings through
+// the embedded broker, and bridges the configured topics to upstream brokers.
 //
 // It promises that a reading is published only after it was measured, that it carries a number
 // without gaps from one run to the next, and that everything it starts has ended when Run returns.
@@ -77,9 +77,8 @@ func New(cfg *config.Config, opts Options) (_ *Agent, err error) {
 	return a, nil
 }
 
-// Run works until ctx ends. A listener that cannot be opened is tried again. It stops what makes data before
-// what carries it away, so that nothing that was taken in is left behind in memory. An Agent runs
-// once.
+// Run works until ctx ends. It tries again to open a listener that cannot be opened. It stops the sources of data
+// before the bridges, so that no message is left behind in memory. An Agent runs once.
 func (a *Agent) Run(ctx context.Context) error {
 	a.made.announce(bridge.Online) // on disk, with all that was noted before, when the first part starts
 	stops := make([]func(), len(a.parts))
@@ -123,7 +122,7 @@ func (a *Agent) Reload(cfg *config.Config) (changes []string, err error) {
 	return a.made.exchanger.Exchange(cfg)
 }
 
-// Changes load the configuration's files again.
+// Changes returns what loads the configuration's files again.
 func (a *Agent) Changes() *reconfigure.Changes { return a.made.changes }
 
 // Web is the server of the dashboard, nil if there is none. Pages are added to it before Run.
@@ -138,7 +137,7 @@ func (a *Agent) StopSensors() { a.made.sensors.stop() }
 // Status returns a picture of the whole gateway. It may be called at any time.
 func (a *Agent) Status() status.Status { return a.made.views.Status() }
 
-// Losses returns what the journal had to drop.
+// Losses returns the losses of the journal.
 func (a *Agent) Losses() []journal.Loss { return a.made.storage.Losses() }
 
 // Subscribe calls f for each message that the local broker takes and filter matches, until cancel.

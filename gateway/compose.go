@@ -28,7 +28,7 @@ import (
 	"holdfast/sensors/outputs"
 )
 
-// seams are what tests exchange; nil and zero mean the real thing.
+// seams are replaced by tests; nil and zero mean the real thing.
 type seams struct {
 	openDisk      func(dir string) (journal.FS, error)
 	clockSynced   func() bool      // as commands see it
@@ -36,7 +36,7 @@ type seams struct {
 	announceEvery time.Duration    // losses
 }
 
-// made is what a gateway is made of.
+// made holds the components of a gateway.
 type made struct {
 	log       *slog.Logger
 	hub       *tap.Hub
@@ -223,7 +223,7 @@ func (m *made) newChanges(cfg *config.Config, opts Options) {
 	m.exchanger.Begin = m.views.Reloading
 }
 
-// show gives the views what they show.
+// show gives the views their sources.
 func (m *made) show(cfg *config.Config) {
 	m.views.Sources = views.Sources{
 		Config: m.exchanger.Config, Journal: m.storage.Journal, Broken: m.storage.broken, Foreign: m.storage.foreign,
@@ -251,8 +251,8 @@ func (m *made) show(cfg *config.Config) {
 	}
 }
 
-// serve runs the broker until ctx ends. That the gateway is offline is published before clients are disconnected; Run
-// has published that it is online before they come.
+// serve runs the broker until ctx ends. It announces offline before it disconnects clients; Run has announced online
+// before they connect.
 func (m *made) serve(ctx context.Context) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -294,7 +294,7 @@ func (m *made) serveWeb(ctx context.Context) error {
 	return m.web.Run(ctx)
 }
 
-// prepareWeb hides the secrets of both configurations: what those of before were used for may fail still.
+// prepareWeb hides the secrets of both configurations: errors may still contain the previous ones.
 func (m *made) prepareWeb(next *config.Config) (part.Change, error) {
 	if m.web == nil {
 		return part.Change{}, nil
@@ -303,7 +303,7 @@ func (m *made) prepareWeb(next *config.Config) (part.Change, error) {
 	return part.Change{Apply: func() { m.web.SetLocal(localRole(next.Broker)) }}, nil
 }
 
-// secrets are texts of configurations that no page shows.
+// secrets returns the texts of configurations that no page may show.
 func secrets(all ...*config.Config) (list []string) {
 	for _, cfg := range all {
 		for _, b := range cfg.Bridges {
@@ -313,7 +313,7 @@ func secrets(all ...*config.Config) (list []string) {
 	return list
 }
 
-// localRole is what a browser on this device may do where no login is required.
+// localRole returns the role of a browser on this device where no login is required.
 func localRole(b config.Broker) web.Role {
 	if len(b.Users) > 0 || b.PasswordFile != "" || len(b.ACL) > 0 || b.ACLFile != "" {
 		return web.View // they may not publish a command without a rule either
@@ -321,6 +321,6 @@ func localRole(b config.Broker) web.Role {
 	return web.Operate
 }
 
-// Check loads the files that a configuration names and finds what New or clients would stumble over.
+// Check loads the files that a configuration names and reports what would fail in New or at clients.
 // It starts and opens nothing else.
 func Check(cfg *config.Config) error { return access.Check(cfg, time.Now()) }

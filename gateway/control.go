@@ -12,7 +12,7 @@ import (
 	"holdfast/gateway/views"
 )
 
-// newControl puts together what is served on the control socket. Everything that is, is named here.
+// newControl registers everything that the control socket serves.
 func newControl(path string, v *views.Views, c *reconfigure.Changes, log *slog.Logger) *control.Server {
 	s := control.New(path, log)
 	s.Handle("GET /status", statusHandler(v))
@@ -71,7 +71,7 @@ func rollbackHandler(c *reconfigure.Changes) http.Handler {
 	})
 }
 
-// reply sends what became of a request.
+// reply sends the outcome of a request.
 func reply(w http.ResponseWriter, v any, err error) {
 	w.Header().Set("Cache-Control", "no-store")
 	if err != nil {

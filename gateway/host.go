@@ -11,10 +11,10 @@ import (
 	"holdfast/sensors"
 )
 
-// stateKey is where the journal keeps what a sensor remembers, such as a counter's total.
+// stateKey is the journal's key for a sensor's state, such as a counter's total.
 const stateKey = "gateway/state/"
 
-// host is what a gateway does for its sensors' drivers.
+// host serves the sensors' drivers.
 type host struct {
 	journal *journal.Journal
 	server  *server.Server
@@ -43,14 +43,14 @@ func (h *host) Subscribe(topic string, f func(payload []byte)) (cancel func(), e
 	return h.server.Subscribe(topic, func(m *broker.Message) { f(m.Payload) })
 }
 
-// Recall returns what a sensor has remembered.
+// Recall returns the state that a sensor has stored with Remember.
 func (h *host) Recall(sensor string) []byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.states[sensor]
 }
 
-// Remember puts state into the journal with the next shared commit: it costs no flush of its own.
+// Remember stores a sensor's state in the journal with the next shared commit: it costs no flush of its own.
 func (h *host) Remember(sensor string, state []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

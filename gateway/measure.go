@@ -14,7 +14,7 @@ import (
 	"holdfast/sensors"
 )
 
-// measuring is the part that runs the sensors and publishes what they measure.
+// measuring is the part that runs the sensors and publishes their readings.
 type measuring struct {
 	*sensors.Supervisor
 	readings *publisher

@@ -20,8 +20,8 @@ import (
 )
 
 // publisher turns readings and statuses into messages. Readings are numbered, by device, without a
-// gap: the number is stored with the reading, in one record, so one that was lost before it was
-// durable leaves none. Nor does one that the journal refuses: its number goes to the next.
+// gap: one record stores the number with the reading, so a reading that is lost before it is
+// durable leaves no gap. Nor does one that the journal refuses: the next reading gets its number.
 type publisher struct {
 	device string
 	server *server.Server
@@ -78,7 +78,7 @@ func (p *publisher) reading(r sensors.Reading) {
 	p.report(err)
 }
 
-// readingNumber returns what finds the number of a reading of this device in its message, as reading prints it.
+// readingNumber returns a function that finds the number of a reading of this device in its message, as reading prints it.
 func readingNumber(device string) func(m *broker.Message) (uint64, bool) {
 	prefix, mark := "sensors/"+device+"/", []byte(`,"seq":`)
 	return func(m *broker.Message) (uint64, bool) {
@@ -113,7 +113,7 @@ func (p *publisher) status(s sensors.Status) {
 	p.report(err)
 }
 
-// unpublish takes retained messages back.
+// unpublish clears retained messages.
 func (p *publisher) unpublish(topics ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -74,7 +74,7 @@ func withoutWorld(cfg *config.Config, dataDir string) *config.Config {
 	return &c
 }
 
-// populate connects what is simulated. Where there is something already it is left.
+// populate connects simulated chips. It leaves those that are connected already.
 func (h *hardware) populate(all []sensors.Config, moved []outputs.Config) error {
 	for _, c := range all {
 		if h.simulated || bus.IsSimulated(c.Bus) {

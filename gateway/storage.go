@@ -14,7 +14,7 @@ import (
 	"holdfast/gateway/config"
 )
 
-// storage is the journal and what is wrong with it.
+// storage is the journal and its problems.
 type storage struct {
 	*journal.Journal
 	broken  error  // why it keeps nothing; nil if it does
@@ -54,7 +54,7 @@ func openStorage(cfg *config.Config, openDisk func(dir string) (journal.FS, erro
 			"and nothing is acknowledged that would have to be kept; mend or replace the storage, or choose another data_dir, and start holdfast again",
 			"journal", dir, "error", err)
 		s.broken = err
-		opts.FS, opts.Beside, opts.Log = brokenFS{err}, nil, nil // it has been said
+		opts.FS, opts.Beside, opts.Log = brokenFS{err}, nil, nil // logged above
 		if s.Journal, err = journal.Open(opts); err != nil {
 			return nil, err
 		}
@@ -66,7 +66,7 @@ func openStorage(cfg *config.Config, openDisk func(dir string) (journal.FS, erro
 // deviceKey is where the journal keeps the id of the device that it belongs to.
 const deviceKey = "gateway/device"
 
-// sign notes whose the journal is, and whether it was another device's before.
+// sign notes the device that owns the journal, and whether another one wrote it before.
 func (s *storage) sign(cfg *config.Config, log *slog.Logger) {
 	id := cfg.Device.ID
 	value, _ := s.Get(deviceKey)
@@ -91,8 +91,8 @@ func (s *storage) Close() error {
 	return err
 }
 
-// storageFailed tells a device that fails from what a person has to decide: permissions, another process,
-// a newer format.
+// storageFailed reports whether the storage device fails. Permissions, another process and a newer format are for
+// a person to solve.
 func storageFailed(err error) bool {
 	return slices.ContainsFunc([]error{
 		unix.EIO, unix.EROFS, unix.ENOSPC, unix.EDQUOT, unix.EUCLEAN, unix.EBADMSG, unix.ENODEV, unix.ENXIO,
