@@ -19,7 +19,7 @@ type pair struct {
 	done, heard  chan string // commands that were carried out, at b, and that a hears of
 }
 
-// newPair has both ends speak a version to an upstream at an address.
+// newPair makes both ends speak a version to an upstream at an address.
 func newPair(t *testing.T, protocol, upstream string) *pair {
 	x := &pair{
 		linkA: brokertest.NewLink(t, upstream), linkB: brokertest.NewLink(t, upstream),

@@ -58,8 +58,8 @@ func (s *site) epoch(bridge string) (epoch string) {
 	return epoch
 }
 
-// TestBridgesComeAndGo: what waits for a bridge has its priority, is taken over by the bridge that was
-// of that name, and stays, with a warning, if there is none.
+// TestBridgesComeAndGo: a bridge's backlog has its priority; the bridge that had its name before adopts it; it
+// stays, with a warning, if there is none.
 func TestBridgesComeAndGo(t *testing.T) {
 	nobody := brokertest.FreeAddress(t)
 	bridge := func(name, more string) string {

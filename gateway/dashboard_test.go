@@ -123,7 +123,7 @@ func (s *site) get(url string) (answer *http.Response) {
 	return answer
 }
 
-// TestDashboardAfterReload: with rules that a reload brings, the page does not let anybody do more than they.
+// TestDashboardAfterReload: after a reload with rules, the page allows no more than the rules.
 func TestDashboardAfterReload(t *testing.T) {
 	s := planSite(t, "")
 	page := "http://" + brokertest.FreeAddress(t)

@@ -72,8 +72,8 @@ func (s *site) hearEmpty(topic string) {
 	}
 }
 
-// TestReloadOfBridges: what waits goes to the bridge of the new name or configuration, and what waits for
-// one that is gone stays.
+// TestReloadOfBridges: a backlog goes to the bridge of the new name or configuration, and stays if the bridge is
+// gone.
 func TestReloadOfBridges(t *testing.T) {
 	nobody, up := brokertest.FreeAddress(t), newFar(t)
 	bridge := func(name, to, more string) string {
@@ -181,8 +181,8 @@ func TestHiddenAfterReload(t *testing.T) {
 	t.Error("the page does not show the line")
 }
 
-// TestRollBackOfRenamedBridge: what waits for a bridge that has another name on trial goes back with it, while the
-// gateway runs and at a start.
+// TestRollBackOfRenamedBridge: the backlog of a bridge that has another name on trial goes back to the earlier name,
+// while the gateway runs and at a start.
 func TestRollBackOfRenamedBridge(t *testing.T) {
 	bridge := func(name, more string) string {
 		return "bridges: [{name: " + name + ", client_id: x, upstream: [\"mqtt://127.0.0.1:1\"], out: [{filter: x/+}]" + more + "}]\n"

@@ -36,7 +36,7 @@ func (f slowFile) Datasync() error {
 }
 
 // TestAFloodToOneOutput: many commands to one output, each of which waits for the disk, do not delay another output;
-// what there is no room for is refused with an answer, and the rest is carried out.
+// those that exceed the queue are refused with an answer, and the rest is carried out.
 func TestAFloodToOneOutput(t *testing.T) {
 	var held sync.RWMutex
 	s := planSite(t, relays)

@@ -7,7 +7,7 @@ import (
 	"holdfast/broker/wire"
 )
 
-// TestACounterGoesOnAfterARestart: the total survives in the journal, although nobody is owed readings.
+// TestACounterGoesOnAfterARestart: the total survives in the journal, although no reader is owed readings.
 func TestACounterGoesOnAfterARestart(t *testing.T) {
 	s := newSite(t, `sensors:
   - {name: water, driver: counter, bus: simulated, line: 4, scale: 0.5, unit: L, start: 10, every: 20ms}

@@ -175,7 +175,7 @@ func TestTheDashboardsPortIsTaken(t *testing.T) {
 	}
 }
 
-// atLast is eventually with as much patience as there is between two attempts at a listener.
+// atLast is eventually, with a limit that covers the time between two attempts at a listener.
 func (s *site) atLast(ok func() bool) bool {
 	s.t.Helper()
 	for range 50 {

@@ -62,7 +62,7 @@ func TestRefusedMessages(t *testing.T) {
 			if err := json.Unmarshal(m.Payload, &l); err != nil {
 				t.Fatal(err)
 			}
-			told[l.ID] = l // a range that has grown replaces what was told of it
+			told[l.ID] = l // a range that has grown replaces its earlier announcement
 		default:
 			topics = append(topics, m.Topic)
 		}
@@ -143,8 +143,8 @@ func TestRefusedMessages(t *testing.T) {
 	up.stop()
 }
 
-// TestRefusedAnnouncements: an upstream that does not want to be told of losses is asked once, and not again
-// and again with each refusal as a new loss.
+// TestRefusedAnnouncements: an upstream that refuses announcements gets one, and not another for each refusal, as if
+// that were a new loss.
 func TestRefusedAnnouncements(t *testing.T) {
 	address := brokertest.FreeAddress(t)
 	up, came := upstreamAt(t, address, `{topic: "open/#", access: readwrite}`)
@@ -223,9 +223,9 @@ func TestReadingNumber(t *testing.T) {
 	}
 }
 
-// TestLanesOfABridge: rules of other priorities have readers of their own, which follow a bridge to its new
-// name, and what waits in those that no rule has any more is sent first.
-func TestLanesOfABridge(t *testing.T) {
+// TestQueuesOfABridge: rules of other priorities have readers of their own, which follow a bridge to its new
+// name, and the backlog of a priority that no rule has any more is sent first.
+func TestQueuesOfABridge(t *testing.T) {
 	nobody := brokertest.FreeAddress(t)
 	bridges := func(name, more, rules string) string {
 		return fmt.Sprintf("bridges: [{name: %s, upstream: [\"mqtt://%s\"], %s out: [%s]}]\n", name, nobody, more, rules)
@@ -256,7 +256,7 @@ func TestLanesOfABridge(t *testing.T) {
 	is("bridge/b 4 waiting, priority 2; bridge/b/p3 2 waiting, priority 2")
 	s.stop()
 
-	// It is all sent: the former lane first.
+	// It is all sent: the former queue first.
 	up := planSite(t, "")
 	up.config = strings.Replace(up.config, "mqtt://127.0.0.1:0", "mqtt://"+nobody, 1)
 	came := make(chan string, 100)

@@ -22,7 +22,7 @@ import (
 	"holdfast/sensors/outputs"
 )
 
-// Payloads are a contract with whoever consumes them.
+// Payloads are a contract with their consumers.
 func TestPayloads(t *testing.T) {
 	at := time.Date(2026, 11, 22, 11, 0, 0, 123_456_789, time.FixedZone("CET", 3600))
 	for _, tt := range []struct {
@@ -96,7 +96,7 @@ func TestRefusedReadingsLeaveNoHole(t *testing.T) {
 			refused++
 		case err != nil:
 			t.Fatal(err)
-		default: // there was room for one
+		default: // there was space for one
 			if accepted++; accepted > 1000 {
 				t.Fatal("the journal is not full")
 			}

@@ -24,7 +24,7 @@ import (
 	"holdfast/sensors/outputs"
 )
 
-// reload has a site go by other sections, after the first ones that planSite writes.
+// reload makes a site apply other sections, after the first ones that planSite writes.
 func (s *site) reload(head, text string) ([]string, error) {
 	file := filepath.Join(s.dir, "reload.yaml")
 	if err := os.WriteFile(file, []byte(head+text), 0o600); err != nil {

@@ -16,8 +16,8 @@ import (
 	"holdfast/broker/wire"
 )
 
-// TestCRL: a new list takes effect without a reload; one that is late or cannot be read locks nobody out, and status and
-// log tell of it.
+// TestCRL: a new list takes effect without a reload; one that is late or cannot be read locks no client out, and status and
+// log report it.
 func TestCRL(t *testing.T) {
 	ca := brokertest.NewAuthority(t)
 	cert, key := ca.Issue("server")

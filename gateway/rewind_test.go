@@ -37,7 +37,7 @@ const (
 	nothing    = "journal removed"
 )
 
-// rewind has the data directory of a site that does not run go back to a copy.
+// rewind replaces the data directory of a stopped site by an earlier copy.
 func (s *site) rewind(old, way string) {
 	s.t.Helper()
 	dir := filepath.Join(s.dir, "journal")
@@ -119,7 +119,7 @@ func (c *collector) until(t *testing.T, what string, enough func([]*broker.Messa
 }
 
 // TestNumbersOfARewoundJournal: what an upstream sees of a gateway whose data directory goes back in time. Where the
-// gateway notices it, no number is given to a second reading or state, and the upstream is told once that an unknown
+// gateway notices it, no number is given to a second reading or state, and the gateway announces once that an unknown
 // number is lost, from where, and where the numbers go on. Where it cannot notice, verify-stream does.
 func TestNumbersOfARewoundJournal(t *testing.T) {
 	for _, way := range []string{oldJournal, zeroed, nothing, oldAll} {

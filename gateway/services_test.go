@@ -131,7 +131,7 @@ func named(_ *stand, c *wire.Connect) error {
 	return nil
 }
 
-// withPassword has the password changed after each connection.
+// withPassword changes the password after each connection.
 func withPassword(s *stand, c *wire.Connect) error {
 	if c.Username != device || string(c.Password) != s.password() {
 		return fmt.Errorf("user name %q, password %q, want %q", c.Username, c.Password, s.password())

@@ -40,8 +40,8 @@ func TestDurations(t *testing.T) {
 	}
 }
 
-// TestStatus: a bridge says whether the gateway is there under the name that its rules give that topic, if they do,
-// or another one; to AWS only if somebody asks for it.
+// TestStatus: a bridge announces presence under the name that its rules give that topic, if they do, or another
+// one; to AWS only if the configuration names one.
 func TestStatus(t *testing.T) {
 	for text, want := range map[string]string{
 		`out: [{filter: "sensors/#"}]`: "",

@@ -111,7 +111,7 @@ func TestSchemaTakesWhatLoadTakes(t *testing.T) {
 	}
 }
 
-// TestSchemaFindsMistakes: those that an editor can mark while somebody types.
+// TestSchemaFindsMistakes: those that an editor can mark during typing.
 func TestSchemaFindsMistakes(t *testing.T) {
 	s := compileSchema(t, options())
 	files, err := filepath.Glob("testdata/wrong/*.yaml")

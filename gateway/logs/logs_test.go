@@ -101,7 +101,7 @@ func TestLimit(t *testing.T) {
 		if got := lines(); len(got) != 1 || got[0] != want {
 			t.Errorf("got %q, want %s", got, want)
 		}
-		// It goes on, and is told once a minute.
+		// It goes on, and is logged once a minute.
 		for range 3 {
 			for range 30 {
 				lost(0)
@@ -112,7 +112,7 @@ func TestLimit(t *testing.T) {
 				t.Errorf("got %q", got)
 			}
 		}
-		// A minute without, and it is told as at first.
+		// After a minute without it, it is logged as at first.
 		time.Sleep(2 * window)
 		lost(0)
 		if got := lines(); len(got) != 1 || strings.Contains(got[0], "more") {
@@ -124,7 +124,7 @@ func TestLimit(t *testing.T) {
 	})
 }
 
-// TestLimitAtTheEnd: what is held is told when the program ends, and nothing is held from there on.
+// TestLimitAtTheEnd: Close logs what is held back, and nothing is held back after it.
 func TestLimitAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, log, lines := limited()
@@ -146,7 +146,7 @@ func TestLimitAtTheEnd(t *testing.T) {
 	})
 }
 
-// TestManyKinds: memory is bounded, the first of each kind is passed on, and what was held is told.
+// TestManyKinds: memory is bounded, the first of each kind is passed on, and what was held back is logged.
 func TestManyKinds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, log, lines := limited()

@@ -189,7 +189,7 @@ func TestTrialByHand(t *testing.T) {
 
 			_, err = b.apply("absent")
 			must(err)
-			b.write(b.text("other")) // somebody edits the file meanwhile
+			b.write(b.text("other")) // an edit of the file meanwhile
 			time.Sleep(enough)
 			refused(b.changes.Confirm(), "does not hold the configuration that is on trial")
 			undone, err := b.changes.Rollback()
@@ -225,8 +225,8 @@ func TestTrialByHand(t *testing.T) {
 	})
 }
 
-// TestTrialAndKill: whatever the moment at which the process is gone, the next start goes by the earlier
-// configuration or by one that was confirmed.
+// TestTrialAndKill: whenever the process ends, the next start uses the earlier configuration or one that was
+// confirmed.
 func TestTrialAndKill(t *testing.T) {
 	for at, c := range map[string]struct {
 		do   func(b *tried) error
@@ -278,8 +278,8 @@ func TestTrialAndKill(t *testing.T) {
 	}
 }
 
-// TestTrialWithoutPermission: where the gateway may not replace the file, it goes by the earlier text all the
-// same, also after a start, until somebody who may has put it there.
+// TestTrialWithoutPermission: if the gateway may not replace the file, it still uses the earlier text, also after a
+// start, until a user with the permission has put it there.
 func TestTrialWithoutPermission(t *testing.T) {
 	dir := t.TempDir()
 	trap := filepath.Join(dir, ".a.yaml.new")

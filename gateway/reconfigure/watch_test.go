@@ -18,7 +18,7 @@ import (
 	"holdfast/sensors/chips"
 )
 
-// bench is a gateway that only notes what it is told to go by.
+// bench is a gateway that only notes the configurations that it has to apply.
 type bench struct {
 	t       *testing.T
 	file    string
@@ -70,7 +70,7 @@ func (b *bench) write(text string) {
 	}
 }
 
-// says is a configuration that can be told from others.
+// says returns a configuration that differs from others by word.
 func says(word string) string {
 	return fmt.Sprintf("device: {id: a}\nbroker:\n  response_information: %s\n", word)
 }
@@ -97,7 +97,7 @@ func (b *bench) lines() string {
 	return b.log.String()
 }
 
-// refuses has the gateway refuse every configuration for a reason.
+// refuses makes the gateway refuse every configuration for a reason.
 func (b *bench) refuses(err error) {
 	b.changes.work.Lock()
 	defer b.changes.work.Unlock()

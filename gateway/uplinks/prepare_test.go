@@ -17,7 +17,7 @@ import (
 	"holdfast/gateway/config"
 )
 
-// bench has Uplinks that run, without a gateway around them.
+// bench runs Uplinks without a gateway around them.
 type bench struct {
 	*Uplinks
 	t *testing.T

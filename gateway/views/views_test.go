@@ -13,8 +13,8 @@ import (
 	"holdfast/sensors/outputs"
 )
 
-// TestTaps: what was published before somebody looks is what they see: latest values, charts and connections; and
-// nothing of what has been forgotten.
+// TestTaps: views show what was published before: latest values, charts and connections; and nothing that has been
+// forgotten.
 func TestTaps(t *testing.T) {
 	hub := tap.NewHub(slog.New(slog.DiscardHandler))
 	v := New(Options{Config: &config.Config{Web: config.Web{Endpoint: config.Endpoint{Address: "127.0.0.1:0"}}}, Hub: hub, Log: slog.New(slog.DiscardHandler)})

@@ -102,7 +102,7 @@ func TestEvents(t *testing.T) {
 	if string(seen.Set["a"]) != "2" || string(seen.Set["b"]) != "null" || seen.Log[0].Text != "second" {
 		t.Errorf("got %+v", seen)
 	}
-	// Who comes later is told everything that is there, and nothing that is not.
+	// A later page gets every key that exists, and no others.
 	later, _ := s.watch(t)
 	e, err = later()
 	if err != nil || !e.All || string(e.Set["a"]) != "2" || len(e.Log) != 2 {
@@ -110,14 +110,14 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// TestNobodyLooks: nothing is computed while no page is open, and never twice for two pages.
-func TestNobodyLooks(t *testing.T) {
+// TestNoPageIsOpen: nothing is computed while no page is open, and never twice for two pages.
+func TestNoPageIsOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := &stage{shown: map[string]any{"a": 1}}
 		v := view{look: st.look}
 		time.Sleep(time.Hour)
 		if st.looks != 0 {
-			t.Error("somebody has looked")
+			t.Error("a snapshot was taken")
 		}
 		v.enter()
 		v.enter()
@@ -138,7 +138,7 @@ func TestNobodyLooks(t *testing.T) {
 	})
 }
 
-// TestStreamsAreBounded: one too many is told so, and there is room again when one ends.
+// TestStreamsAreBounded: one too many gets an error, and there is a place again when one ends.
 func TestStreamsAreBounded(t *testing.T) {
 	st := &stage{shown: map[string]any{}}
 	s := serve(t, Options{Look: st.look, Lines: NewLog(), Local: View})
@@ -167,7 +167,7 @@ func TestStreamsAreBounded(t *testing.T) {
 	}
 }
 
-// TestSlowPage: one that does not read is given up, and until then others are told everything.
+// TestSlowPage: one that does not read is disconnected, and until then others get every event.
 func TestSlowPage(t *testing.T) {
 	var n atomic.Int64
 	s := serve(t, Options{Lines: NewLog(), Local: View, Look: func() map[string]any {

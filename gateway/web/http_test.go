@@ -33,7 +33,7 @@ func TestHeaders(t *testing.T) {
 			}
 		}
 		if resp.Header.Get("Cache-Control") == "" {
-			t.Errorf("%s may be kept by anybody", path)
+			t.Errorf("%s may be kept by any cache", path)
 		}
 	}
 	if strings.Contains(policy, "unsafe") {
@@ -127,7 +127,7 @@ func TestTLS(t *testing.T) {
 	s.want(200, `"user":"anna"`, "GET", "/api/session", "")
 }
 
-// TestConnectionsAreBounded: one too many is closed, and there is room again when another one ends.
+// TestConnectionsAreBounded: one too many is closed, and there is a place again when another one ends.
 func TestConnectionsAreBounded(t *testing.T) {
 	var lines atomic.Int64
 	s := serve(t, Options{Log: slog.New(slog.NewTextHandler(writer(func(p []byte) {
@@ -169,7 +169,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 	first.(*net.TCPConn).CloseWrite()
 	io.Copy(io.Discard, first) // until the server has closed it
 	if !alive(dial()) {
-		t.Error("there is no room for another one")
+		t.Error("there is no place for another one")
 	}
 }
 

@@ -7,8 +7,8 @@ import (
 	"holdfast/broker/server"
 )
 
-// TestOwnMessagesRankAboveClients: what the gateway publishes has a lane of its own in each bridge, one priority
-// above what clients publish, unless a rule has a priority; a relayed message of another bridge has none of that.
+// TestOwnMessagesRankAboveClients: the gateway's own messages have a queue in each bridge, one priority above those
+// of clients, unless a rule has a priority; messages from another bridge rank as a client's.
 func TestOwnMessagesRankAboveClients(t *testing.T) {
 	s := planSite(t, "bridges: [{name: a, upstream: [\"mqtt://127.0.0.1:1\"], out: [{filter: alarms/#, priority: 3}, {filter: '#'}]}]\n")
 	s.start()
