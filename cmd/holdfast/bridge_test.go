@@ -15,7 +15,7 @@ import (
 	"holdfast/broker/wire"
 )
 
-// TestBridgeTest: every way in which a Mosquitto may not be reached is told at its step, with a remedy.
+// TestBridgeTest: every reason why a Mosquitto cannot be reached is reported at its step, with a remedy.
 func TestBridgeTest(t *testing.T) {
 	dir := t.TempDir()
 	put := func(name, text string) string {

@@ -46,7 +46,7 @@ func checkCommand() *cobra.Command {
 	return c
 }
 
-// check is what makes a configuration good: its own text, and the files that it names.
+// check checks a configuration: its own text, and the files that it names.
 func check(files []string) (*config.Config, error) {
 	cfg, err := load(files)
 	if err != nil {

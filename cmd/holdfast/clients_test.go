@@ -28,7 +28,7 @@ type site struct {
 }
 
 // The users are anna, who may do everything, ben, who may use open/#, and the certificate pump, which may
-// use pump/#. Nobody is anonymous but on the unix socket, where open/# may be read.
+// use pump/#. Only the unix socket lets anonymous clients in, which may read open/#.
 func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{ca: brokertest.NewAuthority(t)}
@@ -68,7 +68,7 @@ func hostPort(addr string) (host, port string) {
 	return host, port
 }
 
-// realClient is somebody else's client, over one kind of listener.
+// realClient is a third party's client, over one kind of listener.
 type realClient struct {
 	name string
 	// listen returns the lines "TOPIC PAYLOAD QOS" of what comes, the first of which is what is retained.
@@ -298,7 +298,7 @@ func TestRealClientsAreRefused(t *testing.T) {
 	}
 }
 
-// TestClientCertificates: who has one of the authority's comes in by its name, and nobody else.
+// TestClientCertificates: only clients with a certificate of the authority connect, by its name.
 func TestClientCertificates(t *testing.T) {
 	s := newSite(t)
 	cert, key := s.ca.Issue("pump")

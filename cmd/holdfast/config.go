@@ -198,7 +198,7 @@ const (
 	lenience = time.Minute
 )
 
-// wait tells how a trial goes and what becomes of it.
+// wait prints the progress of a trial and its outcome.
 func (a applying) wait(ctx context.Context, within time.Duration) error {
 	tick := time.NewTicker(askEvery)
 	defer tick.Stop()

@@ -39,7 +39,7 @@ func (g *process) connected() {
 	g.until("the bridge is connected and the sensors are well", func(st status.Status) bool { return st.State == status.Running || well(st) })
 }
 
-// well says whether the bridge is connected and the sensors are read; a clock may be wrong where this runs.
+// well reports whether the bridge is connected and the sensors are read; a clock may be wrong where this runs.
 func well(st status.Status) bool {
 	for _, s := range st.Sensors {
 		if s.State != "ok" {
@@ -88,7 +88,7 @@ func TestApply(t *testing.T) {
 		t.Errorf("%+v", trial)
 	}
 
-	// Wrong: nobody is there.
+	// Wrong: no gateway runs.
 	wrong := g.changed("wrong.yaml", upstream.Addr(), brokertest.FreeAddress(t))
 	said, wait = g.apply(wrong, "--confirm-within", "3s")
 	if code := wait(); code != 1 || !strings.Contains(said.String(), "\nrolled back: not confirmed within 3s: bridge up is not connected: dial tcp ") {
@@ -161,7 +161,7 @@ func TestApply(t *testing.T) {
 }
 
 // TestApplyAndKill: the gateway is killed as soon as the disk has come to each of the states that a trial goes
-// through. The next start goes by the earlier configuration, or by one that was confirmed.
+// through. The next start uses the earlier configuration, or one that was confirmed.
 func TestApplyAndKill(t *testing.T) {
 	t.Parallel()
 	g := newProcess(t, "127.0.0.1:1")
@@ -276,7 +276,7 @@ func TestApplyIsRefused(t *testing.T) {
 }
 
 // TestApplyWithoutPermission is a gateway as the unit has it: it may read its configuration and not write it. It
-// goes back all the same, also after it was killed, and root puts the earlier file in place later.
+// still goes back, also after it was killed, and root puts the earlier file in place later.
 func TestApplyWithoutPermission(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
@@ -316,7 +316,7 @@ func TestApplyWithoutPermission(t *testing.T) {
 		t.Errorf("%+v %v", st.Config.Trial, st.Problems)
 	}
 	if g.read(g.base) == before {
-		t.Error("nobody has written the file back")
+		t.Error("the file was not written back")
 	}
 	g.kill()
 	g.start(g.base, g.sensors)

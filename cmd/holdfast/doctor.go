@@ -82,7 +82,7 @@ func writeBundle(ctx context.Context, archive string, s doctor.Subject, m doctor
 	return doctor.Bundle(ctx, f, s, m, findings, version(), journalInfo(s.Config))
 }
 
-// journalInfo is what `holdfast journal info` says.
+// journalInfo returns the output of `holdfast journal info`.
 func journalInfo(cfg *config.Config) string {
 	if cfg == nil {
 		return "not known: the configuration has mistakes\n"
@@ -98,7 +98,7 @@ func journalInfo(cfg *config.Config) string {
 	return b.String()
 }
 
-// unknownLosses says which readers of the journal, if there is one, have lost an unknown number of messages.
+// unknownLosses returns the readers of the journal, if there is one, that have lost an unknown number of messages.
 func unknownLosses(cfg *config.Config) (lost []string, err error) {
 	dir := filepath.Join(cfg.DataDir, "journal")
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {

@@ -79,7 +79,7 @@ func testNothingIsLost(t *testing.T, kills int, dial func(addr, id string) (publ
 	seen.waitFor(t, "the first readings", func() bool { return seen.readings() > 50 })
 
 	upstream.Kill()
-	link.Cut() // until somebody watches again
+	link.Cut() // until a client subscribes again
 	load.waitForMore(t, 10*window)
 	for range kills {
 		g.kill()

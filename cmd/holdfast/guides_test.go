@@ -28,7 +28,7 @@ var (
 //
 //   - /etc, /var, /boot and /run are below that directory
 //   - the gateway's ports 1883 and 1884, and port 1883 of broker.example, are free ones of this machine
-//   - AWS is a port where nobody listens
+//   - AWS is a port that is not open
 //
 // Each ```yaml block has to pass the check, and is what the gateway has in addition from there on. YAML of
 // Home Assistant and ```json have to be well-formed, and the topics in them have to bring what they expect.
@@ -213,7 +213,7 @@ func (g *guide) run(what, block string) string {
 	return said
 }
 
-// try has the shell do what a block says. Whoever is asked for a password says secret.
+// try runs a block in the shell. Every question for a password gets the answer secret.
 func (g *guide) try(block string) (string, error) {
 	g.t.Helper()
 	c := exec.Command(filepath.Join(g.root, "bin/sh"), "-eu", "-c", block)

@@ -135,7 +135,7 @@ func answer(ctx context.Context, c *cobra.Command, x *terminal, a *firstconfig.A
 	return err
 }
 
-// nextSteps says what to do with a new configuration.
+// nextSteps returns the next commands for a new configuration.
 func nextSteps(w io.Writer, file string, cfg *config.Config) {
 	if len(cfg.Sensors) == 1 {
 		fmt.Fprintln(w, "No chip was recognised: holdfast doctor says which buses are switched on, holdfast sensors how to wire.")

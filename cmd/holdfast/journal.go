@@ -40,7 +40,7 @@ func journalCommand() *cobra.Command {
 	return c
 }
 
-// place says where the journal is.
+// place is where the journal is.
 type place struct {
 	files   []string
 	dataDir string
@@ -58,8 +58,8 @@ func (p *place) dir() (string, error) {
 	return filepath.Join(dataDir, "journal"), nil
 }
 
-// becomeOwner continues as the owner of the data directory, where root calls: as the service that the journal
-// belongs to. The configuration, which that user may not be able to read, is read before.
+// becomeOwner continues as the owner of the data directory if root runs the command: as the service that owns the
+// journal. It loads the configuration first, which that user may not be able to read.
 func (p *place) becomeOwner() error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -155,7 +155,7 @@ func (s *selection) flags(c *cobra.Command) {
 	c.Flags().Uint64Var(&s.records.To, "to", 0, "up to sequence number `SEQ`, which is included")
 }
 
-// check says what cannot be, before anything is shown.
+// check refuses an impossible selection, before anything is shown.
 func (s *selection) check(v *journal.View) error {
 	if s.topic != "" {
 		if err := broker.CheckFilter(s.topic); err != nil {

@@ -102,7 +102,7 @@ func printInfo(out io.Writer, i journal.Info, losses []journal.Loss) error {
 	return w.Flush()
 }
 
-// printFlash says what the journal costs the card. The rate is of the journal's whole life.
+// printFlash prints the wear that the journal causes. The rate is of the journal's whole life.
 func printFlash(line func(key, format string, args ...any), i journal.Info) {
 	l := i.Ledger
 	if l.Since.IsZero() {
@@ -205,7 +205,7 @@ func journalLossesCommand(p *place) *cobra.Command {
 	return c
 }
 
-// unknownNumber is what is said of a loss of which the number is not known. of is the reader, or empty.
+// unknownNumber describes a loss of an unknown number of messages. of is the reader, or empty.
 func unknownNumber(of string) string {
 	if of != "" {
 		of = " of " + of

@@ -196,7 +196,7 @@ func TestJournalCommands(t *testing.T) {
 	s.expect(0, []string{"nothing to repair"}, "repair")
 }
 
-// TestJournalLosses has a limit drop what a reader waits for.
+// TestJournalLosses: a limit drops messages that are queued for a reader.
 func TestJournalLosses(t *testing.T) {
 	s := newStore(t)
 	big := bytes.Repeat([]byte("x"), 10_000)

@@ -13,7 +13,7 @@ import (
 	"holdfast/broker"
 )
 
-// TestRootInTheServicesDirectory has root look at, repair and change the journal of a service whose user has put
+// TestRootInTheServicesDirectory: root reads, repairs and changes the journal of a service whose user has put
 // symbolic links there. Nothing outside of the data directory may change, be read or change hands, and
 // what is made inside belongs to the service.
 func TestRootInTheServicesDirectory(t *testing.T) {

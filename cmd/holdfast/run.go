@@ -22,7 +22,7 @@ import (
 )
 
 // memoryLimit is what Go's memory may grow to before it is collected harder, in bytes: what the gateway takes by
-// itself, and what its limits let wait and be retained.
+// itself, and what its limits allow to be queued and retained.
 func memoryLimit(cfg *config.Config) int64 {
 	const itself = 60 << 20
 	return itself + cfg.Broker.Limits.QueuedTotal + cfg.Broker.Limits.RetainedTotal

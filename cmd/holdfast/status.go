@@ -25,8 +25,8 @@ func (s *socket) flags(c *cobra.Command) {
 	c.Flags().StringVar(&s.path, "socket", "", "control socket `PATH` of the gateway, instead of -c")
 }
 
-// client does not need a configuration without mistakes: a gateway runs on although its files were spoilt, and
-// is then looked for where what can be read of them says.
+// client returns a client for the gateway. It does not need a configuration without mistakes: a gateway runs on
+// although its files were spoilt, and client then uses the keys that are readable.
 func (s *socket) client() (control.Client, error) {
 	if s.path != "" {
 		return control.Client{Paths: []string{s.path}}, nil

@@ -36,7 +36,7 @@ func topCommand() *cobra.Command {
 	return c
 }
 
-// top draws until a key says so or ctx ends. A gateway that goes away is said, and waited for.
+// top draws until a key ends it or ctx ends. If the gateway goes away, it says so and waits for it.
 func top(ctx context.Context, s *socket, screen *os.File, keys <-chan byte) error {
 	fmt.Fprint(screen, "\x1b[?1049h\x1b[?25l") // a screen of its own, without a cursor
 	defer fmt.Fprint(screen, "\x1b[?25h\x1b[?1049l")
