@@ -90,7 +90,7 @@ fetch() { # URL FILE
 # signature refuses sums that the release key has not signed, or cannot be checked. With openssl, which has done this
 # since 1.0 and is on every Debian and Raspberry Pi OS.
 signature() { # SHA256SUMS SHA256SUMS.sig
-	[ -e "$2" ] || fail "$2 is missing: the sums of this release are signed, and without the signature anybody may have written them"
+	[ -e "$2" ] || fail "$2 is missing: the sums of this release are signed, and without the signature an attacker may have written them"
 	command -v openssl >/dev/null || fail "openssl is needed to check the signature of $1: apt install openssl"
 	printf '%s\n' "$public_key" >"$work/public.pem"
 	openssl dgst -sha256 -verify "$work/public.pem" -signature "$2" "$1" >/dev/null 2>&1 ||

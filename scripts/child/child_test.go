@@ -176,7 +176,7 @@ func TestTail(t *testing.T) {
 	}
 }
 
-// TestWithin has processes with threads whose waits for a processor are scripted, second by second.
+// TestWithin scripts processes whose threads wait for a processor, second by second.
 func TestWithin(t *testing.T) {
 	// Each returns how long its threads have waited after so many seconds.
 	type script func(second int) map[int]time.Duration

@@ -71,7 +71,7 @@ func (b *browser) heard(ev any) {
 	}
 }
 
-// expect has complaints with this in them pass, which a step provokes.
+// expect lets complaints with this text pass, which a step provokes.
 func (b *browser) expect(part string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

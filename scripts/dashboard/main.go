@@ -83,7 +83,7 @@ func local(s *site, b *browser) error {
 	)
 }
 
-// opened is what somebody sees who has to log in, over https and with a certificate that nobody has signed.
+// opened tries the page with a login, over https and with a self-signed certificate.
 func opened(s *site, b *browser) error {
 	if err := s.start("gateway", s.gateway(true)); err != nil {
 		return err
@@ -124,7 +124,7 @@ func (s *site) plan() (err error) {
 	return s.certificate()
 }
 
-// certificate writes the one that Go's tests use, which is for 127.0.0.1 and signed by nobody.
+// certificate writes the one that Go's tests use, which is for 127.0.0.1 and self-signed.
 func (s *site) certificate() error {
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()

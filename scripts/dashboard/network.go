@@ -62,7 +62,7 @@ func (b *browser) cookie() error {
 	return err
 }
 
-// inline tries what a page does into which somebody has smuggled something: the browser has to refuse it.
+// inline tries scripts and styles that an attacker has injected into the page: the browser has to refuse them.
 func (b *browser) inline() error {
 	b.expect("Content Security Policy")
 	got, err := eval[string](b, `new Promise((done) => {
@@ -83,7 +83,7 @@ func (b *browser) inline() error {
 }
 
 // otherPage is one of another origin, but of the same site, so that the browser sends the session's cookie with
-// what it asks the gateway for. It cannot switch an output, log anybody out, or show the page in a frame.
+// what it asks the gateway for. It cannot switch an output, log a user out, or show the page in a frame.
 func (b *browser) otherPage() error {
 	other := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")

@@ -105,8 +105,8 @@ func (n *node) start() error {
 	return err
 }
 
-// form starts nodes and makes the stream. Addresses that were free may be somebody's by the time a node wants them;
-// then it is tried again with others.
+// form starts nodes and makes the stream. Addresses that were free may be in use by the time a node wants them;
+// then it tries others.
 func form(ctx context.Context, dir string) (*cluster, *replicated, error) {
 	for try := 1; ; try++ {
 		dir := filepath.Join(dir, fmt.Sprint("cluster-", try))

@@ -119,7 +119,7 @@ func (f *fleet) fill(n int) error {
 	return failed
 }
 
-// waiter is told when messages are durable.
+// waiter is notified when messages are durable.
 type waiter struct {
 	sync.WaitGroup
 	err error

@@ -15,7 +15,7 @@ type sent struct {
 	connections []*connection // as they began
 }
 
-// connection has the numbers of what one gateway has sent.
+// connection holds the numbers that one gateway has sent.
 type connection struct {
 	gateway int
 	numbers []int

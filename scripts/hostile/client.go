@@ -16,7 +16,7 @@ import (
 	"holdfast/broker/wire"
 )
 
-// client is one MQTT connection that does what it is told. Sending is for several goroutines, receiving for one.
+// client is one MQTT connection that its caller controls. Sending is for several goroutines, receiving for one.
 type client struct {
 	net.Conn
 	r       *wire.Reader

@@ -121,7 +121,7 @@ func halfPackets(a *attack) {
 	a.rest()
 }
 
-// publishWithoutPubrel has the gateway remember identifiers of QoS 2 for ever.
+// publishWithoutPubrel makes the gateway remember identifiers of QoS 2 for ever.
 func publishWithoutPubrel(a *attack) {
 	for !a.over() {
 		l := a.as(pick(a, "", "mallory"))
@@ -150,7 +150,7 @@ func publishWithoutPubrel(a *attack) {
 	}
 }
 
-// pubrecWithoutPubcomp has flights of one session pile up, a few more each time that it comes back.
+// pubrecWithoutPubcomp makes flights of one session pile up, a few more each time that it comes back.
 func pubrecWithoutPubcomp(a *attack) {
 	if !a.g.pile.TryLock() {
 		return
@@ -722,7 +722,7 @@ func upstreamFlood(a *attack) {
 	})
 }
 
-// takeoverStorm has two clients of one identifier end each other.
+// takeoverStorm makes two clients of one identifier end each other.
 func takeoverStorm(a *attack) {
 	l := a.as(pick(a, "mallory", ""))
 	for range 4 {
@@ -848,7 +848,7 @@ func dashboard(a *attack) {
 	a.rest()
 }
 
-// shortLives has keep alives of a second, and sessions that end while messages are on their way.
+// shortLives opens connections with keep alives of a second, and sessions that end while messages are on their way.
 func shortLives(a *attack) {
 	for !a.over() {
 		l := a.as("mallory")
@@ -884,7 +884,7 @@ func expired(a *attack) {
 	})
 }
 
-// revokedRights has a user's rule, or the user, taken away while its will and its queue wait: neither may have an
+// revokedRights takes away a user's rule, or the user, while its will and its queue are pending: neither may have an
 // effect afterwards.
 func revokedRights(a *attack) {
 	if !a.g.rights.TryLock() {

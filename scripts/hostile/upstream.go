@@ -37,7 +37,7 @@ type upstream struct {
 	pending  bool // it has no PUBACK
 	wait     sync.WaitGroup
 	known    map[string]bool // client identifiers with a session
-	begun    chan struct{}   // closed when somebody has subscribed to down
+	begun    chan struct{}   // closed when a client has subscribed to down
 	poisoned int
 }
 

@@ -217,7 +217,7 @@ func (x *excess) full() bool {
 	return strings.Contains(string(text), "limit=broker.limits.connections")
 }
 
-// configure has the default limits, every kind of listener, and users who may do everything.
+// configure sets the default limits, every kind of listener, and users who may do everything.
 func (x *excess) configure() error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -413,7 +413,7 @@ func (x *excess) publisher(topic string, sizes ...int) {
 	}
 }
 
-// notReading has as many subscribers as there may be, of every kind, who read nothing.
+// notReading opens as many subscribers as there may be, of every kind, who read nothing.
 func (x *excess) notReading() {
 	for range 2 {
 		x.wait.Go(func() { x.publisher("not/read", 100, 1000, 20_000, 200_000, 1_000_000, 60_000) })
@@ -428,7 +428,7 @@ func (x *excess) notReading() {
 	}
 }
 
-// notAnswering has subscribers of QoS 1 and 2 who read and never answer.
+// notAnswering opens subscribers of QoS 1 and 2 who read and never answer.
 func (x *excess) notAnswering() {
 	x.wait.Go(func() { x.publisher("not/answered", 10_000, 300_000) })
 	for i := range 60 {
@@ -441,7 +441,7 @@ func (x *excess) notAnswering() {
 	x.rest()
 }
 
-// absentFlights has sessions that are sent as much as they may have without an answer, and then go.
+// absentFlights opens sessions that receive as much as they may have without an answer, and then go.
 func (x *excess) absentFlights() {
 	const sessions, workers = 3000, 8
 	each := func(f func(i int)) {
@@ -582,7 +582,7 @@ func (x *excess) manyRetained() {
 	}
 }
 
-// manyAliases has many connections with as many topic aliases as there may be, both ways.
+// manyAliases opens many connections with as many topic aliases as there may be, both ways.
 func (x *excess) manyAliases() {
 	for i := 0; i < 300 && !x.over(); i++ {
 		l := login{user: user(i), version: wire.V5, clean: true}
@@ -601,7 +601,7 @@ func (x *excess) manyAliases() {
 	x.rest()
 }
 
-// wrongLogins has the costly hash worked on.
+// wrongLogins makes the gateway compute the costly hash.
 func (x *excess) wrongLogins() {
 	for w := range 20 {
 		x.wait.Go(func() {
@@ -615,7 +615,7 @@ func (x *excess) wrongLogins() {
 	}
 }
 
-// dashboards has as many connections as there may be, with streams and answers that are not read.
+// dashboards opens as many connections as there may be, with streams and answers that are not read.
 func (x *excess) dashboards() {
 	requests := []string{"/api/events", "/api/events", "/metrics", "/api/history?hours=24", "/", "/api/config"}
 	for i := 0; !x.over(); i++ {

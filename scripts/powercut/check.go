@@ -16,7 +16,7 @@ import (
 // finding is what the journal on a disk holds of what was acknowledged.
 type finding struct {
 	acknowledged, found, lost int
-	unacknowledged            int // there although nobody was told so: as good as any
+	unacknowledged            int // stored although the acknowledgement was lost: as good as any
 	duplicates                int // sent again after a cut although they had arrived
 	corrupt, invented         int
 	disorder                  []string

@@ -19,7 +19,7 @@ const (
 	bootBudget = 5 * time.Minute // of the guest's time: far more than it takes
 )
 
-// guestConfig has a bridge to where nobody listens, so that the journal keeps everything.
+// guestConfig has a bridge to a closed port, so that the journal keeps everything.
 const guestConfig = `device: {id: guest}
 data_dir: /data
 broker:

@@ -96,7 +96,7 @@ func powercut(ctx context.Context, o options) (ok bool, err error) {
 	return true, nil
 }
 
-// cutUnderLoad switches the guest on, has everybody publish, and cuts the power at a random moment.
+// cutUnderLoad switches the guest on, lets every client publish, and cuts the power at a random moment.
 func cutUnderLoad(ctx context.Context, g *machine, publishers []*publisher) (up, under time.Duration, err error) {
 	m, err := g.start()
 	if err != nil {

@@ -51,7 +51,7 @@ func TestRestartDelay(t *testing.T) {
 	now += 600
 	call("ended", "watchdog")
 	starts("", "1")
-	call("ended", "success") // somebody restarts it
+	call("ended", "success") // a restart by hand
 	starts("", "", "1")
 	if err := os.WriteFile(filepath.Join(dir, "failures"), []byte("gar bage\n"), 0o644); err != nil {
 		t.Fatal(err)

@@ -116,7 +116,7 @@ func numbers(n int) string {
 	return strings.TrimSpace(b.String())
 }
 
-// TestLateOutput has an earlier command print when a later one runs, into its file and past it onto the console.
+// TestLateOutput: an earlier command prints while a later one runs, into its file and past it onto the console.
 func TestLateOutput(t *testing.T) {
 	s := realShell(t, nil)
 	fifo, done := filepath.Join(t.TempDir(), "fifo"), filepath.Join(t.TempDir(), "done")
@@ -134,7 +134,7 @@ func TestLateOutput(t *testing.T) {
 	}
 }
 
-// TestAskAgain has answers damaged, and counts how often the command runs.
+// TestAskAgain damages answers, and counts how often the command runs.
 func TestAskAgain(t *testing.T) {
 	damaged := 0
 	s := realShell(t, func(answer string) string {
@@ -222,7 +222,7 @@ func TestKernelMessages(t *testing.T) {
 	}
 }
 
-// TestMessagesAlways has a guest that never prints an answer as a whole.
+// TestMessagesAlways: the guest never prints an answer as a whole.
 func TestMessagesAlways(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuestScript(context.WithTimeout)
@@ -239,7 +239,7 @@ func TestMessagesAlways(t *testing.T) {
 	})
 }
 
-// TestLateAnswer has a command take longer than its budget, and its answer come in the middle of the next one.
+// TestLateAnswer: a command takes longer than its budget, and its answer comes in the middle of the next one.
 func TestLateAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuestScript(context.WithTimeout)
@@ -270,7 +270,7 @@ func TestLateAnswer(t *testing.T) {
 	})
 }
 
-// TestSlowGuest has a guest that gets a hundredth of its processor: answers come when the clock says that it is much too late.
+// TestSlowGuest: a guest gets a hundredth of its processor: answers come when the clock says that it is much too late.
 func TestSlowGuest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuestScript(func(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
@@ -295,7 +295,7 @@ func TestSlowGuest(t *testing.T) {
 	})
 }
 
-// TestShellEnds has the shell end in the middle of a command, for good or with another one in its place.
+// TestShellEnds: the shell ends in the middle of a command, for good or with another one in its place.
 func TestShellEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGuestScript(context.WithTimeout)

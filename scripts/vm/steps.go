@@ -320,7 +320,7 @@ func (t *test) withoutApt(ctx context.Context) (string, error) {
 	if _, err := c.eventually(ctx, "holdfast sub -t 'sensors/#' -v -C 1 -W 15"); err != nil {
 		return "", err
 	}
-	// What nobody has changed yet is replaced without --force.
+	// An unchanged file is replaced without --force.
 	if err := c.all(ctx, "holdfast init --yes --upstream mqtt://broker.example:1883", "test -e /etc/holdfast/holdfast.yaml.old",
 		"systemctl restart holdfast", "systemctl is-active holdfast", "setpriv --reuid holdfast --regid holdfast --clear-groups cat /etc/holdfast/holdfast.yaml"); err != nil {
 		return "", err

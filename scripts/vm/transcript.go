@@ -13,7 +13,7 @@ const (
 	transcriptEnd   = "<!-- end of the transcript -->\n"
 )
 
-// newcomer does what somebody does who has just got the package, and notes what they see.
+// newcomer does the first steps of a new user, and notes what is on the screen.
 func (t *test) newcomer(ctx context.Context) (string, error) {
 	began := time.Now()
 	var b strings.Builder

@@ -21,7 +21,7 @@ type lossy struct {
 	packets, lost int64
 }
 
-// compareLoss has gateways drain over a link that loses 30 % of all packets. It needs network namespaces, so it
+// compareLoss makes gateways drain over a link that loses 30 % of all packets. It needs network namespaces, so it
 // is this program once more that does it.
 func compareLoss(o *options, r *report) error {
 	if !o.isolated {

@@ -29,7 +29,7 @@ type load struct {
 }
 
 // publisher numbers its messages. A message whose acknowledgement did not come before the connection ended
-// is not sent again: nobody is promised anything about it.
+// is not sent again: no publisher was promised anything about it.
 type publisher struct {
 	l       *load
 	who     uint32

@@ -100,7 +100,7 @@ func compareBacklogs(o *options, r *report) error {
 	if err != nil {
 		return err
 	}
-	// It writes its whole database at every change: a hundredth is as much as anybody waits for.
+	// It writes its whole database at every change: a hundredth takes long enough.
 	if _, err := one(safest, max(1000, o.backlog/100)); err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func newSink(publishers int) *sink {
 func (s *sink) take(b []byte) {
 	s.probed.Store(true)
 	if len(b) != payloadSize {
-		return // somebody asks whether the bridge is there
+		return // a check whether the bridge is there
 	}
 	who, n := binary.BigEndian.Uint32(b), binary.BigEndian.Uint64(b[4:])
 	s.mu.Lock()

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Backlog is what a queue that nobody has read from does when it is opened and drained. Nothing of
+// Backlog is the result of opening and draining a queue that had no reader yet. Nothing of
 // it is in the page cache then.
 type Backlog struct {
 	Target string
@@ -97,7 +97,7 @@ func heapDuring(f func() error) (most float64, err error) {
 	}
 }
 
-// forgetFiles has the files below dir on disk and out of the page cache.
+// forgetFiles flushes the files below dir to disk and drops them from the page cache.
 func forgetFiles(t *target, dir string) error {
 	if err := t.sync(); err != nil {
 		return err

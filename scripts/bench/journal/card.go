@@ -22,7 +22,7 @@ const (
 )
 
 // card is a FUSE file system with one file, on which a loop device stands. What is written to the
-// file is what a card would be told to write.
+// file holds what is written to the card.
 type card struct {
 	fs.Inode
 	file *os.File

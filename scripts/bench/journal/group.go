@@ -123,7 +123,7 @@ func (g *group) run() {
 	}
 }
 
-// backlog says whether there is so much to forget that it does not wait for a message's commit.
+// backlog reports whether there are so many acknowledgements that they do not wait for a message's commit.
 // Called with mu held.
 func (g *group) backlog() bool { return g.consuming && g.next-g.acked > ackStep }
 

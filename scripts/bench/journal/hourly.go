@@ -136,7 +136,7 @@ func synced(t *target) (deviceCounters, error) {
 
 var errNotRoot = errors.New("only root may mount")
 
-// mountable says whether a file system can be mounted on a loop device here.
+// mountable reports whether a file system can be mounted on a loop device here.
 func mountable() error {
 	if os.Geteuid() != 0 {
 		return errNotRoot

@@ -43,7 +43,7 @@ func serveStorage(kind, dir string, size int64) (err error) {
 		return err
 	}
 	if _, err := fmt.Println(loop); err != nil {
-		return nil // nobody listens
+		return nil // no process listens
 	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		var bytes, flushes uint64

@@ -7,7 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// pebbleStore has the number as the key. Every commit is one batch, synchronised in the write-ahead
+// pebbleStore uses the number as the key. Every commit is one batch, synchronised in the write-ahead
 // log, whose files pebble uses again; messages are forgotten by one range deletion in the same batch.
 // The memtable is large enough for most of them to be forgotten before they reach a table.
 type pebbleStore struct {

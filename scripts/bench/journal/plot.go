@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// One chart is chartWidth by chartHeight, with room for labels on the left and below.
+// One chart is chartWidth by chartHeight, with space for labels on the left and below.
 const (
 	chartWidth  = 380
 	chartHeight = 300
@@ -17,7 +17,7 @@ const (
 	chartGap    = 90
 )
 
-// Colours that can be told apart by most people with impaired colour vision (Okabe and Ito).
+// Colours that most people with impaired colour vision can distinguish (Okabe and Ito).
 var colours = []string{"#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"}
 
 // chart is a set of lines on two logarithmic axes.

@@ -22,9 +22,9 @@ const (
 
 // queue is a durable queue under measurement. put may be called by many goroutines, the rest by one.
 type queue interface {
-	// put queues a message and returns; c is told when it is durable.
+	// put queues a message and returns; it notifies c when the message is durable.
 	put(m *message, c *client) error
-	// consume hands out and acknowledges what is put, and what waits already, until ctx ends.
+	// consume hands out and acknowledges the backlog and then what is put, until ctx ends.
 	consume(ctx context.Context) error
 	// drain reads everything there is from the disk, in order, and acknowledges it. What f is called
 	// with ends in the payload.
