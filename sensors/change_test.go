@@ -43,7 +43,7 @@ func TestSensorsComeAndGo(t *testing.T) {
 	})
 }
 
-// TestASensorInACallGoes: a call that ends when it is told to is waited for; one that does not is left
+// TestASensorInACallGoes: a call that ends with its context is waited for; one that does not is left
 // alone, reports nothing any more, and its device is closed when it has ended.
 func TestASensorInACallGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

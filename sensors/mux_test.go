@@ -15,7 +15,7 @@ import (
 	"holdfast/sensors/simulated"
 )
 
-// TestChannelsOfMultiplexers has chips with one address behind five channels of two multiplexers, and
+// TestChannelsOfMultiplexers puts chips with one address behind five channels of two multiplexers, and
 // one on the bus itself, read one after the other by the one worker of the bus. Two that answered
 // together would be an error, and each has a value of its own.
 func TestChannelsOfMultiplexers(t *testing.T) {

@@ -91,7 +91,7 @@ func TestWhatCannotBeTrueIsNoReading(t *testing.T) {
 	for name, tt := range map[string]struct {
 		how    sensors.Processing
 		value  float64
-		reason string // empty if it is told
+		reason string // empty if it is reported
 	}{
 		"the driver's range":      {sensors.Processing{}, 1001, "v is 1001 V, want -1000 to 1000"},
 		"a wider one":             {sensors.Processing{Limits: &sensors.Limits{Min: -1e4, Max: 1e4}}, 1001, ""},

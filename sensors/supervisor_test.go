@@ -17,8 +17,8 @@ import (
 	"holdfast/sensors/simulated"
 )
 
-// TestOneHungBusAndOneFailingSensorDelayNobody uses the real drivers over simulated chips.
-func TestOneHungBusAndOneFailingSensorDelayNobody(t *testing.T) {
+// TestOneHungBusAndOneFailingSensorDelayNoOther uses the real drivers over simulated chips.
+func TestOneHungBusAndOneFailingSensorDelayNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pi := simulated.New(simulated.Options{})
 		configs := []sensors.Config{

@@ -82,7 +82,7 @@ func (s *adxl345Sensor) setUp(ctx context.Context) error {
 }
 
 func (s *adxl345Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {
-	if _, err := s.data(ctx); err != nil { // what waits there may be old
+	if _, err := s.data(ctx); err != nil { // the data there may be old
 		return nil, err
 	}
 	var b []byte

@@ -56,8 +56,8 @@ func inputLine(c sensors.Config) bus.LineOptions {
 	}
 }
 
-// edges counts the edges of a line to active. The kernel numbers them as they happen, so those that its
-// buffer had no room for are counted as well, once the next one has arrived.
+// edges counts the edges of a line to active. The kernel numbers them as they happen, so those that
+// overflowed its buffer are counted as well, once the next one has arrived.
 type edges struct {
 	mu    sync.Mutex
 	seq   uint32 // of the last edge

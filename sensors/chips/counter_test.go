@@ -50,7 +50,7 @@ func TestAPulseTrain(t *testing.T) {
 	})
 }
 
-// What the kernel's buffer had no room for is counted by its numbers, and told.
+// Edges that overflowed the kernel's buffer are counted by their numbers, and reported.
 func TestLostEdgesAreDetected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pi := simulated.New(simulated.Options{})
@@ -72,7 +72,7 @@ func TestLostEdgesAreDetected(t *testing.T) {
 	})
 }
 
-// recorder is a host that keeps what it is told.
+// recorder is a host that keeps what drivers remember.
 type recorder struct {
 	sensors.NoHost
 	times int

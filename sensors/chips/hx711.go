@@ -14,7 +14,7 @@ import (
 // hx711 is the Avia Semiconductor HX711 (data sheet HX711, "Serial interface" and figure 2).
 //
 // periph's driver needs edges of periph's own pins, cannot tell that the clock was high for too long,
-// which resets the chip, and returns what waits, with the gain of another reading.
+// which resets the chip, and returns an old conversion, with the gain of another reading.
 func hx711() sensors.Driver {
 	return sensors.Driver{
 		Spec: sensors.Spec{

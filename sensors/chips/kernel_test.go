@@ -45,7 +45,7 @@ func TestKernelDevicesAreFoundByName(t *testing.T) {
 		if got := sense(t, s)["temperature"]; got != -22 {
 			t.Errorf("%s: after the replug: got %v", driver, got)
 		}
-		// Two of a name are told apart by their place.
+		// The place distinguishes two of a name.
 		put(files, dir+"1", "sht3x", map[string]string{file: "5000", "uevent": "OF_FULLNAME=/soc/i2c@7e804000/sht3x@45"})
 		if _, err := find(); err == nil || !strings.Contains(err.Error(), "sht3x@45") {
 			t.Errorf("%s: two: %v", driver, err)

@@ -104,7 +104,7 @@ func (s *mpu9250Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error
 	if !s.ready {
 		return nil, s.start(ctx)
 	}
-	b, err := s.read(ctx, mpu9250IntStatus, 15) // what waits there may be old
+	b, err := s.read(ctx, mpu9250IntStatus, 15) // the data there may be old
 	if err == nil {
 		err = s.silent(b[0])
 	}

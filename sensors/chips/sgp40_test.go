@@ -12,7 +12,7 @@ import (
 	"holdfast/sensors/simulated"
 )
 
-// TestSGP40IsCompensatedByTheSensorBesideIt looks at what the chip is told, on the bus.
+// TestSGP40IsCompensatedByTheSensorBesideIt checks the command that the chip gets on the bus.
 func TestSGP40IsCompensatedByTheSensorBesideIt(t *testing.T) {
 	for _, climate := range []string{"sht3x", "sht4x"} {
 		synctest.Test(t, func(t *testing.T) {

@@ -111,7 +111,7 @@ func (s *w1Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {
 	return all, nil
 }
 
-// convert has every thermometer of every bus convert, and waits for the slowest. A kernel older than 5.8
+// convert starts a conversion in every thermometer of every bus, and waits for the slowest. A kernel older than 5.8
 // cannot: then each converts as it is read.
 func (s *w1Sensor) convert(ctx context.Context) error {
 	for _, file := range s.bulk {

@@ -168,7 +168,7 @@ func TestLinkLoss(t *testing.T) {
 		if s := b.state("heater"); b.on(1) || !b.on(2) || s.By != outputs.ByLink || !strings.Contains(s.Why, "cloud was lost for 30s") {
 			t.Errorf("heater %v, lamp %v, %+v", b.on(1), b.on(2), s)
 		}
-		b.set("heater", 1) // from somebody on the site
+		b.set("heater", 1) // from a user on the site
 	}, c, relay("lamp", 2))
 }
 
@@ -257,7 +257,7 @@ func (o *odd) driver() outputs.Driver {
 	}
 }
 
-func TestAHungBusDelaysNobodyAndIsLeftAlone(t *testing.T) {
+func TestAHungBusDelaysNoOtherAndIsLeftAlone(t *testing.T) {
 	o := &odd{}
 	withDrivers(t, append(outputs.Drivers(), o.driver()), func(b *bench) {
 		hang := make(chan struct{})

@@ -4,7 +4,7 @@
 // allows; identification registers are read only as the driver's row does it; a chip that answers a
 // bare read is never sent more than a register's number, because it might take the next byte for that
 // register's new value; addresses that a kernel driver has are left alone; SPI and serial ports are
-// listed and not touched, because there a read cannot be told from a write without knowing the chip.
+// listed and not touched, because there a read may be a write, which depends on the chip.
 //
 // It does not promise to name every chip: some have no identification. Those are listed with the drivers
 // that their address allows.

@@ -210,7 +210,7 @@ func (b *chipBench) silent(f simulated.Faults) {
 	b.good("back")
 }
 
-// refuses has a fault that must be seen at every reading, and is over at once.
+// refuses sets a fault that every reading must report, and that is over at once.
 func (b *chipBench) refuses(f simulated.Faults, class sensors.Class) {
 	b.good("before")
 	b.close() // an id is read when the chip is opened
@@ -224,7 +224,7 @@ func (b *chipBench) refuses(f simulated.Faults, class sensors.Class) {
 	b.good("after")
 }
 
-// stuck has a measurement that never ends: the reading ends with its time.
+// stuck makes a measurement that never ends: the reading ends with its time.
 func (b *chipBench) stuck() {
 	b.good("before")
 	b.chip.Fault(simulated.StuckBusy)
@@ -241,7 +241,7 @@ func (b *chipBench) stuck() {
 	b.good("after")
 }
 
-// hang has a transfer that does not end in time: what comes late is no reading.
+// hang makes a transfer that does not end in time: a late result is no reading.
 func (b *chipBench) hang() {
 	b.good("before")
 	b.chip.Fault(simulated.Hang)

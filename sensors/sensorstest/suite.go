@@ -278,7 +278,7 @@ func fixtures(t *testing.T, d sensors.Driver, c Case) {
 	}
 }
 
-// unplugFiles has the fixture's files unreadable, gone, and back.
+// unplugFiles makes the fixture's files unreadable, gone, and back.
 func unplugFiles(b *bench, f Fixture) {
 	var restore []func()
 	for name := range f.Files {

@@ -46,7 +46,7 @@ type Window struct {
 	Faults      Faults
 }
 
-// RandomWindows has faults in about a share (0 to 1) of the time between from and until, each as long
+// RandomWindows returns faults in about a share (0 to 1) of the time between from and until, each as long
 // as each, chosen by the seed alone.
 func RandomWindows(seed uint64, from, until time.Time, each time.Duration, share float64, kinds ...Faults) []Window {
 	var w []Window
@@ -89,7 +89,7 @@ func (c *Chip) Fault(f Faults) {
 	c.wake()
 }
 
-// wake has those that wait for the end of a fault look again. Called with mu held.
+// wake makes calls that wait for the end of a fault check again. Called with mu held.
 func (c *Chip) wake() {
 	close(c.changed)
 	c.changed = make(chan struct{})
