@@ -118,7 +118,7 @@ func (s *site) get(url string) (answer *http.Response) {
 		answer, err = http.Get(url)
 		return err == nil
 	}) {
-		s.t.Fatalf("nobody answers at %s", url)
+		s.t.Fatalf("no answer at %s", url)
 	}
 	return answer
 }

@@ -98,7 +98,7 @@ const firstRetry, longestRetry = time.Second, 10 * time.Second
 // Run serves until ctx ends, and ends what is being served with it. It always returns nil.
 func (s *Server) Run(ctx context.Context) error {
 	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
-	for wait, told := firstRetry, false; ctx.Err() == nil; wait = min(2*wait, longestRetry) {
+	for wait, logged := firstRetry, false; ctx.Err() == nil; wait = min(2*wait, longestRetry) {
 		l, err := listen.Unix(ctx, s.path, 0)
 		if err == nil {
 			s.note(nil)
@@ -109,9 +109,9 @@ func (s *Server) Run(ctx context.Context) error {
 			err = errors.Join(err, errors.New("another holdfast runs: give this one its own path in control"))
 		}
 		s.note(err)
-		if !told {
+		if !logged {
 			s.log.Warn("holdfast status and reload will not work: the control socket cannot be opened; trying again", "error", err)
-			told = true
+			logged = true
 		}
 		select {
 		case <-ctx.Done():

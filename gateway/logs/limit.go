@@ -60,9 +60,9 @@ func (l *Limit) Close() error {
 	if l.timer != nil {
 		l.timer.Stop()
 	}
-	tell := l.due(time.Time{})
+	report := l.due(time.Time{})
 	l.mu.Unlock()
-	tell()
+	report()
 	return nil
 }
 
@@ -76,14 +76,14 @@ func (l *Limit) Handle(ctx context.Context, r slog.Record) error {
 	}
 	key := l.key(&r)
 	now := time.Now()
-	tell := func() {}
+	report := func() {}
 	l.mu.Lock()
 	s := l.seen[key]
 	switch {
 	case l.closed:
 	case s == nil:
 		if len(l.first) == kinds {
-			tell = l.forget(l.first[0])
+			report = l.forget(l.first[0])
 			l.first = l.first[1:]
 		}
 		l.seen[key] = &seen{began: now, passed: 1}
@@ -99,26 +99,26 @@ func (l *Limit) Handle(ctx context.Context, r slog.Record) error {
 			l.arm(now)
 		}
 		l.mu.Unlock()
-		tell()
+		report()
 		return nil
 	}
 	l.mu.Unlock()
-	tell()
+	report()
 	return l.next.Handle(ctx, r)
 }
 
 // due ends the windows that are over, or all of them if now is zero, and returns a function that logs their numbers.
 // Called with mu held, as are all below; the functions that they return are called without it. A window with further
 // records held back has begun again, so that the timer ends it.
-func (l *limits) due(now time.Time) (tell func()) {
-	tell = func() {}
+func (l *limits) due(now time.Time) (report func()) {
+	report = func() {}
 	kept := l.first[:0]
 	for _, key := range l.first {
 		s := l.seen[key]
 		switch over := now.IsZero() || now.Sub(s.began) >= window; {
 		case !over:
 		case s.held > 0:
-			tell = s.telling(tell)
+			report = s.reporting(report)
 			s.began, s.held = now, 0
 		default:
 			delete(l.seen, key)
@@ -127,20 +127,20 @@ func (l *limits) due(now time.Time) (tell func()) {
 		kept = append(kept, key)
 	}
 	l.first = kept
-	return tell
+	return report
 }
 
 // forget removes a kind to make space for another one.
-func (l *limits) forget(key uint64) (tell func()) {
-	tell = func() {}
+func (l *limits) forget(key uint64) (report func()) {
+	report = func() {}
 	if s := l.seen[key]; s.held > 0 {
-		tell = s.telling(tell)
+		report = s.reporting(report)
 	}
 	delete(l.seen, key)
-	return tell
+	return report
 }
 
-func (s *seen) telling(before func()) func() {
+func (s *seen) reporting(before func()) func() {
 	r := slog.NewRecord(time.Now(), s.last.Level, fmt.Sprintf("%s: %d more of these in the last minute", s.last.Message, s.held), 0)
 	s.last.Attrs(func(a slog.Attr) bool {
 		r.AddAttrs(a)
@@ -165,7 +165,7 @@ func (l *limits) arm(now time.Time) {
 	l.timer = time.AfterFunc(wait, func() {
 		l.mu.Lock()
 		now := time.Now()
-		tell := l.due(now)
+		report := l.due(now)
 		l.timer = nil
 		for _, s := range l.seen {
 			if s.held > 0 && !l.closed {
@@ -174,7 +174,7 @@ func (l *limits) arm(now time.Time) {
 			}
 		}
 		l.mu.Unlock()
-		tell()
+		report()
 	})
 }
 

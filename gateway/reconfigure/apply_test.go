@@ -99,7 +99,7 @@ func TestTrialAndAnotherFile(t *testing.T) {
 			}
 			b.write(b.text("bad"))
 			write("jurnal: {}\n")
-			time.Sleep(within + 2*judgeEvery)
+			time.Sleep(within + 2*checkEvery)
 			b.holds("good")
 			time.Sleep(enough)
 			if last := b.changes.Status().Last; last.By != status.ByWatch || !strings.Contains(last.Error, "b.yaml:1: jurnal: unknown key") {

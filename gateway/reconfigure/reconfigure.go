@@ -42,9 +42,9 @@ type Changes struct {
 	trial   *trial        // nil for none
 	tried   chan struct{} // one has begun
 
-	mu   sync.Mutex
-	last *status.Change
-	told *status.Trial // the last one, in the end with its outcome
+	mu        sync.Mutex
+	last      *status.Change
+	lastTrial *status.Trial // nil before the first one; in the end with its outcome
 }
 
 // New returns Changes of a gateway that uses what its source was loaded with.
@@ -57,7 +57,7 @@ func New(opts Options) *Changes {
 		_, started, _ = opts.Source.load(nil)
 	}
 	return &Changes{
-		opts: opts, log: opts.Log, seen: started, running: started, tried: make(chan struct{}, 1), told: opts.Source.ended,
+		opts: opts, log: opts.Log, seen: started, running: started, tried: make(chan struct{}, 1), lastTrial: opts.Source.ended,
 	}
 }
 
@@ -65,7 +65,7 @@ func New(opts Options) *Changes {
 func (c *Changes) Status() status.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := status.Config{Files: append([]string{}, c.opts.Source.names...), Last: c.last, Trial: c.told}
+	s := status.Config{Files: append([]string{}, c.opts.Source.names...), Last: c.last, Trial: c.lastTrial}
 	if s.Trial != nil && s.Trial.Unwritten && c.opts.Source.rolledBack() == nil { // it was written since
 		t := *s.Trial
 		t.Unwritten = false

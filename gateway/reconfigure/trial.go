@@ -39,7 +39,7 @@ type Undone struct {
 }
 
 const (
-	judgeEvery   = time.Second
+	checkEvery   = time.Second
 	longestTrial = 24 * time.Hour
 	// longestHold bounds how long everything has to work without a break.
 	longestHold = time.Minute
@@ -125,7 +125,7 @@ func (c *Changes) Apply(a Application) (Applied, error) {
 	c.record(status.ByApply, changes, nil)
 	if a.Within > 0 {
 		c.trial = t
-		c.tell(&status.Trial{File: t.File, Begun: t.Begun, Ends: t.Begun.Add(a.Within)})
+		c.showTrial(&status.Trial{File: t.File, Begun: t.Begun, Ends: t.Begun.Add(a.Within)})
 		c.log.Warn("a configuration is on trial", "file", t.File, "within", a.Within)
 		select {
 		case c.tried <- struct{}{}:
@@ -152,7 +152,7 @@ func called(err error, file, name string) error {
 	return all
 }
 
-// uses notes the configuration in use. The next look compares it with the files.
+// uses notes the configuration in use. The next poll compares it with the files.
 func (c *Changes) uses(r *loaded) {
 	unseen := *r
 	unseen.stamps = nil
@@ -184,7 +184,7 @@ func (c *Changes) confirm(reason string) error {
 		return fmt.Errorf("that it is confirmed cannot be noted: %w", err)
 	}
 	c.trial = nil
-	c.tell(&status.Trial{File: t.File, Begun: t.Begun, Outcome: status.Confirmed, Reason: reason})
+	c.showTrial(&status.Trial{File: t.File, Begun: t.Begun, Outcome: status.Confirmed, Reason: reason})
 	c.log.Info("the configuration is confirmed", "file", t.File, "by", reason)
 	return nil
 }
@@ -223,30 +223,30 @@ func (c *Changes) rollback(why string) (changes []string, err error) {
 	cfg.Bridges = slices.Clone(cfg.Bridges)
 	t.rename(&cfg)
 	if changes, err = c.opts.Exchange(&cfg); err != nil {
-		t.wait = min(max(2*t.wait, judgeEvery), time.Minute)
+		t.wait = min(max(2*t.wait, checkEvery), time.Minute)
 		t.again = time.Now().Add(t.wait/2 + rand.N(t.wait))
-		c.tell(&status.Trial{File: t.File, Begun: t.Begun, Ends: t.Begun.Add(t.within), Missing: []string{"going back: " + err.Error()}})
+		c.showTrial(&status.Trial{File: t.File, Begun: t.Begun, Ends: t.Begun.Add(t.within), Missing: []string{"going back: " + err.Error()}})
 		c.log.Error("cannot return to the previous configuration: trying again; a restart does it as well", "error", err)
 		return nil, err
 	}
 	c.trial = nil
 	c.uses(t.was)
 	c.record(status.ByRollback, changes, nil)
-	c.tell(&status.Trial{File: t.File, Begun: t.Begun, Outcome: status.RolledBack, Reason: t.why, Unwritten: unwritten})
+	c.showTrial(&status.Trial{File: t.File, Begun: t.Begun, Outcome: status.RolledBack, Reason: t.why, Unwritten: unwritten})
 	return changes, nil
 }
 
-// judge checks on a trial, and ends it if it is time. It reports whether there still is one.
-func (c *Changes) judge() bool {
+// checkTrial checks on a trial, and ends it if it is time. It reports whether there still is one.
+func (c *Changes) checkTrial() bool {
 	c.work.Lock()
 	defer c.work.Unlock()
 	if c.trial != nil {
-		c.weigh()
+		c.assess()
 	}
 	return c.trial != nil
 }
 
-func (c *Changes) weigh() {
+func (c *Changes) assess() {
 	t := c.trial
 	now := time.Now()
 	if t.why != "" {
@@ -280,12 +280,12 @@ func (c *Changes) weigh() {
 		_, _ = c.rollback(why)
 		return
 	}
-	c.tell(&status.Trial{File: t.File, Begun: t.Begun, Ends: t.Begun.Add(t.within), Missing: missing})
+	c.showTrial(&status.Trial{File: t.File, Begun: t.Begun, Ends: t.Begun.Add(t.within), Missing: missing})
 }
 
-// tell shows the trial's progress in the status.
-func (c *Changes) tell(t *status.Trial) {
+// showTrial shows the trial's progress in the status.
+func (c *Changes) showTrial(t *status.Trial) {
 	c.mu.Lock()
-	c.told = t
+	c.lastTrial = t
 	c.mu.Unlock()
 }

@@ -111,13 +111,13 @@ func TestTrial(t *testing.T) {
 		reason  string
 		after   time.Duration
 	}{
-		"goodtoo":  {status.Confirmed, "what worked before has worked for 1m0s", longestHold + 2*judgeEvery},
-		"bad":      {status.RolledBack, "not confirmed within 5m0s: bridge up is not connected: no route", within + 2*judgeEvery},
-		"new":      {status.RolledBack, "not confirmed within 5m0s: bridge other is not connected", within + 2*judgeEvery},
-		"flapping": {status.RolledBack, "not confirmed within 5m0s", within + 2*judgeEvery},
-		"refusing": {status.RolledBack, "not confirmed within 5m0s: bridge up: the upstream has taken none of 7 messages", within + 2*judgeEvery},
-		"absent":   {status.RolledBack, "not confirmed within 5m0s: sensor air is absent: no answer", within + 2*judgeEvery},
-		"none":     {status.RolledBack, "not confirmed within 5m0s: it has no bridge any more, so a person has to confirm it", within + 2*judgeEvery},
+		"goodtoo":  {status.Confirmed, "what worked before has worked for 1m0s", longestHold + 2*checkEvery},
+		"bad":      {status.RolledBack, "not confirmed within 5m0s: bridge up is not connected: no route", within + 2*checkEvery},
+		"new":      {status.RolledBack, "not confirmed within 5m0s: bridge other is not connected", within + 2*checkEvery},
+		"flapping": {status.RolledBack, "not confirmed within 5m0s", within + 2*checkEvery},
+		"refusing": {status.RolledBack, "not confirmed within 5m0s: bridge up: the upstream has taken none of 7 messages", within + 2*checkEvery},
+		"absent":   {status.RolledBack, "not confirmed within 5m0s: sensor air is absent: no answer", within + 2*checkEvery},
+		"none":     {status.RolledBack, "not confirmed within 5m0s: it has no bridge any more, so a person has to confirm it", within + 2*checkEvery},
 	} {
 		t.Run(word, func(t *testing.T) {
 			dir := t.TempDir()
@@ -127,11 +127,11 @@ func TestTrial(t *testing.T) {
 					if _, err := b.apply(word); err != nil {
 						t.Fatal(err)
 					}
-					time.Sleep(c.after - 3*judgeEvery)
+					time.Sleep(c.after - 3*checkEvery)
 					if trial := b.changes.Status().Trial; trial.Outcome != "" {
 						t.Errorf("too early: %+v", trial)
 					}
-					time.Sleep(3 * judgeEvery)
+					time.Sleep(3 * checkEvery)
 					if trial := b.changes.Status().Trial; trial.Outcome != c.outcome || !strings.HasPrefix(trial.Reason, c.reason) {
 						t.Errorf("%+v\n%s", trial, b.lines())
 					}
@@ -146,7 +146,7 @@ func TestTrial(t *testing.T) {
 				}
 				b.holds(last)
 				if got := b.started(); got != last {
-					t.Errorf("another start goes by %s, want %s", got, last)
+					t.Errorf("another start uses %s, want %s", got, last)
 				}
 				if old, err := os.ReadFile(b.file + ".old"); err != nil || string(old) != b.text("good") {
 					t.Errorf("what was there before is not kept: %v", err)
@@ -204,13 +204,13 @@ func TestTrialByHand(t *testing.T) {
 			_, err = b.changes.Apply(Application{Text: []byte(b.text("goodtoo")), Within: within})
 			must(err)
 			if got := b.started(); got != "other" {
-				t.Errorf("a start before it is in place goes by %s", got)
+				t.Errorf("a start before it is in place uses %s", got)
 			}
 			_, err = b.changes.Rollback()
 			must(err)
 			_, err = b.changes.Apply(Application{Text: []byte(b.text("goodtoo")), Within: within})
 			must(err)
-			time.Sleep(within + 2*judgeEvery)
+			time.Sleep(within + 2*checkEvery)
 			if trial := b.changes.Status().Trial; trial.Outcome != status.RolledBack || !strings.Contains(trial.Reason, "put it there") {
 				t.Errorf("%+v", trial)
 			}
@@ -267,7 +267,7 @@ func TestTrialAndKill(t *testing.T) {
 			}
 			for range 2 {
 				if got := b.started(); got != c.want {
-					t.Errorf("goes by %s, want %s", got, c.want)
+					t.Errorf("uses %s, want %s", got, c.want)
 				}
 			}
 			b.holds(c.want)
@@ -292,18 +292,18 @@ func TestTrialWithoutPermission(t *testing.T) {
 			if err := os.MkdirAll(filepath.Join(trap, "x"), 0o700); err != nil { // stops root too
 				t.Fatal(err)
 			}
-			time.Sleep(within + 2*judgeEvery)
+			time.Sleep(within + 2*checkEvery)
 			if trial := b.changes.Status().Trial; trial.Outcome != status.RolledBack || !trial.Unwritten || b.now.Broker.ResponseInformation != "good" {
-				t.Errorf("%+v, goes by %s", trial, b.now.Broker.ResponseInformation)
+				t.Errorf("%+v, uses %s", trial, b.now.Broker.ResponseInformation)
 			}
 			b.holds("bad")
 			for range 2 {
 				if got := b.started(); got != "good" {
-					t.Errorf("a start goes by %s", got)
+					t.Errorf("a start uses %s", got)
 				}
 			}
 			if _, err := b.changes.Reload(status.ByCommand); err != nil || b.now.Broker.ResponseInformation != "good" {
-				t.Errorf("%v, goes by %s after a reload", err, b.now.Broker.ResponseInformation)
+				t.Errorf("%v, uses %s after a reload", err, b.now.Broker.ResponseInformation)
 			}
 			if _, err := b.apply("goodtoo"); err == nil || !strings.Contains(err.Error(), "first `sudo holdfast config rollback`") {
 				t.Errorf("got %v", err)

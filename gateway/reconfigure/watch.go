@@ -44,19 +44,19 @@ func (c *Changes) Run(ctx context.Context) error {
 			others = time.Now()
 		}
 		next := lookEvery
-		if f = c.look(f); f.loaded != nil {
+		if f = c.poll(f); f.loaded != nil {
 			next = lookAgain
 		}
-		if c.judge() {
-			next = judgeEvery
+		if c.checkTrial() {
+			next = checkEvery
 		}
 		timer.Reset(next)
 	}
 }
 
-// look compares the files with what was loaded last, and returns fresh content until it has been
+// poll compares the files with what was loaded last, and returns fresh content until it has been
 // used. A file that is being written may be cut off at a place where it still has a meaning.
-func (c *Changes) look(f fresh) fresh {
+func (c *Changes) poll(f fresh) fresh {
 	c.work.Lock()
 	defer c.work.Unlock()
 	if c.trial != nil || c.seen.now() || len(c.opts.Source.names) == 0 || !c.opts.Config().Watch {

@@ -94,14 +94,14 @@ func (u *Uplinks) sendRetained(ctx context.Context, c config.Bridge, route *jour
 		return
 	case <-u.server.Ready():
 	}
-	for told := false; ; {
+	for logged := false; ; {
 		err := u.sendRules(ctx, c, route)
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		if !told {
+		if !logged {
 			u.log.Warn("the journal does not accept writes: trying again to send retained messages to a bridge that is new or has a new rule", "bridge", c.Name, "error", err)
-			told = true
+			logged = true
 		}
 		select {
 		case <-ctx.Done():

@@ -33,7 +33,7 @@ func (d *device) report() Device {
 			left = append(left, g)
 		}
 	}
-	for _, l := range d.told {
+	for _, l := range d.announced {
 		if n := l.Readings; n != nil && l.Reason == unknown && l.Count == 0 && n.First <= n.Last {
 			from := find(left, n.First)
 			to := from
@@ -48,7 +48,7 @@ func (d *device) report() Device {
 	}
 	slices.SortFunc(out.Restarts, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
 	out.Missing = d.closed + total(left)
-	losses := slices.SortedFunc(maps.Values(d.told), func(a, b Loss) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.ID, b.ID)) })
+	losses := slices.SortedFunc(maps.Values(d.announced), func(a, b Loss) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.ID, b.ID)) })
 	for _, l := range losses {
 		if l.Count == 0 {
 			out.Unknown++

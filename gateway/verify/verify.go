@@ -109,14 +109,14 @@ func (r *Report) Complete() bool {
 
 // Checker takes messages as they come. It is for one goroutine.
 type Checker struct {
-	level   int
-	from    uint64
-	devices map[string]*device
-	topics  map[string]newest
-	gaps    int
-	told    int
-	ignored uint64
-	beyond  uint64
+	level     int
+	from      uint64
+	devices   map[string]*device
+	topics    map[string]newest
+	gaps      int
+	announced int
+	ignored   uint64
+	beyond    uint64
 }
 
 // newest is of a topic.
@@ -127,14 +127,14 @@ type newest struct {
 
 type device struct {
 	Device
-	gaps   []Range // not seen, ascending
-	closed uint64  // missing numbers in gaps that are not kept any more
-	told   map[told]Loss
+	gaps      []Range // not seen, ascending
+	closed    uint64  // missing numbers in gaps that are not kept any more
+	announced map[announcementKey]Loss
 }
 
-// told identifies an announcement: another one with the same value replaces it, because the range has
+// announcementKey identifies an announcement: another one with the same value replaces it, because the range has
 // grown or the message came twice. Of a gateway whose data went back in time, again counts other ranges with the same name.
-type told struct {
+type announcementKey struct {
 	bridge    string
 	id, first uint64
 	again     int
@@ -186,7 +186,7 @@ func (c *Checker) name(levels []string) (string, bool) {
 func (c *Checker) device(name string) *device {
 	d := c.devices[name]
 	if d == nil && len(c.devices) < maxDevices {
-		d = &device{Device: Device{Device: name}, told: map[told]Loss{}}
+		d = &device{Device: Device{Device: name}, announced: map[announcementKey]Loss{}}
 		c.devices[name] = d
 	}
 	if d == nil {
@@ -282,19 +282,19 @@ func (c *Checker) loss(name string, l Loss) {
 	if d == nil {
 		return
 	}
-	key := told{l.Bridge, l.ID, l.First, 0}
-	old, known := d.told[key]
-	for known && old.other(&l) && c.told < maxAnnounced {
+	key := announcementKey{l.Bridge, l.ID, l.First, 0}
+	old, known := d.announced[key]
+	for known && old.other(&l) && c.announced < maxAnnounced {
 		key.again++
-		old, known = d.told[key]
+		old, known = d.announced[key]
 	}
 	switch {
 	case known && old.Count > l.Count: // an older message that came again
-	case known || c.told < maxAnnounced:
+	case known || c.announced < maxAnnounced:
 		if !known {
-			c.told++
+			c.announced++
 		}
-		d.told[key] = l
+		d.announced[key] = l
 	default:
 		c.beyond++
 	}

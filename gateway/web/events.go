@@ -122,8 +122,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	_ = control.SetReadDeadline(time.Time{}) // the request is read, and the stream has no end
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	var version, told uint64
-	var said time.Time
+	var version, lastLine uint64
+	var lastSent time.Time
 	for first := true; ; first = false {
 		if v, err := s.visitor(r); err != nil || v.role != role {
 			return // logged out, or another role: the page asks who it is
@@ -131,8 +131,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 		now := time.Now()
 		e := event{Now: now.UnixMilli(), All: first}
 		e.Set, version = s.view.since(version)
-		if e.Log = s.opts.Lines.after(told); len(e.Log) > 0 {
-			told = e.Log[len(e.Log)-1].N
+		if e.Log = s.opts.Lines.after(lastLine); len(e.Log) > 0 {
+			lastLine = e.Log[len(e.Log)-1].N
 		}
 		text := []byte(": still here\n\n")
 		switch {
@@ -143,11 +143,11 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 				return
 			}
 			text = append(append([]byte("data: "), data...), "\n\n"...)
-		case now.Sub(said) < keepAlive:
+		case now.Sub(lastSent) < keepAlive:
 			text = nil
 		}
 		if text != nil {
-			said = now
+			lastSent = now
 			_ = control.SetWriteDeadline(now.Add(s.eventTime))
 			if _, err := w.Write(text); err != nil || control.Flush() != nil {
 				return // gone, or too slow: the browser connects again

@@ -28,10 +28,10 @@ const tick = 100 * time.Millisecond
 // History remembers a day of readings, by names such as "air/temperature". Methods are safe for
 // concurrent use.
 type History struct {
-	mu     sync.Mutex
-	epoch  time.Time
-	told   int // changes when former readings have been put in front
-	series map[string]*series
+	mu      sync.Mutex
+	epoch   time.Time
+	version int // changes when former readings have been put in front
+	series  map[string]*series
 }
 
 // series is one quantity. Both lists are rings once they are full, with the oldest at next.
@@ -171,7 +171,7 @@ func (h *History) Before() (add func(name string, at time.Time, value func() (fl
 			})
 			s.slots = *before
 		}
-		h.told++
+		h.version++
 	}
 	return add, done
 }
@@ -180,7 +180,7 @@ func (h *History) Before() (add func(name string, at time.Time, value func() (fl
 func (h *History) Version() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.told
+	return h.version
 }
 
 // Chart is what a page draws: times in seconds since 1970, and values.

@@ -44,7 +44,7 @@ func TestHistory(t *testing.T) {
 			t.Errorf("a line of %d points from %v s ago", len(s.Time), now-s.Time[0])
 		}
 		if _, ok := h.Chart("none"); ok {
-			t.Error("a quantity that nobody measures has a chart")
+			t.Error("a quantity without readings has a chart")
 		}
 	})
 }
@@ -99,10 +99,10 @@ func TestFormerReadings(t *testing.T) {
 			t.Errorf("got %v", c)
 		}
 		if h.Version() == v {
-			t.Error("pages are not told")
+			t.Error("pages do not ask again")
 		}
 		if _, ok := h.Chart("gone"); ok {
-			t.Error("what nobody measures has a chart")
+			t.Error("a quantity without readings has a chart")
 		}
 	})
 }

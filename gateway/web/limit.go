@@ -22,13 +22,13 @@ type Refused struct {
 type refusals struct {
 	all, address, pages atomic.Uint64
 
-	mu    sync.Mutex
-	said  time.Time
-	total uint64 // when it was logged
+	mu      sync.Mutex
+	lastLog time.Time
+	total   uint64 // when it was logged
 }
 
-// sayEvery is the least time between log lines about closed connections.
-const sayEvery = 10 * time.Second
+// logEvery is the least time between log lines about closed connections.
+const logEvery = 10 * time.Second
 
 // note counts a connection from a remote address that is closed, and logs it at most every ten seconds.
 func (r *refusals) note(log *slog.Logger, remote string, ofAddress bool) {
@@ -39,10 +39,10 @@ func (r *refusals) note(log *slog.Logger, remote string, ofAddress bool) {
 	count.Add(1)
 	r.mu.Lock()
 	now, total := time.Now(), r.all.Load()+r.address.Load()
-	quiet := !r.said.IsZero() && now.Sub(r.said) < sayEvery
+	quiet := !r.lastLog.IsZero() && now.Sub(r.lastLog) < logEvery
 	times := total - r.total
 	if !quiet {
-		r.said, r.total = now, total
+		r.lastLog, r.total = now, total
 	}
 	r.mu.Unlock()
 	if !quiet {

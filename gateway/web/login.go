@@ -130,7 +130,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.setCookie(w, s.sessions.add(g, time.Now()), int(sessionLife.Seconds()))
-	s.tell(w, visitor{in.User, s.role(g)})
+	s.writeSession(w, visitor{in.User, s.role(g)})
 }
 
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
@@ -138,7 +138,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) {
 		s.sessions.remove(c.Value)
 	}
 	s.setCookie(w, "", -1)
-	s.tell(w, visitor{})
+	s.writeSession(w, visitor{})
 }
 
 // session answers with the page's user and role.
@@ -148,10 +148,10 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request) {
 		failLogin(w, err)
 		return
 	}
-	s.tell(w, v)
+	s.writeSession(w, v)
 }
 
-func (s *Server) tell(w http.ResponseWriter, v visitor) {
+func (s *Server) writeSession(w http.ResponseWriter, v visitor) {
 	answer(w, http.StatusOK, map[string]any{
 		"device": s.opts.Device, "login": s.wantsLogin(), "user": v.user, "role": v.role.String(),
 	})

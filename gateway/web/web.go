@@ -190,11 +190,11 @@ const firstRetry, longestRetry = time.Second, 10 * time.Second
 // Run serves until ctx ends. It always returns nil: a gateway works without its dashboard.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.work.Wait()
-	wait, told := firstRetry, false
+	wait, logged := firstRetry, false
 	for ctx.Err() == nil {
 		l, err := s.listen(ctx)
 		if err == nil {
-			wait, told = firstRetry, false
+			wait, logged = firstRetry, false
 			err = s.serve(ctx, l)
 		}
 		if ctx.Err() != nil {
@@ -206,9 +206,9 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		s.failed = err
 		s.mu.Unlock()
-		if !told {
+		if !logged {
 			s.log.Warn("the dashboard cannot be served: trying again", "address", s.opts.Address, "error", err)
-			told = true
+			logged = true
 		}
 		select {
 		case <-ctx.Done():
