@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"os"
 	"slices"
 	"testing"
 )
@@ -52,10 +51,7 @@ func TestDiscardReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	publish(t, j, 11, 12, other)
-	copied := t.TempDir()
-	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
+	copied := crash(t, dir)
 	crashed := open(t, copied, nil)
 	check("after a crash", crashed)
 	closeJournal(t, crashed)
