@@ -161,13 +161,10 @@ bridges:
 	return nil
 }
 
-// place returns the ledger's stream that a reading's number is in, and its number there. After an unknown loss that the
-// gateway has noticed, numbers go on in a new series; what was stored before is not known.
+// place returns the ledger's stream that a reading's number is in, and its number there, from 1 on. After an unknown loss
+// that the gateway has noticed, numbers go on above a multiple of verify.Series; what was stored before is not known.
 func place(seq uint64) (stream string, n uint64) {
-	if seq == 0 {
-		return "readings", 0
-	}
-	return fmt.Sprint("readings ", (seq-1)/verify.Series), (seq-1)%verify.Series + 1
+	return fmt.Sprint("readings ", seq/verify.Series), seq % verify.Series
 }
 
 // take gets everything that comes to the upstream.
