@@ -112,7 +112,7 @@ func TestBridgesComeAndGo(t *testing.T) {
 	s.withBridges(&log, "bridges:\n"+bridge("b", ", was: d"))
 	is("bridge/b 3 waiting, priority 1; bridge/d 2 waiting, priority 2")
 	s.stop()
-	if logged := log.String(); !strings.Contains(logged, "messages of its own") {
+	if logged := log.String(); !strings.Contains(logged, "a backlog of its own") {
 		t.Errorf("no word of it: %s", logged)
 	}
 	v, err := journal.Inspect(s.dir + "/journal")
