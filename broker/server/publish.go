@@ -43,29 +43,30 @@ func (s *Server) Publish(m *broker.Message, opts PublishOptions) error {
 
 // publication is a message on its way through the journal to its subscribers.
 type publication struct {
-	server  *Server
-	view    wire.Publish    // the packet without the fields that differ between subscribers
-	message *broker.Message // a copy in memory of its own; nil until one is needed
-	topic   *topic          // with the subscribers when it was matched
-	matches []match         // shared, or in chosen
-	chosen  []match
-	late    []match // subscribers since then, until the retained message was stored
-	owed    []journal.Owed
-	changes []journal.Change
-	lazy    bool
-	at      time.Time
-	done    func(error)
-	from    *journal.Reader
-	here    bool
-	own     bool   // published by this process on its own behalf
-	silent  bool   // only deletes the retained message
-	taken   uint64 // number of a retained publish
-	stored  bool   // it is in the retained store already
-	behind  bool   // settle only after all earlier entries of the journal
-	always  bool
-	instead *broker.Message
-	refused error // why the message is not appended to the journal
-	frames  frames
+	server   *Server
+	view     wire.Publish    // the packet without the fields that differ between subscribers
+	message  *broker.Message // a copy in memory of its own; nil until one is needed
+	topic    *topic          // with the subscribers when it was matched
+	matches  []match         // shared, or in chosen
+	chosen   []match
+	late     []match // subscribers since then, until the retained message was stored
+	owed     []journal.Owed
+	changes  []journal.Change
+	lazy     bool
+	at       time.Time
+	done     func(error)
+	from     *journal.Reader
+	here     bool
+	own      bool   // published by this process on its own behalf
+	silent   bool   // only deletes the retained message
+	taken    uint64 // number of a retained publish
+	stored   bool   // it is in the retained store already
+	behind   bool   // settle only after all earlier entries of the journal
+	always   bool
+	instead  *broker.Message
+	promised load  // in the retained store
+	refused  error // why the message is not appended to the journal
+	frames   frames
 
 	// Of a client's publish, to acknowledge it.
 	conn   *conn
@@ -117,6 +118,11 @@ func (p *publication) reset() {
 }
 
 func (p *publication) release() {
+	if p.promised != (load{}) {
+		p.server.retained.mu.Lock()
+		p.server.retained.keepPromise(p)
+		p.server.retained.mu.Unlock()
+	}
 	p.reset()
 	publications.Put(p)
 }

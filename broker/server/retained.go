@@ -33,6 +33,7 @@ type retainedStore struct {
 	messages map[string]retained
 	all      load             // of all messages but those of $SYS
 	clients  load             // of those that this process has not published
+	promised load             // of clients' messages that fit and are not stored yet
 	taken    uint64           // retained publishes appended to the journal
 	turns    map[string]*turn // topics with retained publishes on their way to disk
 
@@ -106,6 +107,10 @@ func (l *load) add(m *broker.Message, n int) {
 	l.bytes += n * weight(m)
 }
 
+func (l load) plus(o load) load { return load{l.messages + o.messages, l.bytes + o.bytes} }
+
+func (l load) within(most load) bool { return l.messages <= most.messages && l.bytes <= most.bytes }
+
 // set is called with mu held.
 func (s *retainedStore) set(k retained) {
 	m := k.message
@@ -130,12 +135,13 @@ func (s *retainedStore) count(k retained, n int) {
 	}
 }
 
-// fits reports whether the limits leave room for a message, and whether its topic has one already. A client's message
-// does not fit into the reserve.
-func (s *retainedStore) fits(m *broker.Message, own bool, most load) (fits, had bool) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	all, clients := s.all, s.clients
+// fits reports whether the limits leave room for p's message, and whether its topic has one already. A client's message
+// does not fit into the reserve, and has its room from now on until it is stored or p is released. One of this process
+// fits into the reserve whatever clients have.
+func (s *retainedStore) fits(p *publication, most load) (fits, had bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, all, clients := p.message, s.all, s.clients
 	old, had := s.messages[m.Topic]
 	if had {
 		all.add(old.message, -1)
@@ -144,12 +150,25 @@ func (s *retainedStore) fits(m *broker.Message, own bool, most load) (fits, had 
 		}
 	}
 	all.add(m, 1)
-	clients.add(m, 1)
-	fits = all.messages <= most.messages && all.bytes <= most.bytes
-	if !own {
-		fits = fits && clients.messages <= most.messages-most.messages/retainedReserve && clients.bytes <= most.bytes-most.bytes/retainedReserve
+	reserve := load{most.messages / retainedReserve, most.bytes / retainedReserve}
+	if p.own {
+		own := load{all.messages - clients.messages, all.bytes - clients.bytes}
+		return all.within(most) || own.within(reserve), had
 	}
-	return fits, had
+	clients.add(m, 1)
+	clients = clients.plus(s.promised)
+	if !all.plus(s.promised).within(most) || !clients.within(load{most.messages - reserve.messages, most.bytes - reserve.bytes}) {
+		return false, had
+	}
+	p.promised.add(m, 1)
+	s.promised = s.promised.plus(p.promised)
+	return true, had
+}
+
+// keepPromise ends that p has room of its own. Called with mu held.
+func (s *retainedStore) keepPromise(p *publication) {
+	s.promised = s.promised.plus(load{-p.promised.messages, -p.promised.bytes})
+	p.promised = load{}
 }
 
 func weight(m *broker.Message) int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
@@ -161,6 +180,7 @@ func (s *Server) retain(p *publication) {
 	at.Boot -= time.Since(p.at) // since it came
 	s.retained.mu.Lock()
 	t := s.named(p.topic.name)
+	s.retained.keepPromise(p)
 	passed := s.retained.passed(t.name, p.taken)
 	if !passed {
 		s.retained.set(retained{message: p.message, at: at, version: t.version, matched: p.topic.version, own: p.own, from: p.from})
@@ -191,7 +211,7 @@ func (s *Server) mayRetain(p *publication) bool {
 	if len(m.Payload) == 0 {
 		return true
 	}
-	fits, had := s.retained.fits(m, p.own, load{s.opts.MaxRetained, s.opts.MaxRetainedBytes})
+	fits, had := s.retained.fits(p, load{s.opts.MaxRetained, s.opts.MaxRetainedBytes})
 	if fits {
 		return true
 	}
