@@ -184,6 +184,73 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+// TestFilesGone has the files of segments vanish from under the journal before it uses them again: those that a
+// read-only disk neither created nor removed, and those that another program removed. It goes on with new ones.
+func TestFilesGone(t *testing.T) {
+	t.Run("read-only", func(t *testing.T) {
+		disk := simdisk.New()
+		var created, writeFailed bool      // with the disk's lock held
+		removed := make(chan struct{}, 10) // each time that the second segment was not
+		disk.Fail = func(op simdisk.Op, name string) error {
+			switch {
+			case op == simdisk.Create && strings.HasSuffix(name, "2.seg") && !created:
+				created = true
+			case op == simdisk.Remove && strings.HasSuffix(name, "2.seg"):
+				removed <- struct{}{}
+			case op == simdisk.Write && strings.HasSuffix(name, "1.seg") && created && !writeFailed:
+				writeFailed = true // the commit needs another segment
+			default:
+				return nil
+			}
+			return syscall.EROFS
+		}
+		j, r := openOn(t, disk, nil)
+		<-removed
+		want := 0
+		for i := range 20 {
+			switch err := put(j, r, 100); {
+			case err == nil:
+				want++
+			case i > 0 || !errors.Is(err, syscall.EROFS): // the first may have waited for the file that failed
+				t.Fatalf("message %d: %v", i, err)
+			}
+		}
+		if got := count(t, r); got != want {
+			t.Errorf("read %d messages, want %d", got, want)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	t.Run("removed", func(t *testing.T) {
+		disk := simdisk.New()
+		var gone atomic.Int64
+		disk.Fail = func(op simdisk.Op, name string) error {
+			if op == simdisk.Rename && strings.HasSuffix(name, ".seg") {
+				gone.Add(1)
+				return fs.ErrNotExist
+			}
+			return nil
+		}
+		j, r := openOn(t, disk, func(o *journal.Options) { o.SegmentSize = 256 << 10 })
+		const n = 4000 // four times max_size
+		for i := range n {
+			if err := put(j, r, 4000); err != nil {
+				t.Fatalf("message %d: %v", i, err)
+			}
+		}
+		if got, lost := account(t, j, r); got+lost != n {
+			t.Errorf("read %d messages and lost %d, want %d", got, lost, n)
+		}
+		if gone.Load() == 0 {
+			t.Error("no file was used again")
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // TestFullDisk fills a disk that is smaller than max_size: the oldest give way, or the new are refused,
 // and either way nothing acknowledged is unaccounted for.
 func TestFullDisk(t *testing.T) {

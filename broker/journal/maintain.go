@@ -384,7 +384,9 @@ func (k *maintainer) next(waitingForSegment bool) (preallocated []*preallocatedS
 		if k.limit(1) != "" {
 			n = 1
 		}
-		return k.recycle(n)
+		if preallocated, err = k.recycle(n); len(preallocated) > 0 || err != nil {
+			return preallocated, err
+		}
 	}
 	if k.limit(0) == "" || waitingForSegment && (k.limit(reserved) == "" || k.files < k.least) {
 		preallocated, err = k.create(k.j.every)
@@ -397,7 +399,9 @@ func (k *maintainer) next(waitingForSegment bool) (preallocated []*preallocatedS
 	}
 	full := noSpace(err) || k.limit(reserved) == ReasonFree
 	if full && k.j.opts.WhenFull == DropOldest && k.rescue() {
-		return k.recycle(1)
+		if preallocated, err = k.recycle(1); len(preallocated) > 0 || err != nil {
+			return preallocated, err
+		}
 	}
 	if err == nil {
 		err = fmt.Errorf("%w: no space for another segment", ErrFull)
@@ -483,16 +487,19 @@ func (k *maintainer) snapshotFiles() int {
 	return min(int(2*k.j.snapSize.Load()/k.j.opts.SegmentSize), k.most/4)
 }
 
-// recycle preallocates files of settled segments, at most n of them.
+// recycle preallocates files of settled segments, at most n of them: none, without an error, where all that were free
+// are gone.
 func (k *maintainer) recycle(n int) (preallocated []*preallocatedSegment, err error) {
-	for range min(n, len(k.free)) {
+	for len(preallocated) < n && len(k.free) > 0 {
 		k.lastID++
 		to := segmentName(k.lastID)
 		last := len(k.free) - 1
 		err = k.j.fs.Rename(k.free[last], to)
-		if errors.Is(err, fs.ErrNotExist) { // another program removed it
+		if errors.Is(err, fs.ErrNotExist) { // another program removed it, or a read-only disk did not create it
 			k.free = k.free[:last]
 			k.files--
+			err = nil
+			continue
 		}
 		if err != nil {
 			break
@@ -505,6 +512,9 @@ func (k *maintainer) recycle(n int) (preallocated []*preallocatedSegment, err er
 		}
 		s.written = k.j.opts.SegmentSize
 		preallocated = append(preallocated, s)
+	}
+	if len(preallocated) == 0 && err == nil {
+		return nil, nil
 	}
 	return k.named(preallocated, err)
 }
@@ -545,11 +555,8 @@ func (k *maintainer) createOne() (*preallocatedSegment, error) {
 
 // newFile returns one file for a segment, with a durable name.
 func (k *maintainer) newFile() (*preallocatedSegment, error) {
-	var preallocated []*preallocatedSegment
-	var err error
-	if len(k.free) > 0 {
-		preallocated, err = k.recycle(1)
-	} else {
+	preallocated, err := k.recycle(1)
+	if len(preallocated) == 0 && err == nil {
 		preallocated, err = k.create(1)
 	}
 	if err != nil {
