@@ -115,7 +115,7 @@ func families() []family {
 		one("holdfast_websocket_refused_total", counter, "WebSocket requests whose Host or Origin may not connect.", func(s *Status) float64 { return float64(s.Clients.RefusedHosts) }),
 		one("holdfast_connections_rate_limited_total", counter, "Connections that were closed because too many came.", func(s *Status) float64 { return float64(s.Clients.RateLimited) }),
 		one("holdfast_connections_oversized_total", counter, "Connections that were closed at a packet larger than broker.limits.packet.", func(s *Status) float64 { return float64(s.Clients.Oversized) }),
-		{"holdfast_dashboard_refused_total", counter, "Connections and pages that the dashboard refused: there were as many as may be (connections), one address had its share (address), or as many pages were looking as may (pages).", []string{"limit"},
+		{"holdfast_dashboard_refused_total", counter, "Connections and pages that the dashboard closed or refused at a limit: of all connections and requests (connections), of one address (address), of pages that look (pages).", []string{"limit"},
 			func(s *Status, add func(float64, ...string)) {
 				add(float64(s.Dashboard.Connections), "connections")
 				add(float64(s.Dashboard.Address), "address")

@@ -58,8 +58,8 @@ func (v *Views) Dashboard(opts web.Options) *web.Server {
 	opts.Look, opts.Opened, opts.Command, opts.History = v.Snapshot, v.BackfillHistory, v.Command, v.page.history
 	s := web.New(opts)
 	s.Handle("GET /metrics", web.View, v.Metrics())
-	s.Handle("GET /healthz", web.Anybody, v.Healthz())
-	s.Handle("GET /readyz", web.Anybody, v.Readyz())
+	s.Probe("/healthz", v.Healthz())
+	s.Probe("/readyz", v.Readyz())
 	return s
 }
 

@@ -13,7 +13,11 @@ import (
 	"holdfast/broker/listen"
 )
 
-type remoteKey struct{} // of a request's context: the net.Addr of its connection
+// Keys of a request's context.
+type (
+	remoteKey struct{} // the net.Addr of its connection
+	placeKey  struct{} // the *place of its connection, nil if it has none
+)
 
 // policy lets the page load from this server alone, and nothing inline (W3C CSP 3).
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
@@ -35,6 +39,15 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTime))
+		if p, _ := r.Context().Value(placeKey{}).(*place); p != nil && !s.probes[r.URL.Path] {
+			if !p.begin() {
+				s.refused.note(s.log, r.RemoteAddr, false)
+				h.Set("Connection", "close")
+				fail(w, http.StatusServiceUnavailable, "too many requests at a time: close pages, or let programs ask less often")
+				return
+			}
+			defer p.end()
+		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		if err := s.fromHere(r); err != nil {
 			fail(w, http.StatusForbidden, err.Error())

@@ -127,7 +127,8 @@ func TestTLS(t *testing.T) {
 	s.want(200, `"user":"anna"`, "GET", "/api/session", "")
 }
 
-// TestConnectionsAreBounded: one too many is closed, and there is a place again when another one ends.
+// TestConnectionsAreBounded: one too many takes the place of the one that has waited the longest, so that a flood of
+// connections, silent or with unfinished requests, keeps no visitor out.
 func TestConnectionsAreBounded(t *testing.T) {
 	var lines atomic.Int64
 	s := serve(t, Options{Log: slog.New(slog.NewTextHandler(writer(func(p []byte) {
@@ -135,12 +136,13 @@ func TestConnectionsAreBounded(t *testing.T) {
 			lines.Add(1)
 		}
 	}), nil))})
-	dial := func() net.Conn {
+	dial := func(first string) net.Conn {
 		nc, err := net.Dial("tcp", strings.TrimPrefix(s.base, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { nc.Close() })
+		io.WriteString(nc, first)
 		return nc
 	}
 	alive := func(nc net.Conn) bool {
@@ -148,28 +150,72 @@ func TestConnectionsAreBounded(t *testing.T) {
 		line, _ := bufio.NewReader(nc).ReadString('\n')
 		return strings.Contains(line, "200")
 	}
-	first := dial()
+	first := dial("")
 	if !alive(first) {
 		t.Fatal("the first connection is not served")
 	}
 	for range maxConnections - 1 {
-		if !alive(dial()) {
+		if !alive(dial("")) {
 			t.Fatal("a connection is not served")
 		}
 	}
-	if alive(dial()) {
-		t.Fatal("one too many is served")
+	if !alive(dial("")) {
+		t.Fatal("one too many is not served")
 	}
-	if alive(dial()) {
-		t.Fatal("two too many are served")
+	if n, err := io.Copy(io.Discard, first); n > 1000 || err != nil {
+		t.Errorf("the first got %d bytes and %v, want to be closed", n, err)
 	}
-	if got := s.Refused(); got != (Refused{All: 2}) || lines.Load() != 1 {
-		t.Errorf("refused %+v, logged %d lines, want one of two", got, lines.Load())
+	if got := s.Refused(); got != (Refused{All: 1}) || lines.Load() != 1 {
+		t.Errorf("refused %+v, logged %d lines, want one of one", got, lines.Load())
 	}
-	first.(*net.TCPConn).CloseWrite()
-	io.Copy(io.Discard, first) // until the server has closed it
-	if !alive(dial()) {
-		t.Error("there is no place for another one")
+	for i := range 200 {
+		dial([]string{"", "G", "GET /healthz HTTP/1.1\r\nHost: local"}[i%3])
+	}
+	if !alive(dial("")) {
+		t.Error("after a flood a new connection is not served")
+	}
+	if got := s.Refused(); got != (Refused{All: 202}) {
+		t.Errorf("refused %+v, want 202", got)
+	}
+}
+
+// TestProbesHavePlaces: while as many requests as may be are in work, another one is refused and a probe is answered.
+func TestProbesHavePlaces(t *testing.T) {
+	release := make(chan struct{})
+	working := make(chan struct{}, 2*maxConnections)
+	s := serve(t, Options{}, func(s *Server) {
+		s.Handle("GET /slow", Anybody, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			working <- struct{}{}
+			<-release
+		}))
+		s.Probe("/healthz", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") }))
+	})
+	defer close(release)
+	ask := func(path string) (net.Conn, *bufio.Reader) {
+		nc, err := net.Dial("tcp", strings.TrimPrefix(s.base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { nc.Close() })
+		io.WriteString(nc, "GET "+path+" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		return nc, bufio.NewReader(nc)
+	}
+	for range maxWorking {
+		ask("/slow")
+		<-working
+	}
+	for range 100 { // more than there are places
+		_, r := ask("/slow")
+		if line, _ := r.ReadString('\n'); !strings.Contains(line, "503") {
+			t.Fatalf("one too many: got %q, want 503", line)
+		}
+		_, r = ask("/healthz")
+		if line, _ := r.ReadString('\n'); !strings.Contains(line, "200") {
+			t.Fatalf("the probe: got %q, want 200", line)
+		}
+	}
+	if n := len(working); n != 0 {
+		t.Errorf("%d requests more are in work", n)
 	}
 }
 

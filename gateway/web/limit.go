@@ -1,6 +1,7 @@
 package web
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"sync"
@@ -50,15 +51,28 @@ func (r *refusals) note(log *slog.Logger, remote string, ofAddress bool) {
 	}
 }
 
-// limited bounds the connections of a listener, and puts TLS on them. One too many is closed at once.
+// limited bounds the connections of a listener, and puts TLS on them. One too many takes the place of the connection that
+// has waited the longest for its next request to be complete, or is closed at once where there is none: a flood of
+// connections keeps a probe of the gateway's health away for no longer than the gateway takes to answer it.
 type limited struct {
 	net.Listener
 	tls     listen.Options
 	refused func(remote string, ofAddress bool)
 
-	mu   sync.Mutex
-	all  int
-	from map[string]int // by source
+	mu      sync.Mutex
+	places  map[*place]struct{}
+	turns   uint64 // counts places taken and requests answered
+	working int    // places with a request in work
+}
+
+// place is a connection of a limited listener. The fields below the first line are guarded by the listener's mutex.
+type place struct {
+	net.Conn
+	of   *limited
+	from string // its source; empty for this device
+
+	turn     uint64 // when it began to wait
+	requests int    // in work
 }
 
 func (l *limited) Accept() (net.Conn, error) {
@@ -67,39 +81,84 @@ func (l *limited) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		from := auth.Source(nc.RemoteAddr()) // empty for this device
-		l.mu.Lock()
-		full := l.all >= maxConnections
-		ofAddress := !full && from != "" && l.from[from] >= maxFromOne
-		if !full && !ofAddress {
-			l.all++
-			l.from[from]++
+		p := &place{Conn: nc, of: l, from: auth.Source(nc.RemoteAddr())}
+		closed, ofAddress := l.take(p)
+		if closed != nil {
+			l.refused(closed.RemoteAddr().String(), ofAddress)
+			closed.Close()
 		}
-		l.mu.Unlock()
-		if full || ofAddress {
-			l.refused(nc.RemoteAddr().String(), ofAddress)
-			nc.Close()
-			continue
+		if closed != p {
+			return l.tls.Wrap(p), nil
 		}
-		return l.tls.Wrap(&counted{Conn: nc, free: sync.OnceFunc(func() { l.free(from) })}), nil
 	}
 }
 
-func (l *limited) free(from string) {
+// take gives p a place. It returns the connection that has to be closed for that, p itself where all others work, and
+// whether one address has its share.
+func (l *limited) take(p *place) (closed *place, ofAddress bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.all--
-	if l.from[from]--; l.from[from] == 0 {
-		delete(l.from, from)
+	same := 0
+	for o := range l.places {
+		if o.from == p.from {
+			same++
+		}
+	}
+	ofAddress = p.from != "" && same >= maxFromOne
+	if ofAddress || len(l.places) >= maxConnections {
+		for o := range l.places {
+			if o.requests == 0 && (!ofAddress || o.from == p.from) && (closed == nil || o.turn < closed.turn) {
+				closed = o
+			}
+		}
+		if closed == nil {
+			return p, ofAddress
+		}
+		delete(l.places, closed)
+	}
+	l.turns++
+	p.turn = l.turns
+	l.places[p] = struct{}{}
+	return closed, ofAddress
+}
+
+// begin notes that p has a request in work. It reports false where as many as may be have one.
+func (p *place) begin() bool {
+	p.of.mu.Lock()
+	defer p.of.mu.Unlock()
+	if p.requests == 0 {
+		if p.of.working >= maxWorking {
+			return false
+		}
+		p.of.working++
+	}
+	p.requests++
+	return true
+}
+
+func (p *place) end() {
+	p.of.mu.Lock()
+	defer p.of.mu.Unlock()
+	if p.requests--; p.requests == 0 {
+		p.of.working--
+		p.of.turns++
+		p.turn = p.of.turns
 	}
 }
 
-type counted struct {
-	net.Conn
-	free func()
+// Close gives the place back.
+func (p *place) Close() error {
+	p.of.mu.Lock()
+	delete(p.of.places, p)
+	p.of.mu.Unlock()
+	return p.Conn.Close()
 }
 
-func (c *counted) Close() error {
-	c.free()
-	return c.Conn.Close()
+// placeOf returns the place of a connection that http has; nil if it has none.
+func placeOf(c net.Conn) *place {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	p, _ := c.(*place)
+	return p
 }

@@ -31,6 +31,7 @@ import (
 const (
 	maxConnections = 64
 	maxFromOne     = 32       // connections of one address
+	maxWorking     = 48       // connections with a request in work; the others are left for probes
 	maxStreams     = 16       // pages that look at the same time
 	maxHeader      = 16 << 10 // bytes
 	maxBody        = 16 << 10 // bytes
@@ -84,6 +85,7 @@ type Server struct {
 	opts     Options
 	log      *slog.Logger
 	mux      *http.ServeMux
+	probes   map[string]bool // by path
 	http     *http.Server
 	sessions sessions
 	assets   *assets
@@ -106,7 +108,7 @@ func (s *Server) SetLocal(r Role) { s.local.Store(int32(r)) }
 
 // New builds the server. It listens when Run is called.
 func New(opts Options) *Server {
-	s := &Server{opts: opts, log: opts.Log, mux: http.NewServeMux(), assets: newAssets(), view: view{look: opts.Look}, eventTime: eventTime}
+	s := &Server{opts: opts, log: opts.Log, mux: http.NewServeMux(), probes: map[string]bool{}, assets: newAssets(), view: view{look: opts.Look}, eventTime: eventTime}
 	s.SetLocal(opts.Local)
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -116,7 +118,8 @@ func New(opts Options) *Server {
 		ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, IdleTimeout: idleTime,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // what strangers do is no error of ours
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, remoteKey{}, c.RemoteAddr())
+			ctx = context.WithValue(ctx, remoteKey{}, c.RemoteAddr())
+			return context.WithValue(ctx, placeKey{}, placeOf(c))
 		},
 	}
 	s.mux.HandleFunc("GET /{$}", s.assets.page)
@@ -162,6 +165,13 @@ func (s *Server) config(w http.ResponseWriter, _ *http.Request) {
 // and password of HTTP's basic authentication, for programs.
 func (s *Server) Handle(pattern string, role Role, h http.Handler) {
 	s.mux.Handle(pattern, s.only(role, h))
+}
+
+// Probe adds a short page for everybody, before Run. It is answered also while as many other requests as may be are in
+// work.
+func (s *Server) Probe(path string, h http.Handler) {
+	s.probes[path] = true
+	s.Handle("GET "+path, Anybody, h)
 }
 
 // Addr is where the server listens, nil while it does not.
@@ -237,7 +247,7 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 		return nil, err
 	}
 	return &limited{
-		Listener: l, tls: listen.Options{TLS: s.opts.TLS}, from: map[string]int{},
+		Listener: l, tls: listen.Options{TLS: s.opts.TLS}, places: map[*place]struct{}{},
 		refused: func(remote string, ofAddress bool) { s.refused.note(s.log, remote, ofAddress) },
 	}, nil
 }
