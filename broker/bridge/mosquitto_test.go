@@ -182,12 +182,17 @@ func TestMosquittoRetained(t *testing.T) {
 			}
 		}
 		b := start()
-		for deadline := time.Now().Add(time.Minute); len(l.now()) < 1000; time.Sleep(10 * time.Millisecond) {
+		var synced map[string]string // when no more have come for a while
+		for deadline, quiet := time.Now().Add(time.Minute), 0; len(synced) < 1000 || quiet < 300; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("%d are retained here", len(l.now()))
+				t.Fatalf("%d are retained here", len(synced))
+			}
+			if now := l.now(); len(now) == len(synced) {
+				quiet++
+			} else {
+				synced, quiet = now, 0
 			}
 		}
-		synced := l.now()
 		for n := range many { // those it had no room for
 			if topic := fmt.Sprintf("state/%04d", n); synced["local/"+topic] == "" {
 				retain(1, topic, "")
