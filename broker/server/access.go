@@ -36,7 +36,7 @@ func (c *conn) login(p *wire.Connect, size int) (wire.Code, error) {
 	case err == nil && p.Will != nil && !isSys(p.Will.Topic) && !grant.MayWrite(p.Will.Topic):
 		code, err = wire.NotAuthorized, errors.New("its will may not be published to "+p.Will.Topic)
 	case err == nil:
-		c.grant = grant
+		c.peer.grant = grant
 		return code, nil
 	case errors.Is(err, auth.ErrBadPassword):
 		code = wire.BadUserNameOrPassword
@@ -55,7 +55,7 @@ func (c *conn) login(p *wire.Connect, size int) (wire.Code, error) {
 // user returns the name whose share of the limits the client counts in: the user's, or that of the certificate;
 // empty for all other clients together.
 func (c *conn) user() string {
-	if name := c.grant.User(); name != "" {
+	if name := c.peer.grant.User(); name != "" {
 		return name
 	}
 	return c.commonName()
@@ -96,11 +96,11 @@ func (c *conn) noteRevoked(err error) {
 
 // mayPublish reports whether the client may publish to topic. It logs the first denied publish.
 func (c *conn) mayPublish(topic string) bool {
-	if c.grant.MayWrite(topic) {
+	if c.peer.grant.MayWrite(topic) {
 		return true
 	}
-	if !c.loggedDeniedPublish {
-		c.loggedDeniedPublish = true
+	if !c.loggedDenied {
+		c.loggedDenied = true
 		c.logger().Warn("publish denied; further ones of this connection are only counted", "topic", topic)
 	}
 	return false
@@ -108,7 +108,7 @@ func (c *conn) mayPublish(topic string) bool {
 
 // mayReceive reports whether a message may be delivered to the client. It counts a denied one.
 func (c *conn) mayReceive(topic string) bool {
-	if c.grant.MayRead(topic) {
+	if c.peer.grant.MayRead(topic) {
 		return true
 	}
 	c.s.counts.deniedReads.Add(1)
@@ -121,7 +121,7 @@ func (s *Server) Reauthorize() {
 	var gone []*conn
 	revoked := map[*conn]error{}
 	s.mu.Lock()
-	for _, x := range s.sessions {
+	for _, x := range s.sessions.byID {
 		c := x.conn.Load()
 		if c == nil {
 			continue
@@ -130,7 +130,7 @@ func (s *Server) Reauthorize() {
 		if err != nil {
 			revoked[c] = err
 		}
-		if err != nil || c.grant.Revoked() {
+		if err != nil || c.peer.grant.Revoked() {
 			gone = append(gone, c)
 		}
 	}

@@ -68,7 +68,7 @@ func hot(t testing.TB, subscribers int, qos byte) (*conn, *scratch) {
 		})
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		return s.sessions[id].conn.Load()
+		return s.sessions.byID[id].conn.Load()
 	}
 	for i := range subscribers {
 		dial("sub"+string(rune('a'+i)), &wire.Subscribe{ID: 1, Subscriptions: []wire.Subscription{{Filter: "site/#", QoS: qos}}})

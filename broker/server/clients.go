@@ -26,8 +26,8 @@ func (s *Server) Clients(most int) []Client {
 		conn *conn
 	}
 	s.mu.Lock()
-	all := make([]entry, 0, len(s.sessions))
-	for _, x := range s.sessions {
+	all := make([]entry, 0, len(s.sessions.byID))
+	for _, x := range s.sessions.byID {
 		all = append(all, entry{x, x.conn.Load()})
 	}
 	s.mu.Unlock()
@@ -45,9 +45,9 @@ func (s *Server) Clients(most int) []Client {
 	for _, e := range all {
 		c := Client{ID: e.x.id}
 		if e.conn != nil {
-			c.Connected, c.Remote, c.Version, c.Since = true, e.conn.remote(), e.conn.version, e.conn.since
+			c.Connected, c.Remote, c.Version, c.Since = true, e.conn.remote(), e.conn.peer.version, e.conn.peer.since
 		}
-		c.Subscriptions = int(e.x.subscribed.Load())
+		c.Subscriptions = int(e.x.subs.count.Load())
 		if e.x.reader != nil {
 			c.Depth = e.x.reader.Depth()
 		}

@@ -10,92 +10,50 @@ import (
 	"os"
 	"runtime/debug"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"time"
 
-	"holdfast/broker/auth"
 	"holdfast/broker/listen"
 	"holdfast/broker/wire"
 )
 
 // conn is one client's connection: a goroutine that reads, and one that writes while the kernel does not
-// take everything at once.
+// take everything at once. Each group of fields has one owner; the order of locks is in lock.go.
 type conn struct {
-	s       *Server
-	nc      net.Conn
-	in      input
-	pending atomic.Int64  // entries appended to the journal and not committed
-	ended   chan struct{} // closed when nothing of the connection is left
+	s     *Server
+	nc    net.Conn
+	ended chan struct{} // closed when nothing of the connection is left
 
-	waiting *list.Element // in Server.connecting, guarded by Server.mu; nil once CONNECT has arrived
+	place      *place        // the listener that accepted it; nil after Serve
+	anonymous  bool          // whether an anonymous client may log in
+	connecting *list.Element // in Server.conns.connecting, guarded by Server.mu; nil once CONNECT has arrived
 
-	place     *place // the listener that accepted it; nil after Serve
-	anonymous bool   // whether an anonymous client may log in
-
-	// Set by CONNECT, before anything else is written.
-	version   wire.Version
-	since     time.Time
-	session   *session
-	grant     *auth.Grant
-	publisher string        // the owner of its publishes in the journal: the user, or else the client itself
-	keepAlive time.Duration // 0 means none
-	maxPacket int           // the client's limit; 0 means none
-	aliasMax  uint16        // topic aliases that the client accepts
-	bridge    bool          // the client is another broker's bridge
-	noReasons bool          // the client wants neither reason strings nor user properties
+	// Set by CONNECT, before anything else is written, and then constant.
+	session *session
+	peer    peer
 
 	// For the reading goroutine alone.
-	will                *will
-	aliases             map[uint16]*topic // that the client has set
-	aliasBytes          int               // of their topics
-	connected           bool              // CONNACK with success has been sent
-	changed             bool              // it has appended changes
-	heard               time.Time         // when the last whole packet came
-	armed               bool              // a read deadline is set
-	late                bool              // that deadline is for the rest of a packet
-	announced           bool              // the client has published to its state topic
-	loggedDeniedPublish bool              // the first denied publish was logged
-	todo                []func()          // what is put off until Server.mu is free: logging may wait
+	in           input
+	aliases      aliases
+	will         *will
+	announced    bool     // the client has published to its state topic
+	loggedDenied bool     // the first denied publish was logged
+	todo         []func() // what is put off until Server.mu is free: logging may wait
 
-	// For the goroutine that has set work to busy.
-	raw     syscall.RawConn // nil if nc is not a socket of the kernel's
-	try     func(fd uintptr) bool
-	tried   []byte // what try is to write
-	written int    // how much it has
+	writer writer // who writes, and the socket; for the goroutine that writes
 
-	loggedDeniedRead bool // a message that may not be read any more was logged
-
-	work    atomic.Uint32 // idle, busy or again
-	dirty   atomic.Bool   // on a scratch's list of connections to flush
-	crowded atomic.Bool   // out is longer than MaxQueued
-	over    atomic.Bool   // closing, readable without mu
-
-	mu          sync.Mutex
-	room        sync.Cond // out was taken, a publish was settled, writing has stopped, or the connection is ending
-	out         *buffer   // packets to write; nil if there are none
-	given       map[string]uint16
-	closing     bool  // no more packets
-	reason      error // why the server ends the connection
-	hasLastWord bool  // the last packet tells the client why the connection ends
-	refused     bool  // by a CONNACK
-	unacked     int   // QoS 1 publishes of the client that were not answered
-	open        map[uint16]struct{}
-
-	// Of what is in out.
-	packets, publishes, publishBytes uint64
+	mu     sync.Mutex // guards the fields below, but for the atomic ones in them
+	room   sync.Cond  // out was taken, a publish was settled, writing has stopped, or the connection is ending
+	phase  phase
+	out    output // packets to write
+	window window // the client's packets that are to be answered
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{s: s, nc: nc, anonymous: s.opts.Anonymous, version: wire.V311, ended: make(chan struct{})}
+	c := &conn{s: s, nc: nc, anonymous: s.opts.Anonymous, ended: make(chan struct{})}
+	c.peer.version = wire.V311
 	c.room.L = &c.mu
-	if sc, ok := nc.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			c.raw, c.try = raw, c.tryWrite
-		}
-	}
+	c.writer.init(nc)
 	c.in.init(c)
-	c.work.Store(again) // nothing is written before CONNACK
 	return c
 }
 
@@ -125,11 +83,11 @@ func (c *conn) serve() {
 	defer close(c.ended)
 	err := c.run()
 	c.farewell(err)
-	if c.connected {
+	if c.phase.connected {
 		c.drain()
 	}
 	if c.session != nil {
-		c.s.pressure.gone(c)
+		c.s.memory.gone(c)
 		c.s.leave(c)
 	}
 	c.report(err)
@@ -141,7 +99,7 @@ func (c *conn) serve() {
 func (c *conn) linger() {
 	defer c.nc.Close()
 	c.mu.Lock()
-	wanted := c.hasLastWord
+	wanted := c.phase.hasLastWord
 	c.mu.Unlock()
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	if !wanted || !ok || half.CloseWrite() != nil {
@@ -177,19 +135,13 @@ func (c *conn) run() (err error) {
 	}
 	for {
 		p, err := c.in.next(c.arm)
-		if err != nil && c.late && errors.Is(err, os.ErrDeadlineExceeded) {
-			c.mu.Lock()
-			kicked := c.reason != nil
-			c.mu.Unlock()
-			if !kicked {
-				c.s.reached(limitPacketTime, "connection closed: timeout for the rest of a packet", "remote", c.remote(), "client", c.session.id)
-				err = errPacketTime
-			}
+		if err != nil && c.in.deadline.late && errors.Is(err, os.ErrDeadlineExceeded) {
+			err = c.tooLate(err)
 		}
 		if err != nil {
 			return err
 		}
-		c.heard = c.in.scratch.now
+		c.in.deadline.heard = c.in.scratch.now
 		if err := c.handle(p, c.in.scratch); err != nil {
 			return err
 		}
@@ -199,39 +151,38 @@ func (c *conn) run() (err error) {
 	}
 }
 
-// arm sets the read deadline: the keep alive for the next whole packet, and packet_time for each 64 KiB of one that
-// has arrived in part, also without a keep alive. Until CONNECT the handshake's deadline holds.
+// arm sets the read deadline. Until CONNECT the handshake's deadline holds.
 func (c *conn) arm() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var due time.Time
-	switch {
-	case c.closing || c.reason != nil:
+	if c.phase.ending() {
 		return net.ErrClosed
-	case !c.connected:
-		return nil
-	case c.keepAlive > 0:
-		due = c.heard.Add(c.keepAlive * 3 / 2) // [MQTT-3.1.2-22]
 	}
-	c.late = false
-	if !c.in.begun.IsZero() {
-		rest := time.Duration(1+len(c.in.buf)/packetStep) * c.s.opts.PacketTimeout
-		if end := c.in.begun.Add(rest); due.IsZero() || end.Before(due) {
-			due, c.late = end, true
-		}
-	}
-	if due.IsZero() && !c.armed {
+	if !c.phase.connected {
 		return nil
 	}
-	c.armed = !due.IsZero()
+	due, change := c.in.deadline.next(c.peer.keepAlive, len(c.in.buf), c.s.opts.PacketTimeout)
+	if !change {
+		return nil
+	}
 	return c.nc.SetReadDeadline(due)
 }
 
-// packetStep is how much of a packet has to arrive within Options.PacketTimeout.
-const packetStep = 64 << 10
-
 // errPacketTime ends a connection when the rest of its packet does not arrive in time.
 var errPacketTime = &wire.Error{Code: wire.Unspecified, Text: "timeout for the rest of a packet"}
+
+// tooLate returns the error of a connection whose deadline for the rest of a packet is over: err, if the server ends it
+// for another reason and has woken the reading goroutine by that deadline.
+func (c *conn) tooLate(err error) error {
+	c.mu.Lock()
+	kicked := c.phase.reason != nil
+	c.mu.Unlock()
+	if kicked {
+		return err
+	}
+	c.s.reached(limitPacketTime, "connection closed: timeout for the rest of a packet", "remote", c.remote(), "client", c.session.id)
+	return errPacketTime
+}
 
 // errDisconnect is a client's orderly end.
 var errDisconnect = errors.New("client disconnected")
@@ -240,16 +191,14 @@ var errDisconnect = errors.New("client disconnected")
 func (c *conn) farewell(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.reason != nil {
-		err = c.reason
-	}
+	err = c.phase.cause(err)
 	var violation *wire.Error
 	switch {
-	case !c.connected:
-		if errors.As(err, &violation) && !c.refused {
-			c.s.refusals.count(wire.CONNACK, violation.Code)
+	case !c.phase.connected:
+		if errors.As(err, &violation) && !c.phase.refused {
+			c.s.counts.refusals.count(wire.CONNACK, violation.Code)
 		}
-	case c.closing:
+	case c.phase.closing:
 	case errors.As(err, &violation):
 		c.disconnect(violation.Code, violation.Text)
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -263,22 +212,21 @@ func (c *conn) farewell(err error) {
 
 // disconnect queues a DISCONNECT, which a server sends in 5.0 only. Called with mu held.
 func (c *conn) disconnect(code wire.Code, text string) {
-	c.s.refusals.count(wire.DISCONNECT, code)
-	if c.version != wire.V5 {
+	c.s.counts.refusals.count(wire.DISCONNECT, code)
+	if c.peer.version != wire.V5 {
 		return
 	}
 	p := &wire.Disconnect{Code: code}
-	if text != "" && (c.maxPacket == 0 || len(text)+16 <= c.maxPacket) { // [MQTT-3.14.2-3]
+	if text != "" && c.peer.takes(len(text)+16) { // [MQTT-3.14.2-3]
 		p.Properties.ReasonString = &text
 	}
 	c.queue(p)
-	c.hasLastWord = true
+	c.phase.hasLastWord = true
 }
 
-// end begins to close the connection: queued packets have lastWords to be written. Called with mu held.
+// end begins to close the connection; what is queued is still written, for up to lastWords. Called with mu held.
 func (c *conn) end() {
-	c.closing = true
-	c.over.Store(true)
+	c.phase.close()
 	c.nc.SetWriteDeadline(time.Now().Add(lastWords))
 	c.room.Broadcast()
 	c.wake()
@@ -289,9 +237,9 @@ func (c *conn) kick(code wire.Code) { c.kickFor(&wire.Error{Code: code, Text: "e
 
 func (c *conn) kickFor(reason *wire.Error) {
 	c.mu.Lock()
-	if !c.closing {
-		c.reason = reason
-		if c.connected {
+	if !c.phase.closing {
+		c.phase.reason = reason
+		if c.phase.connected {
 			c.disconnect(reason.Code, "")
 		}
 		c.end()
@@ -314,9 +262,7 @@ func (c *conn) fail(err error) {
 
 // failed is fail, called with mu held.
 func (c *conn) failed(err error) {
-	if c.reason == nil {
-		c.reason = err
-	}
+	c.phase.because(err)
 	c.room.Broadcast()
 	c.interrupt()
 }
@@ -324,9 +270,7 @@ func (c *conn) failed(err error) {
 // report logs why the connection ended, at debug level if that is normal.
 func (c *conn) report(err error) {
 	c.mu.Lock()
-	if c.reason != nil {
-		err = c.reason
-	}
+	err = c.phase.cause(err)
 	c.mu.Unlock()
 	log := c.logger()
 	var violation *wire.Error
@@ -337,7 +281,7 @@ func (c *conn) report(err error) {
 	case errors.As(err, &violation) && violation.Code == wire.PacketTooLarge && violation.Size > 0:
 		c.s.counts.oversized.Add(1)
 		key := "broker.limits.packet"
-		if !c.connected && c.s.opts.MaxConnectPacket < c.s.opts.MaxPacket {
+		if !c.phase.connected && c.s.opts.MaxConnectPacket < c.s.opts.MaxPacket {
 			key = "broker.limits.connect_packet"
 		}
 		log.Warn("client disconnected: its packet is larger than "+key+", which may be raised", "bytes", violation.Size, "limit", c.in.max)
@@ -350,7 +294,7 @@ func (c *conn) report(err error) {
 		log.Warn("connection refused", "error", err)
 	case errors.Is(err, errHandshake): // the place to look when a certificate does not do
 		log.Info("no connection", "error", err)
-	case !c.connected:
+	case !c.phase.connected:
 		log.Debug("no CONNECT", "error", err)
 	default:
 		log.Info("connection ended", "reason", err)
@@ -360,24 +304,24 @@ func (c *conn) report(err error) {
 // waitForRoom stops reading while the client does not read our packets, or while too many of its publishes
 // are on their way to disk, which the protocol of 3.1.1 cannot limit otherwise.
 func (c *conn) waitForRoom() error {
-	if c.changed { // changes are appended without waiting, under locks; here none is held
-		c.changed = false
+	if c.window.changed { // changes are appended without waiting, under locks; here none is held
+		c.window.changed = false
 		if c.s.journal.Crowded() {
 			c.in.scratch.finish(c.s)
 			c.s.journal.WaitForRoom()
 		}
 	}
 	most := int64(c.s.opts.MaxInflight)
-	if !c.crowded.Load() && c.pending.Load() <= most {
+	if !c.out.crowded.Load() && c.window.pending.Load() <= most {
 		return nil
 	}
 	c.in.scratch.finish(c.s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for !c.closing && c.reason == nil && (c.crowded.Load() || c.pending.Load() > most) {
+	for !c.phase.ending() && (c.out.crowded.Load() || c.window.pending.Load() > most) {
 		c.room.Wait()
 	}
-	if c.closing || c.reason != nil {
+	if c.phase.ending() {
 		return net.ErrClosed
 	}
 	return nil
@@ -386,7 +330,7 @@ func (c *conn) waitForRoom() error {
 // settled notes that the journal has committed or refused an entry of this client, and that the consequences are
 // done or in the inbox. It does not wait.
 func (c *conn) settled() {
-	if c.pending.Add(-1) == int64(c.s.opts.MaxInflight) {
+	if c.window.pending.Add(-1) == int64(c.s.opts.MaxInflight) {
 		c.session.whenFree(c, c.room.Broadcast)
 	}
 }

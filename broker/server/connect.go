@@ -24,75 +24,30 @@ var connectV5 = []byte("\x00\x04MQTT\x05")
 
 // connect reads the CONNECT packet and answers it.
 func (c *conn) connect() error {
-	raw, err := c.in.next(c.arm)
-	var first wire.Packet
-	var tooLarge *wire.Error
-	if err == nil {
-		first, err = raw.Packet(wire.V311)
-	} else if errors.As(err, &tooLarge) && tooLarge.Code == wire.PacketTooLarge {
-		c.s.reached(limitConnectPacket, "connection closed: its first packet is larger than a CONNECT may be", "remote", c.remote(), "most", c.in.max)
-	}
-	c.s.mu.Lock()
-	c.s.leaveConnecting(c)
-	c.s.mu.Unlock()
+	p, size, err := c.readConnect()
 	if err != nil {
-		v, ok := err.(*wire.Error)
-		switch {
-		case ok && v.Code == wire.UnsupportedVersion:
-			return c.refuse(wire.UnsupportedVersion, v.Text) // [MQTT-3.1.2-2]
-		case ok && bytes.HasPrefix(raw.Body, connectV5) && raw.Type() == wire.CONNECT:
-			c.version = wire.V5
-			return c.refuse(v.Code, v.Text) // section 4.13.1; 3.1.1 has no return code for it
-		}
 		return err
 	}
-	p, ok := first.(*wire.Connect)
-	if !ok {
-		return fmt.Errorf("first packet is not a CONNECT") // [MQTT-3.1.0-1]
-	}
-	c.version, c.since, c.bridge = p.Version, time.Now(), p.Bridge
-	if v := p.Properties.MaximumPacketSize; v != nil {
-		c.maxPacket = int(min(*v, wire.MaxSize+5))
+	c.peer.read(p, &c.s.opts)
+	if err := c.checkConnect(p); err != nil {
+		return err
 	}
 	var answer wire.Connack
-	switch {
-	case p.Properties.AuthMethod != nil:
-		return c.refuse(wire.BadAuthenticationMethod, "no authentication method is supported")
-	case p.Will != nil && c.s.checkTopic(p.Will.Topic) != nil:
-		why := fmt.Sprintf("its will cannot be published: %v", c.s.checkTopic(p.Will.Topic))
-		if c.version != wire.V5 { // a return code would have it try again, and never with success
-			return &wire.Error{Code: wire.TopicNameInvalid, Text: why}
-		}
-		return c.refuse(wire.TopicNameInvalid, why)
-	case p.Will != nil && isSys(p.Will.Topic) && p.Will.Topic != stateTopic(p.ClientID):
-		return c.refuse(wire.NotAuthorized, "its will may not be published to $SYS")
-	case p.ClientID == "" && !p.CleanStart && p.Version != wire.V5:
-		return c.refuse(wire.ClientIDNotValid, "an empty client identifier needs a clean session") // [MQTT-3.1.3-8]
-	case len(p.ClientID) > maxClientID:
-		return c.refuse(wire.ClientIDNotValid, fmt.Sprintf("client identifier of %d bytes, want at most %d", len(p.ClientID), maxClientID))
-	case p.ClientID == "":
+	if p.ClientID == "" {
 		p.ClientID = "holdfast-" + rand.Text()
 		answer.Properties.AssignedClientID = &p.ClientID // [MQTT-3.2.2-16]
 	}
-	c.keepAlive = time.Duration(p.KeepAlive) * time.Second
-	if most := c.s.opts.ServerKeepAlive; most > 0 && c.version == wire.V5 && (c.keepAlive == 0 || c.keepAlive > most) {
-		c.keepAlive = most
-		answer.Properties.ServerKeepAlive = ptr(uint16(most / time.Second)) // [MQTT-3.2.2-21]
-	}
-	if v := p.Properties.TopicAliasMaximum; v != nil {
-		c.aliasMax = min(*v, uint16(c.s.opts.MaxAliases))
-	}
-	if v := p.Properties.RequestProblemInfo; v != nil {
-		c.noReasons = *v == 0
+	if c.peer.keepAlive != time.Duration(p.KeepAlive)*time.Second {
+		answer.Properties.ServerKeepAlive = ptr(uint16(c.peer.keepAlive / time.Second)) // [MQTT-3.2.2-21]
 	}
 	if v := p.Properties.RequestResponseInfo; v != nil && *v == 1 && c.s.opts.ResponseInfo != "" {
 		answer.Properties.ResponseInfo = ptr(strings.ReplaceAll(c.s.opts.ResponseInfo, "%c", p.ClientID))
 	}
-	if code, err := c.login(p, len(raw.Body)); err != nil {
+	if code, err := c.login(p, size); err != nil {
 		return c.refuse(code, err.Error())
 	}
-	if c.publisher = "user " + c.user(); c.user() == "" {
-		c.publisher = "client " + p.ClientID
+	if c.peer.publisher = "user " + c.user(); c.user() == "" {
+		c.peer.publisher = "client " + p.ClientID
 	}
 	quota := c.s.opts.MaxInflight
 	if v := p.Properties.ReceiveMaximum; v != nil {
@@ -111,7 +66,7 @@ func (c *conn) connect() error {
 	}
 	c.in.max = c.s.opts.MaxPacket
 	if p.Will != nil {
-		c.will = &will{Will: p.Will, client: p.ClientID, user: c.user(), counted: true, grant: c.grant}
+		c.will = &will{Will: p.Will, client: p.ClientID, user: c.user(), counted: true, grant: c.peer.grant}
 		if err := c.in.pause(); err != nil {
 			return err
 		}
@@ -121,26 +76,79 @@ func (c *conn) connect() error {
 	c.s.counts.connects.Add(1)
 	answer.SessionPresent = present
 	c.limits(&answer.Properties)
+	return c.accept(&answer)
+}
+
+// readConnect returns the first packet, which has to be a CONNECT, and the size of its body.
+func (c *conn) readConnect() (*wire.Connect, int, error) {
+	raw, err := c.in.next(c.arm)
+	var first wire.Packet
+	var tooLarge *wire.Error
+	if err == nil {
+		first, err = raw.Packet(wire.V311)
+	} else if errors.As(err, &tooLarge) && tooLarge.Code == wire.PacketTooLarge {
+		c.s.reached(limitConnectPacket, "connection closed: its first packet is larger than a CONNECT may be", "remote", c.remote(), "most", c.in.max)
+	}
+	c.s.mu.Lock()
+	c.s.conns.arrived(c)
+	c.s.mu.Unlock()
+	if err != nil {
+		v, ok := err.(*wire.Error)
+		switch {
+		case ok && v.Code == wire.UnsupportedVersion:
+			return nil, 0, c.refuse(wire.UnsupportedVersion, v.Text) // [MQTT-3.1.2-2]
+		case ok && bytes.HasPrefix(raw.Body, connectV5) && raw.Type() == wire.CONNECT:
+			c.peer.version = wire.V5
+			return nil, 0, c.refuse(v.Code, v.Text) // section 4.13.1; 3.1.1 has no return code for it
+		}
+		return nil, 0, err
+	}
+	p, ok := first.(*wire.Connect)
+	if !ok {
+		return nil, 0, errors.New("first packet is not a CONNECT") // [MQTT-3.1.0-1]
+	}
+	return p, len(raw.Body), nil
+}
+
+// checkConnect refuses a CONNECT that no login could make good.
+func (c *conn) checkConnect(p *wire.Connect) error {
+	switch {
+	case p.Properties.AuthMethod != nil:
+		return c.refuse(wire.BadAuthenticationMethod, "no authentication method is supported")
+	case p.Will != nil && c.s.checkTopic(p.Will.Topic) != nil:
+		why := fmt.Sprintf("its will cannot be published: %v", c.s.checkTopic(p.Will.Topic))
+		if c.peer.version != wire.V5 { // after a return code the client would try again, and never with success
+			return &wire.Error{Code: wire.TopicNameInvalid, Text: why}
+		}
+		return c.refuse(wire.TopicNameInvalid, why)
+	case p.Will != nil && isSys(p.Will.Topic) && p.Will.Topic != stateTopic(p.ClientID):
+		return c.refuse(wire.NotAuthorized, "its will may not be published to $SYS")
+	case p.ClientID == "" && !p.CleanStart && p.Version != wire.V5:
+		return c.refuse(wire.ClientIDNotValid, "an empty client identifier needs a clean session") // [MQTT-3.1.3-8]
+	case len(p.ClientID) > maxClientID:
+		return c.refuse(wire.ClientIDNotValid, fmt.Sprintf("client identifier of %d bytes, want at most %d", len(p.ClientID), maxClientID))
+	}
+	return nil
+}
+
+// accept queues the CONNACK of a client that has its session, and lets goroutines write to it.
+func (c *conn) accept(answer *wire.Connack) error {
 	c.mu.Lock()
-	if c.reason == nil { // no more that of the CONNECT
+	if c.phase.reason == nil { // no more that of the CONNECT
 		c.nc.SetDeadline(time.Time{})
 	}
-	// What was queued since enter stands behind the answer [MQTT-3.2.0-1].
-	b := &buffer{b: wire.Append(nil, c.version, &answer)}
-	if c.maxPacket > 0 && len(b.b) > c.maxPacket {
+	b := wire.Append(nil, c.peer.version, answer)
+	if !c.peer.takes(len(b)) {
 		c.mu.Unlock()
-		return &wire.Error{Code: wire.PacketTooLarge, Text: fmt.Sprintf("CONNACK of %d bytes, the client takes %d", len(b.b), c.maxPacket)}
+		return &wire.Error{Code: wire.PacketTooLarge, Text: fmt.Sprintf("CONNACK of %d bytes, the client takes %d", len(b), c.peer.maxPacket)}
 	}
-	if c.out != nil {
-		b.b, b.charged = append(b.b, c.out.b...), c.out.charged
-	}
-	c.out = b
-	c.connected, c.heard = true, time.Now()
-	if c.reason != nil { // taken over before it was answered
+	c.out.prepend(b)
+	c.phase.connected, c.in.deadline.heard = true, time.Now()
+	if c.phase.reason != nil { // taken over before it was answered
 		c.disconnect(wire.SessionTakenOver, "")
 		c.end()
 	}
-	c.work.Store(idle)
+	c.writer.begin()
 	c.mu.Unlock()
 	c.wake()
 	return nil
@@ -157,18 +165,18 @@ func ptr[T any](v T) *T { return &v }
 
 // refuse answers a CONNECT with a failure; the caller ends the connection [MQTT-3.2.2-7].
 func (c *conn) refuse(code wire.Code, text string) error {
-	c.s.refusals.count(wire.CONNACK, code)
-	c.refused = true
+	c.s.counts.refusals.count(wire.CONNACK, code)
+	c.phase.refused = true
 	c.nc.SetWriteDeadline(time.Now().Add(lastWords))
 	answer := &wire.Connack{Code: code, Properties: wire.Properties{ReasonString: &text}}
-	b := wire.Append(nil, c.version, answer)
-	if c.maxPacket > 0 && len(b) > c.maxPacket {
+	b := wire.Append(nil, c.peer.version, answer)
+	if !c.peer.takes(len(b)) {
 		answer.Properties = wire.Properties{} // [MQTT-3.2.2-19]
-		b = wire.Append(nil, c.version, answer)
+		b = wire.Append(nil, c.peer.version, answer)
 	}
-	if c.maxPacket == 0 || len(b) <= c.maxPacket {
+	if c.peer.takes(len(b)) {
 		_, err := c.nc.Write(b)
-		c.hasLastWord = err == nil
+		c.phase.hasLastWord = err == nil
 	}
 	return &wire.Error{Code: code, Text: text}
 }
@@ -237,20 +245,20 @@ func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *c
 	if s.closing {
 		return false, nil, nil, errors.New("shutting down")
 	}
-	if c.grant.Revoked() { // since login; from here on Reauthorize finds the connection
+	if c.peer.grant.Revoked() { // since login; from here on Reauthorize finds the connection
 		return false, nil, nil, &wire.Error{Code: wire.BadUserNameOrPassword, Text: "the user was deleted or has a new password"}
 	}
 	if err := c.revoked(); err != nil { // since the handshake
 		c.later(func() { c.noteRevoked(err) })
 		return false, nil, nil, &wire.Error{Code: wire.NotAuthorized, Text: "the certificate is revoked"}
 	}
-	x := s.sessions[p.ClientID]
+	x := s.sessions.byID[p.ClientID]
 	if x != nil && !x.mayBeTaken(c) {
 		s.counts.logins.Add(1)
-		owner := x.owner.String()
+		owner := x.owner.who.String()
 		c.later(func() {
 			c.logger().Warn("login refused: the session of this client identifier belongs to another; choose another identifier",
-				"client", p.ClientID, "login", c.grant.Owner().String(), "owner", owner)
+				"client", p.ClientID, "login", c.peer.grant.Owner().String(), "owner", owner)
 		})
 		return false, nil, nil, &wire.Error{Code: wire.NotAuthorized, Text: "this client identifier is in use by another user"}
 	}
@@ -297,7 +305,7 @@ func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *c
 		}
 	}
 	x.belong(c.user())
-	x.setOwner(c.grant)
+	x.owner.set(c.peer.grant)
 	if err := x.setExpiry(expiry); err != nil {
 		if !present {
 			s.discard(x, reasonEnded)
@@ -306,7 +314,7 @@ func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *c
 		return false, nil, due, err
 	}
 	c.session = x
-	s.tally.connect(x.user, 1)
+	s.sessions.tally.connect(x.user, 1)
 	x.attach(c, quota)
 	return present, nil, due, nil
 }
@@ -316,16 +324,16 @@ func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *c
 func (s *Server) takeWill(c *conn, x *session, p *wire.Connect) error {
 	var old *will
 	if x != nil {
-		old = x.will
+		old = x.away.will
 		s.uncount(old)
 	}
-	refused := s.wills.take(c.user(), willWeight(p.Will), s.opts.MaxWills, s.opts.UserShare, limitWills)
+	refused := s.wills.take(c.user(), willWeight(p.Will))
 	if refused == "" {
 		return nil
 	}
 	if old != nil {
 		old.counted = true
-		s.wills.give(old.user, -willWeight(old.Will))
+		s.wills.add(old.user, willWeight(old.Will))
 	}
 	c.later(func() {
 		s.reached(refused, "login refused: the wills of clients take too much memory", "remote", c.remote(), "client", p.ClientID, "user", c.user(), "will_bytes", len(p.Will.Payload))
@@ -338,24 +346,24 @@ func (s *Server) takeWill(c *conn, x *session, p *wire.Connect) error {
 func (s *Server) leave(c *conn) {
 	x := c.session
 	s.mu.Lock()
-	s.tally.connect(x.user, -1)
+	s.sessions.tally.connect(x.user, -1)
 	if lost := x.detach(); lost > 0 {
 		c.later(func() {
 			s.reached(limitQueuedTotal, "deliveries that a client has not answered are given up: only memory had them, and it is short", "client", x.id, "messages", lost)
 		})
 		defer c.catchUp()
 	}
-	x.left = time.Now()
+	x.away.left = time.Now()
 	if s.closing {
 		s.mu.Unlock()
 		return
 	}
 	due := c.will
-	if due != nil && due.Delay > 0 && x.expiry > 0 {
+	if due != nil && due.Delay > 0 && x.away.expiry > 0 {
 		x.delayWill(due)
 		due = nil
 	}
-	if x.expiry == 0 {
+	if x.away.expiry == 0 {
 		s.discard(x, reasonEnded)
 	} else {
 		x.scheduleExpiry()

@@ -9,6 +9,24 @@ import (
 // clients can connect although the table is full of absent ones.
 const temporary = 10 // one in ten
 
+// sessions are all sessions, connected or not, by client identifier. Guarded by Server.mu.
+type sessions struct {
+	byID  map[string]*session
+	tally tally
+}
+
+// add adds a session.
+func (t *sessions) add(x *session) {
+	t.byID[x.id] = x
+	t.tally.add(x, 1)
+}
+
+// remove removes a session.
+func (t *sessions) remove(x *session) {
+	delete(t.byID, x.id)
+	t.tally.add(x, -1)
+}
+
 // tally counts sessions. Guarded by Server.mu.
 type tally struct {
 	durable   int
@@ -44,8 +62,8 @@ func (t *tally) connect(user string, n int) {
 // for others. Called with mu held.
 func (s *Server) admitConnection(c *conn) error {
 	user := c.user()
-	own, all := s.tally.connected[user], s.opts.MaxConnections
-	share := int(s.share(int64(all), int64(s.tally.logins-own)))
+	own, all := s.sessions.tally.connected[user], s.opts.MaxConnections
+	share := int(s.share(int64(all), int64(s.sessions.tally.logins-own)))
 	if share >= all || own < share {
 		return nil
 	}
@@ -56,7 +74,7 @@ func (s *Server) admitConnection(c *conn) error {
 	return fmt.Errorf("%d connections of this user, which is the most of %d: see broker.limits.%s", own, all, limitUserShare)
 }
 
-// admit makes room for another session of c's user, or says why there is none. Where the table or the user's
+// admit makes room for another session of c's user, or returns why there is none. Where the table or the user's
 // share of it is full, the oldest session goes that has neither a connection nor a message queued. Its will, if
 // there is one, is to be published. Called with mu held.
 func (s *Server) admit(c *conn, durable bool) (due *will, err error) {
@@ -66,13 +84,13 @@ func (s *Server) admit(c *conn, durable bool) (due *will, err error) {
 	if durable {
 		most = max(1, all-all/temporary)
 	}
-	share := int(s.share(int64(all), int64(len(s.sessions)-s.tally.each[user])))
+	share := int(s.share(int64(all), int64(len(s.sessions.byID)-s.sessions.tally.each[user])))
 	var refused limit
 	var victims func(x *session) bool
 	switch {
-	case share < all && s.tally.each[user] >= share:
+	case share < all && s.sessions.tally.each[user] >= share:
 		refused, victims = limitUserShare, func(x *session) bool { return x.user == user }
-	case len(s.sessions) >= all || durable && s.tally.durable >= most:
+	case len(s.sessions.byID) >= all || durable && s.sessions.tally.durable >= most:
 		refused, victims = limitSessions, func(*session) bool { return true }
 	default:
 		return due, nil
@@ -81,28 +99,28 @@ func (s *Server) admit(c *conn, durable bool) (due *will, err error) {
 		due = x.stopTimers()
 		c.later(func() {
 			s.reached(refused, "session discarded: it was the oldest without a connection and without messages, and another needs its place",
-				"client", x.id, "user", x.user, "absent_since", x.left)
+				"client", x.id, "user", x.user, "absent_since", x.away.left)
 		})
 		s.discard(x, reasonEvicted)
 		return due, nil
 	}
-	sessions, own := len(s.sessions), s.tally.each[user]
+	sessions, own := len(s.sessions.byID), s.sessions.tally.each[user]
 	c.later(func() {
 		s.reached(refused, "login refused: there are as many sessions as may be, and all have a connection or messages",
 			"remote", c.remote(), "user", user, "sessions", sessions, "of_user", own)
 	})
-	return due, fmt.Errorf("%d sessions, %d of them the user's, which is the most: see broker.limits.%s", len(s.sessions), s.tally.each[user], refused)
+	return due, fmt.Errorf("%d sessions, %d of them the user's, which is the most: see broker.limits.%s", len(s.sessions.byID), s.sessions.tally.each[user], refused)
 }
 
 // oldestEmpty returns the session that has been without a connection for the longest time, of those with nothing
 // queued that may go. Called with mu held.
 func (s *Server) oldestEmpty(may func(x *session) bool) (oldest *session) {
 	var since time.Time
-	for _, x := range s.sessions {
-		if x.conn.Load() != nil || oldest != nil && !x.left.Before(since) || !may(x) || !x.empty() {
+	for _, x := range s.sessions.byID {
+		if x.conn.Load() != nil || oldest != nil && !x.away.left.Before(since) || !may(x) || !x.empty() {
 			continue
 		}
-		oldest, since = x, x.left
+		oldest, since = x, x.away.left
 	}
 	return oldest
 }

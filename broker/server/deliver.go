@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/binary"
 	"time"
 
 	"holdfast/broker"
@@ -56,83 +55,6 @@ func (x *session) notify() {
 	}
 }
 
-// offer queues a QoS 0 message and reports whether it did. Unless it may wait, it leaves the message to the
-// inbox where others hold the connection's lock.
-func (c *conn) offer(p *publication, retain bool, ids []uint32, mayWait bool) bool {
-	x := c.session
-	if x.inbox.busy.Load() || !mayWait && !lockNow(&c.mu) {
-		o := outgoing{message: p.keep(), retain: retain, ids: ids, at: p.at}
-		if !x.later(c, o.cost(), func() {
-			if p, ok := o.publish(c.s, 0, false); ok {
-				c.put(&p)
-			}
-		}) {
-			c.s.counts.droppedQueue.Add(1)
-		}
-		return false
-	}
-	if mayWait {
-		c.mu.Lock()
-	}
-	defer c.mu.Unlock()
-	return c.putShared(p, 0, retain, ids, 0)
-}
-
-// offer gives a session a QoS 1 or 2 message that it does not get from the journal. c is nil if it has
-// no connection. Unless it may wait, it leaves the message to the inbox where others hold the session's locks.
-func (x *session) offer(c *conn, p *publication, o outgoing, mayWait bool) {
-	switch {
-	case mayWait && !x.inbox.busy.Load():
-		x.mu.Lock()
-		if c != nil {
-			c.mu.Lock()
-		}
-	case !x.enter(c):
-		if !x.later(c, o.cost(), func() { x.accept(c, nil, o) }) {
-			x.s.counts.droppedQueue.Add(1)
-		}
-		return
-	}
-	x.accept(c, p, o)
-	x.exit(c)
-}
-
-// accept sends or keeps a message that was offered. p shares its encodings, and is nil if they are gone. Called
-// with mu held, and with that of c if it is not nil.
-func (x *session) accept(c *conn, p *publication, o outgoing) {
-	if x.over {
-		return
-	}
-	cost := o.cost()
-	if c != nil && !x.waits() && (c.out == nil || len(c.out.b)+cost <= writeChunk) && !x.s.full(c.queued(), cost) && x.mayFly() {
-		f := x.newFlight(0)
-		f.outgoing = o
-		x.charge(f)
-		sent := false
-		if p != nil {
-			sent = c.putShared(p, o.qos, o.retain, o.ids, f.id)
-		} else if v, ok := o.publish(x.s, f.id, false); ok {
-			sent = c.put(&v)
-		}
-		switch {
-		case !sent:
-			x.settle(f)
-		case x.reader == nil: // what is sent is never sent again
-			f.message = nil
-		default:
-			x.hold(f)
-		}
-		return
-	}
-	if len(x.queue) > 0 && x.queued+cost > x.s.opts.MaxQueued || x.s.full(x.queued, cost) {
-		x.s.counts.droppedQueue.Add(1)
-		return
-	}
-	x.queue = append(x.queue, o)
-	x.queued += cost
-	x.s.waiting.Add(int64(cost))
-}
-
 // waits reports whether messages in memory are to be sent before those of the journal. Called with mu held.
 func (x *session) waits() bool {
 	return len(x.again)+len(x.ready)+len(x.replay)+len(x.replays)+len(x.queue) > 0
@@ -154,115 +76,20 @@ func (o *outgoing) publish(s *Server, id uint16, dup bool) (p wire.Publish, ok b
 	return p, true
 }
 
-// put queues a PUBLISH and reports whether it did: not if the client may not read it, if it is larger than
-// the client accepts, or, at QoS 0, if the client's queue is full. It may change p. Called
-// with c.mu held.
-func (c *conn) put(p *wire.Publish) bool {
-	named, topic := false, p.Topic
-	if !c.mayReceive(topic) {
-		return false
-	}
-	if c.aliasMax > 0 && len(topic) <= longestTopic {
-		if a, ok := c.given[topic]; ok {
-			p.Topic, p.TopicAlias = "", a
-		} else if len(c.given) < int(c.aliasMax) {
-			p.TopicAlias, named = uint16(len(c.given)+1), true
-			if c.maxPacket > 0 && p.Size(c.version) > c.maxPacket {
-				p.TopicAlias, named = 0, false
-			}
-		}
-	}
-	size := p.Size(c.version)
-	if !c.takes(size, p.QoS) {
-		return false
-	}
-	if c.closing {
-		return true
-	}
-	if named {
-		if c.given == nil {
-			c.given = map[string]uint16{}
-		}
-		c.given[topic] = p.TopicAlias
-	}
-	b := c.buffer()
-	b.b = wire.AppendPublish(b.b, c.version, p)
-	c.published(b, size)
-	return true
-}
-
-// putShared is put for a message whose encoding other subscribers share. Called with c.mu held.
-func (c *conn) putShared(p *publication, qos byte, retain bool, ids []uint32, id uint16) bool {
-	if c.aliasMax > 0 || len(ids) > 0 && c.version == wire.V5 {
-		v := p.view
-		v.QoS, v.Retain, v.ID, v.Dup, v.TopicAlias, v.SubscriptionIDs = qos, retain, id, false, 0, ids
-		return c.put(&v)
-	}
-	if !c.mayReceive(p.view.Topic) {
-		return false
-	}
-	frame, at := p.frame(c.version, qos, retain)
-	if !c.takes(len(frame), qos) {
-		return false
-	}
-	if c.closing {
-		return true
-	}
-	b := c.buffer()
-	n := len(b.b)
-	b.b = append(b.b, frame...)
-	if qos > 0 {
-		binary.BigEndian.PutUint16(b.b[n+at:], id)
-	}
-	c.published(b, len(frame))
-	return true
-}
-
-// takes reports whether a PUBLISH may be queued. Called with mu held.
-func (c *conn) takes(size int, qos byte) bool {
-	if c.maxPacket > 0 && size > c.maxPacket {
-		c.s.counts.droppedSize.Add(1) // [MQTT-3.1.2-24]
-		return false
-	}
-	if qos > 0 {
-		return true
-	}
-	if n := c.queued(); n > 0 && n+size > c.s.opts.MaxQueued || c.s.full(n, size) {
-		c.s.counts.droppedQueue.Add(1)
-		return false
-	}
-	return true
-}
-
-// queued returns how many bytes are queued. Called with mu held.
-func (c *conn) queued() int {
-	if c.out == nil {
-		return 0
-	}
-	return len(c.out.b)
-}
-
-// published notes that a PUBLISH was added to b. Called with mu held.
-func (c *conn) published(b *buffer, size int) {
-	c.publishes++
-	c.publishBytes += uint64(size)
-	c.appended(b)
-}
-
 // fill moves queued messages into the buffer, up to the client's receive maximum and the size of one
 // write. Only the writing goroutine calls it.
 func (c *conn) fill() error {
 	x := c.session
 	if x.reader != nil {
-		if !c.s.beginTurn(c) {
+		if !c.s.memory.beginTurn(c) {
 			return nil
 		}
-		defer c.s.endTurn()
+		defer c.s.memory.endTurn()
 		defer x.reader.Rest()
 	}
 	for {
 		c.mu.Lock()
-		full := c.closing || c.queued() >= writeChunk
+		full := c.phase.closing || c.out.len() >= writeChunk
 		c.mu.Unlock()
 		if full {
 			return nil
@@ -339,7 +166,7 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 		x.queue[0] = outgoing{}
 		x.queue = x.queue[1:]
 		x.queued -= o.cost()
-		x.s.waiting.Add(-int64(o.cost()))
+		x.s.memory.waiting.Add(-int64(o.cost()))
 		x.sendNew(c, o)
 	case x.full(): // until the client answers, or what is on its way to disk is there
 		return false, 0
@@ -491,8 +318,8 @@ func (x *session) dropDenied(c *conn) {
 	x.mu.Unlock()
 	for i := range denied {
 		x.reader.Drop(&denied[i], journal.ReasonDenied)
-		if !c.loggedDeniedRead {
-			c.loggedDeniedRead = true
+		if !c.writer.loggedDenied {
+			c.writer.loggedDenied = true
 			c.logger().Warn("queued messages are dropped: the client may not read them any more; further ones of this connection are only counted", "topic", denied[i].Message.Topic)
 		}
 	}

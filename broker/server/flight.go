@@ -48,7 +48,7 @@ func (x *session) stow() (lost int) {
 			x.stowed = append(x.stowed, stowed{f.seq, f.n, f.id, f.qos, f.dup, f.released})
 			delete(x.flights, f.id)
 			delete(x.bySeq, f.seq)
-		case f.seq == 0 && !f.released && x.s.waiting.Load() > x.s.opts.MaxQueuedTotal/4:
+		case f.seq == 0 && !f.released && x.s.memory.waiting.Load() > x.s.opts.MaxQueuedTotal/4:
 			x.drop(f)
 			lost++
 		}
@@ -143,13 +143,13 @@ func (x *session) charge(f *flight) {
 func (x *session) hold(f *flight) {
 	f.held = flightBytes + f.cost()
 	x.held += f.held
-	x.s.waiting.Add(int64(f.held))
+	x.s.memory.waiting.Add(int64(f.held))
 }
 
 // release drops the message of a flight from memory. Called with mu held.
 func (x *session) release(f *flight) {
 	x.held -= f.held
-	x.s.waiting.Add(-int64(f.held))
+	x.s.memory.waiting.Add(-int64(f.held))
 	f.held, f.message = 0, nil
 }
 

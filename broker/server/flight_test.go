@@ -24,7 +24,7 @@ func TestQoS2DeliveriesOfARandomClient(t *testing.T) {
 				most := 1 + r.IntN(8)
 				s := openServer(t, Options{MaxInflight: most}, nil)
 				expiry := uint32(1000)
-				back := func() *peer {
+				back := func() *pipeClient {
 					p := wire.Connect{ClientID: "c"}
 					if v == wire.V5 {
 						p.Properties.SessionExpiry = &expiry
@@ -162,8 +162,8 @@ func TestStowedDeliveries(t *testing.T) {
 			t.Errorf("flight %d is not found by its number", id)
 		}
 	}
-	s.waiting.Add(1 << 20) // others have all
-	if lost := x.stow(); lost != 15 || x.inFlight() != 45 || s.waiting.Load() != 1<<20 {
-		t.Errorf("%d lost, %d are left, %d bytes", lost, x.inFlight(), s.waiting.Load())
+	s.memory.waiting.Add(1 << 20) // others have all
+	if lost := x.stow(); lost != 15 || x.inFlight() != 45 || s.memory.waiting.Load() != 1<<20 {
+		t.Errorf("%d lost, %d are left, %d bytes", lost, x.inFlight(), s.memory.waiting.Load())
 	}
 }

@@ -83,7 +83,7 @@ func FuzzServer(f *testing.F) {
 			}
 			runtime.Gosched()
 		}
-		if n := s.waiting.Load(); n > int64(s.opts.MaxQueued)+writeChunk { // of watch alone
+		if n := s.memory.waiting.Load(); n > int64(s.opts.MaxQueued)+writeChunk { // of watch alone
 			t.Fatalf("%d bytes wait", n)
 		}
 		watch.send(&wire.Ping{Type: wire.PINGREQ})

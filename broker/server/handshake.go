@@ -11,7 +11,7 @@ import (
 // TLS and WebSocket.
 func (c *conn) handshake() error {
 	c.mu.Lock()
-	if c.closing {
+	if c.phase.closing {
 		c.mu.Unlock()
 		return net.ErrClosed
 	}

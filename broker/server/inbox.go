@@ -17,20 +17,6 @@ type inbox struct {
 	queued int // bytes of the messages in work
 }
 
-// lockTries is how often to try a lock before leaving the work to the inbox: a few hundred
-// nanoseconds, as long as most goroutines hold it.
-const lockTries = 64
-
-// lockNow takes mu and reports whether it did. It does not wait.
-func lockNow(mu *sync.Mutex) bool {
-	for range lockTries {
-		if mu.TryLock() {
-			return true
-		}
-	}
-	return false
-}
-
 // whenFree calls f with x.mu and, if c is not nil, c.mu held: at once if they are free and the inbox
 // is empty, else soon, in order. It does not wait, and f must not either.
 func (x *session) whenFree(c *conn, f func()) {
@@ -68,11 +54,11 @@ func (x *session) later(c *conn, size int, f func()) bool {
 	in := &x.inbox
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if size > 0 && in.queued > 0 && (in.queued+size > x.s.opts.MaxQueued || x.s.waiting.Load() > x.s.opts.MaxQueuedTotal) {
+	if size > 0 && in.queued > 0 && (in.queued+size > x.s.opts.MaxQueued || x.s.memory.waiting.Load() > x.s.opts.MaxQueuedTotal) {
 		return false
 	}
 	in.queued += size
-	x.s.waiting.Add(int64(size))
+	x.s.memory.waiting.Add(int64(size))
 	in.work = append(in.work, func() {
 		x.mu.Lock()
 		if c != nil {
@@ -84,7 +70,7 @@ func (x *session) later(c *conn, size int, f func()) bool {
 			in.mu.Lock()
 			in.queued -= size
 			in.mu.Unlock()
-			x.s.waiting.Add(-int64(size))
+			x.s.memory.waiting.Add(-int64(size))
 		}
 		if c != nil {
 			c.wake()

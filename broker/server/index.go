@@ -7,44 +7,23 @@ import (
 	"sync/atomic"
 
 	"holdfast/broker"
-	"holdfast/broker/journal"
 )
-
-// target is a subscriber: a session, a route, or a function of this process.
-type target struct {
-	session *session
-	reader  *journal.Reader                                              // of a route; of a durable session
-	deliver func(*broker.Message)                                        // of a route or function
-	pick    atomic.Pointer[func(topic string, own bool) *journal.Reader] // of a route, instead of reader; nil for none
-}
-
-// subscription is what a target asked for with one filter.
-type subscription struct {
-	qos               byte
-	noLocal           bool
-	retainAsPublished bool
-	id                uint32 // Subscription Identifier, 0 if there is none
-	steps             int    // by which it has made searches of the index longer
-}
-
-// match is a target, once, with what all its matching subscriptions grant together, or a group of
-// which one member gets the message.
-type match struct {
-	*target
-	group             *group
-	qos               byte
-	noLocal           bool
-	retainAsPublished bool
-	ids               []uint32 // shared
-}
 
 // index finds the subscriptions of a topic: a tree with a level of the topic at each step. What a search of it may
 // cost is known before: see node.steps.
 type index struct {
 	version atomic.Uint64 // changes with every subscription
-	mu      sync.RWMutex
-	root    node
-	n       int
+	filters account       // weights of clients' filters, by user
+	steps   account       // by which these have made searches longer
+
+	mu   sync.RWMutex // guards what follows
+	root node
+	n    int
+}
+
+func (x *index) init(o *Options) {
+	x.filters.limited(limitFilters, int64(o.MaxFilters), o.UserShare)
+	x.steps.limited(limitMatching, int64(o.MaxMatching), o.UserShare)
 }
 
 // node is a level of filters. Most have one node below them, or none, so that is cheap.
@@ -58,62 +37,6 @@ type node struct {
 	steps   int32            // most nodes that a search can visit from here, this one included
 	largest int32            // steps of the children but plus: the most of all, since a topic leads to one of them
 	atMost  int32            // how many have as many
-}
-
-// subscribers are those of one filter: a list while they are few.
-type subscribers struct {
-	few    []owner
-	many   map[*target]subscription
-	groups map[string]*group // by the group's name
-}
-
-type owner struct {
-	*target
-	subscription
-}
-
-const mostFew = 16 // subscribers in a list
-
-func (s *subscribers) empty() bool { return s == nil || len(s.few)+len(s.many)+len(s.groups) == 0 }
-
-// set adds or replaces t and reports whether it was there.
-func (s *subscribers) set(t *target, sub subscription) (had bool) {
-	for i := range s.few {
-		if s.few[i].target == t {
-			s.few[i].subscription = sub
-			return true
-		}
-	}
-	if s.many == nil && len(s.few) < mostFew {
-		s.few = append(s.few, owner{t, sub})
-		return false
-	}
-	if s.many == nil {
-		s.many = make(map[*target]subscription, 2*mostFew)
-		for _, o := range s.few {
-			s.many[o.target] = o.subscription
-		}
-		s.few = nil
-	}
-	_, had = s.many[t]
-	s.many[t] = sub
-	return had
-}
-
-func (s *subscribers) unset(t *target) (had bool) {
-	if s.many != nil {
-		_, had = s.many[t]
-		delete(s.many, t)
-		return had
-	}
-	for i := range s.few {
-		if last := len(s.few) - 1; s.few[i].target == t {
-			s.few[i], s.few[last] = s.few[last], owner{}
-			s.few = s.few[:last]
-			return true
-		}
-	}
-	return false
 }
 
 // child returns the node of a level, or nil.
@@ -251,25 +174,6 @@ func (n *node) add(group, filter string, t *target, sub subscription) (isNew boo
 	return isNew
 }
 
-func put(at **subscribers, name string, t *target, sub subscription) (isNew bool) {
-	if *at == nil {
-		*at = &subscribers{}
-	}
-	s := *at
-	if name == "" {
-		return !s.set(t, sub)
-	}
-	g := s.groups[name]
-	if g == nil {
-		if s.groups == nil {
-			s.groups = map[string]*group{}
-		}
-		g = &group{}
-		s.groups[strings.Clone(name)] = g
-	}
-	return !g.set(t, sub)
-}
-
 // remove removes a subscription and the branches that it leaves empty.
 func (x *index) remove(filter string, t *target) bool {
 	x.mu.Lock()
@@ -307,25 +211,6 @@ func (n *node) remove(group, filter string, t *target) bool {
 	return found
 }
 
-func take(at **subscribers, name string, t *target) (found bool) {
-	s := *at
-	if s == nil {
-		return false
-	}
-	if name == "" {
-		found = s.unset(t)
-	} else if g := s.groups[name]; g != nil {
-		found = g.remove(t)
-		if len(*g.members.Load()) == 0 {
-			delete(s.groups, name)
-		}
-	}
-	if s.empty() {
-		*at = nil
-	}
-	return found
-}
-
 func (x *index) len() int {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -350,86 +235,4 @@ func (x *index) find(topic string) finder {
 	// A wildcard at the first level does not match a topic of the server's own [MQTT-4.7.2-1].
 	f.walk(&x.root, topic, strings.HasPrefix(topic, "$"))
 	return f
-}
-
-type finder struct {
-	found  []match
-	places int // where something was found; in one place no target stands twice
-	steps  int // nodes that were visited
-}
-
-func (f *finder) walk(n *node, topic string, own bool) {
-	f.steps++
-	if !own {
-		f.collect(n.below)
-	}
-	level, rest, more := strings.Cut(topic, "/")
-	if level != "+" {
-		f.step(n.child(level), rest, more)
-	}
-	if !own {
-		f.step(n.plus, rest, more)
-	}
-}
-
-func (f *finder) step(child *node, rest string, more bool) {
-	switch {
-	case child == nil:
-	case more:
-		f.walk(child, rest, false)
-	default:
-		f.steps++
-		f.collect(child.here)
-		f.collect(child.below) // "a/#" matches "a" [MQTT-4.7.1-2]
-	}
-}
-
-func (f *finder) collect(s *subscribers) {
-	if s.empty() {
-		return
-	}
-	f.places++
-	for _, o := range s.few {
-		f.found = append(f.found, newMatch(o.target, o.subscription))
-	}
-	for t, sub := range s.many {
-		f.found = append(f.found, newMatch(t, sub))
-	}
-	for _, g := range s.groups {
-		f.found = append(f.found, match{group: g})
-	}
-}
-
-func newMatch(t *target, sub subscription) match {
-	m := match{target: t, qos: sub.qos, noLocal: sub.noLocal, retainAsPublished: sub.retainAsPublished}
-	if sub.id != 0 {
-		m.ids = []uint32{sub.id}
-	}
-	return m
-}
-
-// merge leaves each target once. Of overlapping subscriptions the highest QoS counts, and every
-// identifier is sent [MQTT-3.3.4-2, MQTT-3.3.4-3].
-func merge(found []match) []match {
-	at := make(map[*target]int, len(found))
-	n := 0
-	for _, m := range found {
-		if i, twice := at[m.target]; twice && m.group == nil {
-			found[i].add(&m)
-			continue
-		}
-		if m.group == nil {
-			at[m.target] = n
-		}
-		found[n] = m
-		n++
-	}
-	return found[:n]
-}
-
-func (m *match) add(other *match) {
-	m.qos = max(m.qos, other.qos)
-	m.noLocal = m.noLocal && other.noLocal
-	m.retainAsPublished = m.retainAsPublished || other.retainAsPublished
-	m.ids = append(m.ids[:len(m.ids):len(m.ids)], other.ids...)
 }

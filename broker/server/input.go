@@ -43,7 +43,7 @@ func (s *Server) newScratch() any {
 func (d *scratch) markDirty(c *conn) {
 	if d == nil {
 		c.wake()
-	} else if c.dirty.CompareAndSwap(false, true) {
+	} else if c.writer.dirty.CompareAndSwap(false, true) {
 		d.dirty = append(d.dirty, c)
 	}
 }
@@ -51,7 +51,7 @@ func (d *scratch) markDirty(c *conn) {
 // finish flushes every connection that was marked dirty. It is called before anything that may wait.
 func (d *scratch) finish(s *Server) {
 	for i, c := range d.dirty {
-		c.dirty.Store(false)
+		c.writer.dirty.Store(false)
 		c.flush()
 		d.dirty[i] = nil
 	}
@@ -82,11 +82,43 @@ type input struct {
 	n       int    // what try has read
 	err     error
 
+	deadline deadline
+}
+
+// deadline is until when the client has to send: its keep alive for the next whole packet, and Options.PacketTimeout for
+// each packetStep bytes of one that has arrived in part, also without a keep alive.
+type deadline struct {
+	heard time.Time // when the last whole packet came
 	begun time.Time // when a part of the next packet was seen first; zero while there is none
+	armed bool      // the connection has a read deadline
+	late  bool      // that is for the rest of a packet
+}
+
+// packetStep is how much of a packet has to arrive within Options.PacketTimeout.
+const packetStep = 64 << 10
+
+// next returns the read deadline to set, zero for none, of a client of which part bytes of a packet have arrived. It
+// reports whether there is one to set or to take away.
+func (d *deadline) next(keepAlive time.Duration, part int, timeout time.Duration) (due time.Time, change bool) {
+	if keepAlive > 0 {
+		due = d.heard.Add(keepAlive * 3 / 2) // [MQTT-3.1.2-22]
+	}
+	d.late = false
+	if !d.begun.IsZero() {
+		rest := time.Duration(1+part/packetStep) * timeout
+		if end := d.begun.Add(rest); due.IsZero() || end.Before(due) {
+			due, d.late = end, true
+		}
+	}
+	if due.IsZero() && !d.armed {
+		return due, false
+	}
+	d.armed = !due.IsZero()
+	return due, true
 }
 
 func (in *input) init(c *conn) {
-	in.s, in.c, in.nc, in.raw = c.s, c, c.nc, c.raw
+	in.s, in.c, in.nc, in.raw = c.s, c, c.nc, c.writer.raw
 	in.max = min(c.s.opts.MaxConnectPacket, c.s.opts.MaxPacket) // until CONNECT has come
 	in.try = in.readNow
 }
@@ -103,12 +135,12 @@ func (in *input) next(wait func() error) (wire.Raw, error) {
 		if n <= len(in.buf) {
 			in.buf = in.buf[n:]
 			in.scratch.packets++
-			in.begun = time.Time{}
+			in.deadline.begun = time.Time{}
 			return p, nil
 		}
 		in.need = n
-		if len(in.buf) > 0 && in.begun.IsZero() {
-			in.begun = in.scratch.now
+		if len(in.buf) > 0 && in.deadline.begun.IsZero() {
+			in.deadline.begun = in.scratch.now
 		}
 		if in.scratch != nil {
 			in.scratch.finish(in.s)

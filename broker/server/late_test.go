@@ -37,7 +37,7 @@ func TestALateDurableSession(t *testing.T) {
 		}
 		put := func(topic string, t *topic) {
 			p := newPublication(s, message(topic), time.Now())
-			p.done = func(err error) { settled <- err }
+			p.opts.Done = func(err error) { settled <- err }
 			s.publish(p, t, nil)
 		}
 		put("r/old", s.named("r/old"))
@@ -66,7 +66,7 @@ func TestALateDurableSession(t *testing.T) {
 		}
 		if away {
 			s.mu.Lock()
-			x := s.sessions["c"]
+			x := s.sessions.byID["c"]
 			s.mu.Unlock()
 			gone := x.conn.Load()
 			c.conn.Close()

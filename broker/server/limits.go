@@ -2,12 +2,13 @@ package server
 
 import (
 	"context"
+	"errors"
 	"log/slog"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"holdfast/broker/journal"
 	"holdfast/broker/wire"
 )
 
@@ -54,7 +55,7 @@ type said struct {
 // message of the log line, args its attributes.
 func (s *Server) reached(l limit, text string, args ...any) {
 	now := time.Now()
-	r := &s.limits
+	r := &s.counts.limits
 	r.mu.Lock()
 	if r.totals == nil {
 		r.totals, r.said = map[limit]uint64{}, map[limit]said{}
@@ -78,6 +79,15 @@ func (s *Server) reached(l limit, text string, args ...any) {
 		log = log.With("times", more)
 	}
 	log.Log(context.Background(), slog.LevelWarn, text, args...)
+}
+
+// stateRefused reports whether err is the journal's refusal of more state, which it counts and logs.
+func (s *Server) stateRefused(err error, client, what string) bool {
+	if !errors.Is(err, journal.ErrState) && !errors.Is(err, journal.ErrTooLarge) {
+		return false
+	}
+	s.reached(limitState, what+": the state of clients has its share of the journal; end sessions that are not needed, or raise max_size", "client", client)
+	return true
 }
 
 // snapshot returns the totals by limit.
@@ -110,24 +120,49 @@ func share(percent int, all, others int64) int64 {
 	return max(1, min(most, max(min(all/smallPart, (all-others)/2), all-all/lastPart-others)))
 }
 
-// account counts the use of one resource by all clients and by each user. Its zero value is empty.
+// account counts the use of one resource by all clients and by each user. Safe for concurrent use.
 type account struct {
-	mu   sync.Mutex
+	limit   limit // that refuses where all users together have most
+	most    int64
+	percent int // of most that one user may have; see share
+
+	mu   sync.Mutex // a leaf; guards what follows
 	all  int64
 	each map[string]int64 // by user
 }
 
-// take adds n for a user, unless all then exceed most or the user its share of it, see share. A negative n
-// gives back. The limit that refuses is l, or limitUserShare.
-func (a *account) take(user string, n, most int64, percent int, l limit) (refused limit) {
+// limited sets the limits. Without it nothing is limited, and only add and give may be called.
+func (a *account) limited(l limit, most int64, percent int) {
+	a.limit, a.most, a.percent = l, most, percent
+}
+
+// take adds n for a user, unless all then exceed the limit or the user its share of it. It returns which limit refuses,
+// or nothing.
+func (a *account) take(user string, n int64) (refused limit) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
-	case n > 0 && a.all+n > most:
-		return l
-	case n > 0 && a.each[user]+n > share(percent, most, a.all-a.each[user]):
+	case n > 0 && a.all+n > a.most:
+		return a.limit
+	case n > 0 && a.each[user]+n > share(a.percent, a.most, a.all-a.each[user]):
 		return limitUserShare
 	}
+	a.count(user, n)
+	return ""
+}
+
+// add adds n for a user, whatever the limits are.
+func (a *account) add(user string, n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.count(user, n)
+}
+
+// give gives n back.
+func (a *account) give(user string, n int64) { a.add(user, -n) }
+
+// count is called with mu held.
+func (a *account) count(user string, n int64) {
 	a.all += n
 	if a.each == nil {
 		a.each = map[string]int64{}
@@ -135,11 +170,7 @@ func (a *account) take(user string, n, most int64, percent int, l limit) (refuse
 	if a.each[user] += n; a.each[user] <= 0 {
 		delete(a.each, user)
 	}
-	return ""
 }
-
-// give gives n back.
-func (a *account) give(user string, n int64) { a.take(user, -n, math.MaxInt64, 100, "") }
 
 // of returns what a user has.
 func (a *account) of(user string) int64 {
@@ -148,11 +179,11 @@ func (a *account) of(user string) int64 {
 	return a.each[user]
 }
 
-// others returns what all but a user have.
-func (a *account) others(user string) int64 {
+// share returns how much a user may have.
+func (a *account) share(user string) int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.all - a.each[user]
+	return share(a.percent, a.most, a.all-a.each[user])
 }
 
 // unfinished counts the memory of packets that have arrived in part, of all connections together. When it runs

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/broker/listen"
@@ -54,10 +55,20 @@ func (p *place) close() {
 	}
 }
 
+// listeners are the places where connections come in.
 type listeners struct {
-	mu     sync.Mutex // guards everything below; Server.mu may be taken under it
+	ready     chan struct{} // closed when each of the first ones is open or being retried
+	coming    admission     // the rate of new connections
+	anonymous atomic.Bool   // whether one lets anonymous clients in
+
+	mu     sync.Mutex // guards what follows
 	open   []*place   // and those being retried
 	closed bool       // for good
+}
+
+func (l *listeners) init(o *Options) {
+	l.ready = make(chan struct{})
+	l.coming.all, l.coming.each = float64(o.ConnectRate), float64(o.ConnectRatePerAddr)
 }
 
 // ListenerState reports whether a listener is open, and if not, why.
@@ -183,7 +194,7 @@ func (s *Server) tryAgain(p *place) {
 	}
 	s.log.Error("listener not open: it is retried, the others keep working", "listener", name, "error", p.failed)
 	p.stop = make(chan struct{})
-	stop, told := p.stop, p.failed.Error()
+	stop, logged := p.stop, p.failed.Error()
 	s.work.Go(func() {
 		for wait := firstReopen; ; wait = min(2*wait, longestReopen) {
 			timer := time.NewTimer(wait/2 + rand.N(wait/2))
@@ -193,7 +204,7 @@ func (s *Server) tryAgain(p *place) {
 				return
 			case <-timer.C:
 			}
-			if s.reopened(p, stop, &told, name) {
+			if s.reopened(p, stop, &logged, name) {
 				return
 			}
 		}
@@ -202,7 +213,7 @@ func (s *Server) tryAgain(p *place) {
 
 // reopened tries to open a place and reports whether retrying is over: the place is open, or removed. It logs a new
 // reason of failure.
-func (s *Server) reopened(p *place, stop chan struct{}, told *string, name string) bool {
+func (s *Server) reopened(p *place, stop chan struct{}, logged *string, name string) bool {
 	s.listeners.mu.Lock()
 	defer s.listeners.mu.Unlock()
 	select {
@@ -217,8 +228,8 @@ func (s *Server) reopened(p *place, stop chan struct{}, told *string, name strin
 		s.acceptOn(p)
 		return true
 	}
-	if text := p.failed.Error(); text != *told {
-		*told = text
+	if text := p.failed.Error(); text != *logged {
+		*logged = text
 		s.log.Error("listener still not open", "listener", name, "error", p.failed)
 	}
 	return false
@@ -244,7 +255,7 @@ func (s *Server) accept(l net.Listener, p *place) {
 			continue
 		}
 		delay = 0
-		if ok, turnedAway := s.coming.allows(nc.RemoteAddr(), time.Now()); !ok {
+		if ok, turnedAway := s.listeners.coming.allows(nc.RemoteAddr(), time.Now()); !ok {
 			s.counts.rate.Add(1)
 			nc.Close()
 			if turnedAway > 0 {
@@ -268,7 +279,7 @@ func (s *Server) disconnect(places []*place) {
 		p.gone = true
 	}
 	var conns []*conn
-	for c := range s.conns {
+	for c := range s.conns.all {
 		if slices.Contains(places, c.place) {
 			conns = append(conns, c)
 		}
@@ -289,11 +300,11 @@ func (s *Server) closeListeners() {
 }
 
 // Ready returns a channel that is closed when each of the first listeners is open or being retried.
-func (s *Server) Ready() <-chan struct{} { return s.ready }
+func (s *Server) Ready() <-chan struct{} { return s.listeners.ready }
 
 // Addrs waits for Ready and returns the addresses of the open listeners, in the order of SetListeners.
 func (s *Server) Addrs() []net.Addr {
-	<-s.ready
+	<-s.listeners.ready
 	s.listeners.mu.Lock()
 	defer s.listeners.mu.Unlock()
 	var addrs []net.Addr

@@ -1,14 +1,11 @@
 package server
 
 import (
-	"errors"
 	"fmt"
-	"runtime/debug"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
 
-	"holdfast/broker/journal"
 	"holdfast/broker/wire"
 )
 
@@ -26,72 +23,94 @@ type buffer struct {
 
 var buffers = sync.Pool{New: func() any { return new(buffer) }}
 
-func (s *Server) putBuffer(b *buffer) {
-	if b.charged > 0 {
-		s.waiting.Add(-b.charged)
-		s.buffered.Add(-b.charged)
-		b.charged = 0
+// output is what is queued for a client, with what Stats counts of it when it is taken for writing. Guarded by conn.mu.
+type output struct {
+	buf     *buffer           // nil if there is nothing
+	crowded atomic.Bool       // buf is longer than MaxQueued; readable without mu
+	aliases map[string]uint16 // topic aliases that the server has set
+
+	packets, publishes, publishBytes uint64 // in buf
+}
+
+// buffer returns the buffer to append to.
+func (o *output) buffer() *buffer {
+	if o.buf == nil {
+		o.buf = buffers.Get().(*buffer)
 	}
-	if cap(b.b) <= keepBuffer {
-		b.b = b.b[:0]
-		buffers.Put(b)
+	return o.buf
+}
+
+// len returns how many bytes are queued.
+func (o *output) len() int {
+	if o.buf == nil {
+		return 0
+	}
+	return len(o.buf.b)
+}
+
+// prepend puts a CONNACK in front of what was queued since the client has its session [MQTT-3.2.0-1].
+func (o *output) prepend(b []byte) {
+	first := &buffer{b: b}
+	if o.buf != nil {
+		first.b, first.charged = append(b, o.buf.b...), o.buf.charged
+	}
+	o.buf = first
+}
+
+// added notes that a packet was appended to the buffer.
+func (o *output) added(s *Server) {
+	o.packets++
+	s.memory.charge(o.buf)
+	if len(o.buf.b) > s.opts.MaxQueued {
+		o.crowded.Store(true)
 	}
 }
 
-// The states of conn.work, the connection's writing.
-const (
-	idle  uint32 = iota
-	busy         // a goroutine writes
-	again        // a goroutine writes, and checks for more before it stops
-)
-
-// buffer returns the buffer to append to. Called with mu held.
-func (c *conn) buffer() *buffer {
-	if c.out == nil {
-		c.out = buffers.Get().(*buffer)
-	}
-	return c.out
+// published notes that a PUBLISH of size bytes was appended to the buffer.
+func (o *output) published(s *Server, size int) {
+	o.publishes++
+	o.publishBytes += uint64(size)
+	o.added(s)
 }
 
-// appended notes that a packet was added to b. Called with mu held.
-func (c *conn) appended(b *buffer) {
-	c.packets++
-	if n := int64(len(b.b)) - b.charged; n >= chargeStep {
-		n -= n % chargeStep
-		b.charged += n
-		c.s.waiting.Add(n)
-		c.s.buffered.Add(n)
+// take returns the buffer, which the caller is to write and to give back to Server.memory, or nil.
+func (o *output) take(c *counts) *buffer {
+	b := o.buf
+	if b == nil {
+		return nil
 	}
-	if len(b.b) > c.s.opts.MaxQueued {
-		c.crowded.Store(true)
+	o.buf = nil
+	c.packetsOut.Add(o.packets)
+	c.sent.Add(o.publishes)
+	c.publishBytesOut.Add(o.publishBytes)
+	c.bytesOut.Add(uint64(len(b.b)))
+	o.packets, o.publishes, o.publishBytes = 0, 0, 0
+	return b
+}
+
+// drop drops what is queued, uncounted.
+func (o *output) drop(m *memory) {
+	if o.buf != nil {
+		m.put(o.buf)
+		o.buf = nil
 	}
 }
 
 // queue appends a packet to the buffer. Called with mu held.
 func (c *conn) queue(p wire.Packet) {
-	if c.closing {
+	if c.phase.closing {
 		return
 	}
-	b := c.buffer()
+	b := c.out.buffer()
 	n := len(b.b)
-	b.b = wire.Append(b.b, c.version, p)
-	if c.maxPacket > 0 && len(b.b)-n > c.maxPacket { // [MQTT-3.1.2-24]
+	b.b = wire.Append(b.b, c.peer.version, p)
+	if !c.peer.takes(len(b.b) - n) {
 		b.b = b.b[:n]
-		if c.reason == nil {
-			c.reason = &wire.Error{Code: wire.PacketTooLarge, Text: fmt.Sprintf("an answer is larger than the %d bytes that the client takes", c.maxPacket)}
-		}
+		c.phase.because(&wire.Error{Code: wire.PacketTooLarge, Text: fmt.Sprintf("an answer is larger than the %d bytes that the client takes", c.peer.maxPacket)})
 		c.interrupt()
 		return
 	}
-	c.appended(b)
-}
-
-// because returns properties with a reason string for a 5.0 client, unless it declined them [MQTT-3.1.2-29].
-func (c *conn) because(text string) (p wire.Properties) {
-	if c.version == wire.V5 && !c.noReasons && (c.maxPacket == 0 || len(text)+16 <= c.maxPacket) {
-		p.ReasonString = &text
-	}
-	return p
+	c.out.added(c.s)
 }
 
 // send queues a packet, to be written together with others that are queued for this client during the same read.
@@ -106,184 +125,10 @@ func (c *conn) send(d *scratch, p wire.Packet) {
 func (c *conn) take() *buffer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b := c.out
-	if b == nil {
-		return nil
-	}
-	c.out = nil
-	c.s.counts.packetsOut.Add(c.packets)
-	c.s.counts.sent.Add(c.publishes)
-	c.s.counts.publishBytesOut.Add(c.publishBytes)
-	c.s.counts.bytesOut.Add(uint64(len(b.b)))
-	c.packets, c.publishes, c.publishBytes = 0, 0, 0
-	if c.crowded.Load() {
-		c.crowded.Store(false)
+	b := c.out.take(&c.s.counts)
+	if b != nil && c.out.crowded.Load() {
+		c.out.crowded.Store(false)
 		c.room.Broadcast()
 	}
 	return b
-}
-
-// wake starts or notifies the writing goroutine, which writes queued packets and the session's messages. While
-// there is nothing to write a connection has no writing goroutine.
-func (c *conn) wake() {
-	for {
-		switch c.work.Load() {
-		case idle:
-			if c.work.CompareAndSwap(idle, busy) {
-				go c.write(nil, 0)
-				return
-			}
-		case busy:
-			if c.work.CompareAndSwap(busy, again) {
-				return
-			}
-		default:
-			return
-		}
-	}
-}
-
-// flush writes as much of the queued packets as the kernel takes at once, and leaves the rest to a
-// goroutine.
-func (c *conn) flush() {
-	if c.raw == nil || !c.work.CompareAndSwap(idle, busy) {
-		c.wake()
-		return
-	}
-	if b := c.take(); b != nil {
-		n := c.writeNow(b.b)
-		if n < len(b.b) {
-			go c.write(b, n)
-			return
-		}
-		c.s.putBuffer(b)
-	}
-	if !c.rest() {
-		go c.write(nil, 0)
-	}
-}
-
-// rest ends the goroutine's writing. It returns false if there is more to write.
-func (c *conn) rest() bool {
-	if !c.work.CompareAndSwap(busy, idle) {
-		return false
-	}
-	if c.over.Load() {
-		c.mu.Lock()
-		c.room.Broadcast() // for drain
-		c.mu.Unlock()
-	}
-	return true
-}
-
-// write writes until there is nothing more, beginning with b from n on if it is not nil.
-func (c *conn) write(b *buffer, n int) {
-	defer func() {
-		if v := recover(); v != nil {
-			c.lost(fmt.Errorf("panic: %v\n%s", v, debug.Stack()))
-			c.work.Store(busy)
-			c.rest()
-		}
-	}()
-	for {
-		if b == nil {
-			c.work.Store(busy)
-			b, n = c.gather(), 0
-		}
-		for b != nil {
-			if err := c.writeAll(b.b[n:]); err != nil {
-				c.lost(err)
-			}
-			c.s.putBuffer(b)
-			b, n = c.gather(), 0
-		}
-		if c.rest() {
-			return
-		}
-	}
-}
-
-// gather fills the buffer from the session and returns it, or nil if there is nothing to write.
-func (c *conn) gather() *buffer {
-	if err := c.fill(); err != nil {
-		var refused *wire.Error
-		if !errors.Is(err, journal.ErrClosed) && !errors.As(err, &refused) {
-			c.logger().Error("could not read a session's messages from the journal", "error", err)
-		}
-		c.fail(err)
-	}
-	return c.take()
-}
-
-// lost notes that nothing more can be written.
-func (c *conn) lost(err error) {
-	c.fail(err)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.hasLastWord = false
-	c.end()
-	if c.out != nil {
-		c.s.putBuffer(c.out)
-		c.out = nil
-	}
-}
-
-// drain waits until all packets that can be written are. Afterwards wake and flush do nothing.
-func (c *conn) drain() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for c.out != nil || !c.work.CompareAndSwap(idle, again) {
-		c.room.Wait()
-	}
-}
-
-// writeNow writes as much as the kernel takes at once. It ignores an error: the next write returns it.
-func (c *conn) writeNow(b []byte) int {
-	if c.raw == nil {
-		return 0
-	}
-	c.tried, c.written = b, 0
-	_ = c.raw.Write(c.try)
-	c.tried = nil
-	return c.written
-}
-
-func (c *conn) tryWrite(fd uintptr) bool {
-	for {
-		n, err := syscall.Write(int(fd), c.tried)
-		if err == syscall.EINTR {
-			continue
-		}
-		c.written = max(n, 0)
-		return true
-	}
-}
-
-// writeAll allows every chunk the same time, so that a slow connection outlives a dead one.
-func (c *conn) writeAll(b []byte) error {
-	b = b[c.writeNow(b):]
-	if len(b) == 0 {
-		return nil
-	}
-	c.s.pressure.writes(c, len(b))
-	defer c.s.pressure.wrote(c)
-	for len(b) > 0 {
-		n := min(len(b), writeChunk)
-		c.setWriteDeadline(time.Now().Add(c.s.opts.WriteTimeout))
-		if _, err := c.nc.Write(b[:n]); err != nil {
-			return err
-		}
-		b = b[n:]
-	}
-	c.setWriteDeadline(time.Time{}) // writeNow needs none, and fails at one that is over
-	return nil
-}
-
-// setWriteDeadline sets the deadline of the next write, unless the connection is ending.
-func (c *conn) setWriteDeadline(until time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closing {
-		c.nc.SetWriteDeadline(until)
-	}
 }

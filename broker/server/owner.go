@@ -2,9 +2,23 @@ package server
 
 import (
 	"encoding/binary"
+	"sync/atomic"
 
 	"holdfast/broker/auth"
 )
+
+// ownership is whose session it is. Guarded by Server.mu, but for grant.
+type ownership struct {
+	who   auth.Owner
+	known bool                       // false for a session of a version without owners, until a client takes it
+	grant atomic.Pointer[auth.Grant] // the owner's rights, connected or not; nil while the owner is unknown
+}
+
+// set makes the owner of g the session's.
+func (o *ownership) set(g *auth.Grant) {
+	o.who, o.known = g.Owner(), true
+	o.grant.Store(g)
+}
 
 // mayBeTaken reports whether c's client may resume the session, end it, or disconnect the client that has it: a client
 // of the same owner may.
@@ -15,18 +29,18 @@ import (
 // could empty a user's queue. Once no listener accepts anonymous clients, a login with a name may take the session of
 // an anonymous client: its owner can never come back. Called with Server.mu held.
 func (x *session) mayBeTaken(c *conn) bool {
-	login := c.grant.Owner()
+	login := c.peer.grant.Owner()
 	anonymous := login == auth.Owner{}
 	switch {
-	case x.owned && x.owner.Same(login):
+	case x.owner.known && x.owner.who.Same(login):
 		return true
-	case x.owned:
-		return x.owner == auth.Owner{} && !x.s.anonymous.Load()
+	case x.owner.known:
+		return x.owner.who == auth.Owner{} && !x.s.listeners.anonymous.Load()
 	case anonymous:
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		for filter := range x.subs {
-			if !c.grant.MaySubscribe(filter) {
+		for filter := range x.subs.byFilter {
+			if !c.peer.grant.MaySubscribe(filter) {
 				return false
 			}
 		}
@@ -34,15 +48,9 @@ func (x *session) mayBeTaken(c *conn) bool {
 	return true
 }
 
-// setOwner makes the owner of g the session's. Called with Server.mu held.
-func (x *session) setOwner(g *auth.Grant) {
-	x.owner, x.owned = g.Owner(), true
-	x.grant.Store(g)
-}
-
 // mayRead reports whether the owner may read messages of a topic now, connected or not.
 func (x *session) mayRead(topic string) bool {
-	g := x.grant.Load()
+	g := x.owner.grant.Load()
 	return g == nil || g.MayRead(topic)
 }
 
@@ -53,14 +61,14 @@ func (s *Server) noteAnonymous(open []*place) {
 	for _, p := range open {
 		any = any || p.Anonymous == nil && s.opts.Anonymous || p.Anonymous != nil && *p.Anonymous
 	}
-	s.anonymous.Store(any)
+	s.listeners.anonymous.Store(any)
 }
 
 // The value of a session: its expiry, and since owners are stored 1, user and common name.
 func (x *session) encode() []byte {
-	b := binary.AppendUvarint(nil, uint64(x.expiry))
-	if x.owned {
-		b = appendText(appendText(append(b, 1), x.owner.User), x.owner.CN)
+	b := binary.AppendUvarint(nil, uint64(x.away.expiry))
+	if x.owner.known {
+		b = appendText(appendText(append(b, 1), x.owner.who.User), x.owner.who.CN)
 	}
 	return b
 }
@@ -69,7 +77,7 @@ func (x *session) encode() []byte {
 // unknown.
 func (x *session) decode(b []byte) {
 	v, n := binary.Uvarint(b)
-	x.expiry = uint32(v)
+	x.away.expiry = uint32(v)
 	if n <= 0 || len(b) == n || b[n] != 1 {
 		return
 	}
@@ -80,7 +88,7 @@ func (x *session) decode(b []byte) {
 		o.CN, _, ok = cutText(rest)
 	}
 	if ok {
-		x.owner, x.owned = o, true
-		x.grant.Store(x.s.opts.Auth.Restore(o, x.id, auth.Proof{}))
+		x.owner.who, x.owner.known = o, true
+		x.owner.grant.Store(x.s.opts.Auth.Restore(o, x.id, auth.Proof{}))
 	}
 }

@@ -160,15 +160,15 @@ func (s *retainedStore) fits(p *publication, most load) (fits, had bool) {
 	if !all.plus(s.promised).within(most) || !clients.within(load{most.messages - reserve.messages, most.bytes - reserve.bytes}) {
 		return false, had
 	}
-	p.promised.add(m, 1)
-	s.promised = s.promised.plus(p.promised)
+	p.retention.promised.add(m, 1)
+	s.promised = s.promised.plus(p.retention.promised)
 	return true, had
 }
 
 // keepPromise ends that p has room of its own. Called with mu held.
 func (s *retainedStore) keepPromise(p *publication) {
-	s.promised = s.promised.plus(load{-p.promised.messages, -p.promised.bytes})
-	p.promised = load{}
+	s.promised = s.promised.plus(load{-p.retention.promised.messages, -p.retention.promised.bytes})
+	p.retention.promised = load{}
 }
 
 func weight(m *broker.Message) int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
@@ -179,15 +179,73 @@ func (s *Server) retain(p *publication) {
 	at := s.journal.Now()
 	at.Boot -= time.Since(p.at) // since it came
 	s.retained.mu.Lock()
-	t := s.named(p.topic.name)
+	t := s.named(p.audience.topic.name)
 	s.retained.keepPromise(p)
-	passed := s.retained.passed(t.name, p.taken)
+	passed := s.retained.passed(t.name, p.retention.taken)
 	if !passed {
-		s.retained.set(retained{message: p.message, at: at, version: t.version, matched: p.topic.version, own: p.own, from: p.from})
+		s.retained.set(retained{message: p.message, at: at, version: t.version, matched: p.audience.topic.version, own: p.own, from: p.opts.From})
 	}
 	s.retained.mu.Unlock()
-	if !passed && t.version != p.topic.version && !p.silent {
-		p.addLate(t.matches)
+	if !passed && t.version != p.audience.topic.version && !p.silent {
+		p.audience.addLate(t.matches)
+	}
+}
+
+// appendRetained appends a retained message to the journal. One of QoS 0, for which the publisher gets no answer that
+// could wait for the disk, is stored at once: a client that subscribes after the server has received it, as a PINGRESP or
+// any other answer shows, finds it, or finds the one gone that it deletes [MQTT-3.3.1-8]. It is also delivered at
+// once, unless messages of the same client are on their way to disk, whose order it keeps.
+func (s *Server) appendRetained(p *publication, e journal.Entry) (err error, handOut bool) {
+	topic := e.Message.Topic
+	lane := s.retained.lane(topic)
+	lane.Lock()
+	defer lane.Unlock()
+	if p.opts.Instead != nil {
+		if k, onTheirWay := s.retained.latest(topic); k.message != p.opts.Instead || onTheirWay {
+			return ErrReplaced, false
+		}
+	}
+	p.retention.taken = s.retained.begin(topic)
+	now := e.Message.QoS == 0
+	if now && (p.client.conn == nil || p.client.conn.window.pending.Load() == 1) { // its own
+		e.Done, handOut = &storedAtOnce{s, topic, p.client.conn, p.opts.Done}, true
+	}
+	// Before Append, after which p is the completer's. Meanwhile only publishes that have passed can store the topic.
+	if now {
+		s.retain(p)
+		p.retention.stored = true
+	}
+	if err = s.journal.Append(e); err != nil {
+		s.retained.end(topic)
+		if now {
+			s.unretain(topic)
+		}
+		return err, false
+	}
+	if handOut {
+		p.opts.Done = nil
+	}
+	return nil, handOut
+}
+
+// storedAtOnce finishes the publish of a retained message of QoS 0 when it is on disk.
+type storedAtOnce struct {
+	s     *Server
+	topic string
+	conn  *conn
+	done  func(error)
+}
+
+func (r *storedAtOnce) Committed(_ *journal.Entry, _ uint64, err error) {
+	if err != nil {
+		r.s.counts.refused.Add(1)
+	}
+	r.s.retained.end(r.topic)
+	if r.conn != nil {
+		r.conn.settled()
+	}
+	if r.done != nil {
+		r.done(err)
 	}
 }
 
@@ -219,8 +277,8 @@ func (s *Server) mayRetain(p *publication) bool {
 	s.reached(limitRetained, "a message is not retained", "topic", m.Topic, "bytes", weight(m), "older_deleted", had)
 	if had {
 		gone := newPublication(s, &broker.Message{Topic: m.Topic, QoS: m.QoS, Retain: true}, p.at)
-		gone.topic, gone.silent, p.behind = s.named(m.Topic), true, m.QoS > 0
-		if err := s.append(gone, journal.Entry{Message: gone.message, Retained: true, Lazy: p.lazy, Done: gone}, nil); err != nil {
+		gone.audience.topic, gone.silent, p.behind = s.named(m.Topic), true, m.QoS > 0
+		if err := s.append(gone, journal.Entry{Message: gone.message, Retained: true, Lazy: p.opts.Lazy, Done: gone}, nil); err != nil {
 			s.log.Error("a retained message that is not true any more cannot be deleted", "topic", m.Topic, "error", err)
 		}
 	}

@@ -9,9 +9,10 @@ import (
 func TestShareLeavesRoom(t *testing.T) {
 	for _, all := range []int64{8, 20, 300, 1000, 10_000, 4 << 20} {
 		var a account
+		a.limited(limitFilters, all, 50)
 		for i := range 5 {
 			user := fmt.Sprint("greedy", i)
-			for a.take(user, 1+all/1000, all, 50, limitFilters) == "" {
+			for a.take(user, 1+all/1000) == "" {
 			}
 			if i == 0 && a.of(user) < all/2-all/1000-1 {
 				t.Errorf("of %d, the first user gets %d", all, a.of(user))
@@ -19,11 +20,11 @@ func TestShareLeavesRoom(t *testing.T) {
 			if i == 1 && a.of(user) < all/4 {
 				t.Errorf("of %d, the second user gets %d", all, a.of(user))
 			}
-			if all >= 300 && i < 3 && a.take(fmt.Sprint("little", i), all/128, all, 50, limitFilters) != "" {
+			if all >= 300 && i < 3 && a.take(fmt.Sprint("little", i), all/128) != "" {
 				t.Errorf("of %d, %d users leave nothing", all, i+1)
 			}
 		}
-		if a.take("greedy0", 1, all, 50, limitFilters) == "" {
+		if a.take("greedy0", 1) == "" {
 			t.Errorf("of %d, a user gets more than its share", all)
 		}
 	}

@@ -10,8 +10,8 @@ import (
 // maxState is how many bytes of a state are retained. One for each connection bounds them all.
 const maxState = 64
 
-// stateTopic is where a client that is another broker's bridge tells whether it is connected. A stock Mosquitto
-// announces that of each bridge, with its will there as well, and does not connect where it may not.
+// stateTopic is where a client that is another broker's bridge publishes whether it is connected. A stock Mosquitto
+// does that for each bridge, with its will there as well, and does not connect where it may not.
 func stateTopic(client string) string { return sysRoot + "broker/connection/" + client + "/state" }
 
 // announce handles a client's publish to its own state topic: like all of $SYS it is in memory only, goes to
@@ -19,7 +19,7 @@ func stateTopic(client string) string { return sysRoot + "broker/connection/" + 
 func (c *conn) announce(v *wire.Publish, d *scratch) error {
 	m := newMessage(v)
 	p := newPublication(c.s, &broker.Message{}, d.now)
-	p.conn, p.id, p.qos, p.apart = c, v.ID, v.QoS, true
+	p.client.conn, p.client.id, p.client.qos, p.apart = c, v.ID, v.QoS, true
 	if v.QoS > 0 {
 		repeated, err := c.receive(p)
 		if err != nil {
@@ -45,8 +45,8 @@ func (c *conn) announce(v *wire.Publish, d *scratch) error {
 func (s *Server) publishState(m *broker.Message) {
 	m.QoS = 0
 	p := newPublication(s, m, time.Now())
-	p.here, p.noBridges = true, true
-	p.find(s.named(m.Topic))
+	p.opts.Here, p.noBridges = true, true
+	p.audience.find(s.named(m.Topic))
 	if m.Retain && len(m.Payload) <= maxState {
 		s.retain(p)
 	}

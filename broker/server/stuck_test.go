@@ -38,15 +38,15 @@ func (f slowFile) ReadAt(b []byte, at int64) (int, error) {
 	return f.File.ReadAt(b, at)
 }
 
-// peer is a client over a pipe that takes what the test wants of it.
-type peer struct {
+// pipeClient is a client over a pipe that takes what the test wants of it.
+type pipeClient struct {
 	*speaker
 	t testing.TB
 	n uint16
 }
 
-func join(t testing.TB, s *Server, v wire.Version, p wire.Connect) *peer {
-	m := &peer{speaker: speak(t, s, v), t: t}
+func join(t testing.TB, s *Server, v wire.Version, p wire.Connect) *pipeClient {
+	m := &pipeClient{speaker: speak(t, s, v), t: t}
 	p.Version = v
 	m.send(&p)
 	if a, ok := m.read().(*wire.Connack); !ok || a.Code != wire.Success {
@@ -55,7 +55,7 @@ func join(t testing.TB, s *Server, v wire.Version, p wire.Connect) *peer {
 	return m
 }
 
-func (m *peer) read() wire.Packet {
+func (m *pipeClient) read() wire.Packet {
 	m.t.Helper()
 	m.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	p, err := m.in.ReadPacket()
@@ -65,7 +65,7 @@ func (m *peer) read() wire.Packet {
 	return p
 }
 
-func (m *peer) subscribe(filter string, qos byte) {
+func (m *pipeClient) subscribe(filter string, qos byte) {
 	m.t.Helper()
 	m.n++
 	m.send(&wire.Subscribe{ID: m.n, Subscriptions: []wire.Subscription{{Filter: filter, QoS: qos}}})
@@ -104,7 +104,7 @@ func openServer(t testing.TB, opts Options, disk func(journal.FS) journal.FS) *S
 func (s *Server) sessionOf(id string) *session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sessions[id]
+	return s.sessions.byID[id]
 }
 
 // TestNothingHoldsUpAcknowledgements: one goroutine of each kind is blocked, one with the locks of a session
@@ -116,7 +116,7 @@ func TestNothingHoldsUpAcknowledgements(t *testing.T) {
 	const n = 400
 
 	// Clients whose locks are held: one live at QoS 1, one at QoS 0, and a durable one with a QoS 2 delivery.
-	held := map[string]*peer{}
+	held := map[string]*pipeClient{}
 	for id, qos := range map[string]byte{"live": 1, "zero": 0, "durable": 2} {
 		held[id] = join(t, s, wire.V311, wire.Connect{ClientID: id, CleanStart: id != "durable"})
 		held[id].subscribe("t", qos)

@@ -23,7 +23,7 @@ type sys struct {
 	s       *Server
 	begun   time.Time
 	last    time.Time
-	told    map[string]string
+	values  map[string]string // as published
 	maxHeap uint64
 	maxConn int
 	before  map[string]uint64  // totals at the last update, by topic
@@ -33,7 +33,7 @@ type sys struct {
 func (s *Server) runSys(ctx context.Context) {
 	now := time.Now()
 	y := &sys{
-		s: s, begun: now, last: now, told: map[string]string{}, before: map[string]uint64{}, loads: map[string]float64{},
+		s: s, begun: now, last: now, values: map[string]string{}, before: map[string]uint64{}, loads: map[string]float64{},
 	}
 	tick := time.NewTicker(s.opts.SysInterval)
 	defer tick.Stop()
@@ -68,7 +68,7 @@ func (y *sys) update(now time.Time) {
 			stored += int(r.Depth)
 		}
 	}
-	bytes := y.s.retained.size() + int(y.s.waiting.Load())
+	bytes := y.s.retained.size() + int(y.s.memory.waiting.Load())
 	y.count("broker/messages/stored", stored)
 	y.count("broker/store/messages/count", stored)
 	y.count("broker/store/messages/bytes", bytes)
@@ -127,15 +127,15 @@ func (y *sys) count(topic string, n int) { y.tell(topic, strconv.Itoa(n)) }
 
 // tell publishes a value if it has changed.
 func (y *sys) tell(topic, value string) {
-	if old, ok := y.told[topic]; ok && old == value {
+	if old, ok := y.values[topic]; ok && old == value {
 		return
 	}
-	y.told[topic] = value
+	y.values[topic] = value
 	now := time.Now()
 	m := &broker.Message{Topic: sysRoot + topic, Payload: []byte(value), Retain: true}
 	p := newPublication(y.s, m, now)
 	p.own = true
-	p.find(y.s.named(m.Topic))
+	p.audience.find(y.s.named(m.Topic))
 	y.s.retain(p)
 	p.settle(nil, nil)
 	p.release()

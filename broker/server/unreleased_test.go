@@ -26,7 +26,7 @@ func TestUnreleasedPublishesAreBounded(t *testing.T) {
 			if v != wire.V5 {
 				most = 80
 			}
-			back := func() *peer {
+			back := func() *pipeClient {
 				p := wire.Connect{ClientID: id}
 				if v == wire.V5 {
 					p.Properties.SessionExpiry = &expiry
@@ -50,7 +50,7 @@ func TestUnreleasedPublishesAreBounded(t *testing.T) {
 			}
 			refused := func(n uint16) {
 				t.Helper()
-				before := s.limits.snapshot()["inflight"]
+				before := s.counts.limits.snapshot()["inflight"]
 				c.send(&wire.Publish{Topic: "t", QoS: 2, ID: n})
 				if v == wire.V5 {
 					if d, ok := c.read().(*wire.Disconnect); !ok || d.Code != wire.ReceiveMaximumExceeded {
@@ -61,7 +61,7 @@ func TestUnreleasedPublishesAreBounded(t *testing.T) {
 				if p, err := c.in.ReadPacket(); err == nil {
 					t.Fatalf("publish %d: got %+v, want the end", n, p)
 				}
-				if got := s.limits.snapshot()["inflight"]; got != before+1 {
+				if got := s.counts.limits.snapshot()["inflight"]; got != before+1 {
 					t.Errorf("refusals: got %d, want %d", got, before+1)
 				}
 				c = back()
@@ -211,12 +211,12 @@ func TestStateOfClientsIsBounded(t *testing.T) {
 		j.Close()
 	})
 	expiry := uint32(1000)
-	connect := func(id string) (*peer, wire.Code) {
-		m := &peer{speaker: speak(t, s, wire.V5), t: t}
+	connect := func(id string) (*pipeClient, wire.Code) {
+		m := &pipeClient{speaker: speak(t, s, wire.V5), t: t}
 		m.send(&wire.Connect{Version: wire.V5, ClientID: id, Properties: wire.Properties{SessionExpiry: &expiry}})
 		return m, m.read().(*wire.Connack).Code
 	}
-	subscribe := func(c *peer, filter string) wire.Code {
+	subscribe := func(c *pipeClient, filter string) wire.Code {
 		c.n++
 		c.send(&wire.Subscribe{ID: c.n, Subscriptions: []wire.Subscription{{Filter: filter, QoS: 1}}})
 		return c.read().(*wire.Suback).Codes[0]
@@ -235,8 +235,8 @@ func TestStateOfClientsIsBounded(t *testing.T) {
 	if code := subscribe(c, "filter/0"); code != 1 {
 		t.Errorf("subscription that is there: got %v", code)
 	}
-	if x := s.sessionOf("c"); len(x.subs) != n-1 {
-		t.Errorf("%d subscriptions, want %d", len(x.subs), n-1)
+	if x := s.sessionOf("c"); len(x.subs.byFilter) != n-1 {
+		t.Errorf("%d subscriptions, want %d", len(x.subs.byFilter), n-1)
 	}
 	if _, code := connect(strings.Repeat("d", 500)); code != wire.QuotaExceeded {
 		t.Errorf("new session: got %v", code)
@@ -254,8 +254,8 @@ func TestStateOfClientsIsBounded(t *testing.T) {
 	if a := c.read().(*wire.Ack); a.Code != wire.Success {
 		t.Errorf("with room again: got %v", a.Code)
 	}
-	if s.limits.snapshot()["state"] < 2 {
-		t.Errorf("refusals: %v", s.limits.snapshot())
+	if s.counts.limits.snapshot()["state"] < 2 {
+		t.Errorf("refusals: %v", s.counts.limits.snapshot())
 	}
 	c.conn.Close()
 	if _, code := connect("c"); code != wire.Success {
@@ -294,7 +294,7 @@ func TestIdentifiersOfARewoundJournal(t *testing.T) {
 					}
 				}
 			}
-			publish := func(c *peer, payload string, dup bool) {
+			publish := func(c *pipeClient, payload string, dup bool) {
 				c.send(&wire.Publish{Topic: "q", QoS: 2, ID: 7, Payload: []byte(payload), Dup: dup})
 				if a, ok := c.read().(*wire.Ack); !ok || a.Type != wire.PUBREC || a.ID != 7 {
 					t.Fatalf("got %+v, want PUBREC 7", a)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -31,6 +30,12 @@ type will struct {
 	counted bool        // it counts now
 	grant   *auth.Grant // of its login; checked again when it is published
 	key     string      // in the journal; empty if it is not there
+}
+
+// wills counts the bytes of all clients' wills, by user.
+type wills struct {
+	account
+	due []*will // of the last process's clients, for Run to publish
 }
 
 // storeWill returns when the will is on disk, so that it outlives a crash from CONNACK on [MQTT-3.1.2-7]. One commit
@@ -188,11 +193,11 @@ func (s *Server) loadWills() {
 			return true
 		}
 		// It was taken under a limit before, and is not refused now.
-		s.wills.take(w.user, willWeight(w.Will), math.MaxInt64, 100, limitWills)
-		if x := s.sessions[w.client]; x != nil && w.Delay > 0 && x.will == nil {
+		s.wills.add(w.user, willWeight(w.Will))
+		if x := s.sessions.byID[w.client]; x != nil && w.Delay > 0 && x.away.will == nil {
 			x.delayWill(w)
 		} else {
-			s.due = append(s.due, w)
+			s.wills.due = append(s.wills.due, w)
 		}
 		return true
 	})
