@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -53,19 +54,20 @@ type readingPayload struct {
 }
 
 // reading publishes r. Calls come from the workers of several buses at once; the lock keeps numbers
-// and messages in the same order.
+// and messages in the same order. What cannot be a message gets no number.
 func (p *publisher) reading(r sensors.Reading) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.seq++
-	seq := p.seq
+	seq := p.seq + 1
+	topic := "sensors/" + p.device + "/" + r.Sensor + "/" + r.Quantity
 	text, err := json.Marshal(readingPayload{payload.Number(r.Value), r.Unit, payload.Stamp(r.Time), seq})
-	if err != nil {
+	if err = errors.Join(err, broker.CheckTopic(topic)); err != nil {
 		p.report(err)
 		return
 	}
+	p.seq = seq
 	p.hub.Publish(tap.Reading{Reading: r, Seq: seq})
-	m := &broker.Message{Topic: "sensors/" + p.device + "/" + r.Sensor + "/" + r.Quantity, Payload: text, QoS: 1}
+	m := &broker.Message{Topic: topic, Payload: text, QoS: 1}
 	opts := server.PublishOptions{
 		Lazy:    p.lazy,
 		Changes: []journal.Change{{Key: numbers.Readings, Value: binary.AppendUvarint(nil, seq)}},

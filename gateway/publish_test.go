@@ -30,7 +30,7 @@ func TestPayloads(t *testing.T) {
 		want string
 	}{
 		{readingPayload{21.37, "°C", payload.Stamp(at), 1234}, `{"value":21.37,"unit":"°C","time":"2026-11-22T10:00:00.123Z","seq":1234}`},
-		{readingPayload{-0.0000004, "V", payload.Stamp(at), 1}, `{"value":0,"unit":"V","time":"2026-11-22T10:00:00.123Z","seq":1}`},
+		{readingPayload{-0.0000004, "V", payload.Stamp(at), 1}, `{"value":-4e-7,"unit":"V","time":"2026-11-22T10:00:00.123Z","seq":1}`},
 		{readingPayload{1e21 / 3, "V", payload.Stamp(at), 1}, `{"value":333333333333333300000,"unit":"V","time":"2026-11-22T10:00:00.123Z","seq":1}`},
 		{statusPayload{sensors.StateFailing, sensors.Temporary, "no answer", payload.Stamp(at), payload.Stamp{}},
 			`{"state":"failing","class":"temporary","reason":"no answer","since":"2026-11-22T10:00:00.123Z","last_good":null}`},

@@ -28,7 +28,7 @@ func ReadOnce(ctx context.Context, c Config, d *Driver, buses *bus.Set) ([]Readi
 		if o.err != nil {
 			return nil, o.err
 		}
-		values, err := p.convert(o.measurements)
+		values, err := p.convert(o.measurements, o.at)
 		if err != nil {
 			return nil, err
 		}

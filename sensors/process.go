@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -103,26 +105,44 @@ func (p *pipe) unit(q Quantity) string {
 	return q.Unit
 }
 
-// push smooths and rounds a value of time at, and reports whether it is to be reported.
-func (p *pipe) push(v float64, at time.Time) (out float64, report bool) {
+// smoothed filters and rounds a value of time at. The result is infinite if the rounded value is too large for a float64.
+func (p *pipe) smoothed(v float64, at time.Time) float64 {
 	if p.last.IsZero() || p.Filter.N > 0 && at.Sub(p.last) > time.Duration(p.Filter.N)*p.every {
 		p.values, p.smooth = p.values[:0], v
 	}
 	p.last = at
 	v = p.filter(v)
 	if p.Round > 0 {
-		v = math.Round(v/p.Round) * p.Round
+		v = roundTo(v, p.Round)
 	}
+	return v
+}
+
+// roundTo returns the multiple of step that is nearest to v, without the noise of binary fractions: 3 times 0.1 is 0.3.
+func roundTo(v, step float64) float64 {
+	n := math.Round(v / step)
+	if math.Abs(n) >= 1<<53 {
+		return v // it has no digits below step
+	}
+	v = n * step
+	if _, decimals, ok := strings.Cut(strconv.FormatFloat(step, 'f', -1, 64), "."); ok {
+		v, _ = strconv.ParseFloat(strconv.FormatFloat(v, 'f', len(decimals), 64), 64)
+	}
+	return v
+}
+
+// passes reports whether a value of time at is to be reported, and remembers it if it is.
+func (p *pipe) passes(v float64, at time.Time) bool {
 	r := p.Report
 	if r.On && p.reported {
 		change := math.Abs(v - p.value)
 		due := r.AtLeastEvery > 0 && at.Sub(p.reportedAt) >= r.AtLeastEvery
 		if !due && (change == 0 || change < r.OnChange) {
-			return v, false
+			return false
 		}
 	}
 	p.reported, p.reportedAt, p.value = true, at, v
-	return v, true
+	return true
 }
 
 func (p *pipe) filter(v float64) float64 {
@@ -130,7 +150,12 @@ func (p *pipe) filter(v float64) float64 {
 	case FilterNone:
 		return v
 	case FilterExponential:
-		p.smooth += (v - p.smooth) * 2 / float64(p.Filter.N+1)
+		share := 2 / float64(p.Filter.N+1)
+		if d := v - p.smooth; !math.IsInf(d, 0) {
+			p.smooth += d * share
+		} else {
+			p.smooth = between(p.smooth*(1-share) + v*share)
+		}
 		return p.smooth
 	}
 	if len(p.values) >= p.Filter.N {
@@ -143,11 +168,25 @@ func (p *pipe) filter(v float64) float64 {
 		for _, v := range p.values {
 			sum += v
 		}
-		return sum / float64(n)
+		if !math.IsInf(sum, 0) && !math.IsNaN(sum) {
+			return sum / float64(n)
+		}
+		sum = 0
+		for _, v := range p.values {
+			sum += v / float64(n)
+		}
+		return between(sum)
 	}
 	sorted := slices.Sorted(slices.Values(p.values))
-	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+	a, b := sorted[(n-1)/2], sorted[n/2]
+	if sum := a + b; !math.IsInf(sum, 0) {
+		return sum / 2
+	}
+	return a/2 + b/2
 }
+
+// between returns a mean of finite values without what rounding has added beyond the largest of all.
+func between(mean float64) float64 { return max(-math.MaxFloat64, min(math.MaxFloat64, mean)) }
 
 func (c *Calibration) apply(v float64, all []Measurement) (float64, error) {
 	switch {

@@ -126,15 +126,21 @@ func find(quantities []Quantity, m Measurement) int {
 	return slices.IndexFunc(quantities, func(q Quantity) bool { return q.Name == m.Quantity && q.Unit == m.Unit })
 }
 
-// convert calibrates all measurements and finds what cannot be true. One such value spoils them all:
-// they come from the same bytes.
-func (p *supervised) convert(measurements []Measurement) ([]float64, error) {
+// convert calibrates, smooths and rounds all measurements, and finds what cannot be true. One such value spoils them
+// all: they come from the same bytes.
+func (p *supervised) convert(measurements []Measurement, at time.Time) ([]float64, error) {
 	quantities := p.quantities()
 	values := make([]float64, len(measurements))
 	for i, m := range measurements {
 		var err error
 		if values[i], err = p.pipe(m.Quantity).convert(m.Value, quantities[find(quantities, m)], measurements); err != nil {
 			return nil, err
+		}
+	}
+	for i, m := range measurements {
+		values[i] = p.pipe(m.Quantity).smoothed(values[i], at)
+		if math.IsInf(values[i], 0) {
+			return nil, fmt.Errorf("%w: %s is %v when it is rounded", ErrImplausible, m.Quantity, values[i])
 		}
 	}
 	return values, nil
@@ -174,7 +180,7 @@ func (p *supervised) finish(ctx context.Context, o outcome) {
 		}
 		return
 	}
-	values, err := p.convert(o.measurements)
+	values, err := p.convert(o.measurements, o.at)
 	if err != nil {
 		// The device is as it was: its next reading may be plausible again.
 		p.fail(err)
@@ -186,8 +192,8 @@ func (p *supervised) finish(ctx context.Context, o outcome) {
 	p.lastGood = o.at
 	p.report(StateOK, "", "")
 	for i, m := range o.measurements {
-		if v, report := p.pipe(m.Quantity).push(values[i], o.at); report {
-			p.opts.Reading(p.reading(m, v, o.at))
+		if p.pipe(m.Quantity).passes(values[i], o.at) {
+			p.opts.Reading(p.reading(m, values[i], o.at))
 		}
 	}
 	p.onGrid()

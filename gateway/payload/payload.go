@@ -2,18 +2,17 @@
 package payload
 
 import (
-	"math"
-	"strconv"
+	"encoding/json"
 	"time"
 )
 
-// Number is printed with at most six decimals, which no sensor exceeds, no exponent, and no -0.
+// Number is printed with all that it has: in the shortest form that reads back as the same float64, with an exponent
+// below 1e-6 and from 1e21 on, as ECMAScript does (ECMA-262, Number::toString). -0 is printed as 0. Processing's Round is
+// where digits are taken off.
 type Number float64
 
-// MarshalJSON prints n.
-func (n Number) MarshalJSON() ([]byte, error) {
-	return strconv.AppendFloat(nil, math.Round(float64(n)*1e6)/1e6+0, 'f', -1, 64), nil
-}
+// MarshalJSON prints n. NaN and infinities are an error: JSON has no form for them.
+func (n Number) MarshalJSON() ([]byte, error) { return json.Marshal(float64(n) + 0) }
 
 // Stamp is a time in UTC with milliseconds, or null for the zero time.
 type Stamp time.Time
