@@ -53,6 +53,7 @@ type Option struct {
 	Required bool     // the configuration has to give it
 	Allowed  []string // permitted values of a string option, or of each text of a list; empty means any
 	Min, Max float64  // inclusive bounds for ints and floats; both zero means any
+	Hex      bool     // of an int: it may be written as 0x44 too
 	Doc      string   // one line, with the unit
 }
 

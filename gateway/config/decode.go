@@ -100,6 +100,8 @@ type kind struct {
 	want   string   // "text", "a list of rules"
 	types  []string // YAML types of a scalar; nil means any
 	secret bool     // never shown, not even as it is written
+	number bool     // people and YAML have to read it as the same number
+	hex    bool     // of a number: 0x76 is one
 	parse  func(text string) error
 	decode func(f field)
 	table  *table // of a mapping or of a list's items, for the documentation
@@ -191,11 +193,18 @@ func (l *loader) decode(f field, k kind) {
 		l.errorf(f, "%v", err)
 		return
 	}
+	if k.number {
+		if why := ambiguous(text, k.hex); why != "" {
+			l.errorf(f, "got %s, want %s%s", shown, k.want, why)
+			return
+		}
+	}
 	if tag := f.node.ShortTag(); !resolved && k.types != nil && !slices.Contains(k.types, tag) {
-		remedy := ""
-		if tag == "!!str" && k.parse(text) == nil {
+		remedy, takesText := "", slices.Contains(k.types, "!!str") && !k.number
+		switch {
+		case tag == "!!str" && k.parse(text) == nil:
 			remedy = ": remove the quotes"
-		} else if slices.Contains(k.types, "!!str") {
+		case takesText && (k.schema["enum"] == nil || k.parse(text) == nil):
 			remedy = ": put it in quotes"
 		}
 		l.errorf(f, "got %s, want %s%s", shown, k.want, remedy)
@@ -242,7 +251,7 @@ func (l *loader) mapping(f field, t *table) bool {
 		case t.rest != nil:
 			t.rest[k.Value] = f.child(k, v)
 		default:
-			l.errorf(at, "unknown key, %s", nearest(k.Value, t.names()))
+			l.errorf(at, "unknown key, %s%s", nearest(k.Value, t.names()), l.elsewhere(k.Value, t))
 		}
 	}
 	return true

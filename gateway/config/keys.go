@@ -144,7 +144,7 @@ func (l *loader) sensorKeys(e *sensorEntry) *table {
 		{"name", required, "Name in topics.", level(&c.Name)},
 		{"driver", required, "Kind of chip, from the table of drivers; it decides about further keys.", packed(&c.Driver, "a driver's name")},
 		{"bus", "", "Where the chip is: `i2c-1`, `spi-0.0`, `/dev/serial0`, or `simulated`. Required for chips on I2C, SPI and serial ports.", packed(&c.Bus, "a bus such as i2c-1")},
-		{"address", "", "I2C address, such as `0x76`. Default: the driver's first.", number(&c.Address, 0x08, 0x77, ": an I2C address such as 0x76")},
+		{"address", "", "I2C address, such as `0x76`. Default: the driver's first.", hexadecimal(number(&c.Address, 0x08, 0x77, ": an I2C address such as 0x76"))},
 		{"every", "10s", "Time between readings, at least 10ms.", duration(&c.Every, 10*time.Millisecond, "")},
 		{"timeout", "", "Deadline of one reading. Default: the driver's.", duration(&c.Timeout, time.Millisecond, "")},
 		{"quantities", "", "What becomes of the values of single quantities, in this order.", l.quantityKeys(&e.quantities)},

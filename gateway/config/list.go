@@ -75,9 +75,14 @@ func overlaid[T any](l *loader, want, id string, to *[]*element[T], same func(st
 						*to = append(*to, e)
 					}
 				}
+				before := len(l.errs)
 				l.mapping(at, e.table)
-				if !ok && e.given[id].node == nil && at.node.Kind == yaml.MappingNode {
+				switch {
+				case ok || at.node.Kind != yaml.MappingNode:
+				case e.given[id].node == nil:
 					l.errorf(at.key(id), "missing: every entry needs its own")
+				case len(l.errs) == before: // no entry vanishes without a word
+					l.errorf(e.given[id], "cannot tell entries apart: want text")
 				}
 			}
 		},
@@ -99,7 +104,7 @@ func (l *loader) identify(f field, id string) (text, shown string, ok bool) {
 	}
 	for i := 0; i+1 < len(f.node.Content); i += 2 {
 		k, v := f.node.Content[i], f.node.Content[i+1]
-		if k.Value != id || v.Kind != yaml.ScalarNode || v.ShortTag() != "!!str" {
+		if k.Value != id || v.Kind != yaml.ScalarNode || v.ShortTag() != "!!str" && v.ShortTag() != "!!timestamp" {
 			continue
 		}
 		text, _, err := l.resolve(f.child(k, v))

@@ -22,7 +22,7 @@ func (l *loader) outputKeys(o *output) *table {
 		key{"name", required, "Name in topics; no sensor may have the same.", level(&c.Name)},
 		key{"driver", required, "Kind of output, from the table of drivers; it decides about further keys.", packed(&c.Driver, "a driver's name")},
 		key{"bus", "", "Where the chip is: `i2c-1`, or `simulated`. Required for chips on I2C.", packed(&c.Bus, "a bus such as i2c-1")},
-		key{"address", "", "I2C address, such as `0x40`. Default: the driver's first.", number(&c.Address, 0x08, 0x77, ": an I2C address such as 0x40")},
+		key{"address", "", "I2C address, such as `0x40`. Default: the driver's first.", hexadecimal(number(&c.Address, 0x08, 0x77, ": an I2C address such as 0x40"))},
 		key{"timeout", "", "Deadline of one access. Default: the driver's.", duration(&c.Timeout, time.Millisecond, "")},
 		key{"safe", required, "Value at start, at stop, after an error, and when a lease ends or a link is lost.", safe(&o.safe)},
 		key{"lease", "0s", "How long a command is valid unless it is repeated; `0s` for ever.", duration(&c.Lease, 0, "")},
@@ -43,7 +43,7 @@ func (l *loader) outputKeys(o *output) *table {
 // safe is a value whose meaning the driver knows.
 func safe(to *string) kind {
 	const want = "on, off or a number"
-	return kind{want: want, types: []string{"!!str", "!!bool", "!!int", "!!float"}, parse: func(s string) error {
+	return kind{want: want, types: []string{"!!str", "!!bool", "!!int", "!!float"}, number: true, parse: func(s string) error {
 		if s == "" || len(s) > 64 {
 			return errors.New("want " + want)
 		}
@@ -72,7 +72,7 @@ func (l *loader) finishOutputs() {
 		i := slices.Index(names, c.Driver)
 		if i < 0 {
 			at := e.given["driver"]
-			l.errorf(at, "unknown driver %s, %s", at.shown(), nearest(c.Driver, names))
+			l.errorf(at, "unknown driver %s%s", at.shown(), l.otherDriver(c.Driver, "outputs", names))
 			continue
 		}
 		d := l.opts.Outputs[i]
@@ -99,7 +99,7 @@ func (l *loader) finishOutputs() {
 // safe reads the safe value, and checks what depends on it.
 func (l *loader) safe(e *element[output], d *outputs.Driver, c *outputs.Config) {
 	at, given := e.given["safe"]
-	if !given {
+	if !given || e.value.safe == "" {
 		return // reported
 	}
 	var err error

@@ -84,10 +84,45 @@ func syntax(err error, data []byte) (line int, text string) {
 	if n, _ := fmt.Sscanf(text, "line %d:", &line); n == 1 {
 		_, text, _ = strings.Cut(text, ": ")
 	}
+	where := "not YAML: "
 	if parserErrors.MatchString(text) {
-		return line + 1, "not YAML, here or in what starts here: " + text
+		line, where = line+1, "not YAML, here or in what starts here: "
 	}
-	return max(line, 1), "not YAML: " + text
+	line = max(line, 1)
+	if at := tabbed(data, line); at > 0 {
+		return at, "not YAML: this line is indented with a tab: use spaces, as many as the lines beside it"
+	}
+	for _, h := range syntaxHints {
+		if strings.Contains(text, h.text) {
+			return line, where + text + ": " + h.hint
+		}
+	}
+	return line, where + text
+}
+
+// syntaxHints are what usually causes an error of the YAML package.
+var syntaxHints = []struct{ text, hint string }{
+	{"did not find expected key", "compare the indentation with the lines before: the keys of one mapping begin in the same column"},
+	{"did not find expected '-' indicator", "compare the indentation with the lines before: the dashes of one list are in the same column, and the keys of an entry in another one"},
+	{"did not find expected ','", "a [ or { is not closed, or a comma is missing"},
+	{"mapping values are not allowed", "this line is indented more than the key that it belongs to, or a text with a colon in it needs quotes"},
+	{"could not find expected ':'", "a key needs a colon and a blank after it, and a text of several lines needs quotes"},
+	{"found character that cannot start any token", "put text that starts with @, ` or % in quotes"},
+	{"found unexpected end of stream", "a quote is not closed"},
+	{"found unknown escape character", "in double quotes a backslash is written twice; in single quotes once"},
+}
+
+// tabbed returns the line near one, where the YAML package found a mistake, that a tab indents; 0 if there is none.
+func tabbed(data []byte, line int) int {
+	n := 0
+	for text := range bytes.Lines(data) {
+		n++
+		indent := text[:len(text)-len(bytes.TrimLeft(text, " \t"))]
+		if n >= line-1 && n <= line+10 && bytes.ContainsRune(indent, '\t') && len(bytes.TrimSpace(text)) > 0 {
+			return n
+		}
+	}
+	return 0
 }
 
 // checkText finds the first byte that is no text at all, and its line.

@@ -326,7 +326,7 @@ func factor(to *float64) kind {
 // positive is a number greater than 0.
 func positive(to *float64) kind {
 	const want = "a number greater than 0"
-	return kind{want: want, types: []string{"!!int", "!!float"}, schema: schema{"exclusiveMinimum": 0}, parse: func(s string) error {
+	return kind{want: want, types: []string{"!!int", "!!float"}, number: true, schema: schema{"exclusiveMinimum": 0}, parse: func(s string) error {
 		f, err := strconv.ParseFloat(s, 64)
 		if err != nil || math.IsInf(f, 0) || !(f > 0) {
 			return errors.New("want " + want)

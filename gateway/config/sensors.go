@@ -32,7 +32,7 @@ func (l *loader) finishSensors() {
 		i := slices.Index(names, c.Driver)
 		if i < 0 {
 			at := e.given["driver"]
-			l.errorf(at, "unknown driver %s, %s", at.shown(), nearest(c.Driver, names))
+			l.errorf(at, "unknown driver %s%s", at.shown(), l.otherDriver(c.Driver, "sensors", names))
 			continue
 		}
 		d := l.opts.Drivers[i]
@@ -145,7 +145,7 @@ func (l *loader) options(e device, d *sensors.Spec, to map[string]any) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.rest)) {
 		if !slices.ContainsFunc(d.Options, func(o sensors.Option) bool { return o.Name == name }) {
-			l.errorf(e.rest[name], "unknown key for driver %s, %s", d.Name, nearest(name, known))
+			l.errorf(e.rest[name], "unknown key for driver %s, %s%s", d.Name, nearest(name, known), l.elsewhere(name, e.table))
 		}
 	}
 }
@@ -162,14 +162,14 @@ func (l *loader) option(o sensors.Option, to map[string]any) kind {
 		v := new(string)
 		k = packed(v, "text")
 		if len(o.Allowed) > 0 {
-			k = choice(v, o.Allowed...)
+			k = choiceOf(v, o.Allowed...)
 		}
 		return k.storing(func() { to[o.Name] = *v })
 	case sensors.OptionStrings:
 		v := new([]string)
 		k = replaced(l, "a list of texts", v, func(s *string) kind {
 			if len(o.Allowed) > 0 {
-				return choice(s, o.Allowed...)
+				return choiceOf(s, o.Allowed...)
 			}
 			return packed(s, "text")
 		})
@@ -185,7 +185,9 @@ func (l *loader) option(o sensors.Option, to map[string]any) kind {
 		return duration(v, 0, "").storing(func() { to[o.Name] = *v })
 	case sensors.OptionInt:
 		v := new(int64)
-		return number(v, whole(low, math.MinInt64), whole(high, math.MaxInt64), "").storing(func() { to[o.Name] = *v })
+		k = quotable(number(v, whole(low, math.MinInt64), whole(high, math.MaxInt64), ""))
+		k.hex = o.Hex
+		return k.storing(func() { to[o.Name] = *v })
 	case sensors.OptionFloat:
 		v := new(float64)
 		return float(v, low, high).storing(func() { to[o.Name] = *v })
@@ -208,7 +210,7 @@ func float(to *float64, low, high float64) kind {
 		want = fmt.Sprintf("a number from %v to %v", low, high)
 		bounds["minimum"], bounds["maximum"] = low, high
 	}
-	return kind{want: want, types: []string{"!!int", "!!float"}, schema: bounds, parse: func(s string) error {
+	return kind{want: want, types: []string{"!!int", "!!float"}, number: true, schema: bounds, parse: func(s string) error {
 		f, err := strconv.ParseFloat(s, 64)
 		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) || f < low || f > high {
 			return errors.New("want " + want)

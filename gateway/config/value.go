@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"net/url"
@@ -42,14 +43,55 @@ func boolean(to *bool) kind {
 	}}
 }
 
-// number is a whole number, in decimal or as 0x76.
+// ambiguous returns what is wrong with the text of a number that YAML 1.1, YAML 1.2 and people read differently: 017 is 15,
+// 1_000 a text to some, 1:30 is 90. It is empty for others, and for what is no number at all. It repeats nothing of the
+// text, which may be secret.
+func ambiguous(text string, hex bool) string {
+	digits := strings.TrimLeft(text, "+-")
+	if digits == "" || digits[0] < '0' || digits[0] > '9' {
+		return ""
+	}
+	base := ""
+	if len(digits) > 1 && digits[0] == '0' {
+		base = strings.ToLower(digits[1:2])
+	}
+	switch {
+	case strings.Contains(digits, "_"):
+		return ", without _: write 1000, not 1_000"
+	case strings.Contains(digits, ":"):
+		return ", without a colon: YAML may read that in base 60"
+	case base == "x" && hex:
+		return ""
+	case base == "x", base == "o", base == "b":
+		return ", in decimal"
+	case base != "" && base[0] >= '0' && base[0] <= '9':
+		return ", without a 0 in front: YAML reads that in base 8, where 017 is 15"
+	}
+	return ""
+}
+
+// hexadecimal is k, which may be written as 0x76 too.
+func hexadecimal(k kind) kind {
+	k.hex = true
+	return k
+}
+
+// quotable is k, a whole number that may be in quotes.
+func quotable(k kind) kind {
+	k.types = append(k.types, "!!str")
+	k.schema = maps.Clone(k.schema)
+	maps.Copy(k.schema, pattern("^[+-]?[0-9]+$"))
+	return k
+}
+
+// number is a whole number, in decimal.
 func number[T ~int | ~int64 | ~uint8 | ~uint16](to *T, low, high int64, why string) kind {
 	want := "a whole number"
 	if low != math.MinInt64 || high != math.MaxInt64 {
 		want = fmt.Sprintf("a whole number from %d to %d", low, high)
 	}
 	bounds := schema{"minimum": low, "maximum": high}
-	return kind{into: to, want: want, types: []string{"!!int"}, schema: bounds, parse: func(s string) error {
+	return kind{into: to, want: want, types: []string{"!!int"}, number: true, schema: bounds, parse: func(s string) error {
 		n, err := strconv.ParseInt(s, 0, 64)
 		if err != nil || n < low || n > high {
 			return errors.New("want " + want + why)
@@ -69,6 +111,23 @@ func choice[T ~string](to *T, allowed ...string) kind {
 		}
 		return errors.New("want " + oneOf(allowed))
 	}}
+}
+
+// choiceOf is a choice in which numbers need no quotes.
+func choiceOf(to *string, allowed ...string) kind {
+	k := choice(to, allowed...)
+	all := make([]any, 0, len(allowed))
+	for _, a := range allowed {
+		all = append(all, a)
+		if n, err := strconv.ParseInt(a, 10, 64); err == nil {
+			all = append(all, n)
+		}
+	}
+	if len(all) > len(allowed) {
+		k.types = append(k.types, "!!int")
+		k.schema = schema{"enum": all}
+	}
+	return k
 }
 
 // protocol may be written as a number.
@@ -172,6 +231,13 @@ func hostPort(u *url.URL, port string, least uint64) (string, error) {
 // level is a name that becomes one level of a topic.
 func level(to *string) kind {
 	k := text(to, "1 to 64 bytes without / + # or control characters, not starting with $", isLevel)
+	parse := k.parse
+	k.parse = func(s string) error {
+		if s != "" && strings.TrimSpace(s) == "" {
+			return errors.New("want a name that is not blank")
+		}
+		return parse(s)
+	}
 	k.schema = pattern(`^[^$/+#][^/+#]{0,63}$`)
 	return k
 }

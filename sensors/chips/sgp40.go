@@ -25,7 +25,7 @@ func sgp40() sensors.Driver {
 			Options: []sensors.Option{
 				{Name: "climate", Kind: sensors.OptionString, Default: "fixed", Allowed: []string{"fixed", "sht3x", "sht4x"},
 					Doc: "where temperature and humidity for the compensation come from: the two options below, or a chip on the same bus"},
-				{Name: "climate_address", Kind: sensors.OptionInt, Default: int64(0x44), Min: 0x44, Max: 0x46, Doc: "I2C address of that chip"},
+				{Name: "climate_address", Kind: sensors.OptionInt, Default: int64(0x44), Min: 0x44, Max: 0x46, Hex: true, Doc: "I2C address of that chip"},
 				{Name: "temperature", Kind: sensors.OptionFloat, Default: 25.0, Min: -45, Max: 130, Doc: "of the air, in °C, if fixed"},
 				{Name: "humidity", Kind: sensors.OptionFloat, Default: 50.0, Min: 0, Max: 100, Doc: "of the air, in %, if fixed"},
 			},
