@@ -64,11 +64,16 @@ func (m *measuring) status(s sensors.Status) {
 	m.readings.status(s)
 }
 
-// Health names the sensors that are not well.
+// Health names the sensors that are not well, and those that miss readings.
 func (m *measuring) Health() error {
+	var list []string
+	for name, n := range m.Counts() {
+		if n.Behind {
+			list = append(list, name+" misses readings")
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var list []string
 	for name, state := range m.failing {
 		list = append(list, fmt.Sprintf("%s %s", name, state))
 	}

@@ -57,8 +57,8 @@ type Filter struct {
 }
 
 // Report selects the readings that are reported: those that differ from the last reported one by at least
-// OnChange (0: at all), and one each time AtLeastEvery has passed (0: never for that reason alone). The
-// first one after a failure is always reported.
+// OnChange (0: at all), and so many of the others that no step between two reported ones is longer than AtLeastEvery
+// (0: none for that reason alone), unless readings are further apart. The first one after a failure is always reported.
 type Report struct {
 	On           bool
 	OnChange     float64
@@ -74,9 +74,10 @@ type pipe struct {
 	smooth float64   // of the exponential filter
 	last   time.Time // of the newest value
 
+	slot       time.Time // of the last reading
 	reported   bool
-	reportedAt time.Time
-	value      float64 // that was reported last
+	reportedAt time.Time // its slot
+	value      float64   // that was reported last
 }
 
 // convert calibrates and checks v, which is one of all measurements of a reading.
@@ -131,17 +132,23 @@ func roundTo(v, step float64) float64 {
 	return v
 }
 
-// passes reports whether a value of time at is to be reported, and remembers it if it is.
-func (p *pipe) passes(v float64, at time.Time) bool {
+// passes reports whether a value is to be reported, and remembers it if it is. slot is when its reading was planned,
+// so that how long readings take makes no step longer or shorter.
+func (p *pipe) passes(v float64, slot time.Time) bool {
+	step := p.every // until the next reading: as long as the last step, where slots are missed
+	if !p.slot.IsZero() {
+		step = max(step, slot.Sub(p.slot))
+	}
+	p.slot = slot
 	r := p.Report
 	if r.On && p.reported {
 		change := math.Abs(v - p.value)
-		due := r.AtLeastEvery > 0 && at.Sub(p.reportedAt) >= r.AtLeastEvery
+		due := r.AtLeastEvery > 0 && slot.Sub(p.reportedAt)+step > r.AtLeastEvery
 		if !due && (change == 0 || change < r.OnChange) {
 			return false
 		}
 	}
-	p.reported, p.reportedAt, p.value = true, at, v
+	p.reported, p.reportedAt, p.value = true, slot, v
 	return true
 }
 

@@ -32,11 +32,13 @@ type supervised struct {
 	device   Sensor           // nil while it is not open
 	phase    time.Time        // of the grid on which first readings are planned
 	first    time.Time        // of the grid of readings
-	due      time.Time        // of the next reading
+	slot     time.Time        // of the next reading, on the grid unless it follows a failure
+	due      time.Time        // of the next call for it: the slot, or later if the chip was not ready
 	failures int              // in a row
 	panicked bool             // a stack was logged
 	gone     bool             // it was removed, and reports nothing any more
 	counts   *counts
+	pace     pace
 
 	state    State
 	reason   string
@@ -192,7 +194,7 @@ func (p *supervised) finish(ctx context.Context, o outcome) {
 	p.lastGood = o.at
 	p.report(StateOK, "", "")
 	for i, m := range o.measurements {
-		if p.pipe(m.Quantity).passes(values[i], o.at) {
+		if p.pipe(m.Quantity).passes(values[i], p.slot) {
 			p.opts.Reading(p.reading(m, values[i], o.at))
 		}
 	}
@@ -218,24 +220,51 @@ func (p *supervised) plan() {
 	step := max(1, min(maxJitter, p.config.Every/10))
 	now := time.Now()
 	p.first = now.Add(step - now.Sub(p.phase)%step)
-	p.due = p.first
+	p.planAt(p.first)
 }
 
-// onGrid plans the next reading. Those that were missed are not made up for.
+func (p *supervised) planAt(t time.Time) { p.slot, p.due = t, t }
+
+// onGrid plans the next reading after one that succeeded. Those that were missed in between are counted, and not made
+// up for.
 func (p *supervised) onGrid() {
 	every := p.config.Every
-	p.due = p.first.Add((time.Since(p.first)/every + 1) * every)
+	next := p.first.Add((time.Since(p.first)/every + 1) * every)
+	missed := uint64(0)
+	if p.slot.Sub(p.first)%every == 0 {
+		missed = uint64(max(0, next.Sub(p.slot)/every-1))
+	}
+	p.planAt(next)
+	p.counts.missed.Add(missed)
+	p.keepsUp(missed)
+}
+
+// keepsUp notes that one reading was taken and others before the next one were missed, and logs when a sensor begins
+// or ends to miss many.
+func (p *supervised) keepsUp(missed uint64) {
+	behind, known := p.pace.add(missed, time.Now(), p.config.Every)
+	if !known {
+		return
+	}
+	switch was := p.counts.behind.Swap(behind); {
+	case behind && !was:
+		p.log.Warn("readings are missed: the bus, the sensor or the processor is too slow for this interval: set every higher", "every", p.config.Every)
+	case was && !behind:
+		p.log.Info("readings are no longer missed")
+	}
 }
 
 // retry plans the next reading after a failure: sooner than the interval at first, later after many.
 func (p *supervised) retry() {
 	wait := min(maxBackoff, minBackoff<<min(p.failures-1, 6))
-	p.due = time.Now().Add(wait/2 + rand.N(wait/2+1))
+	p.planAt(time.Now().Add(wait/2 + rand.N(wait/2+1)))
 }
 
 func (p *supervised) fail(err error) {
 	p.failures++
 	p.counts.failed.Add(1)
+	p.pace = pace{} // what it misses while it fails is no matter of time
+	p.counts.behind.Store(false)
 	for _, pipe := range p.pipes {
 		pipe.reported = false // the first reading after a failure is reported in any case
 	}
@@ -248,7 +277,7 @@ func (p *supervised) fail(err error) {
 
 // report passes a change of the state on.
 func (p *supervised) report(state State, class Class, reason string) {
-	if p.gone || p.state == state && p.reason == reason {
+	if p.gone || p.state == state && SameReason(p.reason, reason) {
 		return
 	}
 	now := time.Now()

@@ -284,7 +284,8 @@ func (w *worker) ended(ctx context.Context, r result) {
 	for _, other := range w.sensors {
 		if other != c.p && !w.reads(other.chip) {
 			other.close() // its last transfer may have been cut off
-			other.failures, other.due = 0, time.Now()
+			other.failures = 0
+			other.planAt(time.Now())
 		}
 	}
 }

@@ -59,7 +59,7 @@ func (p *page) sensors(s *status.Status) {
 	if len(s.Sensors) == 0 {
 		return
 	}
-	p.head("SENSOR", "STATE", "AGE", "TAKEN", "FAILED", "READINGS")
+	p.head("SENSOR", "STATE", "AGE", "TAKEN", "FAILED", "MISSED", "READINGS")
 	for _, x := range s.Sensors {
 		var values []string
 		var last time.Time
@@ -74,7 +74,7 @@ func (p *page) sensors(s *status.Status) {
 			said = span{x.Reason, odd}
 		}
 		p.cells(span{x.Name, plain}, health(x.Health), span{since(s.Time, last), plain},
-			number(x.Taken, plain), number(x.Failures, odd), said)
+			number(x.Taken, plain), number(x.Failures, odd), number(x.Missed, odd), said)
 	}
 }
 

@@ -64,7 +64,7 @@ func (l *loader) processingKeys(p *processing) []key {
 	}
 	p.report = newTable(
 		key{"on_change", "", "Least difference from the last value that was published, in the quantity's unit. Default: any.", positive(&p.Report.OnChange)},
-		key{"at_least_every", "0s", "Publish after this time in any case; `0s`: only when it changes.", duration(&p.Report.AtLeastEvery, 0, "")},
+		key{"at_least_every", "0s", "Publish an unchanged value too, so that no longer time than this is between two; `0s`: only when it changes.", duration(&p.Report.AtLeastEvery, 0, "")},
 	)
 	return []key{
 		{"calibrate", "", "Correct what was measured. At the sensor itself only if it measures one quantity.", l.section(p.calibrate)},

@@ -8,6 +8,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"holdfast/broker"
+	"holdfast/sensors"
 )
 
 // Warnings returns what is possible in the configuration and hardly meant: passwords that cross the network in
@@ -29,6 +30,9 @@ func (l *loader) finishWarnings(files []string) {
 		l.warnOfPassword(e)
 		l.warnOfRules(e)
 	}
+	for _, e := range l.sensors {
+		l.warnOfReport(e)
+	}
 	l.config.warnings = l.config.warnings.sorted(files)
 }
 
@@ -39,6 +43,24 @@ func (l *loader) warnOfListener(e *element[Listener]) {
 		return
 	}
 	l.warnf(e.given["url"], "passwords of users cross the network in plain text, and can be read on the way: use %ss with cert and key, or listen on 127.0.0.1", v.Scheme)
+}
+
+// warnOfReport: nothing can be published more often than it is read.
+func (l *loader) warnOfReport(e *element[sensorEntry]) {
+	i := slices.IndexFunc(l.config.Sensors, func(c sensors.Config) bool { return c.Name == e.value.Name })
+	if i < 0 {
+		return
+	}
+	c := &l.config.Sensors[i]
+	least := c.Report.AtLeastEvery
+	for _, how := range c.Quantities {
+		if d := how.Report.AtLeastEvery; least == 0 || d > 0 && d < least {
+			least = d
+		}
+	}
+	if least > 0 && least < c.Every {
+		l.warnf(e.at, "report.at_least_every is %v and the sensor is read every %v: set every to %v or less", least, c.Every, least)
+	}
 }
 
 // isPlain reports whether what is sent to an upstream can be read on the way.

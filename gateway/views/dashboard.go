@@ -94,7 +94,7 @@ func (v *Views) Snapshot() map[string]any {
 	all := map[string]any{"journal": s.Journal, "clients": s.Clients}
 	for _, x := range s.Sensors {
 		o.Sensors = append(o.Sensors, x.Name)
-		x.Taken = 0 // it changes with every reading, and is not shown
+		x.Taken, x.Missed = 0, 0 // they change with every reading, and are not shown
 		all["sensor/"+x.Name] = x
 	}
 	for _, x := range s.Outputs {

@@ -47,7 +47,7 @@ func (v *Views) sensorStatus() []status.Sensor {
 		n := counts[c.Name]
 		s := status.Sensor{
 			Name: c.Name, Driver: c.Driver, Bus: c.Bus, Every: c.Every, Health: v.latest.of(c.Name),
-			Taken: n.Taken, Failures: n.Failed, Readings: append([]status.Reading{}, v.latest.readings[c.Name]...),
+			Taken: n.Taken, Failures: n.Failed, Missed: n.Missed, Behind: n.Behind, Readings: append([]status.Reading{}, v.latest.readings[c.Name]...),
 		}
 		for _, r := range s.Readings { // a status tells only of changes
 			if r.Time.After(s.LastGood) {
@@ -170,6 +170,15 @@ func (v *Views) power() *status.Power {
 	}
 }
 
+// some names the first of a list.
+func some(names []string) string {
+	const most = 5
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
 // problems returns what is wrong at the moment, in words.
 func problems(s *status.Status) []string {
 	list := []string{}
@@ -190,6 +199,13 @@ func problems(s *status.Status) []string {
 		}
 	}
 	add(len(ill) > 0, "sensors: %s", strings.Join(ill, ", "))
+	ill = nil
+	for _, x := range s.Sensors {
+		if x.Behind {
+			ill = append(ill, x.Name)
+		}
+	}
+	add(len(ill) > 0, "readings are missed, because the bus, the sensor or the processor is too slow for the interval: set every higher: sensors %s", some(ill))
 	ill = nil
 	for _, x := range s.Outputs {
 		if x.State != string(sensors.StateOK) && x.State != status.Waiting {

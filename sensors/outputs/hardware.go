@@ -131,7 +131,7 @@ func (o *output) close(d Device) {
 
 // report tells a change of the hardware's health.
 func (o *output) report(state sensors.State, reason string) {
-	if o.status.State == state && o.status.Reason == reason {
+	if o.status.State == state && sensors.SameReason(o.status.Reason, reason) {
 		return
 	}
 	now := time.Now()
