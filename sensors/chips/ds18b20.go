@@ -8,6 +8,7 @@ import (
 	"math"
 	"path"
 	"strconv"
+	"strings"
 	"time"
 
 	"holdfast/sensors"
@@ -90,6 +91,9 @@ func (s *ds18b20Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error
 		return nil, err
 	}
 	t, err := milliCelsius(s.sys, s.file)
+	if err == nil && t == 0 {
+		t, err = s.zero()
+	}
 	if err == nil && t == powerOn && !(math.Abs(s.last-powerOn) < 5) {
 		t, err = milliCelsius(s.sys, s.file)
 		if err == nil && t == powerOn {
@@ -101,6 +105,27 @@ func (s *ds18b20Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error
 	}
 	s.last = t
 	return []sensors.Measurement{{Quantity: "temperature", Value: t, Unit: "°C"}}, nil
+}
+
+// zero measures again what was exactly 0 °C, with the whole scratchpad. A data line that is shorted to ground reads as
+// nine zeros, whose checksum is right; a thermometer's configuration or count register is never 0 (data sheet, figure 8).
+// The kernel's file w1_slave has the bytes, what it thinks of the checksum, and the temperature in m°C.
+func (s *ds18b20Sensor) zero() (float64, error) {
+	name := path.Join(path.Dir(s.file), "w1_slave")
+	text, err := bus.ReadFile(s.sys, name)
+	if err != nil {
+		return 0, err
+	}
+	pad, rest, _ := strings.Cut(text, ":")
+	_, milli, there := strings.Cut(rest, "t=")
+	v, err := strconv.ParseInt(strings.TrimSpace(milli), 10, 32)
+	switch {
+	case strings.Trim(pad, "0 ") == "" && strings.Contains(pad, "0"):
+		return 0, fmt.Errorf("%s: the scratchpad has nothing but zeros: %w", path.Base(path.Dir(s.file)), errShort)
+	case !there || err != nil || !strings.Contains(rest, "YES"):
+		return 0, fmt.Errorf("%w: /sys/%s: got %.80q, want nine bytes with a right checksum and t=", bus.ErrTemporary, name, text)
+	}
+	return float64(v) / 1000, nil
 }
 
 func (s *ds18b20Sensor) Close() error { return nil }

@@ -173,12 +173,15 @@ func (s *ds2482Sensor) scratchpad(ctx context.Context) (pad [9]byte, err error) 
 	if err := s.choose(ctx, ds18b20Read); err != nil {
 		return pad, err
 	}
-	ones := true
+	ones, zeros := true, true
 	for i := range pad {
 		if pad[i], err = s.in(ctx); err != nil {
 			return pad, err
 		}
-		ones = ones && pad[i] == 0xFF
+		ones, zeros = ones && pad[i] == 0xFF, zeros && pad[i] == 0
+	}
+	if zeros { // whose checksum is right
+		return pad, errShort
 	}
 	if ones { // no chip pulls the line down
 		return pad, fmt.Errorf("%w: %s is not on the 1-Wire bus: check its wiring, or the id", bus.ErrAbsent, romName(s.rom))

@@ -2,9 +2,11 @@ package chips
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"time"
 
 	"holdfast/sensors"
@@ -16,7 +18,7 @@ func hwmon() sensors.Driver {
 	return sensors.Driver{
 		Spec: sensors.Spec{
 			Name: "hwmon", Doc: "whatever a kernel driver measures through hardware monitoring",
-			Chip:      "INA219, INA226, INA3221, LM75, TMP102, SHT3x, SHT4x, EMC2301 fan controllers, NVMe disks, the Pi's cpu_thermal and rpi_volt",
+			Chip:      "INA219, INA226, INA3221, LM75, TMP102, SHT3x, SHT4x, AHT10, AHT20, EMC2301 fan controllers, NVMe disks, the Pi's cpu_thermal and rpi_volt",
 			Datasheet: "Documentation/hwmon/sysfs-interface.rst",
 			Wiring:    "as the kernel's overlay says: dtoverlay=i2c-sensor,lm75 and so on in config.txt",
 			Options: []sensors.Option{
@@ -33,19 +35,20 @@ func hwmon() sensors.Driver {
 	}
 }
 
-// hwmonTypes are the kinds of values, in the order in which they are reported.
+// hwmonTypes are the kinds of values, in the order in which they are reported, and what of each can be true at all.
 var hwmonTypes = []struct {
 	file       *regexp.Regexp
 	name, unit string
 	factor     float64
+	low, high  float64 // in our unit
 }{
-	{regexp.MustCompile(`^(temp(\d+))_input$`), "temperature", "°C", 1e-3},
-	{regexp.MustCompile(`^(humidity(\d+))_input$`), "humidity", "%", 1e-3},
-	{regexp.MustCompile(`^(in(\d+))_input$`), "voltage", "V", 1e-3},
-	{regexp.MustCompile(`^(curr(\d+))_input$`), "current", "A", 1e-3},
-	{regexp.MustCompile(`^(power(\d+))_(?:input|average)$`), "power", "W", 1e-6},
-	{regexp.MustCompile(`^(energy(\d+))_input$`), "energy", "J", 1e-6},
-	{regexp.MustCompile(`^(fan(\d+))_input$`), "fan", "rpm", 1},
+	{regexp.MustCompile(`^(temp(\d+))_input$`), "temperature", "°C", 1e-3, -273.15, 2500},
+	{regexp.MustCompile(`^(humidity(\d+))_input$`), "humidity", "%", 1e-3, -6, 119},
+	{regexp.MustCompile(`^(in(\d+))_input$`), "voltage", "V", 1e-3, -10e3, 10e3},
+	{regexp.MustCompile(`^(curr(\d+))_input$`), "current", "A", 1e-3, -10e3, 10e3},
+	{regexp.MustCompile(`^(power(\d+))_(?:input|average)$`), "power", "W", 1e-6, -10e6, 10e6},
+	{regexp.MustCompile(`^(energy(\d+))_input$`), "energy", "J", 1e-6, -1e15, 1e15},
+	{regexp.MustCompile(`^(fan(\d+))_input$`), "fan", "rpm", 1, 0, 1e6},
 }
 
 func openHwmon(_ context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
@@ -72,8 +75,13 @@ func openHwmon(_ context.Context, c sensors.Config, buses *bus.Set) (sensors.Sen
 				continue
 			}
 			ch := channel{
-				Quantity: sensors.Quantity{Name: t.name + m[2], Unit: t.unit}, names: []string{m[1], t.name + m[2]},
+				Quantity: sensors.Quantity{Name: t.name + m[2], Unit: t.unit, Min: t.low, Max: t.high}, names: []string{m[1], t.name + m[2]},
 				files: []string{path.Join(dir, e.Name())}, decode: scaled(t.factor),
+			}
+			// tempN_fault and fanN_fault: the value beside a 1 is none.
+			if fault := path.Join(dir, m[1]+"_fault"); slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == m[1]+"_fault" }) {
+				ch.files = append(ch.files, fault) // read after the value
+				ch.decode = unlessFault(ch.names[1], ch.decode)
 			}
 			if label, err := bus.ReadFile(sys, path.Join(dir, m[1]+"_label")); err == nil && inTopic(label) != "" {
 				ch.Name = t.name + "_" + inTopic(label)
@@ -86,4 +94,18 @@ func openHwmon(_ context.Context, c sensors.Config, buses *bus.Set) (sensors.Sen
 	}
 	unique(s.channels)
 	return s, s.choose(stringsOption(c, "channels"))
+}
+
+// unlessFault is a decode whose last text is that of a fault file.
+func unlessFault(name string, decode func([]string) (float64, error)) func([]string) (float64, error) {
+	return func(texts []string) (float64, error) {
+		switch last := len(texts) - 1; texts[last] {
+		case "0":
+			return decode(texts[:last])
+		case "1":
+			return 0, fmt.Errorf("the kernel says that %s is faulty: check the diode, thermocouple or fan behind it, or leave it out with channels", name)
+		default:
+			return 0, fmt.Errorf("got %.20q as the fault of %s, want 0 or 1", texts[last], name)
+		}
+	}
 }

@@ -19,7 +19,7 @@ func iio() sensors.Driver {
 	return sensors.Driver{
 		Spec: sensors.Spec{
 			Name: "iio", Doc: "whatever a kernel driver measures through industrial I/O: channels are found, scaled and named",
-			Chip:      "BME680, BMP388, HTU21D, Si7021, HDC1080, AHT10, SHT3x, DHT11/22, MCP3008, MAX31855, VEML7700, SCD30, ADXL345 and some hundred more",
+			Chip:      "BME680, BMP388, HTS221 (Sense HAT), HTU21D, Si7021, HDC1080, DHT11/22, MCP3008, MAX31855, VEML7700, SCD30, ADXL345 and some hundred more",
 			Datasheet: "Documentation/ABI/testing/sysfs-bus-iio",
 			Wiring:    "as the kernel's overlay says: dtoverlay=i2c-sensor,bme680 and so on in config.txt (dtoverlay -h i2c-sensor lists them)",
 			Options: []sensors.Option{
@@ -36,40 +36,43 @@ func iio() sensors.Driver {
 	}
 }
 
-// iioTypes are the kinds of channels, the unit that the ABI gives them, and ours.
+// iioTypes are the kinds of channels, the unit that the ABI gives them, ours, and what values can be true at all: what
+// no sensor of the kind measures is an error of class ErrImplausible, such as a driver's that takes another unit. Both
+// bounds zero means any number.
 var iioTypes = map[string]struct {
 	name, unit string
 	factor     float64
+	low, high  float64 // in our unit
 }{
-	"temp":                   {"temperature", "°C", 1e-3},
-	"humidityrelative":       {"humidity", "%", 1e-3},
-	"pressure":               {"pressure", "hPa", 10}, // kPa
-	"voltage":                {"voltage", "V", 1e-3},
-	"altvoltage":             {"altvoltage", "V", 1e-3},
-	"current":                {"current", "A", 1e-3},
-	"power":                  {"power", "W", 1e-3},
-	"energy":                 {"energy", "J", 1},
-	"resistance":             {"resistance", "Ω", 1},
-	"capacitance":            {"capacitance", "nF", 1},
-	"illuminance":            {"illuminance", "lx", 1},
-	"intensity":              {"intensity", "", 1},
-	"uvindex":                {"uvindex", "", 1},
-	"proximity":              {"proximity", "", 1},
-	"distance":               {"distance", "m", 1},
-	"concentration":          {"concentration", "ppm", 1e4}, // percent
-	"massconcentration":      {"massconcentration", "µg/m³", 1},
-	"electricalconductivity": {"conductivity", "S/m", 1},
-	"ph":                     {"ph", "", 1},
-	"accel":                  {"acceleration", "m/s²", 1},
-	"anglvel":                {"rotation", "rad/s", 1},
-	"magn":                   {"magnetic", "G", 1},
-	"angl":                   {"angle", "rad", 1},
-	"incli":                  {"inclination", "°", 1},
-	"velocity":               {"velocity", "m/s", 1},
-	"gravity":                {"gravity", "m/s²", 1},
-	"steps":                  {"steps", "", 1},
-	"count":                  {"count", "", 1},
-	"index":                  {"index", "", 1},
+	"temp":                   {"temperature", "°C", 1e-3, -273.15, 2500}, // to the hottest thermocouple
+	"humidityrelative":       {"humidity", "%", 1e-3, -6, 119},           // to the ends of the SHT4x's formula
+	"pressure":               {"pressure", "hPa", 10, -20e3, 1e6},        // kPa; against the air's, or up to 1000 bar
+	"voltage":                {"voltage", "V", 1e-3, -10e3, 10e3},
+	"altvoltage":             {"altvoltage", "V", 1e-3, -10e3, 10e3},
+	"current":                {"current", "A", 1e-3, -10e3, 10e3},
+	"power":                  {"power", "W", 1e-3, -10e6, 10e6},
+	"energy":                 {"energy", "J", 1, -1e15, 1e15},
+	"resistance":             {"resistance", "Ω", 1, 0, 1e12},
+	"capacitance":            {"capacitance", "nF", 1, -1e9, 1e9},
+	"illuminance":            {"illuminance", "lx", 1, 0, 300e3}, // the sun has 130,000
+	"intensity":              {"intensity", "", 1, -1e12, 1e12},
+	"uvindex":                {"uvindex", "", 1, 0, 100},
+	"proximity":              {"proximity", "", 1, -1e12, 1e12},
+	"distance":               {"distance", "m", 1, 0, 1e5},
+	"concentration":          {"concentration", "ppm", 1e4, 0, 1e6}, // percent
+	"massconcentration":      {"massconcentration", "µg/m³", 1, 0, 1e9},
+	"electricalconductivity": {"conductivity", "S/m", 1, 0, 1e3},
+	"ph":                     {"ph", "", 1, -2, 16},
+	"accel":                  {"acceleration", "m/s²", 1, -50e3, 50e3}, // 5000 g
+	"anglvel":                {"rotation", "rad/s", 1, -1e3, 1e3},
+	"magn":                   {"magnetic", "G", 1, -1e6, 1e6},
+	"angl":                   {"angle", "rad", 1, -1e9, 1e9},
+	"incli":                  {"inclination", "°", 1, -360, 360},
+	"velocity":               {"velocity", "m/s", 1, -1e5, 1e5},
+	"gravity":                {"gravity", "m/s²", 1, -200, 200},
+	"steps":                  {"steps", "", 1, 0, 1e15},
+	"count":                  {"count", "", 1, -1e19, 1e19},
+	"index":                  {"index", "", 1, -1e19, 1e19},
 }
 
 // iioValue is a file with a value: in_<type><index>_<modifier>_raw, in_voltage0-voltage1_raw.
@@ -105,6 +108,8 @@ func openIIO(_ context.Context, c sensors.Config, buses *bus.Set) (sensors.Senso
 			continue
 		}
 		ch := channel{Quantity: sensors.Quantity{Name: t.name + inTopic(index) + modifier, Unit: t.unit}, names: []string{base}}
+		ch.Min, ch.Max = plausible(s.name, kind, t.low, t.high)
+		off := deviationOf(s.name, kind)
 		if kind == "concentration" && modifier != "" {
 			ch.Name = strings.TrimPrefix(modifier, "_") + index // co2, voc
 		}
@@ -113,9 +118,12 @@ func openIIO(_ context.Context, c sensors.Config, buses *bus.Set) (sensors.Senso
 		}
 		ch.files = []string{path.Join(dir, e.Name())}
 		if form == "input" {
-			ch.decode = scaled(t.factor)
+			ch.decode = func(texts []string) (float64, error) {
+				v, err := decimal(texts[0])
+				return v * off.correct(off.input, v) * t.factor, err
+			}
 		} else {
-			ch.decode = s.raw(&ch, dir, kind, index, base, has, t.factor)
+			ch.decode = s.raw(&ch, dir, kind, index, base, has, t.factor, off)
 		}
 		s.channels = append(s.channels, ch)
 	}
@@ -125,7 +133,7 @@ func openIIO(_ context.Context, c sensors.Config, buses *bus.Set) (sensors.Senso
 
 // raw decodes (raw + offset) * scale. Offset and scale may be the channel's own or shared by its kind, and
 // are read each time, because a change of range changes them.
-func (s *kernelSensor) raw(ch *channel, dir, kind, index, base string, has func(string) bool, factor float64) func([]string) (float64, error) {
+func (s *kernelSensor) raw(ch *channel, dir, kind, index, base string, has func(string) bool, factor float64, off deviation) func([]string) (float64, error) {
 	shared := []string{base, kind + index}
 	if first, second, pair := strings.Cut(index, "-"); pair {
 		shared = append(shared, kind+first, kind+"-"+strings.TrimRight(second, "0123456789"))
@@ -142,25 +150,20 @@ func (s *kernelSensor) raw(ch *channel, dir, kind, index, base string, has func(
 	}
 	hasOffset, hasScale := file("_offset"), file("_scale")
 	return func(texts []string) (float64, error) {
-		v, err := decimal(texts[0])
-		if err != nil {
-			return 0, err
-		}
-		texts = texts[1:]
-		for _, step := range []struct {
-			there bool
-			apply func(float64)
-		}{{hasOffset, func(o float64) { v += o }}, {hasScale, func(f float64) { v *= f }}} {
-			if !step.there {
-				continue
-			}
-			f, err := decimal(texts[0])
-			if err != nil {
+		numbers := make([]float64, len(texts))
+		for i, text := range texts {
+			var err error
+			if numbers[i], err = decimal(text); err != nil {
 				return 0, err
 			}
-			step.apply(f)
-			texts = texts[1:]
 		}
-		return v * factor, nil
+		v, offset, scale := numbers[0], 0.0, 1.0
+		if hasOffset {
+			offset = numbers[1]
+		}
+		if hasScale {
+			scale = numbers[len(numbers)-1]
+		}
+		return (v + offset) * scale * off.correct(off.raw, scale) * factor, nil
 	}
 }

@@ -3,6 +3,7 @@ package chips_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
+	"holdfast/sensors/chips"
 	"holdfast/sensors/simulated"
 )
 
@@ -153,4 +155,80 @@ func TestW1ConvertsAllAtOnce(t *testing.T) {
 			t.Errorf("got %v, %v", m, err)
 		}
 	})
+}
+
+// Where the common conversion is not there or not allowed, each thermometer needs 750 ms for its own. However many there
+// are, every call ends in the driver's deadline, and the bus is free in between.
+func TestW1ReadsManyThatConvertByThemselves(t *testing.T) {
+	for name, bulk := range map[string]bool{"an older kernel": false, "not allowed": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				pi := simulated.New(simulated.Options{})
+				files := pi.Files()
+				files.Remove("bus/w1")
+				if bulk {
+					files.Set("bus/w1/devices/w1_bus_master1/therm_bulk_read", "0") // and nothing may be written
+				}
+				const n = 24
+				want := map[string]float64{}
+				for i := range n {
+					id := fmt.Sprintf("28-%02x", i)
+					files.Func("bus/w1/devices/"+id+"/temperature", func() (string, error) {
+						time.Sleep(765 * time.Millisecond) // and 80 bits of 65 µs, and resets
+						return fmt.Sprint(1000*i - 5500), nil
+					})
+					want["temperature_"+id] = float64(i) - 5.5
+				}
+				s, err := open(t, "w1", pi, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range 2 {
+					var m []sensors.Measurement
+					for calls := 0; ; calls++ {
+						ctx, cancel := context.WithTimeout(t.Context(), driver(t, "w1").Timeout)
+						m, err = s.Sense(ctx)
+						late := ctx.Err()
+						cancel()
+						var later *sensors.NotYet
+						if !errors.As(err, &later) {
+							break
+						}
+						if late != nil || calls > n {
+							t.Fatalf("call %d: %v after its time", calls, late)
+						}
+						time.Sleep(later.After)
+					}
+					if err != nil || len(m) != n {
+						t.Fatalf("got %d, %v, want %d temperatures", len(m), err, n)
+					}
+					for _, v := range m {
+						if v.Value != want[v.Quantity] {
+							t.Errorf("got %v, want %v", v, want[v.Quantity])
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// A configuration of a Sense HAT or a BME680 runs on a simulated Pi, whose kernel is as far from the ABI as the real one.
+func TestSimulatedKernelDriversKeepTheirDeviations(t *testing.T) {
+	for _, device := range []string{"bme680", "hts221", "htu21"} {
+		pi := simulated.New(simulated.Options{})
+		c := config("air", "iio", "simulated", time.Second)
+		c.Options["device"] = device
+		if err := pi.Populate(chips.Drivers(), c); err != nil {
+			t.Fatal(err)
+		}
+		s, err := open(t, "iio", pi, c.Options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := sense(t, s)
+		if temp, rh := got["temperature"], got["humidity"]; temp < 10 || temp > 35 || rh < 40 || rh > 90 {
+			t.Errorf("%s: got %v, want the air of a greenhouse", device, got)
+		}
+	}
 }

@@ -26,7 +26,7 @@ func w1() sensors.Driver {
 				{Name: "ids", Kind: sensors.OptionStrings, Doc: "names in /sys/bus/w1/devices, such as 28-0316a2795bff; all that are there if not given. One that is missing fails them all: use ds18b20 for each where that matters"},
 				{Name: "names", Kind: sensors.OptionMap, Doc: "quantities by id, such as 28-0316a2795bff: inlet; otherwise temperature_ and the id"},
 			},
-			Timeout: 5 * time.Second, // the bus is asked for all, and then for each
+			Timeout: 5 * time.Second, // for the common conversion and all readings, or for each that converts by itself
 		},
 		QuantitiesOf: func(options map[string]any) []sensors.Quantity {
 			ids, _ := options["ids"].([]string)
@@ -59,8 +59,13 @@ type w1Sensor struct {
 	sys        fs.FS
 	quantities []sensors.Quantity
 	probes     []*ds18b20Sensor
-	bulk       []string // files of the buses that convert all at once
+	bulk       []string              // files of the buses that convert all at once; nil if this user may not use them
+	read       []sensors.Measurement // of the reading that has begun
+	begun      time.Time
 }
+
+// w1Stale is how long a reading may take for each thermometer, because the bus was not free, before it begins anew.
+const w1Stale = 3 * time.Second
 
 func openW1(_ context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
 	sys, err := buses.Sysfs(c.Bus)
@@ -96,18 +101,29 @@ func openW1(_ context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor
 
 func (s *w1Sensor) Quantities() []sensors.Quantity { return s.quantities }
 
+// Sense reads all thermometers. Without a common conversion each of them needs up to 750 ms for its own: then a call
+// reads one, so that each has the deadline, however many there are, and the bus is free for others in between.
 func (s *w1Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {
-	if err := s.convert(ctx); err != nil {
-		return nil, err
+	if len(s.read) == 0 || time.Since(s.begun) > time.Duration(len(s.probes))*w1Stale {
+		s.read, s.begun = nil, time.Now()
+		if err := s.convert(ctx); err != nil {
+			return nil, err
+		}
 	}
-	var all []sensors.Measurement
-	for i, p := range s.probes {
-		m, err := p.Sense(ctx)
+	for len(s.read) < len(s.probes) {
+		i := len(s.read)
+		m, err := s.probes[i].Sense(ctx)
 		if err != nil {
+			s.read = nil
 			return nil, fmt.Errorf("%s: %w", s.quantities[i].Name, err)
 		}
-		all = append(all, sensors.Measurement{Quantity: s.quantities[i].Name, Value: m[0].Value, Unit: "°C"})
+		s.read = append(s.read, sensors.Measurement{Quantity: s.quantities[i].Name, Value: m[0].Value, Unit: "°C"})
+		if len(s.bulk) == 0 && len(s.read) < len(s.probes) {
+			return nil, &sensors.NotYet{Why: fmt.Sprintf("%d of %d thermometers are read", len(s.read), len(s.probes))}
+		}
 	}
+	all := s.read
+	s.read = nil
 	return all, nil
 }
 

@@ -176,13 +176,18 @@ func (b *bench) call(ctx context.Context, sense func(context.Context, sensors.Se
 	return b.values(m), nil
 }
 
+// quantities are those of the row, or of the device that knows better.
+func (b *bench) quantities() []sensors.Quantity {
+	if m, ok := b.dev.(sensors.Measurer); ok {
+		return m.Quantities()
+	}
+	return b.driver.Measures(b.config.Options)
+}
+
 // values checks measurements against the row.
 func (b *bench) values(all []sensors.Measurement) map[string]float64 {
 	b.t.Helper()
-	quantities := b.driver.Measures(b.config.Options)
-	if m, ok := b.dev.(sensors.Measurer); ok {
-		quantities = m.Quantities()
-	}
+	quantities := b.quantities()
 	v := map[string]float64{}
 	for _, m := range all {
 		known := slices.ContainsFunc(quantities, func(q sensors.Quantity) bool { return q.Name == m.Quantity && q.Unit == m.Unit })
@@ -257,7 +262,7 @@ func fixtures(t *testing.T, d sensors.Driver, c Case) {
 				got, err := b.attempt()
 				if f.Error != "" {
 					if err == nil {
-						err = beyond(d, b.config, got)
+						err = b.beyond(got)
 					}
 					if err == nil || sensors.ClassOf(err) != f.Error {
 						t.Errorf("got %v, %v, want an error of class %s", got, err, f.Error)
@@ -314,8 +319,8 @@ func unplugFiles(b *bench, f Fixture) {
 }
 
 // beyond is the error that supervision makes of values outside of their range.
-func beyond(d sensors.Driver, c sensors.Config, values map[string]float64) error {
-	for _, q := range d.Measures(c.Options) {
+func (b *bench) beyond(values map[string]float64) error {
+	for _, q := range b.quantities() {
 		if v, ok := values[q.Name]; ok && (q.Min != 0 || q.Max != 0) && (v < q.Min || v > q.Max) {
 			return sensors.OutOfRange(q.Name, v, q.Unit, q.Min, q.Max)
 		}

@@ -18,12 +18,7 @@ func (p *Pi) kernelFiles(c sensors.Config) {
 	seed := p.seed + uint64(len(name))
 	switch c.Driver {
 	case "iio":
-		p.sys.device("bus/iio/devices/iio:device", name, map[string]func(time.Time) float64{
-			"in_temp_input":             thousand(airTemperature, seed),
-			"in_humidityrelative_input": thousand(airHumidity, seed),
-			"in_pressure_input":         func(t time.Time) float64 { return airPressure(seed, t) / 10 },
-			"in_voltage0_input":         thousand(swing(1.6, 0.5), seed),
-		})
+		p.sys.device("bus/iio/devices/iio:device", name, iioValues(name, seed))
 	case "hwmon":
 		p.sys.device("class/hwmon/hwmon", name, map[string]func(time.Time) float64{
 			"temp1_input": thousand(airTemperature, seed),
@@ -33,9 +28,9 @@ func (p *Pi) kernelFiles(c sensors.Config) {
 	case "w1":
 		ids, _ := c.Options["ids"].([]string)
 		for i, id := range ids {
-			file := path.Join("bus/w1/devices", id, "temperature")
-			if _, err := fs.Stat(p.sys, file); err != nil && fs.ValidPath(file) {
-				p.sys.value(file, thousand(airTemperature, seed+uint64(i)))
+			dir := path.Join("bus/w1/devices", id)
+			if _, err := fs.Stat(p.sys, path.Join(dir, "temperature")); err != nil && fs.ValidPath(dir) {
+				p.sys.thermometer(dir, func(t time.Time) float64 { return airTemperature(seed+uint64(i), t) })
 			}
 		}
 	case "system":
@@ -48,6 +43,38 @@ func (p *Pi) kernelFiles(c sensors.Config) {
 		p.sys.Set("proc/meminfo", "MemTotal: 1000000 kB\nMemAvailable: 700000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB")
 		p.sys.Set("disk", "32000000000 20000000000")
 		p.sys.Set("devices/platform/soc/soc:firmware/get_throttled", "0")
+	}
+}
+
+// iioValues are the files of a device, as the kernel's driver of its name has them
+// (drivers/iio/chemical/bme680_core.c, drivers/iio/humidity/hts221.c), and of any other one by the ABI.
+func iioValues(name string, seed uint64) map[string]func(time.Time) float64 {
+	temperature, humidity := thousand(airTemperature, seed), thousand(airHumidity, seed)
+	pressure := func(t time.Time) float64 { return airPressure(seed, t) / 10 } // kPa
+	switch name {
+	case "bme680":
+		return map[string]func(time.Time) float64{
+			"in_temp_input": temperature, "in_pressure_input": pressure,
+			"in_humidityrelative_input": func(t time.Time) float64 { return humidity(t) / 1000 }, // %, against the ABI
+			"in_resistance_input":       func(t time.Time) float64 { return math.Round(swing(120e3, 40e3)(seed, t)) },
+		}
+	case "hts221":
+		// Counts, with an offset in counts, and a scale in % and °C against the ABI.
+		counts := func(v func(time.Time) float64, offset, scale float64) func(time.Time) float64 {
+			return func(t time.Time) float64 { return math.Round(v(t)/1000/scale - offset) }
+		}
+		constant := func(v float64) func(time.Time) float64 { return func(time.Time) float64 { return v } }
+		const rhOffset, rhScale, tOffset, tScale = -7885.611940298, -0.0041875, 754.047440699, 0.02503125
+		return map[string]func(time.Time) float64{
+			"in_humidityrelative_raw":    counts(humidity, rhOffset, rhScale),
+			"in_humidityrelative_offset": constant(rhOffset), "in_humidityrelative_scale": constant(rhScale),
+			"in_temp_raw":    counts(temperature, tOffset, tScale),
+			"in_temp_offset": constant(tOffset), "in_temp_scale": constant(tScale),
+		}
+	}
+	return map[string]func(time.Time) float64{
+		"in_temp_input": temperature, "in_humidityrelative_input": humidity, "in_pressure_input": pressure,
+		"in_voltage0_input": thousand(swing(1.6, 0.5), seed),
 	}
 }
 
@@ -75,5 +102,5 @@ func (s *Sysfs) device(prefix, name string, values map[string]func(time.Time) fl
 }
 
 func (s *Sysfs) value(file string, v func(time.Time) float64) {
-	s.Func(file, func() (string, error) { return fmt.Sprintf("%g", v(time.Now())), nil })
+	s.Func(file, func() (string, error) { return fmt.Sprint(v(time.Now())), nil })
 }

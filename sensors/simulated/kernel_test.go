@@ -35,7 +35,7 @@ func TestPopulateMakesWhatTheKernelWouldHave(t *testing.T) {
 			t.Errorf("%s: %v", c.Driver, err)
 			continue
 		}
-		if m, err := s.Sense(context.Background()); err != nil || len(m) == 0 {
+		if m, err := sensors.SenseWait(context.Background(), s); err != nil || len(m) == 0 {
 			t.Errorf("%s: got %v, %v", c.Driver, m, err)
 		}
 	}

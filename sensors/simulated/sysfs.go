@@ -119,8 +119,22 @@ func newSysfs(seed uint64) *Sysfs {
 		return func() (string, error) { return fmt.Sprint(int(math.Round(1000 * v(time.Now())))), nil }
 	}
 	s.Set("bus/w1/devices/28-0316a2795bff/name", "28-0316a2795bff")
-	s.Func("bus/w1/devices/28-0316a2795bff/temperature", milli(func(t time.Time) float64 { return airTemperature(seed+7, t) - 4 }))
+	s.thermometer("bus/w1/devices/28-0316a2795bff", func(t time.Time) float64 { return airTemperature(seed+7, t) - 4 })
 	s.Set("class/thermal/thermal_zone0/type", "cpu-thermal")
 	s.Func("class/thermal/thermal_zone0/temp", milli(func(t time.Time) float64 { return 45 + 3*wave(seed, t, time.Hour) }))
 	return s
+}
+
+// thermometer makes the files of one on 1-Wire (drivers/w1/slaves/w1_therm.c): temperature in m°C, and w1_slave with the
+// bytes of the scratchpad, the checksum, and the temperature again. The bytes are a DS18B20's (data sheet, figure 8).
+func (s *Sysfs) thermometer(dir string, celsius func(time.Time) float64) {
+	milli := func() int { return int(math.Round(1000 * celsius(time.Now()))) }
+	s.Func(dir+"/temperature", func() (string, error) { return fmt.Sprint(milli()), nil })
+	s.Func(dir+"/w1_slave", func() (string, error) {
+		t := milli()
+		raw := uint16(int16(t * 16 / 1000))
+		pad := []byte{byte(raw), byte(raw >> 8), 0x4B, 0x46, 0x7F, 0xFF, 0x0C, 0x10}
+		crc := sumMaxim(pad)
+		return fmt.Sprintf("% 02x %02x : crc=%02x YES\n% 02x %02x t=%d", pad, crc, crc, pad, crc, t), nil
+	})
 }
