@@ -49,7 +49,7 @@ func ads1x15(name, chip, sheet string, bits int, rates []int64, usual int64) sen
 			Timeout: time.Second,
 		},
 		Open: func(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
-			return openADS1x15(ctx, chip, c, buses, rates)
+			return openADS1x15(ctx, chip, bits, c, buses, rates)
 		},
 	}
 }
@@ -67,15 +67,16 @@ type ads1x15Sensor struct {
 	*chip
 	config uint16
 	full   float64 // V
+	most   int16   // the largest value, which stands for all beyond
 	period time.Duration
 }
 
-func openADS1x15(ctx context.Context, chip string, c sensors.Config, buses *bus.Set, rates []int64) (sensors.Sensor, error) {
+func openADS1x15(ctx context.Context, chip string, bits int, c sensors.Config, buses *bus.Set, rates []int64) (sensors.Sensor, error) {
 	dev, err := openI2C(c, buses)
 	if err != nil {
 		return nil, err
 	}
-	s := &ads1x15Sensor{chip: dev}
+	s := &ads1x15Sensor{chip: dev, most: math.MaxInt16 &^ (1<<(16-bits) - 1)} // 12 bits are at the top
 	pga := 0
 	for i, full := range ads1x15Ranges {
 		if full >= c.Options["range"].(float64) {
@@ -117,8 +118,7 @@ func (s *ads1x15Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error
 		return nil, err
 	}
 	v := int16(raw)
-	// The ADS1015 has its 12 bits at the top.
-	if v>>4 == math.MaxInt16>>4 && (v == math.MaxInt16 || v&0xF == 0) || v == math.MinInt16 {
+	if v == s.most || v == math.MinInt16 {
 		return nil, overRange("the voltage is beyond the range", "choose a larger range than %v V", s.full)
 	}
 	return []sensors.Measurement{{Quantity: "voltage", Value: float64(v) / (1 << 15) * s.full, Unit: "V"}}, nil

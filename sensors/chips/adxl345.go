@@ -82,6 +82,10 @@ func (s *adxl345Sensor) setUp(ctx context.Context) error {
 }
 
 func (s *adxl345Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {
+	return afterShock(func() ([]sensors.Measurement, error) { return s.sample(ctx) })
+}
+
+func (s *adxl345Sensor) sample(ctx context.Context) ([]sensors.Measurement, error) {
 	if _, err := s.data(ctx); err != nil { // the data there may be old
 		return nil, err
 	}

@@ -85,11 +85,18 @@ func (s *am2320Sensor) registers(ctx context.Context) ([8]byte, error) {
 	if err := wait(ctx, 2*time.Millisecond); err != nil { // at least 1.5 ms
 		return [8]byte{}, err
 	}
-	b, err := s.tx(ctx, nil, 8)
-	if err != nil {
-		return [8]byte{}, err
+	for tries := 0; ; tries++ {
+		b, err := s.tx(ctx, nil, 8)
+		if err == nil {
+			return [8]byte(b), nil
+		}
+		if !errors.Is(err, bus.ErrAbsent) || tries == 4 { // it refuses its address until the answer is there
+			return [8]byte{}, err
+		}
+		if err := wait(ctx, time.Millisecond); err != nil {
+			return [8]byte{}, err
+		}
 	}
-	return [8]byte(b), nil
 }
 
 // decodeAM2320 takes °C and % out of an answer: function, length, humidity, temperature with a sign

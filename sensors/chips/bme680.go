@@ -12,8 +12,9 @@ import (
 	"holdfast/sensors/bus"
 )
 
-// bme680 is the Bosch BME680 (data sheet BST-BME680-DS001) or BME688 (BST-BME688-DS000): ±1 °C (the
-// heater beside it warms it), ±3 %, ±0.6 hPa. The gas resistance falls when there are more organic
+// bme680 is the Bosch BME680 (data sheet BST-BME680-DS001), BME688 (BST-BME688-DS000) or BME690 (BST-BME690-DS001):
+// ±1 °C (the heater beside it warms it), ±3 %, ±0.6 hPa. All three have the same identification; a register with the
+// variant tells them apart. A BME690 has other formulas and 24 bits. The gas resistance falls when there are more organic
 // compounds; it has no absolute meaning, and drifts for the first days. Bosch's air quality index (BSEC)
 // is not published and not made here.
 func bme680() sensors.Driver {
@@ -24,7 +25,7 @@ func bme680() sensors.Driver {
 	return sensors.Driver{
 		Spec: sensors.Spec{
 			Name: "bme680", Doc: "air temperature, humidity, pressure and gas resistance",
-			Chip: "Bosch BME680, BME688", Datasheet: "BST-BME680-DS001, BST-BME688-DS000",
+			Chip: "Bosch BME680, BME688, BME690", Datasheet: "BST-BME680-DS001, BST-BME688-DS000, BST-BME690-DS001",
 			Wiring: "VDD and VDDIO 3.3 V; SDA, SCL with pull-ups (most boards have them); CSB to VDDIO; SDO low for 0x76, high for 0x77",
 			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x76, 0x77},
 			Quantities: quantities,
@@ -55,13 +56,10 @@ func bme680() sensors.Driver {
 		Identify: func(dev conn.Conn) (string, error) {
 			id, variant := []byte{0}, []byte{0}
 			err := errors.Join(dev.Tx([]byte{bme680ID}, id), dev.Tx([]byte{bme680Variant}, variant))
-			switch {
-			case err != nil || id[0] != 0x61:
+			if err != nil || id[0] != 0x61 {
 				return "", err
-			case variant[0] == 1:
-				return "BME688", nil
 			}
-			return "BME680", nil
+			return bme680Variants[variant[0]], nil
 		},
 		Open: openBME680,
 	}
@@ -77,8 +75,13 @@ const (
 	bme680Ctrl    = 0x74
 	bme680ID      = 0xD0
 	bme680Reset   = 0xE0
-	bme680Variant = 0xF0 // 0: BME680, 1: BME688
+	bme680Variant = 0xF0
 )
+
+// bme680Variants are the chips that have the identification, by the variant register (Bosch's BME68x and BME690 APIs).
+var bme680Variants = map[byte]string{0: "BME680", 1: "BME688", bme690Variant: "BME690"}
+
+const bme690Variant = 2
 
 // Oversampling (data sheet, ctrl_hum and ctrl_meas): temperature 8 times, pressure 4 times, humidity twice.
 const (
@@ -91,8 +94,9 @@ type bme680Sensor struct {
 	*chip
 	conversion
 	calib   bme680Calib
-	high    bool  // BME688: gas is elsewhere, and converted otherwise
-	heat    int64 // °C, 0 is off
+	calib90 *bme690Calib // of a BME690; nil for the others
+	high    bool         // BME688, BME690: gas is elsewhere, and converted otherwise
+	heat    int64        // °C, 0 is off
 	heating time.Duration
 	ambient float64 // °C, as last measured
 }
@@ -117,23 +121,58 @@ func openBME680(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.
 	if err != nil {
 		return nil, err
 	}
-	s.high = variant[0] == 1
-	var block []byte
-	for _, part := range []struct {
-		reg byte
-		n   int
-	}{{0x8A, 23}, {0xE1, 14}, {0x00, 5}} {
-		b, err := s.read(ctx, part.reg, part.n)
-		if err != nil {
-			return nil, err
-		}
-		block = append(block, b...)
+	if bme680Variants[variant[0]] == "" {
+		return nil, fmt.Errorf("%w: the chip is of the BME680's family, of variant %d, whose formulas this version does not have: want BME680, BME688 or BME690", sensors.ErrPermanent, variant[0])
 	}
-	s.calib = parseBME680Calib([42]byte(block))
-	if s.calib.t1 == 0 || s.calib.p1 == 0 || s.calib.t2 == 0 {
-		return nil, fmt.Errorf("%w: the chip's calibration is empty: it is broken, or was disturbed", bus.ErrTemporary)
+	s.high = variant[0] != 0
+	block, err := s.calibration(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.calib = parseBME680Calib(block)
+	if variant[0] == bme690Variant {
+		c := parseBME690Calib(block)
+		s.calib90 = &c
+	}
+	if err := plausibleBME680(block); err != nil {
+		return nil, err
 	}
 	return s, s.write(ctx, bme680CtrlHum, bme680OsHum)
+}
+
+// calibration reads all of it, twice: no checksum says that a transfer was undisturbed.
+func (s *bme680Sensor) calibration(ctx context.Context) (block [42]byte, err error) {
+	for pass := range 2 {
+		at, before := 0, block
+		for _, part := range []struct {
+			reg byte
+			n   int
+		}{{0x8A, 23}, {0xE1, 14}, {0x00, 5}} {
+			b, err := s.read(ctx, part.reg, part.n)
+			if err != nil {
+				return block, err
+			}
+			at += copy(block[at:], b)
+		}
+		block[38], block[40] = 0, 0 // no part of it
+		if pass == 1 && block != before {
+			return block, fmt.Errorf("%w: the chip's calibration reads differently each time: check the wiring", bus.ErrTemporary)
+		}
+	}
+	return block, nil
+}
+
+// plausibleBME680 finds a calibration that no chip has: one that is empty or missing in parts.
+func plausibleBME680(b [42]byte) error {
+	for name, at := range map[string]int{"T1": 31, "T2": 0, "P1": 4, "P2": 6, "P4": 10, "P5": 12, "P8": 18, "G2": 33} {
+		if v := le16(b[at:]); v == 0 || v == 0xFFFF {
+			return fmt.Errorf("%w: the chip's calibration has %#04x for %s: it is broken, or was disturbed", bus.ErrTemporary, v, name)
+		}
+	}
+	if b[23] == 0 && b[24] == 0 && b[25] == 0 {
+		return fmt.Errorf("%w: the chip's calibration has nothing for humidity: it is broken, or was disturbed", bus.ErrTemporary)
+	}
+	return nil
 }
 
 func (s *bme680Sensor) Close() error { return nil }
@@ -201,15 +240,21 @@ func (s *bme680Sensor) convert(b [17]byte) ([]sensors.Measurement, error) {
 	if adcP == 0x80000 || adcT == 0x80000 || adcH == 0x8000 {
 		return nil, sensors.ErrRestarted
 	}
-	fine := s.calib.temperature(adcT)
-	t := fine / 5120
-	pa, err := s.calib.pressure(adcP, fine)
-	if err != nil {
-		return nil, err
+	var t, rh, pa float64
+	if c := s.calib90; c != nil { // it fills the last four bits, too
+		t = c.temperature(adcT<<4 | int(b[7]&15))
+		rh, pa = c.humidity(adcH, t), c.pressure(adcP<<4|int(b[4]&15), t)
+	} else {
+		fine := s.calib.temperature(adcT)
+		t, rh = fine/5120, s.calib.humidity(adcH, fine)
+		var err error
+		if pa, err = s.calib.pressure(adcP, fine); err != nil {
+			return nil, err
+		}
 	}
 	m := []sensors.Measurement{
 		{Quantity: "temperature", Value: t, Unit: "°C"},
-		{Quantity: "humidity", Value: s.calib.humidity(adcH, fine), Unit: "%"},
+		{Quantity: "humidity", Value: rh, Unit: "%"},
 		{Quantity: "pressure", Value: pa / 100, Unit: "hPa"},
 	}
 	s.ambient = t

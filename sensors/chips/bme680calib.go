@@ -64,6 +64,49 @@ func (c bme680Calib) humidity(adc int, fine float64) float64 {
 	return min(max(h, 0), 100)
 }
 
+// bme690Calib is what a BME690 was calibrated with, in the places of the BME680's parameters (Bosch's BME690 API,
+// coefficients): p1 to p11 are those of a BMP390, and h1 to h6 those of a BME280, where they are H4, H5, H3, H6, H2, H1.
+type bme690Calib struct {
+	t1, t2, t3                                   float64
+	p1, p2, p3, p4, p5, p6, p7, p8, p9, p10, p11 float64
+	h1, h2, h3, h4, h5, h6                       float64
+}
+
+// parseBME690Calib takes the same bytes as parseBME680Calib.
+func parseBME690Calib(b [42]byte) bme690Calib {
+	u16 := func(low int) float64 { return float64(le16(b[low:])) }
+	s16 := func(low int) float64 { return float64(int16(le16(b[low:]))) }
+	s8 := func(at int) float64 { return float64(int8(b[at])) }
+	s12 := func(upper byte, lower byte) float64 { return float64(int16(uint16(upper)<<8|uint16(lower)<<4) >> 4) }
+	return bme690Calib{
+		t1: u16(31), t2: u16(0), t3: s8(2),
+		p1: u16(10), p2: u16(12), p3: s8(14), p4: s8(15), p5: s16(4), p6: s16(6), p7: s8(8), p8: s8(9), p9: s16(18), p10: s8(20), p11: s8(21),
+		h1: s12(b[25], b[24]&15), h2: s8(26), h3: float64(b[28]), h4: s8(27), h5: s12(b[23], b[24]>>4), h6: float64(b[29]),
+	}
+}
+
+// temperature returns °C for a raw value of 24 bits.
+func (c bme690Calib) temperature(adc int) float64 {
+	d := float64(adc) - 256*c.t1
+	return d * (c.t2*0x1p-30 + d*c.t3*0x1p-48)
+}
+
+// pressure returns Pa for a raw value of 24 bits at t °C: a polynomial of third order in both.
+func (c bme690Calib) pressure(adc int, t float64) float64 {
+	p := float64(adc)
+	offset := 8*c.p1 + t*(c.p2*0x1p-6+t*(c.p3*0x1p-8+t*c.p4*0x1p-15))
+	slope := (c.p5-0x1p14)*0x1p-20 + t*((c.p6-0x1p14)*0x1p-29+t*(c.p7*0x1p-32+t*c.p8*0x1p-37))
+	return offset + p*(slope+p*((c.p9+c.p10*t)*0x1p-48+p*c.p11*0x1p-65))
+}
+
+// humidity returns % at t °C.
+func (c bme690Calib) humidity(adc int, t float64) float64 {
+	d := 5120*t - 76800 // from 15 °C on
+	h := float64(adc) - 64*c.h1 - c.h2*0x1p-14*d
+	h *= c.h5 * 0x1p-16 * (1 + c.h4*0x1p-26*d*(1+c.h3*0x1p-26*d))
+	return min(max(h*(1-c.h6*0x1p-19*h), 0), 100)
+}
+
 // Corrections of the gas measurement's ranges, in % (data sheet, gas resistance calculation).
 var (
 	bme680K1 = [16]float64{5: -1, 7: -0.8, 10: -0.2, 11: -0.5, 13: -1}
@@ -76,13 +119,13 @@ func (c bme680Calib) gas(adc int, gasRange byte) float64 {
 	return 1 / ((1 + bme680K2[gasRange]/100) * 0.000000125 * float64(int(1)<<gasRange) * (float64(adc-512)/gain + 1))
 }
 
-// bme688Gas returns Ω. It needs no calibration (BME688 data sheet, gas resistance calculation).
+// bme688Gas returns Ω, also of a BME690. It needs no calibration (BME688 data sheet, gas resistance calculation).
 func bme688Gas(adc int, gasRange byte) float64 {
 	return 1e6 * float64(int(262144)>>gasRange) / float64(4096+3*(adc-512))
 }
 
 // heater returns the setting for a hot plate of temp °C in air of ambient °C (data sheet,
-// "Gas sensor heating and measurement").
+// "Gas sensor heating and measurement"). It is the same for all variants.
 func (c bme680Calib) heater(temp, ambient float64) byte {
 	cold := c.gh1/16 + 49
 	slope := c.gh2/32768*0.0005 + 0.00235

@@ -124,29 +124,52 @@ func (s *bmx280Sensor) setUp(ctx context.Context, ids []byte) error {
 	if err := s.write(ctx, bmx280Reset, 0xB6); err != nil { // section 5.4.2
 		return err
 	}
-	// Start-up takes 2 ms (section 1.1).
-	err := poll(ctx, 2*time.Millisecond, func() (bool, error) {
-		status, err := s.read(ctx, bmx280Status, 1)
-		return err == nil && status[0]&bmx280Loading == 0, err
-	})
-	if err != nil {
+	if err := s.calibration(ctx); err != nil {
 		return err
-	}
-	tp, err := s.read(ctx, bmx280Calib, 26)
-	if err != nil {
-		return err
-	}
-	h := make([]byte, 7)
-	if s.humid {
-		if h, err = s.read(ctx, bmx280CalibHum, 7); err != nil {
-			return err
-		}
-	}
-	s.cal = newCalibrationBMx280([26]byte(tp), [7]byte(h))
-	if s.cal.t[0] == 0 || s.cal.p[0] == 0 {
-		return fmt.Errorf("%w: the chip's calibration reads as zero", bus.ErrTemporary)
 	}
 	return s.write(ctx, bmx280Config, bmx280Mark)
+}
+
+// bmx280StartUp is how long the chip needs at most after a reset (section 1.1). Until then its registers may be empty, and
+// the flag that says that the calibration is being copied may not be set yet: it is only asked for afterwards.
+const bmx280StartUp = 2 * time.Millisecond
+
+// calibration takes the calibration once it is copied, plausible, and the same twice. It may be tried some times.
+func (s *bmx280Sensor) calibration(ctx context.Context) error {
+	var before [33]byte
+	var implausible error
+	for try := range 10 {
+		if err := wait(ctx, bmx280StartUp); err != nil {
+			return err
+		}
+		err := poll(ctx, bmx280StartUp, func() (bool, error) {
+			status, err := s.read(ctx, bmx280Status, 1)
+			return err == nil && status[0]&bmx280Loading == 0, err
+		})
+		if err != nil {
+			return err
+		}
+		tp, err := s.read(ctx, bmx280Calib, 26)
+		if err != nil {
+			return err
+		}
+		h := make([]byte, 7)
+		if s.humid {
+			if h, err = s.read(ctx, bmx280CalibHum, 7); err != nil {
+				return err
+			}
+		}
+		now := [33]byte(append(tp, h...))
+		s.cal = newCalibrationBMx280([26]byte(tp), [7]byte(h))
+		if implausible = s.cal.plausible(s.humid); implausible == nil && try > 0 && now == before {
+			return nil
+		}
+		before = now
+	}
+	if implausible != nil {
+		return implausible
+	}
+	return fmt.Errorf("%w: the chip's calibration reads differently each time: check the wiring", bus.ErrTemporary)
 }
 
 func (s *bmx280Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {

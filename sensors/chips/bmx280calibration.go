@@ -1,5 +1,11 @@
 package chips
 
+import (
+	"fmt"
+
+	"holdfast/sensors/bus"
+)
+
 // calibrationBMx280 are a chip's own trimming values, T1 to T3, P1 to P9 and H1 to H6 (data sheet
 // BST-BME280-DS002, section 4.2.2).
 type calibrationBMx280 struct {
@@ -27,6 +33,32 @@ func newCalibrationBMx280(tp [26]byte, h [7]byte) (c calibrationBMx280) {
 		int32(int8(h[6])),
 	}
 	return c
+}
+
+// plausible finds trimming values that no chip has: what is empty, all ones, or far from all that are known. A wrong one is a
+// wrong reading that looks right. P4, P5, H3 and H5 are around zero, and can be anything.
+func (c *calibrationBMx280) plausible(humid bool) error {
+	type value struct {
+		name      string
+		v         int64
+		low, high int64
+	}
+	const word = 1<<15 - 1
+	all := []value{
+		{"T1", int64(c.t[0]), 15000, 45000}, {"T2", int64(c.t[1]), 15000, word}, {"T3", int64(c.t[2]), -word, word},
+		{"P1", c.p[0], 20000, 60000}, {"P2", c.p[1], -25000, -2000}, {"P3", c.p[2], 500, 10000},
+		{"P6", c.p[5], -word, word}, {"P7", c.p[6], 1, word}, {"P8", c.p[7], -word, -1}, {"P9", c.p[8], 1, word},
+	}
+	if humid {
+		all = append(all, value{"H1", int64(c.h[0]), 1, 254}, value{"H2", int64(c.h[1]), 100, 1500},
+			value{"H4", int64(c.h[3]), 1, 2046}, value{"H6", int64(c.h[5]), 1, 126})
+	}
+	for _, v := range all {
+		if v.v < v.low || v.v > v.high || v.v == 0 {
+			return fmt.Errorf("%w: the chip's calibration has %d for %s, want %d to %d: it is broken, or was disturbed", bus.ErrTemporary, v.v, v.name, v.low, v.high)
+		}
+	}
+	return nil
 }
 
 // temperature returns hundredths of a degree, and what the other two need (section 4.2.3).

@@ -2,6 +2,7 @@ package chips
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -113,7 +114,28 @@ func le16(b []byte) uint16 { return uint16(b[1])<<8 | uint16(b[0]) }
 
 // overRange is the error for an input that the chip's range cannot hold.
 func overRange(what string, remedy string, args ...any) error {
-	return fmt.Errorf("%w: %s: %s", sensors.ErrPermanent, what, fmt.Sprintf(remedy, args...))
+	return &rangeError{what + ": " + fmt.Sprintf(remedy, args...)}
+}
+
+// rangeError is of class ErrPermanent: a person has to choose another range.
+type rangeError struct{ text string }
+
+func (e *rangeError) Error() string { return fmt.Sprintf("%v: %s", sensors.ErrPermanent, e.text) }
+func (e *rangeError) Unwrap() error { return sensors.ErrPermanent }
+
+// shockTime is how long an accelerometer may be beyond its range in a reading: a knock is over by then.
+const shockTime = 100 * time.Millisecond
+
+// afterShock takes samples until one is in the range. One knock, however hard, is no reason to give the chip up; what
+// lasts is.
+func afterShock(sample func() ([]sensors.Measurement, error)) ([]sensors.Measurement, error) {
+	end := time.Now().Add(shockTime)
+	for {
+		m, err := sample()
+		if beyond := (*rangeError)(nil); !errors.As(err, &beyond) || !time.Now().Before(end) {
+			return m, err
+		}
+	}
 }
 
 // identifyByte identifies a chip by one register of one byte.

@@ -109,7 +109,7 @@ func TestAM2320Example(t *testing.T) {
 }
 
 // TestBH1750Example is the one in technical note 11046EDT01: 0x83 0x90 is 28067 lx.
-func TestBH1750Example(t *testing.T) { near(t, "illuminance", luxBH1750(0x8390), 28067, 0.5) }
+func TestBH1750Example(t *testing.T) { near(t, "illuminance", luxBH1750(0x8390, 69), 28067, 0.5) }
 
 // TestINA219Example is table 8 of data sheet SBOS448: 11.98 V, and 10 A through 2 mΩ.
 func TestINA219Example(t *testing.T) {

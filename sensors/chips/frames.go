@@ -50,7 +50,8 @@ type dusty struct {
 	scan    scanner
 	sense   func(frame []byte) ([]sensors.Measurement, bool) // false if it is no measurement
 	wake    []byte
-	sleep   []byte // nil: it stays on
+	active  [][]byte // has it send measurements by itself, where another program had it send only when asked
+	sleep   []byte   // nil: it stays on
 	warm    time.Duration
 	ready   time.Time // when it is warm
 	asleep  bool
@@ -85,8 +86,10 @@ func (d *dusty) start(ctx context.Context) error {
 	if err := d.Flush(); err != nil {
 		return err
 	}
-	if _, err := d.Write(d.wake); err != nil {
-		return err
+	for _, command := range append([][]byte{d.wake}, d.active...) {
+		if _, err := d.Write(command); err != nil {
+			return err
+		}
 	}
 	if err := d.frame(); err != nil {
 		return err

@@ -30,7 +30,7 @@ func ina226() sensors.Driver {
 			},
 			Timeout: 2 * time.Second,
 		},
-		Identify: identifyINA("INA226", 0x2260),
+		Identify: identifyINA("INA226", 0x2260, ina226Revision),
 		Open:     openINA226,
 	}
 }
@@ -50,6 +50,8 @@ const (
 	ina226Mask   = 0x06 // CVRF is bit 3
 	inaMaker     = 0xFE // 0x5449: "TI"
 	inaDie       = 0xFF // 0x2260
+
+	ina226Revision = 0x000F // of the die's identification (data sheet, die ID register)
 )
 
 // inaAverages are what AVG, bits 11:9 of the configuration, means (both data sheets, configuration register).
@@ -63,27 +65,30 @@ func inaConfig(n int64) (avg uint16, conversions int64) {
 	return avg, inaAverages[avg]
 }
 
-// identifyINA is the row's Identify.
-func identifyINA(name string, die uint16) func(conn.Conn) (string, error) {
+// identifyINA is the row's Identify. What is in revision may be anything.
+func identifyINA(name string, die, revision uint16) func(conn.Conn) (string, error) {
 	return func(dev conn.Conn) (string, error) {
 		var maker, id [2]byte
 		err := errors.Join(dev.Tx([]byte{inaMaker}, maker[:]), dev.Tx([]byte{inaDie}, id[:]))
-		if err != nil || maker != [2]byte{0x54, 0x49} || id != [2]byte{byte(die >> 8), byte(die)} {
+		if err != nil || maker != [2]byte{0x54, 0x49} || (be16(id[:])^die)&^revision != 0 {
 			return "", err
 		}
 		return name, nil
 	}
 }
 
-// checkINA checks maker and die.
-func checkINA(ctx context.Context, c *chip, die uint16) error {
+// checkINA checks maker and die, of which the bits in revision may be anything.
+func checkINA(ctx context.Context, c *chip, die, revision uint16) error {
 	for _, id := range []struct {
-		reg  byte
-		want uint16
-	}{{inaMaker, 0x5449}, {inaDie, die}} {
+		reg       byte
+		want, any uint16
+	}{{inaMaker, 0x5449, 0}, {inaDie, die, revision}} {
 		got, err := c.read16(ctx, id.reg)
 		if err != nil {
 			return err
+		}
+		if (got^id.want)&^id.any == 0 {
+			continue
 		}
 		if err := checkID(c.name, uint64(got), 16, uint64(id.want)); err != nil {
 			return err
@@ -105,7 +110,7 @@ func openINA226(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.
 	if err != nil {
 		return nil, err
 	}
-	if err := checkINA(ctx, ch, 0x2260); err != nil {
+	if err := checkINA(ctx, ch, 0x2260, ina226Revision); err != nil {
 		return nil, err
 	}
 	avg, n := inaConfig(c.Options["average"].(int64))

@@ -28,7 +28,7 @@ func ina3221() sensors.Driver {
 			},
 			Timeout: 2 * time.Second,
 		},
-		Identify: identifyINA("INA3221", 0x3220),
+		Identify: identifyINA("INA3221", 0x3220, 0),
 		Open:     openINA3221,
 	}
 	for n := 1; n <= 3; n++ {
@@ -68,7 +68,7 @@ func openINA3221(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors
 	if err != nil {
 		return nil, err
 	}
-	if err := checkINA(ctx, ch, 0x3220); err != nil {
+	if err := checkINA(ctx, ch, 0x3220, 0); err != nil {
 		return nil, err
 	}
 	avg, n := inaConfig(c.Options["average"].(int64))

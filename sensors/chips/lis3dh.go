@@ -82,6 +82,10 @@ func openLIS3DH(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.
 }
 
 func (s *lis3dhSensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {
+	return afterShock(func() ([]sensors.Measurement, error) { return s.sample(ctx) })
+}
+
+func (s *lis3dhSensor) sample(ctx context.Context) ([]sensors.Measurement, error) {
 	// What lies there may be old. Reading it clears ZYXDA, so what comes next is of now.
 	if _, err := s.read(ctx, lis3dhOut, 6); err != nil {
 		return nil, err

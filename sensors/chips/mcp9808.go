@@ -46,8 +46,8 @@ const (
 const mcp9808Mark = 124 << 4
 
 // mcp9808Conversion is a conversion's time at the finest resolution, 250 ms (section 1, t_CONV), and
-// half of that for a slow chip: there is no flag that tells its end.
-const mcp9808Conversion = 375 * time.Millisecond
+// as much again for a slow chip: there is no flag that tells its end.
+const mcp9808Conversion = 550 * time.Millisecond
 
 type mcp9808Sensor struct {
 	*chip

@@ -1,6 +1,7 @@
 package chips_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -42,9 +43,12 @@ func TestVL53L0XWithoutATarget(t *testing.T) {
 // TestDustSensorSleepsBetweenReadings looks at what goes over the wire: it is woken, left alone for the
 // warm-up, read and put to sleep.
 func TestDustSensorSleepsBetweenReadings(t *testing.T) {
-	for name, c := range map[string]struct{ wake, sleep string }{
-		"pms5003": {"\x42\x4D\xE4\x00\x01\x01\x74", "\x42\x4D\xE4\x00\x00\x01\x73"},
-		"sds011":  {"\xAA\xB4\x06\x01\x01", "\xAA\xB4\x06\x01\x00"},
+	for name, c := range map[string]struct {
+		wake, sleep string
+		active      []string
+	}{
+		"pms5003": {"\x42\x4D\xE4\x00\x01\x01\x74", "\x42\x4D\xE4\x00\x00\x01\x73", []string{"\x42\x4D\xE1\x00\x01\x01\x71"}},
+		"sds011":  {"\xAA\xB4\x06\x01\x01", "\xAA\xB4\x06\x01\x00", []string{"\xAA\xB4\x02\x01\x00", "\xAA\xB4\x08\x01\x00"}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			pi := simulated.New(simulated.Options{})
@@ -58,6 +62,7 @@ func TestDustSensorSleepsBetweenReadings(t *testing.T) {
 					told = append(told, "wake")
 				case strings.HasPrefix(w, c.sleep):
 					told = append(told, "sleep")
+				case slices.ContainsFunc(c.active, func(a string) bool { return strings.HasPrefix(w, a) }):
 				default:
 					told = append(told, "?")
 				}

@@ -34,7 +34,8 @@ func pms5003() sensors.Driver {
 			factory := c.Options["factory"].(bool)
 			return openDust(ctx, c, buses, &dusty{
 				scan: scanPMS5003, wake: pms5003Command(0xE4, 1), sleep: pms5003Command(0xE4, 0),
-				sense: func(frame []byte) ([]sensors.Measurement, bool) { return decodePMS5003(frame, factory) },
+				active: [][]byte{pms5003Command(0xE1, 1)},
+				sense:  func(frame []byte) ([]sensors.Measurement, bool) { return decodePMS5003(frame, factory) },
 			})
 		},
 	}

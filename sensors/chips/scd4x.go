@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"holdfast/sensors"
@@ -24,9 +25,18 @@ func scd4x() sensors.Driver {
 			Quantities: []sensors.Quantity{{Name: "co2", Unit: "ppm", Min: 1, Max: 40000}, {Name: "temperature", Unit: "°C", Min: -45, Max: 130}, {Name: "humidity", Unit: "%", Max: 100}},
 			Options: []sensors.Option{
 				{Name: "altitude", Kind: sensors.OptionInt, Min: 0, Max: 3000, Doc: "height above the sea, in m; without it the one that is stored in the chip"},
+				{Name: "ambient_pressure", Kind: sensors.OptionInt, Min: 700, Max: 1200, Doc: "of the air, in hPa, in place of altitude; where it is known better than by the height"},
+				{Name: "temperature_offset", Kind: sensors.OptionFloat, Min: 0, Max: 20, Doc: "what the chip reads too much in its housing, in °C, is taken off temperature, and humidity is corrected; without it the one that is stored in the chip, 4 when it is new"},
 				{Name: "self_calibration", Kind: sensors.OptionBool, Doc: "whether the chip takes the lowest CO2 of a week for fresh air; without it as stored in the chip"},
 			},
 			Timeout: time.Second,
+		},
+		Check: func(c sensors.Config) error {
+			_, altitude := c.Options["altitude"].(int64)
+			if _, pressure := c.Options["ambient_pressure"].(int64); pressure && altitude {
+				return errors.New("ambient_pressure: altitude is given, too, and the chip takes one of them: remove it")
+			}
+			return nil
 		},
 		Identify: identifySensirion("SCD4x", 1, time.Millisecond, 0xE4, 0xB8), // data ready: also while it measures
 		Open:     openSCD4x,
@@ -39,12 +49,16 @@ const (
 	scd4xRead        = 0xEC05
 	scd4xStop        = 0x3F86
 	scd4xReady       = 0xE4B8
+	scd4xWake        = 0x36F6 // of an SCD41 and SCD43 that were powered down
 	scd4xAltitude    = 0x2427
+	scd4xPressure    = 0xE000
+	scd4xOffset      = 0x241D
 	scd4xCalibration = 0x2416
 	scd4xSerial      = 0x3682
 )
 
 const (
+	scd4xWakeTime = 30 * time.Millisecond
 	scd4xStopTime = 500 * time.Millisecond
 	scd4xInterval = 5 * time.Second
 	scd4xBrief    = time.Millisecond // how long most commands take
@@ -58,14 +72,21 @@ type scd4xSensor struct {
 	failed  time.Time // without a measurement until then something is wrong
 }
 
-// openSCD4x stops a measurement that runs: only then the chip takes other commands. It needs half a
-// second, which Sense waits for.
+// openSCD4x wakes the chip, which another program may have powered down, and stops a measurement that runs: only then
+// it takes other commands. It needs half a second, which Sense waits for.
 func openSCD4x(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
 	dev, err := openI2C(c, buses)
 	if err != nil {
 		return nil, err
 	}
 	s := &scd4xSensor{chip: dev, options: c.Options}
+	// The call that wakes it is not acknowledged (section 3.11.4), and refused by a chip that measures.
+	if err := s.command(ctx, scd4xWake); err != nil && !errors.Is(err, bus.ErrAbsent) {
+		return nil, err
+	}
+	if err := wait(ctx, scd4xWakeTime); err != nil {
+		return nil, err
+	}
 	if err := s.command(ctx, scd4xStop); err != nil {
 		return nil, err
 	}
@@ -113,6 +134,16 @@ func (s *scd4xSensor) start(ctx context.Context) error {
 	}
 	if m, ok := s.options["altitude"].(int64); ok {
 		if err := s.command(ctx, scd4xAltitude, uint16(m)); err != nil {
+			return err
+		}
+	}
+	if hPa, ok := s.options["ambient_pressure"].(int64); ok {
+		if err := s.command(ctx, scd4xPressure, uint16(hPa)); err != nil {
+			return err
+		}
+	}
+	if celsius, ok := s.options["temperature_offset"].(float64); ok {
+		if err := s.command(ctx, scd4xOffset, uint16(math.Round(celsius*65535/175))); err != nil { // section 3.7.1
 			return err
 		}
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // sds011 is the Nova SDS011 ("Laser PM2.5 sensor specification", version 1.3, and "Laser dust sensor
-// control protocol", version 1.3): ±15 %, and ±10 µg/m³. It has to be in active mode and work
-// continuously, as it leaves the factory.
+// control protocol", version 1.3): ±15 %, and ±10 µg/m³. It is set to report by itself and to work
+// continuously, as it leaves the factory: it keeps other settings without power.
 func sds011() sensors.Driver {
 	return sensors.Driver{
 		Spec: sensors.Spec{
@@ -27,6 +27,7 @@ func sds011() sensors.Driver {
 		Open: func(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
 			return openDust(ctx, c, buses, &dusty{
 				scan: scanSDS011, wake: sds011Command(6, 1, 1), sleep: sds011Command(6, 1, 0), sense: decodeSDS011,
+				active: [][]byte{sds011Command(2, 1, 0), sds011Command(8, 1, 0)}, // report by itself, all the time
 			})
 		},
 	}

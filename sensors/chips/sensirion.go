@@ -35,6 +35,15 @@ func askSensirion(ctx context.Context, c *chip, command []byte, n int, ready tim
 	}
 }
 
+// breakSensirion ends the periodic mode that another program may have left an SHT3x in, where it refuses all other commands
+// (data sheet, "Break command"). One that does not measure may refuse it; whether a chip is there at all shows afterwards.
+func breakSensirion(ctx context.Context, c *chip) error {
+	if err := c.write(ctx, sensirion(0x3093)...); err != nil && !errors.Is(err, bus.ErrAbsent) {
+		return err
+	}
+	return wait(ctx, 2*time.Millisecond) // it takes 1 ms
+}
+
 // sensirion is a command of 16 bits and its arguments, each with its checksum.
 func sensirion(command uint16, words ...uint16) []byte {
 	b := []byte{byte(command >> 8), byte(command)}

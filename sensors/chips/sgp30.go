@@ -37,11 +37,12 @@ func sgp30() sensors.Driver {
 
 // Commands (section 6.3) and how long they take at most (section 6.3, table 10).
 const (
-	sgp30Init     = 0x2003
-	sgp30Measure  = 0x2008
-	sgp30Baseline = 0x2015
-	sgp30Feature  = 0x202F
-	sgp30Serial   = 0x3682
+	sgp30Init        = 0x2003
+	sgp30Measure     = 0x2008
+	sgp30Baseline    = 0x2015
+	sgp30Feature     = 0x202F
+	sgp30SetBaseline = 0x201E
+	sgp30Serial      = 0x3682
 
 	sgp30Time     = 12 * time.Millisecond
 	sgp30Interval = time.Second
@@ -51,10 +52,21 @@ const (
 	sgp30Patience = 30 * time.Second
 )
 
+// The chip learns for 12 hours what clean air is. Its baseline is good for a week, and is written back after that time only
+// if the chip has learned; it is remembered every hour (data sheet, "Set and get baseline").
+const (
+	sgp30Learns  = 12 * time.Hour
+	sgp30Keeps   = 7 * 24 * time.Hour
+	sgp30SaveFor = time.Hour
+)
+
 type sgp30Sensor struct {
 	*chip
-	warm  time.Time
-	based bool // the chip had a baseline
+	config  sensors.Config
+	warm    time.Time
+	based   bool      // the chip had a baseline
+	learned time.Time // from when on its baseline is worth to be remembered
+	saved   time.Time
 }
 
 func openSGP30(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
@@ -62,7 +74,7 @@ func openSGP30(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.S
 	if err != nil {
 		return nil, err
 	}
-	s := &sgp30Sensor{chip: dev}
+	s := &sgp30Sensor{chip: dev, config: c}
 	if _, err := askSensirion(ctx, s.chip, sensirion(sgp30Serial), 3, time.Millisecond); err != nil {
 		return nil, err
 	}
@@ -79,7 +91,19 @@ func openSGP30(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.S
 	if err := wait(ctx, 10*time.Millisecond); err != nil {
 		return nil, err
 	}
-	s.warm = time.Now().Add(sgp30WarmUp)
+	s.warm, s.saved = time.Now().Add(sgp30WarmUp), time.Now()
+	s.learned = time.Now().Add(sgp30Learns)
+	if b, age := recall(c, 4); b != nil && age <= sgp30Keeps {
+		// It is read as eCO2 and TVOC, and written as TVOC and eCO2.
+		eco2, tvoc := be16(b), be16(b[2:])
+		if err := s.write(ctx, sensirion(sgp30SetBaseline, tvoc, eco2)...); err != nil {
+			return nil, err
+		}
+		if err := wait(ctx, 10*time.Millisecond); err != nil {
+			return nil, err
+		}
+		s.learned = time.Now()
+	}
 	return s, nil
 }
 
@@ -102,7 +126,13 @@ func (s *sgp30Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error) 
 		return nil, sensors.ErrRestarted
 	case zero:
 		return nil, &sensors.NotYet{After: sgp30Interval, Why: "warming up"}
+	case !s.based: // the measurement before may still be of the time without
+		s.based = true
+		return nil, &sensors.NotYet{After: sgp30Interval, Why: "warming up"}
 	}
-	s.based = true
+	if now := time.Now(); now.After(s.learned) && now.Sub(s.saved) >= sgp30SaveFor {
+		s.saved = now
+		remember(s.config, []byte{byte(base[0] >> 8), byte(base[0]), byte(base[1] >> 8), byte(base[1])})
+	}
 	return []sensors.Measurement{{Quantity: "eco2", Value: float64(words[0]), Unit: "ppm"}, {Quantity: "tvoc", Value: float64(words[1]), Unit: "ppb"}}, nil
 }

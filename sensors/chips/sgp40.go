@@ -37,8 +37,17 @@ func sgp40() sensors.Driver {
 	}
 }
 
+// The index goes on where it was if the chip was not read for at most ten minutes: longer, and the air may be another
+// (Sensirion's gas-index-algorithm, get and set states). It is remembered when the chip is closed, and every five minutes.
+const (
+	sgp40Keeps = 10 * time.Minute
+	sgp40Saves = 5 * time.Minute
+)
+
 type sgp40Sensor struct {
 	*chip
+	config  sensors.Config
+	saved   time.Time
 	climate func(context.Context) (t, rh float64, err error)
 	index   *vocIndex // nil if readings are too far apart for it
 }
@@ -48,7 +57,7 @@ func openSGP40(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.S
 	if err != nil {
 		return nil, err
 	}
-	s := &sgp40Sensor{chip: ch}
+	s := &sgp40Sensor{chip: ch, config: c, saved: time.Now()}
 	// Serial number, then self test (section on measurement commands): 0xD4xx is good, 0x4Bxx is not.
 	if _, err := askSensirion(ctx, ch, []byte{0x36, 0x82}, 3, time.Millisecond); err != nil {
 		return nil, fmt.Errorf("sgp40 serial number: %w", err)
@@ -70,6 +79,9 @@ func openSGP40(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.S
 	var measure func(context.Context) ([]sensors.Measurement, error)
 	switch c.Options["climate"].(string) {
 	case "sht3x":
+		if err := breakSensirion(ctx, air); err != nil {
+			return nil, err
+		}
 		measure = sht3xSensor{air}.Sense
 	case "sht4x":
 		measure = sht4xSensor{air}.Sense
@@ -86,6 +98,9 @@ func openSGP40(ctx context.Context, c sensors.Config, buses *bus.Set) (sensors.S
 	}
 	if c.Every >= time.Second && c.Every <= 10*time.Second {
 		s.index = newVOCIndex(c.Every.Seconds())
+		if b, age := recall(c, vocStateSize); b != nil && age <= sgp40Keeps {
+			s.index.restore(b)
+		}
 	}
 	return s, nil
 }
@@ -105,14 +120,29 @@ func (s *sgp40Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error) 
 	}
 	m := []sensors.Measurement{{Quantity: "voc_raw", Value: float64(words[0]), Unit: "ticks"}}
 	if s.index != nil {
-		if v := s.index.next(words[0]); v > 0 { // none in the first 45 s
+		v := s.index.next(words[0])
+		if time.Since(s.saved) >= sgp40Saves {
+			s.save()
+		}
+		if v > 0 { // none in the first 45 s
 			m = append(m, sensors.Measurement{Quantity: "voc_index", Value: float64(v), Unit: "1"})
 		}
 	}
 	return m, nil
 }
 
-func (s *sgp40Sensor) Close() error { return nil }
+// save remembers the index, once there is one.
+func (s *sgp40Sensor) save() {
+	s.saved = time.Now()
+	if s.index != nil && s.index.initialized {
+		remember(s.config, s.index.state())
+	}
+}
+
+func (s *sgp40Sensor) Close() error {
+	s.save()
+	return nil
+}
 
 // sgp40Command is the command of a measurement in air of t °C and rh % (section on measurement commands: 25 °C and
 // 50 % are 0x6666 and 0x8000).

@@ -27,6 +27,9 @@ func sht3x() sensors.Driver {
 			if err != nil {
 				return nil, err
 			}
+			if err := breakSensirion(ctx, s); err != nil {
+				return nil, err
+			}
 			// Every answer has a CRC, so reading the status shows whether this is a chip of this kind.
 			if _, err := askSensirion(ctx, s, []byte{0xF3, 0x2D}, 1, time.Millisecond); err != nil {
 				return nil, fmt.Errorf("sht3x status: %w", err)

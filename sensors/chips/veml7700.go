@@ -80,9 +80,10 @@ func openVEML7700(ctx context.Context, c sensors.Config, buses *bus.Set) (sensor
 func (s *veml7700Sensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {
 	r := veml7700Ranges[s.step]
 	// Settings are changed while it is switched off. The first measurement begins 2.5 ms after it was
-	// switched on (data sheet, command code 0, ALS_SD). Nothing tells that it has ended, so it has a
-	// quarter more time than it needs.
-	takes := 5*time.Millisecond + time.Duration(r.ms)*time.Millisecond*5/4
+	// switched on (data sheet, command code 0, ALS_SD). Nothing tells that it has ended, and the first one
+	// may take twice the integration time, as the makers of boards have found. Before that the register has
+	// zeros, which look like darkness.
+	takes := 5*time.Millisecond + time.Duration(r.ms)*time.Millisecond*9/4
 	start := func() error {
 		if err := s.set(ctx, r.conf|veml7700Off); err != nil {
 			return err

@@ -16,7 +16,7 @@ import (
 func vl53l0x() sensors.Driver {
 	return sensors.Driver{
 		Spec: sensors.Spec{
-			Name: "vl53l0x", Doc: "distance to the nearest target, by the time of flight of light",
+			Name: "vl53l0x", Doc: "distance to the nearest target, by the time of flight of light; one that is too near is a target without distance",
 			Chip: "STMicroelectronics VL53L0X", Datasheet: "DS11555, UM2039",
 			Wiring: "AVDD 2.8 V, or a board with a regulator at 3.3 V; SDA, SCL with pull-ups; XSHUT high, GPIO1 may stay open; only one on a bus",
 			Buses:  []sensors.BusKind{sensors.BusI2C}, Addresses: []uint16{0x29},
@@ -137,14 +137,17 @@ func (s *vl53l0xSensor) writeAll(ctx context.Context, pairs [][2]byte) error {
 
 // decodeVL53L0X takes a result apart: range status in bits 6:3 of the first byte, signal rate in 128ths
 // of a million counts per second at 6, distance in mm at 10 (VL53L0X_GetRangingMeasurementData,
-// VL53L0X_get_pal_range_status). Without a target there is no distance, which is no failure.
+// VL53L0X_get_pal_range_status). Without a target there is no distance, which is no failure; nor for one that is too
+// near to be measured: that is a target.
 func decodeVL53L0X(b [12]byte) ([]sensors.Measurement, error) {
 	signal := sensors.Measurement{Quantity: "signal", Value: float64(be16(b[6:])) / 128, Unit: "MCPS"}
 	mm := float64(be16(b[10:]))
 	switch status := b[0] >> 3 & 15; status {
 	case 11: // range complete
 		return []sensors.Measurement{{Quantity: "distance", Value: mm, Unit: "mm"}, {Quantity: "target", Value: 1, Unit: "1"}, signal}, nil
-	case 4, 6, 8, 9, 10: // too little signal, phase out of limits, too near
+	case 8, 10: // too near: ST's API calls it a failure of the minimum range
+		return []sensors.Measurement{{Quantity: "target", Value: 1, Unit: "1"}, signal}, nil
+	case 4, 6, 9: // too little signal, phase out of limits
 		return []sensors.Measurement{{Quantity: "target", Unit: "1"}, signal}, nil
 	case 1, 2, 3: // laser or reference
 		return nil, fmt.Errorf("%w: the chip reports a fault of its laser (%d)", sensors.ErrPermanent, status)

@@ -20,7 +20,11 @@ func TestVL53L0XResult(t *testing.T) {
 		m, err := decodeVL53L0X(result(status, 64, 8190))
 		switch status {
 		case 11:
-		case 4, 6, 8, 9, 10:
+		case 8, 10:
+			if err != nil || len(m) != 2 || m[0] != (sensors.Measurement{Quantity: "target", Value: 1, Unit: "1"}) {
+				t.Errorf("status %d, too near: got %v, %v, want a target and no distance", status, m, err)
+			}
+		case 4, 6, 9:
 			if err != nil || len(m) != 2 || m[0] != (sensors.Measurement{Quantity: "target", Unit: "1"}) {
 				t.Errorf("status %d: got %v, %v, want no target and no distance", status, m, err)
 			}

@@ -1,13 +1,16 @@
 package chips
 
-import "math"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // vocIndex is Sensirion's gas index algorithm for VOC, as published in its repository
 // gas-index-algorithm, in floating point. It learns what the usual air is, and its usual
 // variation, over 12 hours, and maps the signal on a scale on which 100 is usual and 500 the most.
 //
-// It starts anew with every opened device: for the first 45 s there is no index, for about an hour it
-// learns fast, and it is right after a day.
+// At first there is no index for 45 s, for about an hour it learns fast, and it is right after a day. What it has learned
+// can be kept, and go on in another one: state and restore.
 type vocIndex struct {
 	interval float64 // between two values, in s
 
@@ -69,6 +72,36 @@ func newVOCIndex(interval float64) *vocIndex {
 		gammaMean0: vocGammaMeanScale * vocGammaScale * interval / (vocTauInitialMean + interval),
 		gammaVar0:  vocGammaScale * interval / (vocTauInitialVar + interval),
 	}
+}
+
+// numbers are all that it has learned.
+func (v *vocIndex) numbers() []*float64 {
+	return []*float64{&v.uptime, &v.sraw, &v.index, &v.mean, &v.offset, &v.std, &v.uptimeGamma, &v.uptimeGating, &v.gatingMinutes, &v.x1, &v.x2, &v.x3}
+}
+
+// vocStateSize is the size of a state, in bytes.
+const vocStateSize = 8 * 12
+
+// state is what it has learned, once it is initialized: its numbers, of 8 bytes each. The interval is no part of it.
+func (v *vocIndex) state() []byte {
+	var b []byte
+	for _, n := range v.numbers() {
+		b = binary.BigEndian.AppendUint64(b, math.Float64bits(*n))
+	}
+	return b
+}
+
+// restore goes on with a state. One with a number that is none is left alone.
+func (v *vocIndex) restore(b []byte) {
+	w := *v
+	for i, n := range w.numbers() {
+		*n = math.Float64frombits(binary.BigEndian.Uint64(b[8*i:]))
+		if math.IsNaN(*n) || math.IsInf(*n, 0) {
+			return
+		}
+	}
+	w.initialized, w.filtering = true, true
+	*v = w
 }
 
 // next takes the raw signal of an interval and returns the index, 1 to 500, or 0 in the blackout.

@@ -2,6 +2,7 @@ package sensorstest
 
 import (
 	"fmt"
+	"path"
 
 	"holdfast/sensors"
 	"holdfast/sensors/simulated"
@@ -55,6 +56,7 @@ var cases = map[string][]Case{
 		{Name: "first", Inputs: map[string]string{"voltage": "voltage0"}},
 		{Name: "slowest", Options: map[string]any{"channel": "3", "rate": int64(8)}, Inputs: map[string]string{"voltage": "voltage3"}},
 	},
+	"bme680": {{}, {Name: "BME688", Model: "bme688"}, {Name: "BME690", Model: "bme690"}},
 	"cpu": {{Fixtures: []Fixture{
 		{Name: "warm", Files: map[string]string{"class/thermal/thermal_zone0/temp": "51234"}, Want: map[string]float64{"temperature": 51.234}},
 		{Name: "cold", Files: map[string]string{"class/thermal/thermal_zone0/temp": "-12500"}, Want: map[string]float64{"temperature": -12.5}},
@@ -66,6 +68,11 @@ var cases = map[string][]Case{
 		{Name: "hot", Files: map[string]string{w1temp: "125000"}, Want: map[string]float64{"temperature": 125}},
 		{Name: "power on", Files: map[string]string{w1temp: "85000"}, Error: sensors.Temporary},
 		{Name: "beyond", Files: map[string]string{w1temp: "127937"}, Error: sensors.Implausible},
+		{Name: "ice", Files: map[string]string{w1temp: "0", w1slave: "00 00 4b 46 7f ff 0c 10 c8 : crc=c8 YES\n00 00 4b 46 7f ff 0c 10 c8 t=0"}, Want: map[string]float64{"temperature": 0}},
+		{Name: "ice, a second look", Files: map[string]string{w1temp: "0", w1slave: "ff ff 4b 46 7f ff 0c 10 13 : crc=13 YES\nff ff 4b 46 7f ff 0c 10 13 t=-62"}, Want: map[string]float64{"temperature": -0.062}},
+		{Name: "a line that is shorted", Files: map[string]string{w1temp: "0", w1slave: "00 00 00 00 00 00 00 00 00 : crc=00 YES\n00 00 00 00 00 00 00 00 00 t=0"}, Error: sensors.Absent},
+		{Name: "a wrong checksum at zero", Files: map[string]string{w1temp: "0", w1slave: "00 00 4b 46 7f ff 0c 10 c9 : crc=c8 NO\n00 00 4b 46 7f ff 0c 10 c9 t=0"}, Error: sensors.Temporary},
+		{Name: "no bytes at zero", Files: map[string]string{w1temp: "0", w1slave: ""}, Error: sensors.Temporary},
 		{Name: "empty", Files: map[string]string{w1temp: ""}, Error: sensors.Temporary},
 	}}},
 	"max31865": {
@@ -79,6 +86,11 @@ var cases = map[string][]Case{
 			Inputs:  map[string]string{"moisture": "voltage7"},
 			Convert: map[string]Conversion{"moisture": {Value: func(v float64) float64 { return 140 - 50*v }, Tolerance: 0.17}},
 		},
+	},
+	"mpu9250": {{}, {Name: "MPU-6050", Model: "mpu6050", Kind: sensors.BusI2C}},
+	"bh1750": {
+		{Name: "usual"},
+		{Name: "for the sun", Options: map[string]any{"measurement_time": int64(31)}, Convert: map[string]Conversion{"illuminance": {Value: func(v float64) float64 { return v }, Tolerance: 0.95}}},
 	},
 	"pms5003": {
 		{Name: "on"},
@@ -100,10 +112,43 @@ var cases = map[string][]Case{
 	"exec": {{Own: "it runs commands of this machine: TestExec"}},
 	"file": {{Own: "it reads files of this machine: TestFile"}},
 	"mqtt": {{Own: "it needs a broker: TestMQTT"}},
+	// What each driver writes is from the kernel's sources; where it is against the ABI, the fixture's name says since when
+	// or until when.
 	"iio": {{Options: map[string]any{"device": "bme680"}, Fixtures: []Fixture{
-		{Name: "processed", Files: iioFiles(3, "bme680", map[string]string{"in_temp_input": "21370", "in_humidityrelative_input": "48250", "in_pressure_input": "101.325"}),
+		{Name: "bme680: humidity in percent, all kernels", Files: iioFiles(3, "bme680", map[string]string{
+			"in_temp_input": "21370", "in_humidityrelative_input": "48.250000000", "in_pressure_input": "101.325000000", "in_resistance_input": "104321"}),
+			Want: map[string]float64{"temperature": 21.37, "humidity": 48.25, "pressure": 1013.25, "resistance": 104321}},
+		{Name: "bme680: driest and wettest", Files: iioFiles(3, "bme680", map[string]string{"in_humidityrelative_input": "100.000000000"}),
+			Want: map[string]float64{"humidity": 100}},
+		{Name: "bme680: pressure in hPa, before 6.10", Files: iioFiles(0, "bme680", map[string]string{"in_pressure_input": "1013.250000000", "in_temp_input": "-1250"}),
+			Want: map[string]float64{"pressure": 1013.25, "temperature": -1.25}},
+		{Name: "bme680: a pressure that is neither", Files: iioFiles(0, "bme680", map[string]string{"in_pressure_input": "13"}), Error: sensors.Implausible},
+		{Name: "bme680: raw, since 6.13", Files: iioFiles(0, "bme680", map[string]string{
+			"in_temp_raw": "2137", "in_temp_scale": "10", "in_humidityrelative_raw": "48250", "in_humidityrelative_scale": "0.001000000",
+			"in_pressure_raw": "101325", "in_pressure_scale": "0.001000000"}),
 			Want: map[string]float64{"temperature": 21.37, "humidity": 48.25, "pressure": 1013.25}},
-		{Name: "raw", Files: iioFiles(0, "bme680", map[string]string{"in_temp_raw": "-1200", "in_temp_offset": "200", "in_temp_scale": "2.5"}),
+		{Name: "hts221: percent and degrees, all kernels", Options: map[string]any{"device": "hts221"}, Files: iioFiles(1, "hts221", map[string]string{
+			"in_humidityrelative_raw": "-3000", "in_humidityrelative_offset": "-7885.611940298", "in_humidityrelative_scale": "-0.004187500",
+			"in_temp_raw": "-900", "in_temp_offset": "754.047440699", "in_temp_scale": "0.025031250"}),
+			Want: map[string]float64{"humidity": 45.583499999997875, "temperature": -3.653375000003144}},
+		{Name: "mpl3115: degrees, all kernels", Options: map[string]any{"device": "mpl3115"}, Files: iioFiles(1, "mpl3115", map[string]string{
+			"in_temp_raw": "-20", "in_temp_scale": "0.062500", "in_pressure_raw": "405300", "in_pressure_scale": "0.000250"}),
+			Want: map[string]float64{"temperature": -1.25, "pressure": 1013.25}},
+		{Name: "mpu6050: degrees, before 5.5", Options: map[string]any{"device": "mpu6050"}, Files: iioFiles(1, "mpu6050", map[string]string{
+			"in_temp_raw": "-4421", "in_temp_offset": "12421", "in_temp_scale": "0.002941"}), Want: map[string]float64{"temperature": 23.528}},
+		{Name: "mpu6050: as the ABI says, from 5.5 on", Options: map[string]any{"device": "mpu6050"}, Files: iioFiles(1, "mpu6050", map[string]string{
+			"in_temp_raw": "-4420", "in_temp_offset": "12420", "in_temp_scale": "2.941176"}), Want: map[string]float64{"temperature": 23.529408}},
+		{Name: "hdc1080: percent, before 5.5", Options: map[string]any{"device": "hdc1080"}, Files: iioFiles(1, "hdc1080", map[string]string{
+			"in_humidityrelative_raw": "32768", "in_humidityrelative_scale": "0.001525878"}), Want: map[string]float64{"humidity": 49.999970304}},
+		{Name: "hdc1080: as the ABI says, from 5.5 on", Options: map[string]any{"device": "hdc1080"}, Files: iioFiles(1, "hdc1080", map[string]string{
+			"in_humidityrelative_raw": "32768", "in_humidityrelative_scale": "1.525878906"}), Want: map[string]float64{"humidity": 49.999999991808}},
+		{Name: "itg3200: degrees, all kernels", Options: map[string]any{"device": "itg3200"}, Files: iioFiles(1, "itg3200", map[string]string{
+			"in_temp_raw": "-16000", "in_temp_offset": "23000", "in_temp_scale": "0.003571428"}), Want: map[string]float64{"temperature": 24.999996}},
+		{Name: "by the ABI", Options: map[string]any{"device": "htu21"}, Files: iioFiles(0, "htu21", map[string]string{"in_temp_input": "-21370", "in_humidityrelative_input": "48250"}),
+			Want: map[string]float64{"temperature": -21.37, "humidity": 48.25}},
+		{Name: "humidity 1,000 times too large", Options: map[string]any{"device": "unheardof"}, Files: iioFiles(0, "unheardof", map[string]string{"in_humidityrelative_input": "48250000"}), Error: sensors.Implausible},
+		{Name: "temperature below the absolute zero", Options: map[string]any{"device": "unheardof"}, Files: iioFiles(0, "unheardof", map[string]string{"in_temp_input": "-300000"}), Error: sensors.Implausible},
+		{Name: "raw", Options: map[string]any{"device": "unheardof"}, Files: iioFiles(0, "unheardof", map[string]string{"in_temp_raw": "-1200", "in_temp_offset": "200", "in_temp_scale": "2.5"}),
 			Want: map[string]float64{"temperature": -2.5}},
 		{Name: "chosen", Options: map[string]any{"channels": []string{"pressure"}},
 			Files: iioFiles(0, "bme680", map[string]string{"in_temp_input": "21370", "in_pressure_input": "30.0"}), Want: map[string]float64{"pressure": 300}},
@@ -115,6 +160,15 @@ var cases = map[string][]Case{
 		{Name: "power", Files: hwmonFiles(7, "ina219", map[string]string{"in0_input": "2", "in0_label": "Shunt", "in1_input": "12048", "curr1_input": "-1500", "power1_input": "18072000"}),
 			Want: map[string]float64{"voltage_shunt": 0.002, "voltage1": 12.048, "current": -1.5, "power": 18.072}},
 		{Name: "garbage", Files: hwmonFiles(7, "ina219", map[string]string{"in1_input": "many"}), Error: sensors.Temporary},
+		{Name: "no fault", Options: map[string]any{"device": "emc1403"}, Files: hwmonFiles(7, "emc1403", map[string]string{"temp1_input": "-21000", "temp1_fault": "0", "fan1_input": "0", "fan1_fault": "0"}),
+			Want: map[string]float64{"temperature": -21, "fan": 0}},
+		{Name: "a diode that is open", Options: map[string]any{"device": "emc1403"}, Files: hwmonFiles(7, "emc1403", map[string]string{"temp1_input": "21000", "temp2_input": "127875", "temp2_fault": "1"}), Error: sensors.Temporary},
+		{Name: "the other one", Options: map[string]any{"device": "emc1403", "channels": []string{"temp1"}}, Files: hwmonFiles(7, "emc1403", map[string]string{"temp1_input": "21000", "temp2_input": "127875", "temp2_fault": "1"}),
+			Want: map[string]float64{"temperature1": 21}},
+		{Name: "a fan that stands", Options: map[string]any{"device": "emc2301"}, Files: hwmonFiles(7, "emc2301", map[string]string{"fan1_input": "0", "fan1_fault": "1"}), Error: sensors.Temporary},
+		{Name: "a fault that is neither", Options: map[string]any{"device": "emc2301"}, Files: hwmonFiles(7, "emc2301", map[string]string{"fan1_input": "900", "fan1_fault": ""}), Error: sensors.Temporary},
+		{Name: "hotter than anything", Options: map[string]any{"device": "emc1403"}, Files: hwmonFiles(7, "emc1403", map[string]string{"temp1_input": "21000000"}), Error: sensors.Implausible},
+		{Name: "a fan faster than anything", Options: map[string]any{"device": "emc2301"}, Files: hwmonFiles(7, "emc2301", map[string]string{"fan1_input": "12000000"}), Error: sensors.Implausible},
 	}}},
 	"thermal": {{Fixtures: []Fixture{
 		{Name: "two zones", Files: map[string]string{"class/thermal/thermal_zone1/type": "Rp1 adc", "class/thermal/thermal_zone1/temp": "-1000"},
@@ -125,6 +179,7 @@ var cases = map[string][]Case{
 		{Name: "two", Files: map[string]string{w1temp: "21437", w1other: "-500"}, Want: map[string]float64{"inlet": 21.437, "temperature_10-000802b4ac0f": -0.5}},
 		{Name: "power on", Files: map[string]string{w1temp: "21437", w1other: "85000"}, Error: sensors.Temporary},
 		{Name: "one is missing", Files: map[string]string{w1temp: "21437"}, Error: sensors.Absent},
+		{Name: "a line that is shorted", Files: map[string]string{w1temp: "21437", w1other: "0", path.Dir(w1other) + "/w1_slave": "00 00 00 00 00 00 00 00 00 : crc=00 YES\n00 00 00 00 00 00 00 00 00 t=0"}, Error: sensors.Absent},
 	}}},
 	"system": {{Fixtures: []Fixture{
 		{Name: "a Pi", Files: systemFiles(map[string]string{"devices/platform/soc/soc:firmware/get_throttled": "50005",
@@ -186,6 +241,8 @@ func systemFiles(more map[string]string) map[string]string {
 const w1other = "bus/w1/devices/10-000802b4ac0f/temperature"
 
 const w1temp = "bus/w1/devices/28-0316a2795bff/temperature"
+
+const w1slave = "bus/w1/devices/28-0316a2795bff/w1_slave"
 
 // casesOf returns the cases of a driver, one for each bus, or none.
 func casesOf(d sensors.Driver) []Case {

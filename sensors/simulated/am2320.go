@@ -16,6 +16,7 @@ func am2320Model() *Model {
 			{Name: "humidity", Unit: "%", Min: 0, Max: 99.9, Step: 0.051, Curve: airHumidity},
 		},
 		Faults: BadCRC,
+		Slow:   1.1, // 2 s between measurements, by the manual
 		New:    func(c *Chip) Registers { return &am2320{chip: c} },
 	}
 }

@@ -17,6 +17,7 @@ func bme280Model() *Model {
 			{Name: "pressure", Unit: "hPa", Min: 300, Max: 1100, Step: 0.05, Curve: airPressure},
 		},
 		Faults: StuckBusy | WrongID,
+		Slow:   2,
 		New:    func(c *Chip) Registers { return &bme280{chip: c} },
 	}
 }
@@ -37,7 +38,17 @@ type bme280 struct {
 	pointer byte
 	ready   time.Time // end of the measurement that runs
 	running bool
+	copying time.Time // the memory's values begin to come into the registers
+	copied  time.Time // and all are there
+	saved   [256]byte // what is copied
 }
+
+// After a reset the chip does nothing for a moment, then copies its trimming values, one after the other, and is ready after
+// at most 2 ms (sections 1.1 and 5.4.4). Before and after the copy the flag im_update is 0.
+const (
+	bme280Idle = 900 * time.Microsecond
+	bme280Copy = 1000 * time.Microsecond
+)
 
 const (
 	regCalib    = 0x88
@@ -82,6 +93,30 @@ func (m *bme280) reset() {
 		clear(m.regs[regCalibHum : regCalibHum+7])
 		clear(m.regs[regData+6:])
 	}
+	m.saved = m.regs
+	clear(m.regs[regCalib : regCalib+26])
+	clear(m.regs[regCalibHum : regCalibHum+7])
+	m.copying = m.chip.takes(bme280Idle)
+	m.copied = m.chip.takes(bme280Idle + bme280Copy)
+}
+
+// load copies what is due of the trimming values, and reports whether the copy runs.
+func (m *bme280) load() bool {
+	if m.copied.IsZero() || time.Now().Before(m.copying) {
+		return false
+	}
+	part := min(1, float64(time.Since(m.copying))/float64(m.copied.Sub(m.copying)))
+	for i := range int(part * 33) {
+		at := regCalib + i
+		if i >= 26 {
+			at = regCalibHum + i - 26
+		}
+		m.regs[at] = m.saved[at]
+	}
+	if part == 1 {
+		m.copied = time.Time{}
+	}
+	return part < 1
 }
 
 // write takes a register address, or pairs of a register and its value (section 6.2.1).
@@ -143,6 +178,9 @@ func (m *bme280) read(b []byte) error {
 		m.measure()
 	}
 	m.regs[regStatus] = 0
+	if m.load() {
+		m.regs[regStatus] = 1 // im_update
+	}
 	if m.running {
 		m.regs[regStatus] = 1 << 3 // measuring
 	}

@@ -23,8 +23,26 @@ func bme680Model() *Model {
 	}
 }
 
+// bme688Model is a Bosch BME688 (Bosch's BME68x API): a BME680 whose gas resistance is elsewhere, and of other counts.
+func bme688Model() *Model {
+	m := bme680Model()
+	m.Name = "bme688"
+	m.New = func(c *Chip) Registers { return &bme680{chip: c, variant: 1} }
+	return m
+}
+
+// bme690Model is a Bosch BME690, with the calibration of a real chip as published with Pimoroni's driver. Its temperature
+// and pressure are those of a BMP390, its humidity that of a BME280, in the whole numbers of Bosch's APIs for these two.
+func bme690Model() *Model {
+	m := bme680Model()
+	m.Name = "bme690"
+	m.New = func(c *Chip) Registers { return &bme680{chip: c, variant: 2} }
+	return m
+}
+
 type bme680 struct {
 	chip    *Chip
+	variant byte // 0: BME680, 1: BME688, 2: BME690
 	regs    [256]byte
 	pointer byte
 	ready   time.Time
@@ -67,6 +85,15 @@ func (m *bme680) reset() {
 	s16(0xEB, b680GH2)
 	s8(0xED, b680GH1)
 	s8(0xEE, b680GH3)
+	m.regs[0xF0] = m.variant
+	if m.variant == 2 {
+		for at, v := range b690Words {
+			s16(at, v)
+		}
+		for at, v := range b690Bytes {
+			s8(at, v)
+		}
+	}
 	m.regs[0x00], m.regs[0x02], m.regs[0x04] = b680HeatVal, b680HeatRange<<4, b680SE<<4
 	copy(m.regs[0x1F:], []byte{0x80, 0, 0, 0x80, 0, 0, 0x80, 0}) // nothing measured
 }
@@ -99,7 +126,13 @@ func (m *bme680) write(b []byte) error {
 }
 
 // heats reports whether the gas is measured: run_gas is set and the heater not off.
-func (m *bme680) heats() bool { return m.regs[0x71]&0x10 != 0 && m.regs[0x70]&8 == 0 }
+func (m *bme680) heats() bool {
+	run := byte(0x10)
+	if m.variant != 0 {
+		run = 0x20
+	}
+	return m.regs[0x71]&0x30 == run && m.regs[0x70]&8 == 0
+}
 
 // duration is that of the conversions, and the time set in gas_wait_0.
 func (m *bme680) duration() time.Duration {
@@ -132,35 +165,48 @@ func (m *bme680) measure() {
 	m.running = false
 	m.regs[0x74] &^= 3
 	centi := m.chip.value("temperature") * 100
-	t := sort.Search(1<<20, func(raw int) bool { return float64(b680Fine(raw)*5+128)/256 >= centi })
-	fine := b680Fine(t)
 	pa := m.chip.value("pressure") * 100
-	p := sort.Search(1<<20, func(raw int) bool { return float64(b680Pressure(raw, fine)) <= pa })
 	milli := m.chip.value("humidity") * 1000
-	h := sort.Search(1<<16, func(raw int) bool { return float64(b680Humidity(raw, fine)) >= milli })
+	var t, p, h int // the first two of 24 bits
+	if m.variant == 2 {
+		t = sort.Search(1<<24, func(raw int) bool { return float64(b690Fine(int64(raw))*25)/16384 >= centi })
+		fine := b690Fine(int64(t))
+		p = sort.Search(1<<24, func(raw int) bool { return b690Pressure(int64(raw), fine) <= pa })
+		h = sort.Search(1<<16, func(raw int) bool { return b690Humidity(int64(raw), fine)*1000/1024 >= milli })
+	} else {
+		t = sort.Search(1<<20, func(raw int) bool { return float64(b680Fine(raw)*5+128)/256 >= centi })
+		fine := b680Fine(t)
+		p = sort.Search(1<<20, func(raw int) bool { return float64(b680Pressure(raw, fine)) <= pa })
+		h = sort.Search(1<<16, func(raw int) bool { return float64(b680Humidity(raw, fine)) >= milli })
+		t, p = t<<4, p<<4
+	}
 	for i, v := range []int{p, t} {
 		if oversampling(m.regs[0x74]>>(2+3*i)) == 0 {
-			v = 0x80000
+			v = 0x800000
 		}
-		m.regs[0x1F+3*i], m.regs[0x20+3*i], m.regs[0x21+3*i] = byte(v>>12), byte(v>>4), byte(v<<4)
+		m.regs[0x1F+3*i], m.regs[0x20+3*i], m.regs[0x21+3*i] = byte(v>>16), byte(v>>8), byte(v)
 	}
 	if oversampling(m.regs[0x72]) == 0 {
 		h = 0x8000
 	}
 	m.regs[0x25], m.regs[0x26] = byte(h>>8), byte(h)
 	m.regs[0x1D] = 0x80 // new_data_0
-	m.regs[0x2A], m.regs[0x2B] = 0, 0
+	clear(m.regs[0x2A:0x2E])
 	if !m.heats() {
 		return
 	}
+	gas, at := b680Gas, 0x2A
+	if m.variant != 0 {
+		gas, at = b688Gas, 0x2C
+	}
 	// The range is the one in which the ADC is closest to its middle; resistance falls with the count.
 	ohm := m.chip.value("gas_resistance")
-	span := sort.Search(15, func(r int) bool { return float64(b680Gas(512, r)) <= ohm*1.2 })
-	g := min(sort.Search(1024, func(raw int) bool { return float64(b680Gas(raw, span)) <= ohm }), 1023)
-	m.regs[0x2A], m.regs[0x2B] = byte(g>>2), byte(g&3<<6|0x20|span)
+	span := sort.Search(15, func(r int) bool { return float64(gas(512, r)) <= ohm*1.2 })
+	g := min(sort.Search(1024, func(raw int) bool { return float64(gas(raw, span)) <= ohm }), 1023)
+	m.regs[at], m.regs[at+1] = byte(g>>2), byte(g&3<<6|0x20|span)
 	// The plate is warm after about 20 ms, with a resistance that stands for 200 to 400 °C.
 	if m.regs[0x64] >= 20 && m.regs[0x5A] >= 60 {
-		m.regs[0x2B] |= 0x10
+		m.regs[at+1] |= 0x10
 	}
 }
 
@@ -215,4 +261,48 @@ func b680Gas(adc, span int) int64 {
 	v1 := (1340 + 5*b680SE) * b680Gas1[span] >> 16
 	v2 := int64(adc)<<15 - 16777216 + v1
 	return (b680Gas2[span]*v1>>9 + v2>>1) / v2
+}
+
+// b688Gas returns Ω, in the whole numbers of Bosch's API.
+func b688Gas(adc, span int) int64 {
+	return 10000 * (262144 >> span) / (4096 + 3*(int64(adc)-512)) * 100
+}
+
+// The calibration of a BME690, by register.
+var (
+	b690Words = map[int]int{0xE9: 22288, 0x8A: 22173, 0x8E: 5941, 0x90: 4090, 0x94: 20021, 0x96: 25517, 0x9C: 4631, 0xEB: -6406}
+	b690Bytes = map[int]int{
+		0x8C: -7, 0x92: 6, 0x93: 1, 0x98: 3, 0x99: -6, 0x9E: 6, 0x9F: -11,
+		0xE1: b690H5 >> 4, 0xE2: b690H5&15<<4 | b690H1&15, 0xE3: b690H1 >> 4, 0xE4: 50, 0xE5: 30, 0xE6: 0, 0xE7: 75, 0xED: -38, 0xEE: 18,
+	}
+)
+
+const b690H1, b690H5 = 238, 399
+
+// b690Fine returns the linear temperature of Bosch's BMP3 API, of which 65536 are 1 °C.
+func b690Fine(adc int64) int64 {
+	d := adc - 256*22288
+	return (d*22173*262144 + d*d*-7) >> 32
+}
+
+// b690Pressure returns Pa (BMP3 API, compensation in whole numbers).
+func b690Pressure(adc, t int64) float64 {
+	square := t * t
+	cube := square / 64 * t / 256
+	offset := 20021*(1<<47) + -6*cube/32 + 3*square*16 + 25517*t*(1<<22)
+	slope := (5941-1<<14)*(1<<46) + 1*cube/32 + 6*square*4 + (4090-1<<14)*t*(1<<21)
+	linear := slope / (1 << 24) * adc
+	second := adc * ((6*t + 4631*65536) * adc / 8192 / 10) / 512 * 10
+	third := -11 * (adc * adc) / 65536 * adc / 128
+	return float64(offset/4+linear+second+third) / (1 << 40) * 0.25
+}
+
+// b690Humidity returns 1024ths of a percent (BME280 data sheet, section 4.2.3, in 64 bits).
+func b690Humidity(adc, t int64) float64 {
+	v := t*5120/65536 - 76800
+	wet := (adc<<14 - b690H1<<20 - 50*v + 16384) >> 15
+	warm := (v*30>>10*32768>>10+2097152)*b690H5 + 8192
+	h := wet * (warm >> 14)
+	h -= (h >> 15) * (h >> 15) >> 7 * 75 >> 4
+	return float64(min(max(h, 0), 419430400)) / 4096
 }

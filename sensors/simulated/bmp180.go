@@ -16,7 +16,7 @@ func bmp180Model() *Model {
 			{Name: "pressure", Unit: "hPa", Min: 300.1, Max: 1099.9, Step: 0.05, Curve: airPressure},
 		},
 		Faults: StuckBusy | WrongID,
-		Slow:   1.5, // section 3.3.1: typical and longest conversion times
+		Slow:   2, // section 3.3.1 has 1.5 times the typical time at most
 		New: func(c *Chip) Registers {
 			m := &bmp180{chip: c}
 			m.octets = octets{latch: m.latch, get: func(reg byte) byte { return m.regs[reg] }, set: m.set}

@@ -45,7 +45,11 @@ func (b *i2cBus) Tx(addr uint16, w, r []byte) error {
 		}
 	}
 	if len(r) > 0 {
-		return regs.read(r)
+		err := regs.read(r)
+		if len(w) == 1 {
+			copy(r, c.answers[w[0]])
+		}
+		return err
 	}
 	return nil
 }

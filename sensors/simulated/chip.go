@@ -22,7 +22,8 @@ type Chip struct {
 	set     Faults
 	windows []window
 	changed chan struct{}
-	faults  Faults    // during a transfer
+	faults  Faults // during a transfer
+	answers map[byte][]byte
 	born    time.Time // when power came
 }
 
@@ -42,6 +43,16 @@ func (c *Chip) Set(input string, value float64) {
 		panic("simulated: " + c.Model.Name + " has no input " + input)
 	}
 	c.values[input] = value
+}
+
+// Answer has the chip on I2C answer value when this register is read, whatever it holds: another revision of the chip.
+func (c *Chip) Answer(register byte, value []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.answers == nil {
+		c.answers = map[byte][]byte{}
+	}
+	c.answers[register] = value
 }
 
 // Input returns what an input is now.
@@ -99,7 +110,7 @@ func (c *Chip) takes(d time.Duration) time.Time {
 	if c.faults&SlowClock != 0 {
 		slow := c.Model.Slow
 		if slow == 0 {
-			slow = 1.1
+			slow = 2
 		}
 		d = time.Duration(float64(d) * slow)
 	}

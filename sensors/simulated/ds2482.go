@@ -13,6 +13,7 @@ func ds2482Model() *Model {
 		Name: "ds2482", Buses: []bus.Kind{bus.I2CKind}, Addresses: []uint16{0x18, 0x19, 0x1A, 0x1B},
 		Inputs: []Input{{Name: "temperature", Unit: "°C", Min: -55, Max: 125, Step: 0.032, Curve: swing(17, 5)}},
 		Faults: StuckBusy | WrongID | BadCRC,
+		Slow:   1.1, // a DS18B20 needs 750 ms at most
 		New: func(c *Chip) Registers {
 			return &ds2482{chip: c, slaves: []*ds18b20{{chip: c, rom: romOf(0x28, 0x0316A2795BFF+c.seed)}}}
 		},

@@ -44,15 +44,23 @@ func pms5003Model() *Model {
 		Name: "pms5003", Buses: []bus.Kind{bus.UARTKind},
 		Inputs: []Input{dustInput("pm1", 500, 0.51, 6), dustInput("pm2_5", 500, 0.51, 9), dustInput("pm10", 1000, 0.51, 14)},
 		Faults: BadCRC,
-		New:    func(c *Chip) Registers { return &pms5003{fan{chip: c}} },
+		New:    func(c *Chip) Registers { return &pms5003{fan: fan{chip: c}} },
 	}
 }
 
-type pms5003 struct{ fan }
+type pms5003 struct {
+	fan
+	passive bool // measurements only when asked for
+}
+
+func (m *pms5003) reset() {
+	m.fan.reset()
+	m.passive = false
+}
 
 // frame is sent every 0.8 s, which is the slowest of the fast mode.
 func (m *pms5003) frame() ([]byte, time.Duration) {
-	if m.asleep {
+	if m.asleep || m.passive {
 		return nil, 0
 	}
 	b := []byte{0x42, 0x4D, 0, 28}
@@ -87,7 +95,10 @@ func (m *pms5003) receive(b []byte) []byte {
 	if len(b) != 7 || b[0] != 0x42 || b[1] != 0x4D || pms5003Sum(b[:5]) != int(binary.BigEndian.Uint16(b[5:])) {
 		return nil
 	}
-	if b[2] == 0xE4 {
+	switch b[2] {
+	case 0xE1:
+		m.passive = b[4] == 0
+	case 0xE4:
 		m.command(b[4] == 1)
 	}
 	return m.signed([]byte{0x42, 0x4D, 0, 4, b[2], b[4]})
@@ -99,17 +110,22 @@ func sds011Model() *Model {
 		Name: "sds011", Buses: []bus.Kind{bus.UARTKind},
 		Inputs: []Input{dustInput("pm2_5", 999.9, 0.051, 9), dustInput("pm10", 999.9, 0.051, 14)},
 		Faults: BadCRC,
-		New:    func(c *Chip) Registers { return &sds011{fan{chip: c}} },
+		New:    func(c *Chip) Registers { return &sds011{fan: fan{chip: c}} },
 	}
 }
 
-type sds011 struct{ fan }
+// sds011 keeps its mode and its period without power (control protocol, "effective after power off").
+type sds011 struct {
+	fan
+	query  bool
+	period byte // minutes; 0 works continuously
+}
 
 const sds011ID1, sds011ID2 = 0xA1, 0x60
 
 // frame is sent every second.
 func (m *sds011) frame() ([]byte, time.Duration) {
-	if m.asleep {
+	if m.asleep || m.query || m.period != 0 {
 		return nil, 0
 	}
 	fine, coarse := uint16(math.Round(10*m.dust("pm2_5"))), uint16(math.Round(10*m.dust("pm10")))
@@ -137,8 +153,15 @@ func (m *sds011) receive(b []byte) []byte {
 	if sum != b[17] || b[15] != 0xFF && b[15] != sds011ID1 {
 		return nil
 	}
-	if b[2] == 6 && b[3] == 1 { // sleep and work
-		m.command(b[4] == 1)
+	if set := b[3] == 1; set {
+		switch b[2] {
+		case 2: // reporting mode
+			m.query = b[4] == 1
+		case 6: // sleep and work
+			m.command(b[4] == 1)
+		case 8: // working period
+			m.period = b[4]
+		}
 	}
 	return m.signed(0xC5, b[2], b[3], b[4], 0)
 }

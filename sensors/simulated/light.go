@@ -21,6 +21,7 @@ func veml7700Model() *Model {
 		Name: "veml7700", Buses: []bus.Kind{bus.I2CKind}, Addresses: []uint16{0x10},
 		Inputs: []Input{{Name: "illuminance", Unit: "lx", Min: 0, Max: 130e3, Step: 90, Curve: daylight}},
 		Faults: WrongID,
+		Slow:   2,
 		New:    func(c *Chip) Registers { return &veml7700{chip: c} },
 	}
 }
@@ -43,7 +44,7 @@ func (m *veml7700) write(b []byte) error {
 			m.regs[m.pointer] = binary.LittleEndian.Uint16(b[1:])
 		}
 		if m.pointer == 0 {
-			m.next = time.Time{}
+			m.next, m.regs[4] = time.Time{}, 0
 			if m.regs[0]&1 == 0 {
 				m.next = m.chip.takes(2500*time.Microsecond + m.integration())
 			}
@@ -94,7 +95,7 @@ func tsl2591Model() *Model {
 		Name: "tsl2591", Buses: []bus.Kind{bus.I2CKind}, Addresses: []uint16{0x29},
 		Inputs: []Input{{Name: "illuminance", Unit: "lx", Min: 0, Max: 88e3, Step: 60, Curve: daylight}},
 		Faults: WrongID | StuckBusy,
-		Slow:   1.08,
+		Slow:   1.08, // data sheet: 108 ms at most
 		New:    func(c *Chip) Registers { return &tsl2591{chip: c} },
 	}
 }

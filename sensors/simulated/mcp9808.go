@@ -13,7 +13,7 @@ func mcp9808Model() *Model {
 		Name: "mcp9808", Buses: []bus.Kind{bus.I2CKind}, Addresses: []uint16{0x18, 0x19, 0x1A, 0x1B, 0x1C, 0x1D, 0x1E, 0x1F},
 		Inputs: []Input{{Name: "temperature", Unit: "°C", Min: -40, Max: 125, Step: 0.032, Curve: airTemperature}},
 		Faults: WrongID,
-		Slow:   1.3,
+		Slow:   2,
 		New: func(c *Chip) Registers {
 			m := &mcp9808{chip: c}
 			m.words = words{get: m.get, set: m.set}

@@ -18,8 +18,8 @@ type Model struct {
 	Output    bool       // the chip moves something, and has no inputs
 	// Faults beside those of the bus that the chip can show: StuckBusy, WrongID, BadCRC.
 	Faults Faults
-	// Slow is what SlowClock multiplies the chip's times with: the slowest that the data sheet allows.
-	// 0 means 1.1.
+	// Slow is what SlowClock multiplies the chip's times with. 0 means 2: twice the typical time. Less is for chips that give no
+	// sign of the end of a measurement, whose data sheet has a longest time: that.
 	Slow float64
 	// New makes the chip's registers. What it returns is a chip of the kinds of bus.
 	New func(c *Chip) Registers

@@ -27,9 +27,28 @@ func mpu9250Model() *Model {
 	return m
 }
 
+// mpu6050Model is an InvenSense MPU-6050 (register map RM-MPU-6000A-00): on I2C only, asleep after a reset, with another
+// scale of the temperature, and without the second filter.
+func mpu6050Model() *Model {
+	m := mpu9250Model()
+	m.Name, m.Buses = "mpu6050", []bus.Kind{bus.I2CKind}
+	for i := range m.Inputs {
+		if m.Inputs[i].Name == "temperature" {
+			m.Inputs[i].Step = 0.0015
+		}
+	}
+	m.New = func(c *Chip) Registers {
+		m := &mpu9250{chip: c, old: true}
+		m.octets = octets{latch: m.latch, get: m.get, set: m.set}
+		return m
+	}
+	return m
+}
+
 type mpu9250 struct {
 	octets
 	chip  *Chip
+	old   bool // an MPU-6050
 	regs  [128]byte
 	awake time.Time // end of a reset
 	next  time.Time
@@ -37,7 +56,10 @@ type mpu9250 struct {
 }
 
 func (m *mpu9250) reset() {
-	m.regs = [128]byte{0x6B: 0x01, 0x75: 0x71}
+	m.regs = [128]byte{0x6B: 0x01}
+	if m.old {
+		m.regs[0x6B] = 0x40 // asleep
+	}
 	m.ready, m.pointer = false, 0
 	m.next = m.chip.takes(time.Millisecond)
 }
@@ -47,6 +69,9 @@ func (m *mpu9250) set(reg, v byte) {
 		m.reset()
 		m.awake = m.chip.takes(80 * time.Millisecond)
 		return
+	}
+	if m.old && reg == 0x1D {
+		return // there is none
 	}
 	if reg <= 0x38 || reg >= 0x61 && reg <= 0x72 {
 		m.regs[reg] = v
@@ -79,7 +104,11 @@ func (m *mpu9250) latch() {
 		put(0x3B+2*i, m.chip.value("acceleration_"+axis)/9.80665*float64(int(16384)>>(m.regs[0x1C]>>3&3)))
 		put(0x43+2*i, m.chip.value("rotation_"+axis)*32768/float64(int(250)<<(m.regs[0x1B]>>3&3)))
 	}
-	put(0x41, (m.chip.value("temperature")-21)*333.87)
+	if t := m.chip.value("temperature"); m.old {
+		put(0x41, (t-36.53)*340)
+	} else {
+		put(0x41, (t-21)*333.87)
+	}
 }
 
 func (m *mpu9250) get(reg byte) byte {
@@ -91,6 +120,9 @@ func (m *mpu9250) get(reg byte) byte {
 		}
 		return 0
 	case 0x75:
+		if m.old {
+			return m.chip.id(0x68)
+		}
 		return m.chip.id(0x71)
 	}
 	return m.regs[reg]

@@ -29,6 +29,8 @@ type scd4x struct {
 	sensirion
 	measures bool
 	stopping bool
+	asleep   bool
+	waking   time.Time // takes no command until then
 	busy     time.Time // takes no command until then
 	next     time.Time // end of the measurement that runs
 	data     []uint16  // not read yet
@@ -37,11 +39,18 @@ type scd4x struct {
 
 func (m *scd4x) reset() {
 	m.sensirion.reset()
-	m.measures, m.stopping, m.data, m.sending = false, false, nil, nil
+	m.measures, m.stopping, m.asleep, m.data, m.sending = false, false, false, nil, nil
 }
 
 func (m *scd4x) command(code uint16, words []uint16) ([]uint16, time.Duration, bool) {
 	const brief = time.Millisecond
+	if code == 0x36F6 && m.asleep { // wakes it, and is not acknowledged
+		m.asleep, m.waking = false, m.chip.takes(20*time.Millisecond)
+		return nil, 0, false
+	}
+	if m.asleep || time.Now().Before(m.waking) {
+		return nil, 0, false
+	}
 	if m.stopping = m.stopping && time.Now().Before(m.busy); m.stopping {
 		return nil, 0, false
 	}
@@ -65,13 +74,21 @@ func (m *scd4x) command(code uint16, words []uint16) ([]uint16, time.Duration, b
 		m.busy = m.chip.takes(500 * time.Millisecond)
 		return nil, 0, true
 	}
+	if code == 0xE000 { // ambient pressure, also while it measures
+		return nil, brief, len(words) == 1 && words[0] >= 700 && words[0] <= 1200
+	}
 	if m.measures { // section 3.5: no other command
 		return nil, 0, false
 	}
 	switch code {
 	case 0x3682: // serial number
 		return []uint16{0xF896, 0x9F07, uint16(m.chip.seed)}, brief, true
-	case 0x2427, 0x2416: // altitude, self-calibration
+	case 0x36E0: // power down
+		m.asleep = true
+		return nil, brief, true
+	case 0x36F6: // it is awake
+		return nil, 0, false
+	case 0x2427, 0x2416, 0x241D: // altitude, self-calibration, temperature offset
 		return nil, brief, len(words) == 1
 	case 0x21B1:
 		m.measures, m.sending = true, nil

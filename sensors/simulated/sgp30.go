@@ -27,11 +27,12 @@ func sgp30Model() *Model {
 type sgp30 struct {
 	sensirion
 	warm time.Time // zero while the chip sleeps
+	base [2]uint16 // eCO2, TVOC
 }
 
 func (m *sgp30) reset() {
 	m.sensirion.reset()
-	m.warm = time.Time{}
+	m.warm, m.base = time.Time{}, [2]uint16{0x8973, 0x8AAE}
 }
 
 func (m *sgp30) command(code uint16, words []uint16) ([]uint16, time.Duration, bool) {
@@ -53,7 +54,13 @@ func (m *sgp30) command(code uint16, words []uint16) ([]uint16, time.Duration, b
 		if !warm {
 			return []uint16{0, 0}, 10 * time.Millisecond, true
 		}
-		return []uint16{0x8973, 0x8AAE}, 10 * time.Millisecond, true
+		return m.base[:], 10 * time.Millisecond, true
+	case 0x201E: // TVOC first
+		if m.warm.IsZero() || len(words) != 2 {
+			return nil, 0, false
+		}
+		m.base = [2]uint16{words[1], words[0]}
+		return nil, 10 * time.Millisecond, true
 	}
 	return nil, 0, false
 }

@@ -18,19 +18,44 @@ func shtInputs() []Input {
 func sht3xModel() *Model {
 	return &Model{
 		Name: "sht3x", Buses: []bus.Kind{bus.I2CKind}, Addresses: []uint16{0x44, 0x45},
-		Inputs: shtInputs(), Faults: BadCRC | StuckBusy,
+		Inputs: shtInputs(), Faults: BadCRC | StuckBusy, Slow: 2,
 		New: func(c *Chip) Registers {
-			return &sensirion{chip: c, command: func(code uint16, words []uint16) ([]uint16, time.Duration, bool) {
-				switch code {
-				case 0x2400: // single shot, high repeatability
-					return []uint16{word16((c.value("temperature") + 45) / 175), word16(c.value("humidity") / 100)}, 12500 * time.Microsecond, true
-				case 0xF32D: // status: a reset was detected
-					return []uint16{0x0010}, 0, true
-				}
-				return nil, 0, false
-			}}
+			m := &sht3x{}
+			m.sensirion = sensirion{chip: c, command: m.command}
+			return m
 		},
 	}
+}
+
+type sht3x struct {
+	sensirion
+	periodic bool
+}
+
+func (m *sht3x) reset() {
+	m.sensirion.reset()
+	m.periodic = false
+}
+
+func (m *sht3x) command(code uint16, _ []uint16) ([]uint16, time.Duration, bool) {
+	air := func() []uint16 {
+		return []uint16{word16((m.chip.value("temperature") + 45) / 175), word16(m.chip.value("humidity") / 100)}
+	}
+	switch {
+	case code == 0x3093: // break
+		m.periodic = false
+		return nil, time.Millisecond, true
+	case m.periodic: // only what it measures can be fetched
+		return air(), 0, code == 0xE000
+	case code == 0x2130 || code == 0x2737: // one or ten measurements a second
+		m.periodic = true
+		return nil, 0, true
+	case code == 0x2400: // single shot, high repeatability
+		return air(), 12500 * time.Microsecond, true
+	case code == 0xF32D: // status: a reset was detected
+		return []uint16{0x0010}, 0, true
+	}
+	return nil, 0, false
 }
 
 // sht4xModel is a Sensirion SHT4x (data sheet version 4, section on operation and communication).

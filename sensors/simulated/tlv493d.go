@@ -13,7 +13,7 @@ func tlv493dModel() *Model {
 	m := &Model{
 		Name: "tlv493d", Buses: []bus.Kind{bus.I2CKind}, Addresses: []uint16{0x5E, 0x1F},
 		Faults: StuckBusy,
-		Slow:   1.3,
+		Slow:   2,
 		New:    func(c *Chip) Registers { return &tlv493d{chip: c} },
 	}
 	for _, axis := range []string{"x", "y", "z"} {

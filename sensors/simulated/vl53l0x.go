@@ -15,6 +15,7 @@ func vl53l0xModel() *Model {
 	return &Model{
 		Name: "vl53l0x", Buses: []bus.Kind{bus.I2CKind}, Addresses: []uint16{0x29},
 		Inputs: []Input{
+			// Nearer ones it sees, and cannot measure.
 			{Name: "distance", Unit: "mm", Min: 30, Max: 2000, Step: 0.51, Curve: swing(800, 500)},
 			{Name: "signal", Unit: "MCPS", Min: 0.3, Max: 100, Step: 0.004, Curve: swing(8, 3)},
 		},
@@ -143,8 +144,11 @@ func (m *vl53l0x) measure() {
 	signal := m.chip.value("signal")
 	limit := float64(binary.BigEndian.Uint16(p[0x44:])) / 128
 	p[0x14] = 11 << 3 // range complete
-	if signal < limit {
+	switch {
+	case signal < limit:
 		p[0x14] = 4 << 3 // no target
+	case m.chip.value("distance") < 30:
+		p[0x14] = 10 << 3 // clipped at the minimum
 	}
 	binary.BigEndian.PutUint16(p[0x14+6:], uint16(math.Round(signal*128)))
 	binary.BigEndian.PutUint16(p[0x14+10:], uint16(math.Round(m.chip.value("distance"))))
