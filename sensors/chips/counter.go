@@ -3,6 +3,8 @@ package chips
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -23,7 +25,7 @@ func counter() sensors.Driver {
 				sensors.Option{Name: "scale", Kind: sensors.OptionFloat, Default: 1.0, Doc: "how much one pulse is, in unit"},
 				sensors.Option{Name: "unit", Kind: sensors.OptionString, Default: "", Doc: "of the total, such as L, mm or kWh"},
 				sensors.Option{Name: "per", Kind: sensors.OptionString, Default: "s", Allowed: []string{"s", "min", "h"}, Doc: "time of the rate"},
-				sensors.Option{Name: "start", Kind: sensors.OptionFloat, Default: 0.0, Doc: "what the meter showed at count 0, in unit"},
+				sensors.Option{Name: "start", Kind: sensors.OptionFloat, Default: 0.0, Doc: "what the meter's display shows now, in unit: the total goes on from there whenever this is changed"},
 				sensors.Option{Name: "save_every", Kind: sensors.OptionDuration, Default: time.Minute, Doc: "how often the count is kept for the next start, beside every stop: a crash or power cut forgets the pulses since then"},
 			),
 			Timeout: time.Second,
@@ -32,6 +34,12 @@ func counter() sensors.Driver {
 			unit, _ := options["unit"].(string)
 			per, _ := options["per"].(string)
 			return []sensors.Quantity{{Name: "count"}, {Name: "total", Unit: unit}, {Name: "rate", Unit: unit + "/" + per}, {Name: "lost"}}
+		},
+		Check: func(c sensors.Config) error {
+			if c.Options["scale"].(float64) == 0 {
+				return errors.New("scale: is 0, and no pulse would count: want how much one pulse is, such as 0.5")
+			}
+			return nil
 		},
 		Open: openCounter,
 	}
@@ -85,6 +93,7 @@ type counterSensor struct {
 	line   bus.Line
 	config sensors.Config
 	before uint64 // pulses of earlier processes
+	base   uint64 // pulses when the meter's display showed start
 
 	lastCount uint64
 	lastAt    time.Time
@@ -98,11 +107,26 @@ func openCounter(_ context.Context, c sensors.Config, buses *bus.Set) (sensors.S
 		s.before = binary.BigEndian.Uint64(b)
 	}
 	s.saved = s.before
+	s.base = startedAt(c, s.before)
 	var err error
 	if s.line, err = buses.Edges(c.Bus, inputLine(c), false, s.add); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// startedAt returns at which count the meter showed start. That is kept beside the count, with start, and where this is
+// another one now the meter shows it now. A count that was kept without it is of a version that began at 0.
+func startedAt(c sensors.Config, count uint64) (base uint64) {
+	name, start := c.Name+"/start", math.Float64bits(c.Options["start"].(float64))
+	if b := hostOf(c).Recall(name); len(b) == 16 {
+		if base = binary.BigEndian.Uint64(b[8:]); binary.BigEndian.Uint64(b) == start {
+			return min(base, count) // a crash may have forgotten pulses
+		}
+		base = count
+	}
+	hostOf(c).Remember(name, binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, start), base))
+	return base
 }
 
 func (s *counterSensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {
@@ -128,7 +152,7 @@ func (s *counterSensor) Sense(ctx context.Context) ([]sensors.Measurement, error
 	total := s.before + fresh
 	return []sensors.Measurement{
 		{Quantity: "count", Value: float64(total)},
-		{Quantity: "total", Value: options["start"].(float64) + float64(total)*scale, Unit: unit},
+		{Quantity: "total", Value: options["start"].(float64) + float64(total-s.base)*scale, Unit: unit},
 		{Quantity: "rate", Value: rate, Unit: unit + "/" + per},
 		{Quantity: "lost", Value: float64(lost)},
 	}, nil

@@ -2,6 +2,7 @@ package chips_test
 
 import (
 	"context"
+	"encoding/binary"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,6 +116,55 @@ func TestTheTotalGoesOnAfterARestart(t *testing.T) {
 			t.Errorf("saved %d times while nothing happened", host.times)
 		}
 		s.Close()
+	})
+}
+
+// TestStartIsWhatTheDisplayShowsNow: the total goes on from start whenever that is changed, over restarts and crashes,
+// and from the count of an earlier version as it did there.
+func TestStartIsWhatTheDisplayShowsNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pi := simulated.New(simulated.Options{})
+		host := &recorder{}
+		after := func(pulses int, options map[string]any, crash bool) float64 {
+			kept := host.NoHost.Recall("meter")
+			s := openCounter(t, pi, host, options)
+			pi.GPIO(4).Pulse(pulses, time.Millisecond)
+			synctest.Wait()
+			total := sense(t, s)["total"]
+			s.Close()
+			if crash {
+				host.NoHost.Remember("meter", kept)
+			}
+			return total
+		}
+		half := func(start float64) map[string]any { return map[string]any{"scale": 0.5, "start": start} }
+		for i, step := range []struct {
+			pulses  int
+			options map[string]any
+			crash   bool
+			want    float64
+		}{
+			{10, half(100), false, 105},     // the first start
+			{4, half(100), false, 107},      // a restart
+			{6, half(2000), false, 2003},    // somebody read the display
+			{2, half(2000), false, 2004},    // a restart
+			{3, half(50), true, 51.5},       // read again, and a crash forgets the pulses, not the reading
+			{1, half(50), false, 50.5},      //
+			{2, map[string]any{}, false, 2}, // start is gone: counted from 0
+			{2, map[string]any{}, false, 4}, //
+			{2, half(0), false, 3},          // another scale alone: of all since then
+		} {
+			if got := after(step.pulses, step.options, step.crash); got != step.want {
+				t.Errorf("step %d: total %v, want %v", i, got, step.want)
+			}
+		}
+		host = &recorder{}
+		host.NoHost.Remember("meter", binary.BigEndian.AppendUint64(nil, 1000))
+		for i, step := range []struct{ start, want float64 }{{100, 601}, {100, 602}, {7, 8}} {
+			if got := after(2, half(step.start), false); got != step.want {
+				t.Errorf("step %d after an earlier version: total %v, want %v", i, got, step.want)
+			}
+		}
 	})
 }
 
