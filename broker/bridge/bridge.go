@@ -41,7 +41,7 @@ type Options struct {
 	Upstreams []string      // URLs of package dial, tried in turn
 	ClientID  string        // unique on the upstream
 	Protocol  wire.Version  // V5 or V311; 0 means 5, and 3.1.1 where the upstream does not speak that
-	MaxPacket int           // bytes, where the upstream takes less than it says; 0 means no limit of ours
+	MaxPacket int           // bytes, where the upstream takes less than it announces; 0 means no limit of ours
 	KeepAlive time.Duration // whole seconds up to 65535; 0 means 30 s
 
 	// Dial opens a connection up to where MQTT begins; nil means package dial without options.
@@ -147,29 +147,25 @@ type Stats struct {
 type Bridge struct {
 	opts          Options
 	box           *outbox.Outbox
-	upstreams     []*url.URL
 	log           *slog.Logger
-	live          chan *broker.Message
+	live          chan *broker.Message // at QoS 0, for the connection
 	presenceTopic presenceTopic
 
-	// Of Run.
+	mqtt311Until      untilByHost // hosts that do not speak MQTT 5
+	willDisabledUntil untilByHost // hosts that take no status
+
+	// For Run's goroutine alone.
 	in               *inbound // nil without in rules
 	marker           marker
+	ids              ids // of packets
+	upstreams        upstreams
+	conn             *connection // that is in use, or was last
 	rival            rival
-	target           *url.URL    // connected to, or tried last
-	at               int         // in upstreams, to be tried next
-	redirect         *url.URL    // named by the upstream, to be tried instead
-	moves            int         // references followed since a connection was worth its attempt
-	ready            *link       // to the first upstream, made while another one was in use
-	conn             *connection // of the connection that is in use, or was last
-	ids              ids         // of packets
-	presenceFailures int         // connections one after the other that the upstream has ended before it acknowledged the status
+	presenceFailures int // connections one after the other that the upstream has ended before it acknowledged the status
 
-	mu                sync.Mutex
-	open              bool                 // there is a connection for what Deliver takes
-	stats             Stats                // without the outbox's
-	mqtt311Until      map[string]time.Time // hosts that do not speak MQTT 5, and until when not to try it again
-	willDisabledUntil map[string]time.Time // hosts that take no status, likewise
+	mu    sync.Mutex // guards what follows; a leaf, like the locks of untilByHost
+	open  bool       // there is a connection for what Deliver takes
+	stats Stats      // without the outbox's
 }
 
 // New returns a bridge that does nothing until Run.
@@ -184,15 +180,14 @@ func New(opts Options) (*Bridge, error) {
 	opts.Log = opts.Log.With("bridge", opts.Name)
 	b := &Bridge{
 		opts: opts, log: opts.Log, live: make(chan *broker.Message, opts.MaxQueued),
-		mqtt311Until: make(map[string]time.Time), willDisabledUntil: make(map[string]time.Time), ids: newIDs(uint16(rand.Uint32())),
-		rival: rival{wait: outbox.Backoff{Min: opts.BackoffMax / 4, Max: rivalWaits * opts.BackoffMax}},
+		ids: newIDs(uint16(rand.Uint32())), rival: rival{wait: outbox.Backoff{Min: opts.BackoffMax / 4, Max: rivalWaits * opts.BackoffMax}},
 	}
 	for _, upstream := range opts.Upstreams {
 		u, err := dial.ParseURL(upstream)
 		if err != nil {
 			return nil, fmt.Errorf("bridge: upstream: %w", err)
 		}
-		b.upstreams = append(b.upstreams, u)
+		b.upstreams.all = append(b.upstreams.all, u)
 	}
 	var err error
 	if b.presenceTopic, err = newPresenceTopic(&opts); err != nil {

@@ -14,7 +14,7 @@ func TestStepsAreNoSilence(t *testing.T) {
 	const every, ackTimeout = time.Minute, 30 * time.Second
 	for _, step := range brokertest.Steps() {
 		begun := time.Now()
-		s := &connection{b: &Bridge{opts: Options{Options: outbox.Options{AckTimeout: ackTimeout}, KeepAlive: every}}, l: &link{begun: begun, wake: make(chan struct{}, 1)}}
+		s := &connection{b: &Bridge{opts: Options{Options: outbox.Options{AckTimeout: ackTimeout}, KeepAlive: every}}, l: &link{begun: begun, out: newOutput()}}
 		s.l.limits.keepAlive = every
 		at := func(d time.Duration) time.Time { return brokertest.Stepped(begun.Add(d), step) }
 		want := func(what string, got, want time.Duration) {
@@ -26,19 +26,19 @@ func TestStepsAreNoSilence(t *testing.T) {
 
 		wait, alive := s.keepAlive(at(10 * time.Second))
 		want("until the ping", wait, every-10*time.Second)
-		if !alive || s.pinged {
-			t.Errorf("step by %v: alive %v, pinged %v, want an idle connection", step, alive, s.pinged)
+		if !alive || s.pings.sent {
+			t.Errorf("step by %v: alive %v, pinged %v, want an idle connection", step, alive, s.pings.sent)
 		}
 		since := begun
 		want("until an acknowledgement is late", s.overdue(&since, 1, at(10*time.Second)), ackTimeout-10*time.Second)
 
 		wait, alive = s.keepAlive(at(every)) // it has been quiet for long enough, whatever the clock has done
 		want("until the ping is written", wait, pingTimeout)
-		if !alive || !s.pinged {
-			t.Fatalf("step by %v: alive %v, pinged %v, want a ping", step, alive, s.pinged)
+		if !alive || !s.pings.sent {
+			t.Fatalf("step by %v: alive %v, pinged %v, want a ping", step, alive, s.pings.sent)
 		}
-		s.l.written.Store(s.pingEnd)
-		s.l.wrote.Store(int64(every))
+		s.l.out.written.Store(s.pings.end)
+		s.l.out.wrote.Store(int64(every))
 		wait, alive = s.keepAlive(at(every + pingTimeout/2))
 		want("until the answer is late", wait, pingTimeout/2)
 		if !alive {

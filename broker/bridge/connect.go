@@ -12,19 +12,16 @@ import (
 	"holdfast/broker/wire"
 )
 
-const (
-	connectTimeout = 30 * time.Second // from the first byte of MQTT to CONNACK
-
-	// negativeTTL is how long an upstream that did not speak MQTT 5, or takes no will, is not asked again. By then it may
-	// be another one, have restarted, or be configured differently.
-	negativeTTL = time.Hour
-)
+const connectTimeout = 30 * time.Second // from the first byte of MQTT to CONNACK
 
 // connect makes a connection to an upstream, with the newest version that both speak.
 func (b *Bridge) connect(ctx context.Context, u *url.URL) (*link, error) {
 	version := b.opts.Protocol
 	if version == 0 {
-		version = b.version(u)
+		version = wire.V5
+		if b.mqtt311Until.has(u) {
+			version = wire.V311
+		}
 	}
 	will := b.will(u)
 	l, err := b.attempt(ctx, u, version, will)
@@ -41,28 +38,11 @@ func (b *Bridge) connect(ctx context.Context, u *url.URL) (*link, error) {
 		if l, second = b.attempt(ctx, u, wire.V311, will); second != nil {
 			return nil, err
 		}
-		b.remember(u)
+		b.mqtt311Until.note(u)
 		b.log.Info("upstream does not speak MQTT 5", "upstream", dial.Redact(u.String()), "reason", err)
 		err = nil
 	}
 	return l, err
-}
-
-// version returns the protocol version to try first with an upstream.
-func (b *Bridge) version(u *url.URL) wire.Version {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if until, ok := b.mqtt311Until[u.Host]; ok && time.Now().Before(until) {
-		return wire.V311
-	}
-	return wire.V5
-}
-
-// remember records that an upstream speaks 3.1.1 and not 5.
-func (b *Bridge) remember(u *url.URL) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.mqtt311Until[u.Host] = time.Now().Add(negativeTTL)
 }
 
 func (b *Bridge) attempt(ctx context.Context, u *url.URL, version wire.Version, will *wire.Will) (*link, error) {
@@ -98,8 +78,7 @@ func handshake(ctx context.Context, nc net.Conn, connect *wire.Connect, timeout 
 	l := &link{
 		nc: nc, version: connect.Version, timeout: timeout, willed: connect.Will != nil,
 		arrived: make(chan *batch), free: make(chan *batch, 2), ended: make(chan struct{}), stop: make(chan struct{}),
-		wake: make(chan struct{}, 1), drained: make(chan struct{}, 1),
-		in: make([]byte, 0, readBuffer),
+		in: input{buf: make([]byte, 0, readBuffer)}, out: newOutput(),
 	}
 	l.free <- &batch{}
 	l.free <- &batch{}
@@ -113,7 +92,7 @@ func handshake(ctx context.Context, nc net.Conn, connect *wire.Connect, timeout 
 		return nil, err
 	}
 	l.limits = limitsOf(ack, connect)
-	l.tune()
+	l.tcp.tune(nc)
 	l.begun = time.Now()
 	go l.read()
 	go l.write()
@@ -126,11 +105,11 @@ func (l *link) connack(connect *wire.Connect) (*wire.Connack, error) {
 		return nil, err
 	}
 	for {
-		raw, n, err := wire.Split(l.in, maxReceive)
+		raw, n, err := wire.Split(l.in.buf, maxReceive)
 		if err != nil {
 			return nil, err
 		}
-		if n <= len(l.in) {
+		if n <= len(l.in.buf) {
 			version := l.version
 			if len(raw.Body) == 2 { // 3.1.1, of an upstream that knows nothing else
 				version = wire.V311
@@ -139,7 +118,7 @@ func (l *link) connack(connect *wire.Connect) (*wire.Connack, error) {
 			if err != nil {
 				return nil, err
 			}
-			l.in = l.in[:copy(l.in, l.in[n:])]
+			l.in.buf = l.in.buf[:copy(l.in.buf, l.in.buf[n:])]
 			ack, ok := p.(*wire.Connack)
 			switch {
 			case !ok:

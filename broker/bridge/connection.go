@@ -1,7 +1,6 @@
 package bridge
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -18,42 +17,20 @@ type connection struct {
 	l *link
 	f *outbox.Flow
 
-	aliases map[string]uint16
-	next    wire.Publish // prepared
-	seq     uint64       // of its message
-	props   []byte       // memory for properties
-
 	began   time.Time
-	probing context.CancelFunc // ends the search for a better connection
-	probed  chan struct{}      // closed when it has ended
-	found   chan *link
-	better  *link // to the first upstream, instead of this one
 	leaving bool
+	silent  time.Duration // until Tend has something to do
 
-	presence presence
-	silent   time.Duration // until Tend has something to do
-
-	pinged    bool
-	pingAgain bool      // when this ping is answered: something was sent behind it that an answer is wanted for
-	pingEnd   uint64    // bytes that have to be written for the ping to be
-	pingAt    time.Time // when they were
+	packet   packet   // that is sent next
+	presence presence // of the gateway, upstream
+	pings    pings
+	search   search // for a better connection
 
 	// Of what comes in.
-	host        string
-	subID       uint16    // of SUBSCRIBE
-	asked       time.Time // when it was sent, or something came after that; zero if it is answered
-	askAgain    time.Time // when a refused subscription is tried again; zero for not
-	refusals    int
-	unconfirmed []receiptSent // acknowledged; the upstream may not have it yet
-	confirmed   []receiptSent // of them, those before the ping that is not answered yet
-	resent      bool          // what earlier connections have acknowledged would have come again by now
-	failed      bool          // a message could not be stored
-	failedAt    time.Time
-	failure     error
-	refresh     refresh
-	fence       fence // the last ping
-	owed        int   // messages that came at QoS 1 and are not acknowledged
-	peak        int   // the most that were
+	sub      granted
+	receipts receipts
+	failure  failure
+	refresh  refresh // of what is retained
 
 	counts Stats // not yet in the bridge's
 }
@@ -61,19 +38,10 @@ type connection struct {
 // Begin subscribes, publishes that the gateway is online, and looks for the first upstream if this is another one.
 func (s *connection) Begin(f *outbox.Flow) {
 	s.f, s.began = f, f.Began()
-	s.found, s.probed = make(chan *link, 1), make(chan struct{})
-	var probing context.Context
-	probing, s.probing = context.WithCancel(context.Background())
-	elsewhere := s.b.at > 0
-	go func() {
-		defer close(s.probed)
-		if elsewhere {
-			s.b.probe(probing, s.found)
-		}
-	}()
+	s.search.begin(s.b)
 	s.b.ids.begin(s.b.in != nil && s.l.limits.present)
 	if s.b.in != nil {
-		s.subscribe(s.b.target.Host)
+		s.subscribe(s.b.upstreams.target.Host)
 	}
 	if s.l.willed {
 		s.greet(f.Began())
@@ -90,7 +58,7 @@ func (s *connection) Room() (messages int, full bool) {
 	if s.presence.id != 0 {
 		return 0, false
 	}
-	return s.l.limits.receive, s.l.waiting() >= unsent
+	return s.l.limits.receive, s.l.out.unwritten() >= unsent
 }
 
 // Flush writes what was queued.
@@ -118,17 +86,17 @@ func (s *connection) Flush(now time.Time) (quiet time.Duration, err error) {
 		}
 		wake = min(wake, left)
 	}
-	if !s.asked.IsZero() {
-		left := subackTimeout - now.Sub(s.asked)
+	if !s.sub.asked.IsZero() {
+		left := subackTimeout - now.Sub(s.sub.asked)
 		if left <= 0 {
 			return 0, errors.New("upstream does not answer a subscription")
 		}
 		wake = min(wake, left)
 	}
-	if s.failed {
-		left := redelivery - now.Sub(s.failedAt)
+	if s.failure.err != nil {
+		left := redelivery - now.Sub(s.failure.at)
 		if left <= 0 {
-			return 0, fmt.Errorf("a message from the upstream could not be stored: %w", s.failure)
+			return 0, fmt.Errorf("a message from the upstream could not be stored: %w", s.failure.err)
 		}
 		wake = min(wake, left)
 	}
@@ -151,9 +119,9 @@ func (s *connection) Wait(u *outbox.Until) error {
 		stored = s.b.in.ready
 	}
 	if u.Room {
-		drained = s.l.drained
+		drained = s.l.out.drained
 	}
-	live, found := s.b.live, s.found
+	live, found := s.b.live, s.search.found
 	if u.Quiet {
 		live = nil
 	}
@@ -162,7 +130,7 @@ func (s *connection) Wait(u *outbox.Until) error {
 	}
 	select {
 	case <-u.Stop:
-	case s.better = <-found:
+	case s.search.better = <-found:
 		return outbox.ErrHandover
 	case <-s.l.ended:
 		return s.l.err
@@ -181,20 +149,20 @@ func (s *connection) Wait(u *outbox.Until) error {
 
 // Written returns how many bytes the kernel has taken, and when the last ones.
 func (s *connection) Written() (end uint64, at time.Time) {
-	return s.l.written.Load(), s.l.wroteAt()
+	return s.l.out.written.Load(), s.l.wroteAt()
 }
 
 // Probe pings, once more if a ping is on its way that may have left before.
 func (s *connection) Probe() {
-	if s.pinged {
-		s.pingAgain = s.l.put > s.pingEnd
+	if s.pings.sent {
+		s.pings.again = s.l.out.put > s.pings.end
 		return
 	}
 	s.ping()
 }
 
 // Lossy reports whether the kernel sends much again.
-func (s *connection) Lossy() bool { return s.l.lossy() }
+func (s *connection) Lossy() bool { return s.l.tcp.lossy() }
 
 // take handles a batch that has arrived.
 func (s *connection) take(b *batch) {
@@ -202,16 +170,16 @@ func (s *connection) take(b *batch) {
 	for _, p := range b.packets {
 		switch p := p.(type) {
 		case *wire.Ping:
-			s.pinged = false
-			s.f.Probed(s.pingEnd)
+			s.pings.sent = false
+			s.f.Probed(s.pings.end)
 			if s.b.in != nil {
 				s.fenced()
 				s.confirmReceipts(true)
 			}
-			if s.pingAgain && !s.pinged {
+			if s.pings.again && !s.pings.sent {
 				s.ping()
 			}
-			s.pingAgain = false
+			s.pings.again = false
 		case *wire.Publish:
 			s.receive(p)
 		case oversized:
@@ -259,23 +227,16 @@ func (s *connection) Leave(now time.Time, idle bool) (done bool) {
 
 // Close sends the last packet and closes the connection. Acknowledgements that came before it are reported.
 func (s *connection) Close() {
-	s.probing()
-	<-s.probed
-	if s.better == nil {
-		select {
-		case s.better = <-s.found:
-		default:
-		}
-	}
-	end := s.l.put
+	s.search.end()
+	end := s.l.out.put
 	if p := s.farewell(); p != nil {
 		end = s.l.send(p)
 	}
 	s.l.flush()
 	late := time.After(goodbye)
-	for s.l.written.Load() < end {
+	for s.l.out.written.Load() < end {
 		select {
-		case <-s.l.drained:
+		case <-s.l.out.drained:
 			continue
 		case <-s.l.ended:
 		case <-late:

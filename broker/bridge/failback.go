@@ -20,7 +20,7 @@ func (b *Bridge) probe(ctx context.Context, found chan<- *link) {
 			return
 		case <-time.After(every/2 + rand.N(every)):
 		}
-		nc, err := b.opts.Dial(ctx, b.upstreams[0])
+		nc, err := b.opts.Dial(ctx, b.upstreams.all[0])
 		if err != nil {
 			good = 0
 			continue
@@ -29,7 +29,7 @@ func (b *Bridge) probe(ctx context.Context, found chan<- *link) {
 		if good++; good < healthy {
 			continue
 		}
-		l, err := b.connect(ctx, b.upstreams[0])
+		l, err := b.connect(ctx, b.upstreams.all[0])
 		if err != nil {
 			b.log.Debug("first upstream can be reached and not be used", "reason", err)
 			good, every = 0, min(2*every, time.Hour)
@@ -37,5 +37,39 @@ func (b *Bridge) probe(ctx context.Context, found chan<- *link) {
 		}
 		found <- l
 		return
+	}
+}
+
+// search looks for a better connection while one is in use. All but the goroutine that it starts is for the outbox's.
+type search struct {
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when the goroutine has
+	found  chan *link    // has room for it
+	better *link         // to the first upstream, instead of this one
+}
+
+// begin looks for the first upstream if another one is in use.
+func (s *search) begin(b *Bridge) {
+	s.found, s.ended = make(chan *link, 1), make(chan struct{})
+	var ctx context.Context
+	ctx, s.cancel = context.WithCancel(context.Background())
+	elsewhere := b.upstreams.at > 0
+	go func() {
+		defer close(s.ended)
+		if elsewhere {
+			b.probe(ctx, s.found)
+		}
+	}()
+}
+
+// end ends the search. If it has found a connection by then, better is that.
+func (s *search) end() {
+	s.cancel()
+	<-s.ended
+	if s.better == nil {
+		select {
+		case s.better = <-s.found:
+		default:
+		}
 	}
 }

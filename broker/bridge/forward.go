@@ -23,25 +23,33 @@ const (
 	takenProperty    = "holdfast-taken"
 )
 
+// packet is the PUBLISH that is prepared, and what outlives it on the connection.
+type packet struct {
+	next    wire.Publish
+	seq     uint64            // of its message
+	props   []byte            // memory for properties
+	aliases map[string]uint16 // that the upstream knows
+}
+
 // Prepare makes the packet of a message of the journal.
 func (s *connection) Prepare(m *outbox.Message) (outbox.Prepared, error) {
 	topic, qos, retain, err := s.b.name(m.Message, m.Retain)
 	if err != nil {
 		return outbox.Prepared{}, err
 	}
-	p := &s.next
+	p := &s.packet.next
 	*p = wire.Publish{
 		Topic: topic, Payload: m.Message.Payload, QoS: min(qos, m.QoS, m.Message.QoS, s.l.limits.qos), Retain: retain && s.l.limits.retain,
 	}
 	if s.l.version == wire.V5 {
-		s.props = s.b.marker.append(s.props, m.Message.Properties, m.Seq)
-		p.Forward, p.Expires, p.Expiry = s.props, m.Message.Expires, m.Expiry
+		s.packet.props = s.b.marker.append(s.packet.props, m.Message.Properties, m.Seq)
+		p.Forward, p.Expires, p.Expiry = s.packet.props, m.Message.Expires, m.Expiry
 		s.replayed(p, m)
 	}
 	if reason := s.tooLarge(p); reason != "" {
 		return outbox.Prepared{}, errors.New(reason)
 	}
-	s.seq = m.Seq
+	s.packet.seq = m.Seq
 	return prepared(p), nil
 }
 
@@ -51,10 +59,10 @@ func prepared(p *wire.Publish) outbox.Prepared {
 
 // Send queues the packet. Its identifier is the reference, and bytes are positions.
 func (s *connection) Send() (ref, end uint64) {
-	p := &s.next
-	s.alias(p)
+	p := &s.packet.next
+	s.packet.alias(p, s.l.limits.aliases)
 	if p.QoS > 0 {
-		p.ID, p.Dup = s.b.ids.of(s.seq)
+		p.ID, p.Dup = s.b.ids.of(s.packet.seq)
 	}
 	return uint64(p.ID), s.l.publish(p)
 }
@@ -68,14 +76,14 @@ func (s *connection) sendLive(m *broker.Message) {
 	}
 	p := wire.Publish{Topic: topic, Payload: m.Payload, Retain: retain && s.l.limits.retain}
 	if s.l.version == wire.V5 {
-		s.props = s.b.marker.append(s.props, m.Properties, 0)
-		p.Forward, p.Expires, p.Expiry = s.props, m.Expires, m.Expiry
+		s.packet.props = s.b.marker.append(s.packet.props, m.Properties, 0)
+		p.Forward, p.Expires, p.Expiry = s.packet.props, m.Expires, m.Expiry
 	}
 	if reason := s.tooLarge(&p); reason != "" {
 		s.b.refused(m.Topic, reason)
 		return
 	}
-	if s.l.waiting() >= liveBytes { // they would be old when they arrive
+	if s.l.out.unwritten() >= liveBytes { // they would be old when they arrive
 		s.counts.QoS0Dropped++
 		return
 	}
@@ -86,7 +94,7 @@ func (s *connection) sendLive(m *broker.Message) {
 	case outbox.Drop:
 		s.counts.QoS0Dropped++
 	default:
-		s.alias(&p)
+		s.packet.alias(&p, s.l.limits.aliases)
 		s.f.Offered(s.l.publish(&p), len(m.Topic)+len(m.Payload)+len(m.Properties))
 		s.counts.QoS0Sent++
 	}
@@ -125,20 +133,20 @@ func (s *connection) tooLarge(p *wire.Publish) string {
 }
 
 // alias replaces the topic by its alias if the upstream knows it, and assigns one if
-// there are any left.
-func (s *connection) alias(p *wire.Publish) {
-	if s.l.limits.aliases == 0 {
+// there are any left of those that it takes.
+func (k *packet) alias(p *wire.Publish, takes int) {
+	if takes == 0 {
 		return
 	}
-	if a, ok := s.aliases[p.Topic]; ok {
+	if a, ok := k.aliases[p.Topic]; ok {
 		p.Topic, p.TopicAlias = "", a
 		return
 	}
-	if len(s.aliases) < min(s.l.limits.aliases, maxAliases) {
-		if s.aliases == nil {
-			s.aliases = make(map[string]uint16)
+	if len(k.aliases) < min(takes, maxAliases) {
+		if k.aliases == nil {
+			k.aliases = make(map[string]uint16)
 		}
-		p.TopicAlias = uint16(len(s.aliases) + 1)
-		s.aliases[p.Topic] = p.TopicAlias
+		p.TopicAlias = uint16(len(k.aliases) + 1)
+		k.aliases[p.Topic] = p.TopicAlias
 	}
 }

@@ -26,13 +26,13 @@ func FuzzUpstream(f *testing.F) {
 		f.Add(version == wire.V5, append([]byte{0x32, 0xff, 0xff, 0xff, 0x7f, 0, 1, 't', 0, 1}, all...))
 	}
 	f.Fuzz(func(t *testing.T, five bool, b []byte) {
-		l := &link{version: wire.V311, in: b, free: make(chan *batch, 1), stop: make(chan struct{})}
+		l := &link{version: wire.V311, in: input{buf: b}, free: make(chan *batch, 1), stop: make(chan struct{})}
 		if five {
 			l.version = wire.V5
 		}
 		for {
 			l.free <- &batch{}
-			before := len(l.in)
+			before := len(l.in.buf)
 			got, err := l.take()
 			if got == nil {
 				return // no whole packet, or an error at the first one
@@ -51,8 +51,8 @@ func FuzzUpstream(f *testing.F) {
 			if err != nil {
 				return
 			}
-			if len(l.in) >= before {
-				t.Fatalf("%d bytes are left of %d", len(l.in), before)
+			if len(l.in.buf) >= before {
+				t.Fatalf("%d bytes are left of %d", len(l.in.buf), before)
 			}
 		}
 	})

@@ -59,6 +59,33 @@ type receiptSent struct {
 	id uint16
 }
 
+// receipts are the acknowledgements of what comes in at QoS 1, of one connection.
+type receipts struct {
+	owed        int           // messages that came and are not acknowledged
+	peak        int           // the most that were
+	unconfirmed []receiptSent // acknowledged; the upstream may not have it yet
+	confirmed   []receiptSent // of them, those before the ping that is not answered yet
+	resent      bool          // what earlier connections have acknowledged would have come again by now
+}
+
+// came notes a message.
+func (r *receipts) came() {
+	r.owed++
+	r.peak = max(r.peak, r.owed)
+}
+
+// sent notes an acknowledgement.
+func (r *receipts) sent(a *arrival, id uint16) {
+	r.owed--
+	r.unconfirmed = append(r.unconfirmed, receiptSent{a, id})
+}
+
+// failure is why a message of the upstream could not be stored here.
+type failure struct {
+	err error // nil if none has failed
+	at  time.Time
+}
+
 type result struct {
 	a     *arrival
 	topic string // upstream
@@ -144,16 +171,15 @@ func (s *connection) receive(p *wire.Publish) {
 		}
 		return
 	}
-	if s.failed && p.QoS > 0 {
+	if s.failure.err != nil && p.QoS > 0 {
 		return // it comes again, after the one that could not be stored
 	}
-	if !s.asked.IsZero() {
-		s.asked = time.Now()
+	if !s.sub.asked.IsZero() {
+		s.sub.asked = time.Now()
 	}
 	if p.QoS > 0 {
-		s.owed++
-		s.fence.arrivals++
-		s.peak = max(s.peak, s.owed)
+		s.receipts.came()
+		s.pings.fence.arrivals++
 	}
 	first := p.Retain && b.follows() && s.came(p.Topic)
 	a := &arrival{hash: hash(p)}
@@ -228,9 +254,8 @@ func (s *connection) confirm(a *arrival, id uint16) {
 }
 
 func (s *connection) acknowledge(a *arrival, id uint16) {
-	s.owed--
 	s.l.send(&wire.Ack{Type: wire.PUBACK, ID: id})
-	s.unconfirmed = append(s.unconfirmed, receiptSent{a, id})
+	s.receipts.sent(a, id)
 }
 
 // stored acknowledges what has become durable.
@@ -282,8 +307,8 @@ func (in *inbound) forgetArrival(a *arrival) {
 
 // lose prepares for a new connection, at which the upstream resends what the journal did not take.
 func (s *connection) lose(err error) {
-	if !s.failed {
-		s.failed, s.failedAt, s.failure = true, time.Now(), err
+	if s.failure.err == nil {
+		s.failure = failure{err, time.Now()}
 		s.b.log.Error("a message from the upstream cannot be stored; it is asked for again", "in", redelivery, "error", err)
 	}
 }
@@ -295,24 +320,24 @@ func (s *connection) confirmReceipts(answered bool) {
 	in := s.b.in
 	if answered {
 		var changes []journal.Change
-		for _, p := range s.confirmed {
+		for _, p := range s.receipts.confirmed {
 			if in.unconfirmed[p.id] == p.a {
 				changes = append(changes, in.forget(p.id))
 			}
 		}
-		s.confirmed = s.confirmed[:0]
-		if !s.resent && time.Since(s.began) >= resendTime {
-			s.resent = true
+		s.receipts.confirmed = s.receipts.confirmed[:0]
+		if !s.receipts.resent && time.Since(s.began) >= resendTime {
+			s.receipts.resent = true
 			for id, a := range in.unconfirmed {
-				if a.kept && !slices.Contains(s.unconfirmed, receiptSent{a, id}) {
+				if a.kept && !slices.Contains(s.receipts.unconfirmed, receiptSent{a, id}) {
 					changes = append(changes, in.forget(id))
 				}
 			}
 		}
 		in.save(changes)
 	}
-	if len(s.unconfirmed) > 0 && !s.pinged {
-		s.confirmed, s.unconfirmed = s.unconfirmed, s.confirmed[:0]
+	if len(s.receipts.unconfirmed) > 0 && !s.pings.sent {
+		s.receipts.confirmed, s.receipts.unconfirmed = s.receipts.unconfirmed, s.receipts.confirmed[:0]
 		s.ping()
 	}
 }

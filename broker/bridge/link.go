@@ -16,9 +16,7 @@ import (
 
 const (
 	readBuffer = 16 << 10
-	maxReceive = 2 << 20  // longest packet that is read, and the maximum packet size in CONNECT, over MQTT 5
-	writeChunk = 16 << 10 // of what is written each has its own deadline, so that a slow link can carry a long message
-	unsent     = 64 << 10 // bytes queued before the kernel, and in it
+	maxReceive = 2 << 20 // longest packet that is read, and the maximum packet size in CONNECT, over MQTT 5
 	reasonWait = time.Second
 )
 
@@ -27,35 +25,30 @@ const (
 // the link's own read and write, so that neither side waits for the other.
 type link struct {
 	nc      net.Conn
+	tcp     tcp // below nc
 	version wire.Version
 	limits  limits
 	willed  bool          // the upstream has a will
 	timeout time.Duration // for each chunk
+	begun   time.Time     // with the monotonic clock: no step of the wall clock makes the connection look dead, or alive
 
-	in      []byte      // read and not yet decoded
-	skip    int         // bytes of an oversized packet that are to come before anything else
-	arrived chan *batch // what has; it is given back with release
-	free    chan *batch
-	begun   time.Time    // with the monotonic clock: no step of the wall clock makes the connection look dead, or alive
+	in      input        // for the goroutine that reads
+	arrived chan *batch  // what has; it is given back with release
+	free    chan *batch  // for the goroutine that reads to fill
 	heard   atomic.Int64 // when the last bytes came, in ns since begun
-	ended   chan struct{}
-	err     error // why; after ended
-	stop    chan struct{}
-	once    sync.Once
 
-	wake    chan struct{} // there is something to write
-	drained chan struct{} // there is room again
-	wrote   atomic.Int64  // when the last bytes were taken by the kernel, in ns since begun
-	written atomic.Uint64 // bytes, of those that were put
-	put     uint64
+	out output
 
-	tcp    syscall.RawConn // nil if it is none
-	segs   uint32          // that TCP had sent, when it was asked last
-	resegs uint32          // of them, again
+	stop  chan struct{} // closed by close
+	once  sync.Once
+	ended chan struct{}
+	err   error // why; after ended
+}
 
-	mu       sync.Mutex
-	pending  []byte
-	writeErr error // nothing follows a packet that was cut short
+// input is what was read and not yet decoded.
+type input struct {
+	buf  []byte
+	skip int // bytes of an oversized packet that are to come before anything else
 }
 
 // batch is what came with one read.
@@ -72,15 +65,14 @@ type ack struct {
 }
 
 func (l *link) heardAt() time.Time { return l.begun.Add(time.Duration(l.heard.Load())) }
-func (l *link) wroteAt() time.Time { return l.begun.Add(time.Duration(l.wrote.Load())) }
 
 // more reads once, towards a packet that ends at n bytes of in.
 func (l *link) more(n int) error {
-	if len(l.in) == cap(l.in) {
-		l.in = append(make([]byte, 0, min(n, 2*cap(l.in))), l.in...) // as it comes, not as it is announced
+	if len(l.in.buf) == cap(l.in.buf) {
+		l.in.buf = append(make([]byte, 0, min(n, 2*cap(l.in.buf))), l.in.buf...) // as it comes, not as it is announced
 	}
-	m, err := l.nc.Read(l.in[len(l.in):cap(l.in)])
-	l.in = l.in[:len(l.in)+m]
+	m, err := l.nc.Read(l.in.buf[len(l.in.buf):cap(l.in.buf)])
+	l.in.buf = l.in.buf[:len(l.in.buf)+m]
 	if m > 0 {
 		return nil
 	}
@@ -102,18 +94,18 @@ func (l *link) read() {
 			}
 		}
 		if err == nil {
-			err = l.more(len(l.in) + 1)
+			err = l.more(len(l.in.buf) + 1)
 			l.heard.Store(int64(time.Since(l.begun)))
 		}
 		if err != nil {
-			l.mu.Lock()
-			if _, said := err.(*reasonError); l.writeErr != nil && !said {
-				if err = l.writeErr; errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+			l.out.mu.Lock()
+			if _, said := err.(*reasonError); l.out.err != nil && !said {
+				if err = l.out.err; errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
 					err = errClosed
 				}
 			}
-			l.writeErr = err
-			l.mu.Unlock()
+			l.out.err = err
+			l.out.mu.Unlock()
 			l.err = err
 			l.close()
 			return
@@ -124,17 +116,17 @@ func (l *link) read() {
 // take returns the whole packets of in, nil if there are none, and the error that ends the connection
 // after them.
 func (l *link) take() (b *batch, err error) {
-	at := min(l.skip, len(l.in))
-	l.skip -= at
-	for l.skip == 0 {
+	at := min(l.in.skip, len(l.in.buf))
+	l.in.skip -= at
+	for l.in.skip == 0 {
 		var raw wire.Raw
 		var n, size int
-		if raw, n, err = wire.Split(l.in[at:], maxReceive); err != nil {
-			if raw, n, size = l.head(l.in[at:]); size > 0 {
+		if raw, n, err = wire.Split(l.in.buf[at:], maxReceive); err != nil {
+			if raw, n, size = l.head(l.in.buf[at:]); size > 0 {
 				err = nil
 			}
 		}
-		if err != nil || n > len(l.in)-at {
+		if err != nil || n > len(l.in.buf)-at {
 			break
 		}
 		at += n
@@ -149,13 +141,13 @@ func (l *link) take() (b *batch, err error) {
 			break
 		}
 		if size > 0 {
-			k := min(size-n, len(l.in)-at)
-			at, l.skip = at+k, size-n-k
+			k := min(size-n, len(l.in.buf)-at)
+			at, l.in.skip = at+k, size-n-k
 		}
 	}
-	l.in = l.in[:copy(l.in, l.in[at:])]
-	if len(l.in) == 0 && cap(l.in) > readBuffer {
-		l.in = make([]byte, 0, readBuffer)
+	l.in.buf = l.in.buf[:copy(l.in.buf, l.in.buf[at:])]
+	if len(l.in.buf) == 0 && cap(l.in.buf) > readBuffer {
+		l.in.buf = make([]byte, 0, readBuffer)
 	}
 	return b, err
 }
@@ -208,74 +200,6 @@ func (l *link) release(b *batch) {
 	clear(b.packets)
 	b.acks, b.packets = b.acks[:0], b.packets[:0]
 	l.free <- b
-}
-
-// publish queues a PUBLISH and returns how many bytes have to be written until it is.
-func (l *link) publish(p *wire.Publish) (end uint64) {
-	l.mu.Lock()
-	n := len(l.pending)
-	l.pending = wire.AppendPublish(l.pending, l.version, p)
-	l.put += uint64(len(l.pending) - n)
-	l.mu.Unlock()
-	return l.put
-}
-
-// send queues another packet.
-func (l *link) send(p wire.Packet) (end uint64) {
-	l.mu.Lock()
-	n := len(l.pending)
-	l.pending = wire.Append(l.pending, l.version, p)
-	l.put += uint64(len(l.pending) - n)
-	l.mu.Unlock()
-	return l.put
-}
-
-// waiting returns how many queued bytes the kernel has not taken yet.
-func (l *link) waiting() int { return int(l.put - l.written.Load()) }
-
-// flush writes what was queued.
-func (l *link) flush() { signal(l.wake) }
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-func (l *link) write() {
-	var buf []byte
-	for {
-		select {
-		case <-l.wake:
-		case <-l.stop:
-			return
-		}
-		l.mu.Lock()
-		buf, l.pending = l.pending, buf[:0]
-		l.mu.Unlock()
-		for b := buf; len(b) > 0; {
-			chunk := b[:min(len(b), writeChunk)]
-			err := l.nc.SetWriteDeadline(time.Now().Add(l.timeout))
-			if err == nil {
-				_, err = l.nc.Write(chunk)
-			}
-			if err != nil {
-				l.mu.Lock()
-				l.writeErr = err
-				l.mu.Unlock()
-				l.nc.SetReadDeadline(time.Now().Add(reasonWait)) // the upstream may have said why
-				return
-			}
-			b = b[len(chunk):]
-			l.wrote.Store(int64(time.Since(l.begun)))
-			l.written.Add(uint64(len(chunk)))
-			signal(l.drained)
-		}
-		if cap(buf) > 4*unsent {
-			buf = nil
-		}
-	}
 }
 
 // close ends the connection without a DISCONNECT. ended follows.

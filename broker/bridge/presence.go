@@ -45,9 +45,7 @@ func newPresenceTopic(o *Options) (presenceTopic, error) {
 // will returns the message that the upstream publishes when the connection ends without a DISCONNECT. It has no delay:
 // 3.1.1 knows none, and it has no effect where the session ends with the connection.
 func (b *Bridge) will(u *url.URL) *wire.Will {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if until, ok := b.willDisabledUntil[u.Host]; b.presenceTopic.topic == "" || ok && time.Now().Before(until) {
+	if b.presenceTopic.topic == "" || b.willDisabledUntil.has(u) {
 		return nil
 	}
 	return &wire.Will{Topic: b.presenceTopic.topic, Payload: []byte(Offline), QoS: 1, Retain: b.presenceTopic.retain}
@@ -55,9 +53,7 @@ func (b *Bridge) will(u *url.URL) *wire.Will {
 
 // disablePresence disables presence at an upstream for as long as it may take until it is allowed there.
 func (b *Bridge) disablePresence(u *url.URL, reason string) {
-	b.mu.Lock()
-	b.willDisabledUntil[u.Host] = time.Now().Add(negativeTTL)
-	b.mu.Unlock()
+	b.willDisabledUntil.note(u)
 	b.log.Warn("the upstream does not let the gateway say there whether it is online: allow the topic, name another one in `status`, or `status: off`; tried again later",
 		"upstream", dial.Redact(u.String()), "topic", b.presenceTopic.topic, "in", negativeTTL, "reason", reason)
 }

@@ -159,7 +159,7 @@ func (s *connection) retained(p *wire.Publish, local string, first bool) (unchan
 		}
 		return false, changes
 	}
-	now := followed{hash: hashOfValue(local, p.Payload, p.Forward), host: hashOf(s.host), round: in.round}
+	now := followed{hash: hashOfValue(local, p.Payload, p.Forward), host: hashOf(s.sub.host), round: in.round}
 	if (first || known && s.l.version != wire.V5) && old.hash == now.hash && !p.Expires { // else its lifetime begins anew
 		is := s.b.opts.Retained(local)
 		unchanged = is.Message != nil && !(is.Ours && valueOf(is.Message) != now.hash)
@@ -190,7 +190,7 @@ func (s *connection) reconcile(now time.Time) time.Duration {
 		}
 		r.phase = fencing
 	}
-	if (r.phase == draining || r.phase == fencing) && !s.pinged && s.owed == 0 && !s.failed {
+	if (r.phase == draining || r.phase == fencing) && !s.pings.sent && s.receipts.owed == 0 && s.failure.err == nil {
 		s.ping()
 	}
 	return outbox.Forever
@@ -200,8 +200,8 @@ func (s *connection) reconcile(now time.Time) time.Duration {
 // behind the ping: an upstream with something queued for us would have sent it when the last acknowledgements made room.
 // Nor is anything queued when less came than it is known to have in flight at once.
 func (s *connection) fenced() {
-	f := s.fence
-	if !f.clean || f.phase != s.refresh.phase || f.arrivals > 0 && f.arrivals >= s.peak {
+	f := s.pings.fence
+	if !f.clean || f.phase != s.refresh.phase || f.arrivals > 0 && f.arrivals >= s.receipts.peak {
 		return
 	}
 	switch f.phase {
@@ -234,7 +234,7 @@ func (r *refresh) answered(codes []wire.Code, rules int) {
 func (s *connection) sift() {
 	r, in := &s.refresh, s.b.in
 	if r.chunk == nil {
-		host := hashOf(s.host)
+		host := hashOf(s.sub.host)
 		for topic, h := range in.followed {
 			if i := broker.Rules(s.b.opts.In).Match(topic); i >= 0 && r.granted[i] && s.missing(topic) && h.host == host {
 				r.todo = append(r.todo, topic)

@@ -22,7 +22,7 @@ const (
 )
 
 // rival finds another client with the same identifier: the upstream ends the connection of the one when the other
-// connects ([MQTT-3.1.4-3], 3.1.1 [MQTT-3.1.4-2]), so that they swap for ever. MQTT 5 says so with 0x8E. Over 3.1.1 it shows
+// connects ([MQTT-3.1.4-3], 3.1.1 [MQTT-3.1.4-2]), so that they swap for ever. MQTT 5 reports it as 0x8E. Over 3.1.1 it shows
 // in connections that are accepted at once and ended soon, each after about as long, with nothing unconfirmed. A link that
 // ends connections as evenly looks the same. It belongs to Run's goroutine.
 type rival struct {

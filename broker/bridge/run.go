@@ -27,8 +27,8 @@ func (b *Bridge) Run(ctx context.Context) error {
 		b.in = newInbound(b) // not before: a bridge that this one replaces may still have been at work
 	}
 	err := b.box.Run(ctx)
-	if b.ready != nil {
-		b.ready.discard(func(*batch) {})
+	if b.upstreams.ready != nil {
+		b.upstreams.ready.discard(func(*batch) {})
 	}
 	return err
 }
@@ -39,23 +39,19 @@ type sink struct{ b *Bridge }
 // Target chooses the next upstream.
 func (k sink) Target() string {
 	b := k.b
-	if b.ready != nil {
-		b.log.Info("back to the first upstream", "upstream", dial.Redact(b.upstreams[0].String()))
-		b.at = 0
+	if b.upstreams.ready != nil {
+		b.log.Info("back to the first upstream", "upstream", dial.Redact(b.upstreams.all[0].String()))
 	}
-	if b.target = b.upstreams[b.at]; b.redirect != nil {
-		b.target, b.redirect = b.redirect, nil
-	}
-	return dial.Redact(b.target.String())
+	return dial.Redact(b.upstreams.next().String())
 }
 
 // Connect connects to it, unless that was done while another one was in use.
 func (k sink) Connect(ctx context.Context) (outbox.Conn, error) {
 	b := k.b
-	l := b.ready
-	if b.ready = nil; l == nil {
+	l := b.upstreams.take()
+	if l == nil {
 		var err error
-		if l, err = b.connect(ctx, b.target); err != nil {
+		if l, err = b.connect(ctx, b.upstreams.target); err != nil {
 			return nil, err
 		}
 	}
@@ -70,24 +66,24 @@ func (k sink) Ended(f *outbox.Flow, err error) outbox.Next {
 	if f == nil {
 		b.rival.unreachable()
 	} else {
-		if b.ready = b.conn.better; b.ready != nil {
+		if b.upstreams.ready = b.conn.search.better; b.upstreams.ready != nil {
 			err = nil
 		}
 		if f.Worthwhile() {
-			b.moves = 0
+			b.upstreams.moves = 0
 		}
 		taken = b.rival.note(b.conn, err, time.Now())
-		b.notePresence(b.conn, b.target, err)
+		b.notePresence(b.conn, b.upstreams.target, err)
 		if err == nil {
-			return outbox.Next{Handover: b.ready != nil}
+			return outbox.Next{Handover: b.upstreams.ready != nil}
 		}
 	}
 	next := outbox.Next{Cause: causeOf(err)}
-	if b.moves++; b.move(b.target, err) && b.moves <= maxMove {
+	if b.upstreams.moves++; b.move(b.upstreams.target, err) && b.upstreams.moves <= maxMove {
 		next.Now = true
 		return next
 	}
-	b.at = (b.at + 1) % len(b.upstreams)
+	b.upstreams.failed()
 	next.Slow = overloaded(err)
 	if taken {
 		next.Delay = b.takenOver(time.Now())
@@ -113,7 +109,7 @@ func (b *Bridge) move(from *url.URL, err error) bool {
 		b.refused("", fmt.Sprintf("server reference not followed: %s", wrong))
 		return false
 	}
-	b.redirect = u
+	b.upstreams.redirect = u
 	b.log.Warn("upstream says to use another server", "upstream", dial.Redact(from.String()), "server", dial.Redact(u.String()))
 	return true
 }

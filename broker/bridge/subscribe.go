@@ -20,15 +20,24 @@ const (
 	subscribeMost  = time.Hour
 )
 
+// granted is the state of the subscription by the in rules.
+type granted struct {
+	host     string    // of the upstream
+	id       uint16    // of SUBSCRIBE
+	asked    time.Time // when it was sent, or something came after that; zero if it is answered
+	again    time.Time // when a refused subscription is tried again; zero for not
+	refusals int
+}
+
 // resubscribe subscribes again to what was refused, when that is due. It returns the time until then.
 func (s *connection) resubscribe(now time.Time) time.Duration {
-	if s.askAgain.IsZero() {
+	if s.sub.again.IsZero() {
 		return outbox.Forever
 	}
-	if wait := s.askAgain.Sub(now); wait > 0 {
+	if wait := s.sub.again.Sub(now); wait > 0 {
 		return wait
 	}
-	s.askAgain = time.Time{}
+	s.sub.again = time.Time{}
 	s.ask(false)
 	return outbox.Forever
 }
@@ -56,7 +65,7 @@ func (s *connection) subscribe(host string) {
 	if len(old) > 0 && s.l.limits.present {
 		s.l.send(&wire.Unsubscribe{ID: s.nextID(), Filters: old})
 	}
-	s.host = host
+	s.sub.host = host
 	known := s.l.limits.present && (s.l.version == wire.V5 || in.fresh[host])
 	if known && s.b.follows() {
 		s.refresh.phase = draining
@@ -78,7 +87,7 @@ func (s *connection) ask(all bool) {
 	if all {
 		handling = 0
 	}
-	if s.b.follows() && (all || s.l.version != wire.V5 || !s.l.limits.present && s.refresh.phase == idle && s.refusals == 0) {
+	if s.b.follows() && (all || s.l.version != wire.V5 || !s.l.limits.present && s.refresh.phase == idle && s.sub.refusals == 0) {
 		s.refresh.begin(s.b.in)
 	}
 	for _, r := range s.b.opts.In {
@@ -87,7 +96,7 @@ func (s *connection) ask(all bool) {
 		})
 	}
 	s.l.send(p)
-	s.subID, s.asked = p.ID, time.Now()
+	s.sub.id, s.sub.asked = p.ID, time.Now()
 }
 
 // maxFilters is how many filters of earlier configurations are remembered, for upstreams that were away
@@ -106,10 +115,10 @@ func (in *inbound) remember(rules []Rule) []string {
 
 // subscribed handles SUBACK. The connection goes on in any case: it carries the other direction.
 func (s *connection) subscribed(p *wire.Suback) {
-	if p.Type != wire.SUBACK || p.ID != s.subID {
+	if p.Type != wire.SUBACK || p.ID != s.sub.id {
 		return
 	}
-	s.asked = time.Time{}
+	s.sub.asked = time.Time{}
 	s.refresh.answered(p.Codes, len(s.b.opts.In))
 	good := true
 	var wrong []string
@@ -121,7 +130,7 @@ func (s *connection) subscribed(p *wire.Suback) {
 		text := fmt.Sprintf("upstream refuses a subscription to %q: %v", s.b.opts.In[i].Filter, code)
 		s.counts.LastError = text
 		wrong = append(wrong, fmt.Sprintf("%q (%v)", s.b.opts.In[i].Filter, code))
-		if s.refusals == 0 {
+		if s.sub.refusals == 0 {
 			s.b.log.Error("nothing comes in by a rule", "filter", s.b.opts.In[i].Filter, "reason", code.String())
 		}
 	}
@@ -130,8 +139,8 @@ func (s *connection) subscribed(p *wire.Suback) {
 	} else {
 		s.b.problem("subscription", "the upstream refuses the subscription to "+strings.Join(wrong, ", ")+
 			": nothing comes in by it; allow this user to read there, or correct the rule in `in`", time.Time{})
-		s.askAgain = time.Now().Add(min(subscribeAgain<<min(s.refusals, 6), subscribeMost))
-		s.refusals++
+		s.sub.again = time.Now().Add(min(subscribeAgain<<min(s.sub.refusals, 6), subscribeMost))
+		s.sub.refusals++
 	}
-	s.b.in.fresh[s.host] = good
+	s.b.in.fresh[s.sub.host] = good
 }

@@ -33,15 +33,22 @@ func tcpOf(nc net.Conn) syscall.RawConn {
 	}
 }
 
+// tcp is the TCP connection below a link. It is for the goroutine that uses the link.
+type tcp struct {
+	raw    syscall.RawConn // nil if it is none
+	segs   uint32          // that TCP had sent, when it was asked last
+	resegs uint32          // of them, again
+}
+
 // tune makes the kernel refuse more than it can send soon: otherwise its buffer holds seconds of a slow link,
 // and how much of that has left is not known. It also makes the kernel resend lost data soon, however often it is
 // lost: by default TCP waits twice as long each time, up to two minutes. A kernel that does not know one of these
 // options ignores it.
-func (l *link) tune() {
-	if l.tcp = tcpOf(l.nc); l.tcp == nil {
+func (t *tcp) tune(nc net.Conn) {
+	if t.raw = tcpOf(nc); t.raw == nil {
 		return
 	}
-	_ = l.tcp.Control(func(fd uintptr) {
+	_ = t.raw.Control(func(fd uintptr) {
 		for option, value := range map[int]int{
 			unix.TCP_NOTSENT_LOWAT: unsent, unix.TCP_THIN_LINEAR_TIMEOUTS: 1, tcpRTOMax: int(sendAgain.Milliseconds()),
 		} {
@@ -52,17 +59,17 @@ func (l *link) tune() {
 
 // lossy reports whether TCP has resent a tenth or more of its packets since the last call. A link that is
 // merely slow loses less.
-func (l *link) lossy() (yes bool) {
-	if l.tcp == nil {
+func (t *tcp) lossy() (yes bool) {
+	if t.raw == nil {
 		return false
 	}
-	_ = l.tcp.Control(func(fd uintptr) {
+	_ = t.raw.Control(func(fd uintptr) {
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
 			return
 		}
-		yes = 10*(info.Total_retrans-l.resegs) >= info.Data_segs_out-l.segs && info.Total_retrans > l.resegs
-		l.segs, l.resegs = info.Data_segs_out, info.Total_retrans
+		yes = 10*(info.Total_retrans-t.resegs) >= info.Data_segs_out-t.segs && info.Total_retrans > t.resegs
+		t.segs, t.resegs = info.Data_segs_out, info.Total_retrans
 	})
 	return yes
 }

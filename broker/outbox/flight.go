@@ -1,7 +1,6 @@
 package outbox
 
 import (
-	"slices"
 	"time"
 
 	"holdfast/broker/journal"
@@ -12,15 +11,15 @@ import (
 func (f *Flow) fill() (why stop, at time.Time) {
 	for range turn {
 		messages, full := f.conn.Room()
-		if window := f.o.window.now(messages); len(f.flight) >= window || f.bytes >= flightBytes {
-			f.full = true
+		if window := f.o.window.now(messages); len(f.flight.sent) >= window || f.flight.bytes >= flightBytes {
+			f.roundTrip.full = true
 			return windowIsFull, at
 		}
 		if full {
 			return connIsFull, at
 		}
-		if !f.pause.IsZero() && f.pause.After(time.Now()) {
-			return nothingPending, f.pause
+		if !f.retry.pause.IsZero() && f.retry.pause.After(time.Now()) {
+			return nothingPending, f.retry.pause
 		}
 		d, how, ok, at := f.next(f.o.window.now(messages))
 		if !ok {
@@ -43,15 +42,14 @@ const (
 // next returns the next message of the journal, or when there may be one.
 func (f *Flow) next(window int) (d journal.Delivery, h how, ok bool, at time.Time) {
 	now := time.Now()
-	if len(f.again) > 0 {
-		if len(f.flight) > 0 {
+	if len(f.retry.messages) > 0 {
+		if len(f.flight.sent) > 0 {
 			return d, h, false, at // so that they keep their order
 		}
-		d, f.again = f.again[0], f.again[1:]
-		return d, fresh, true, at
+		return f.retry.next(), fresh, true, at
 	}
-	if len(f.held) > 0 {
-		full := len(f.held) >= f.o.opts.Window || f.heldBytes >= flightBytes
+	if len(f.held.messages) > 0 {
+		full := f.held.full(f.o.opts.Window)
 		if !full && f.othersFirst(now) {
 			if d, ok, _ := f.read(now, window); ok {
 				return d, fresh, true, at
@@ -78,20 +76,20 @@ func (f *Flow) next(window int) (d journal.Delivery, h how, ok bool, at time.Tim
 
 // read returns the next message of the journal.
 func (f *Flow) read(now time.Time, window int) (d journal.Delivery, ok bool, at time.Time) {
-	if f.unreadable && now.Before(f.readAt) {
-		return d, false, f.readAt
+	if f.reading.failed && now.Before(f.reading.again) {
+		return d, false, f.reading.again
 	}
 	d, ok, wait, err := f.o.scheduler.next(window, flightBytes)
 	if err != nil {
-		if !f.unreadable {
+		if !f.reading.failed {
 			f.o.log.Error("journal cannot be read; trying again", "every", f.o.opts.BackoffMin, "error", err)
 		}
-		f.unreadable, f.readAt = true, time.Now().Add(f.o.opts.BackoffMin)
-		return d, false, f.readAt
+		f.reading.failed, f.reading.again = true, time.Now().Add(f.o.opts.BackoffMin)
+		return d, false, f.reading.again
 	}
-	if f.unreadable {
+	if f.reading.failed {
 		f.o.log.Info("journal can be read again")
-		f.unreadable = false
+		f.reading.failed = false
 	}
 	if wait > 0 {
 		at = time.Now().Add(wait)
@@ -127,29 +125,25 @@ func (f *Flow) forward(d journal.Delivery, h how) {
 		f.refusePoison(d, out.kind)
 		return
 	}
-	if h == fresh && (o.poison.careful(out.kind, now) || f.holds(out.kind)) {
-		f.hold(d, out.kind)
+	if h == fresh && (o.poison.careful(out.kind, now) || f.held.has(out.kind)) {
+		f.held.add(d, out.kind)
 		return
 	}
 	out.ref, out.end = f.conn.Send()
 	if out.ref == 0 {
-		f.sentLoose(out.kind, out.end)
+		f.evidence.sentLoose(out.kind, out.end)
 	}
 	if h == alone {
-		f.trial = &trial{kind: out.kind, topic: p.Topic, size: p.Size, seq: d.Seq, ref: out.ref, end: out.end}
-		f.confirmed = false
+		f.evidence.trial = &trial{kind: out.kind, topic: p.Topic, size: p.Size, seq: d.Seq, ref: out.ref, end: out.end}
+		f.evidence.confirmed = false
 		if out.ref == 0 {
 			f.probe()
 		}
 	}
-	if len(f.flight) == 0 {
-		f.since = now
+	if f.roundTrip.ref == 0 && out.ref != 0 {
+		f.roundTrip = roundTrip{ref: out.ref, at: now}
 	}
-	if f.sample == 0 && out.ref != 0 {
-		f.sample, f.sampleAt, f.full = out.ref, now, false
-	}
-	f.flight = append(f.flight, out)
-	f.bytes += out.size
+	f.flight.add(out, now)
 	f.counts.Sent++
 	if d.Resend {
 		f.counts.Resent++
@@ -163,31 +157,11 @@ func (f *Flow) Answered(ref uint64, answer Answer, reason string) {
 	if ref == 0 {
 		return
 	}
-	if ref == f.sample {
-		f.o.window.sample(time.Since(f.sampleAt), f.full, f.conn.Lossy)
-		f.sample = 0
+	if ref == f.roundTrip.ref {
+		f.o.window.sample(time.Since(f.roundTrip.at), f.roundTrip.full, f.conn.Lossy)
+		f.roundTrip.ref = 0
 	}
-	// Nearly always the first that has no answer; those of one reference follow each other.
-	i := min(f.hint, len(f.flight))
-	n := f.mark(i, len(f.flight), ref, answer, reason)
-	if n == 0 {
-		f.mark(0, i, ref, answer, reason)
-	}
-}
-
-// mark gives an answer to the messages with a reference, of those from i to end, and returns how many there are.
-func (f *Flow) mark(i, end int, ref uint64, answer Answer, reason string) (n int) {
-	for ; i < end; i++ {
-		switch m := &f.flight[i]; {
-		case m.ref == ref && m.answer == None:
-			m.answer, m.reason = answer, reason
-			f.hint = i + 1
-			n++
-		case n > 0:
-			return n
-		}
-	}
-	return n
+	f.flight.answer(ref, answer, reason)
 }
 
 // Acknowledged reports that the other side has taken what has the reference ref.
@@ -195,16 +169,16 @@ func (f *Flow) Acknowledged(ref uint64) { f.Answered(ref, Taken, "") }
 
 // settle acknowledges to the journal what the other side has acknowledged, from the oldest on.
 func (f *Flow) settle() {
-	if len(f.flight) == 0 {
+	if len(f.flight.sent) == 0 {
 		return
 	}
 	first := 0
-	if f.trial != nil && f.trial.seq == f.flight[0].d.Seq && f.flight[0].answer == None {
+	if f.evidence.onTrial(f.flight.sent[0].d.Seq) && f.flight.sent[0].answer == None {
 		first = 1 // others do not wait for an answer that may never come
 	}
 	n := first
-	for ; n < len(f.flight); n++ {
-		m := &f.flight[n]
+	for ; n < len(f.flight.sent); n++ {
+		m := &f.flight.sent[n]
 		if m.ref == 0 && m.answer == None {
 			if end, _ := f.conn.Written(); end >= m.end {
 				m.answer = Taken
@@ -215,30 +189,22 @@ func (f *Flow) settle() {
 		}
 		f.answered(m)
 	}
-	switch {
-	case n == first:
-		return
-	case first == 0:
-		clear(f.flight[:n])
-		f.flight = f.flight[n:]
-		f.since = time.Now()
-	default:
-		f.flight = slices.Delete(f.flight, first, n)
+	if n > first {
+		f.flight.remove(first, n)
 	}
-	f.hint = max(0, f.hint-(n-first))
 }
 
 // answered handles the answer to a message.
 func (f *Flow) answered(m *sent) {
 	o := f.o
-	f.bytes -= m.size
+	f.flight.bytes -= m.size
 	if m.ref != 0 {
 		now := time.Now()
-		if f.trial != nil && f.trial.seq == m.d.Seq {
-			f.trial = nil
+		if f.evidence.onTrial(m.d.Seq) {
+			f.evidence.trial = nil
 		}
 		f.acknowledged = true
-		f.alive(m.end, now)
+		f.evidence.answered(m.end, &o.poison, now)
 		o.poison.acknowledged(m.kind, m.d.Seq, now)
 		o.sink.Release(m.d.Seq)
 	}
@@ -250,7 +216,7 @@ func (f *Flow) answered(m *sent) {
 		if len(o.tries) > 0 {
 			delete(o.tries, m.d.Seq)
 		}
-		f.delay.Reset()
+		f.retry.delay.Reset()
 		return
 	case Never:
 		f.refuse(m.d, m.reason)
@@ -264,9 +230,8 @@ func (f *Flow) answered(m *sent) {
 			return
 		}
 	}
-	f.again = append(f.again, m.d)
+	f.retry.add(m.d)
 	o.window.shrink(0.1)
-	f.pause = time.Now().Add(f.delay.Next())
 	f.counts.LastError = m.reason
 }
 

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"math"
 	"time"
-
-	"holdfast/broker/journal"
 )
 
 const (
@@ -25,52 +23,35 @@ const (
 )
 
 // Flow is the outbox's state of one connection, and the connection reports to it. It belongs to the goroutine of
-// Run.
+// Run, and so do its parts.
 type Flow struct {
-	o    *Outbox
-	conn Conn
-
-	flight  []sent // oldest first
-	hint    int    // in flight, where the next answer is expected
-	bytes   int    // of messages in flight
-	message Message
-	since   time.Time          // when the oldest in flight was sent, or became the oldest
-	again   []journal.Delivery // to be sent again before others, at pause
-	pause   time.Time          // nothing of the journal is sent before; zero for no pause
-	delay   Backoff            // of pauses
-
-	sample   uint64 // reference of the message whose round trip is measured; 0 if there is none
-	sampleAt time.Time
-	full     bool // the window was full since
-
+	o     *Outbox
+	conn  Conn
 	began time.Time
 
-	// See poison.
-	held      []held // oldest first
-	heldBytes int
-	trial     *trial  // in flight; nil for none
-	loose     []loose // without an answer, and not known to be taken
-	offered   kind    // by the sink last
-	confirmed bool    // the other side has answered since the last trial was sent
-	probing   bool    // an answer has been asked for
-	probed    bool    // that was answered, by this connection
-	answers   int     // of the other side by this connection
+	message   Message   // for Prepare
+	reading   reading   // of the journal
+	flight    inFlight  // sent and not settled
+	roundTrip roundTrip // that is measured
+	retry     retry     // messages that were not taken
+	held      heldBack  // messages that are not sent now: see poison
+	evidence  evidence  // what the connection has shown: see poison
 
-	acknowledged bool
-	unreadable   bool      // the journal, at the last attempt
-	readAt       time.Time // the next attempt, BackoffMin later, if unreadable
-	counts       Stats     // not yet in the outbox's
+	acknowledged bool  // a message was, by this connection
+	counts       Stats // not yet in the outbox's
 }
 
-// sent is a message in flight.
-type sent struct {
-	d      journal.Delivery
-	size   int
-	end    uint64 // position up to which has to leave for it to have left
-	ref    uint64 // 0 if no answer follows
-	answer Answer // None until there is one
-	reason string // of one that is not Taken
-	kind   kind
+// reading is the state of the journal.
+type reading struct {
+	failed bool      // at the last attempt
+	again  time.Time // the next attempt, BackoffMin later, if failed
+}
+
+// roundTrip is the message whose round trip is measured.
+type roundTrip struct {
+	ref  uint64 // 0 if there is none
+	at   time.Time
+	full bool // the window was full since
 }
 
 // stop is the reason why nothing more is sent now, and so what has to happen first.
@@ -87,7 +68,7 @@ const (
 func (f *Flow) Began() time.Time { return f.began }
 
 // InFlight returns how many messages were sent and not answered.
-func (f *Flow) InFlight() int { return len(f.flight) }
+func (f *Flow) InFlight() int { return len(f.flight.sent) }
 
 // Worthwhile reports whether the connection was worth its attempt: a message was acknowledged, or it has lasted.
 func (f *Flow) Worthwhile() bool { return f.acknowledged || time.Since(f.began) >= minHealthy }
@@ -95,13 +76,13 @@ func (f *Flow) Worthwhile() bool { return f.acknowledged || time.Since(f.began) 
 // Doubtful reports whether a message could be the reason if the connection ended now: one is unconfirmed, a candidate
 // or on trial.
 func (f *Flow) Doubtful() bool {
-	return len(f.flight)+len(f.loose)+len(f.o.poison.candidates) > 0 || f.trial != nil
+	return len(f.flight.sent)+len(f.evidence.loose)+len(f.o.poison.candidates) > 0 || f.evidence.trial != nil
 }
 
 // run sends until the connection or ctx ends, and returns why.
 func (f *Flow) run(ctx context.Context) error {
 	o, conn := f.o, f.conn
-	f.confirmed = true // the connection was made
+	f.evidence.confirmed = true // the connection was made
 	conn.Begin(f)
 	if err := o.scheduler.attach(uint64(o.opts.Window)); err != nil {
 		return err
@@ -139,13 +120,13 @@ func (f *Flow) run(ctx context.Context) error {
 		if wait := o.scheduler.rate.wait(); wait > 0 {
 			wake, until.Quiet = min(wake, wait), true
 		}
-		if len(f.flight) > 0 {
+		if len(f.flight.sent) > 0 {
 			left := f.overdue(now)
 			if left <= 0 {
 				return fmt.Errorf("no acknowledgement for %v", o.opts.AckTimeout)
 			}
 			wake = min(wake, left)
-			if f.flight[0].ref == 0 { // acknowledged by having left
+			if f.flight.sent[0].ref == 0 { // acknowledged by having left
 				until.Room = true
 			}
 		}
@@ -174,11 +155,11 @@ func (f *Flow) finish() error {
 	until := Until{Stop: ctx.Done(), Room: true, Quiet: true, Leave: true}
 	for {
 		f.settle()
-		done := f.conn.Leave(time.Now(), len(f.flight) == 0)
+		done := f.conn.Leave(time.Now(), len(f.flight.sent) == 0)
 		if _, err := f.conn.Flush(time.Now()); err != nil {
 			return err
 		}
-		if done && len(f.flight) == 0 {
+		if done && len(f.flight.sent) == 0 {
 			return nil
 		}
 		if err := f.conn.Wait(&until); err != nil {
@@ -194,22 +175,22 @@ func (f *Flow) finish() error {
 // rest stays in the journal.
 func (f *Flow) end() {
 	f.conn.Close()
-	left := f.flight[:0]
-	for i := range f.flight {
-		if m := f.flight[i]; m.answer != None {
+	left := f.flight.sent[:0]
+	for i := range f.flight.sent {
+		if m := f.flight.sent[i]; m.answer != None {
 			f.answered(&m)
 		} else {
 			left = append(left, m)
 		}
 	}
-	f.flight = left // unconfirmed
+	f.flight.sent = left // unconfirmed
 	f.o.scheduler.detach()
 	f.report()
 }
 
 // report adds what has happened to the outbox's figures.
 func (f *Flow) report() {
-	c, inFlight := &f.counts, len(f.flight)
+	c, inFlight := &f.counts, len(f.flight.sent)
 	f.o.count(func(st *Stats) {
 		st.Sent += c.Sent
 		st.Resent += c.Resent
@@ -226,8 +207,8 @@ func (f *Flow) report() {
 // overdue returns how long the acknowledgement of the oldest message in flight may still take. Time until it has left
 // does not count: the connection has a deadline of its own for that.
 func (f *Flow) overdue(now time.Time) time.Duration {
-	if end, at := f.conn.Written(); end < f.flight[0].end && at.After(f.since) {
-		f.since = at
+	if end, at := f.conn.Written(); end < f.flight.sent[0].end && at.After(f.flight.since) {
+		f.flight.since = at
 	}
-	return f.since.Add(f.o.opts.AckTimeout).Sub(now)
+	return f.flight.since.Add(f.o.opts.AckTimeout).Sub(now)
 }

@@ -242,7 +242,7 @@ func (o *Outbox) Run(ctx context.Context) error {
 func (o *Outbox) serve(ctx context.Context, conn Conn, wait *Backoff) (next Next, err error) {
 	o.connected()
 	o.changed(true, nil)
-	f := &Flow{o: o, conn: conn, began: time.Now(), delay: Backoff{Min: o.opts.BackoffMin, Max: o.opts.BackoffMax}}
+	f := &Flow{o: o, conn: conn, began: time.Now(), retry: retry{delay: Backoff{Min: o.opts.BackoffMin, Max: o.opts.BackoffMax}}}
 	err = f.run(ctx)
 	f.end()
 	handover := errors.Is(err, ErrHandover)

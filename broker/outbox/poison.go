@@ -215,7 +215,7 @@ func (p *poison) note(s *Flow, cause Cause, now time.Time) (soon bool) {
 	if cause == Stated {
 		return false
 	}
-	if t := s.trial; t != nil {
+	if t := s.evidence.trial; t != nil {
 		if cause != Closed {
 			p.broken++
 			return false
@@ -238,18 +238,18 @@ func (p *poison) note(s *Flow, cause Cause, now time.Time) (soon bool) {
 		return p.disconnects <= 2*strikesNeeded
 	}
 	if cause != Closed {
-		if len(s.flight)+len(s.loose) > 0 || len(p.candidates) > 0 {
+		if len(s.flight.sent)+len(s.evidence.loose) > 0 || len(p.candidates) > 0 {
 			p.broken++
 		}
 		return false
 	}
 	var inFlight []kind
-	for i := range s.flight {
-		if m := &s.flight[i]; m.answer == None {
+	for i := range s.flight.sent {
+		if m := &s.flight.sent[i]; m.answer == None {
 			inFlight = append(inFlight, m.kind)
 		}
 	}
-	for _, l := range s.loose {
+	for _, l := range s.evidence.loose {
 		inFlight = append(inFlight, l.kind)
 	}
 	if len(inFlight) == 0 {
@@ -265,7 +265,7 @@ func (p *poison) note(s *Flow, cause Cause, now time.Time) (soon bool) {
 		p.candidates[k] = &candidate{first: now, seen: now}
 		found = true
 	}
-	if oldest := s.oldest(); oldest != nil && p.isGood(oldest.kind, now) {
+	if oldest := s.flight.oldest(); oldest != nil && p.isGood(oldest.kind, now) {
 		if p.oldest == oldest.d.Seq && !found { // again, and the upstream has taken its kind before
 			p.candidates[oldest.kind] = &candidate{first: now, strikes: 1, age: now.Sub(s.began), seen: now}
 			p.oldest, found = 0, true

@@ -26,30 +26,45 @@ type loose struct {
 // maxLoose bounds them: further ones do not become candidates if the upstream closes the connection.
 const maxLoose = 64
 
+// evidence is what a connection has shown of which messages the other side takes: see poison.
+type evidence struct {
+	trial     *trial  // in flight; nil for none
+	loose     []loose // without an answer, and not known to be taken
+	offered   kind    // by the sink last
+	confirmed bool    // the other side has answered since the last trial was sent
+	probing   bool    // an answer has been asked for
+	probed    bool    // that was answered, by this connection
+	answers   int     // of the other side by this connection
+}
+
 // sentLoose notes a message that no acknowledgement follows.
-func (f *Flow) sentLoose(k kind, end uint64) {
-	for i := range f.loose {
-		if f.loose[i].kind == k {
-			f.loose[i].end = end
+func (e *evidence) sentLoose(k kind, end uint64) {
+	for i := range e.loose {
+		if e.loose[i].kind == k {
+			e.loose[i].end = end
 			return
 		}
 	}
-	if len(f.loose) < maxLoose {
-		f.loose = append(f.loose, loose{k, end})
+	if len(e.loose) < maxLoose {
+		e.loose = append(e.loose, loose{k, end})
 	}
 }
 
-// alive records that the upstream has answered something that was written up to end, so that it has taken all before it.
-func (f *Flow) alive(end uint64, now time.Time) {
-	f.confirmed = true
-	f.answers++
-	if t := f.trial; t != nil && t.ref == 0 && t.end < end {
-		f.trial = nil
-		f.o.poison.acknowledged(t.kind, t.seq, now)
+// onTrial reports whether a message of the journal is the one on trial.
+func (e *evidence) onTrial(seq uint64) bool { return e.trial != nil && e.trial.seq == seq }
+
+// answered records that the other side has answered something that was written up to end, so that it has taken all before
+// it: poison learns the kinds.
+func (e *evidence) answered(end uint64, p *poison, now time.Time) {
+	e.confirmed = true
+	e.answers++
+	if t := e.trial; t != nil && t.ref == 0 && t.end < end {
+		e.trial = nil
+		p.acknowledged(t.kind, t.seq, now)
 	}
-	f.loose = slices.DeleteFunc(f.loose, func(l loose) bool {
+	e.loose = slices.DeleteFunc(e.loose, func(l loose) bool {
 		if l.end < end {
-			f.o.poison.acknowledged(l.kind, 0, now)
+			p.acknowledged(l.kind, 0, now)
 		}
 		return l.end < end
 	})
@@ -57,24 +72,24 @@ func (f *Flow) alive(end uint64, now time.Time) {
 
 // mayTry reports whether a message may be tried alone now, or returns when. It sends a probe if only that is missing.
 func (f *Flow) mayTry(k kind, now time.Time) (ok bool, at time.Time) {
-	if f.trial != nil {
+	if f.evidence.trial != nil {
 		return false, at
 	}
 	if u := f.o.poison.candidates[k]; u != nil && u.strikes > 0 {
 		if at := f.settledAt(u); now.Before(at) {
-			if !f.probing && f.answers < wantAnswers && f.o.poison.broken < 0.5 {
+			if !f.evidence.probing && f.evidence.answers < wantAnswers && f.o.poison.broken < 0.5 {
 				f.probe()
 			}
 			return false, at
 		}
-		if !f.probed {
-			f.confirmed = false
+		if !f.evidence.probed {
+			f.evidence.confirmed = false
 		}
 	}
-	if !f.confirmed && !f.probing {
+	if !f.evidence.confirmed && !f.evidence.probing {
 		f.probe()
 	}
-	return f.confirmed, at
+	return f.evidence.confirmed, at
 }
 
 // othersFirst reports whether messages that need no trial go before those that do. Where the link is known to break, a
@@ -88,13 +103,13 @@ func (f *Flow) othersFirst(now time.Time) bool {
 // any packet, ends before that. Where the link is known to break it does not wait: needed accounts for that.
 func (f *Flow) settledAt(u *candidate) time.Time {
 	if f.o.poison.broken >= 0.5 {
-		if len(f.flight) > 0 {
+		if len(f.flight.sent) > 0 {
 			return f.began.Add(settleTime) // others first
 		}
 		return f.began
 	}
 	outlives := f.began.Add(min(u.age+u.age/8, settleTime))
-	if f.answers >= wantAnswers {
+	if f.evidence.answers >= wantAnswers {
 		return outlives
 	}
 	at := f.began.Add(settleTime)
@@ -111,30 +126,47 @@ type held struct {
 	size int
 }
 
-// hold keeps a message back. Behind it wait those on the same topic, and no others.
-func (f *Flow) hold(d journal.Delivery, k kind) {
-	h := held{d, k, sizeOf(&d)}
-	f.held = append(f.held, h)
-	f.heldBytes += h.size
+// heldBack are messages that are not sent now.
+type heldBack struct {
+	messages []held // oldest first
+	bytes    int
 }
 
-// holds reports whether a message on a topic is held.
-func (f *Flow) holds(k kind) bool {
-	return slices.ContainsFunc(f.held, func(h held) bool { return h.kind.topic == k.topic })
+// add keeps a message back. Behind it stay those on the same topic, and no others.
+func (h *heldBack) add(d journal.Delivery, k kind) {
+	m := held{d, k, sizeOf(&d)}
+	h.messages = append(h.messages, m)
+	h.bytes += m.size
 }
+
+// take takes out a message.
+func (h *heldBack) take(i int) journal.Delivery {
+	d := h.messages[i].d
+	h.bytes -= h.messages[i].size
+	h.messages = slices.Delete(h.messages, i, i+1)
+	return d
+}
+
+// has reports whether a message on the topic of a kind is held.
+func (h *heldBack) has(k kind) bool {
+	return slices.ContainsFunc(h.messages, func(m held) bool { return m.kind.topic == k.topic })
+}
+
+// full reports whether no more may be held, with a window of so many messages.
+func (h *heldBack) full(window int) bool { return len(h.messages) >= window || h.bytes >= flightBytes }
 
 // fromHeld returns a held message that may be sent now, and whether it is to be tried alone; or when one may be. The
 // message with the fewest strikes is tried first: a probably good one does not wait for a probably bad one.
 func (f *Flow) fromHeld(now time.Time) (d journal.Delivery, alone, ok bool, at time.Time) {
 	best, strikes := -1, 0
 	p := &f.o.poison
-	for i := range f.held {
-		h := &f.held[i]
-		if slices.ContainsFunc(f.held[:i], func(o held) bool { return o.kind.topic == h.kind.topic }) {
+	for i := range f.held.messages {
+		h := &f.held.messages[i]
+		if slices.ContainsFunc(f.held.messages[:i], func(o held) bool { return o.kind.topic == h.kind.topic }) {
 			continue
 		}
 		if f.o.toRefuse[h.d.Seq] != "" || p.poisonOf(h.kind, now) != nil || !p.careful(h.kind, now) {
-			return f.unhold(i), false, true, at
+			return f.held.take(i), false, true, at
 		}
 		n := 0
 		if u := p.candidates[h.kind]; u != nil {
@@ -148,17 +180,10 @@ func (f *Flow) fromHeld(now time.Time) (d journal.Delivery, alone, ok bool, at t
 	if best < 0 {
 		return d, false, false, at
 	}
-	if ok, at = f.mayTry(f.held[best].kind, now); ok {
-		return f.unhold(best), true, true, at
+	if ok, at = f.mayTry(f.held.messages[best].kind, now); ok {
+		return f.held.take(best), true, true, at
 	}
 	return d, false, false, at
-}
-
-func (f *Flow) unhold(i int) journal.Delivery {
-	d := f.held[i].d
-	f.heldBytes -= f.held[i].size
-	f.held = slices.Delete(f.held, i, i+1)
-	return d
 }
 
 // ReasonPoison is the reason of a message that is set aside without a trial of its own.
@@ -192,7 +217,7 @@ const (
 func (f *Flow) Offer(p *Prepared) Verdict {
 	now := time.Now()
 	k := f.o.poison.kindOf(p)
-	f.offered = k
+	f.evidence.offered = k
 	if f.o.poison.poisonOf(k, now) != nil {
 		f.o.countPoison(k)
 		return Refuse
@@ -200,19 +225,19 @@ func (f *Flow) Offer(p *Prepared) Verdict {
 	if !f.o.poison.careful(k, now) {
 		return Send
 	}
-	if ok, _ := f.mayTry(k, now); !ok || f.holds(k) {
+	if ok, _ := f.mayTry(k, now); !ok || f.held.has(k) {
 		return Drop
 	}
-	f.trial = &trial{kind: k, topic: p.Topic, size: p.Size}
-	f.confirmed = false
+	f.evidence.trial = &trial{kind: k, topic: p.Topic, size: p.Size}
+	f.evidence.confirmed = false
 	return Send
 }
 
 // Offered notes that the message of the last Offer was handed over: end is as of Conn.Send, and size what it counts in bytes
 // against the rate.
 func (f *Flow) Offered(end uint64, size int) {
-	f.sentLoose(f.offered, end)
-	if t := f.trial; t != nil && t.seq == 0 && t.end == 0 {
+	f.evidence.sentLoose(f.evidence.offered, end)
+	if t := f.evidence.trial; t != nil && t.seq == 0 && t.end == 0 {
 		t.end = end
 		f.probe()
 	}
@@ -221,23 +246,13 @@ func (f *Flow) Offered(end uint64, size int) {
 
 // Probed reports that the other side has answered a probe, or anything as good, that was sent up to end.
 func (f *Flow) Probed(end uint64) {
-	f.probing, f.probed = false, true
-	f.alive(end, time.Now())
+	f.evidence.probing, f.evidence.probed = false, true
+	f.evidence.answered(end, &f.o.poison, time.Now())
 }
 
 func (f *Flow) probe() {
-	f.probing = true
+	f.evidence.probing = true
 	f.conn.Probe()
-}
-
-// oldest is the message that was sent first and is not acknowledged; nil if there is none.
-func (f *Flow) oldest() *sent {
-	for i := range f.flight {
-		if m := &f.flight[i]; m.ref != 0 && m.answer == None {
-			return m
-		}
-	}
-	return nil
 }
 
 func (o *Outbox) notePoison(now time.Time) {
