@@ -21,7 +21,7 @@ func tcpRemedy(err error) string {
 	return "look at the address in `upstream`"
 }
 
-// connectRemedy is for what a broker says, or does not say, to CONNECT.
+// connectRemedy is for a broker's answer to CONNECT, or its silence.
 func connectRemedy(err error) string {
 	var refusal *client.Refusal
 	if !errors.As(err, &refusal) {
