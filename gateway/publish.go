@@ -69,7 +69,7 @@ func (p *publisher) reading(r sensors.Reading) {
 	p.hub.Publish(tap.Reading{Reading: r, Seq: seq})
 	m := &broker.Message{Topic: topic, Payload: text, QoS: 1}
 	opts := server.PublishOptions{
-		Lazy:    p.lazy,
+		Lazy:    p.lazy && !r.Urgent,
 		Changes: []journal.Change{{Key: numbers.Readings, Value: binary.AppendUvarint(nil, seq)}},
 		Done:    func(err error) { p.hub.Publish(tap.Settled{Seq: seq, Err: err}) },
 	}

@@ -7,6 +7,7 @@
 //	d, device := script("d", time.Second, sense)    a driver whose n-th reading is sense(ctx, n); device counts
 //	                                                what was opened and closed
 //	volt(1.5)                                       what such a reading returns
+//	superviseFor(t, host, set, ...)                 the same, with what a gateway does for the drivers
 //	w.times("air"), w.states("air"), w.last("air")  when it was read, its states, its last status
 //	w.onGrid("air", 6, 10*time.Second)              fails unless it was read so often, on the grid
 //
@@ -16,6 +17,7 @@ package sensors_test
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -38,9 +40,13 @@ type watch struct {
 }
 
 func supervise(t *testing.T, set *bus.Set, drivers []sensors.Driver, configs ...sensors.Config) *watch {
+	return superviseFor(t, nil, set, drivers, configs...)
+}
+
+func superviseFor(t *testing.T, host sensors.Host, set *bus.Set, drivers []sensors.Driver, configs ...sensors.Config) *watch {
 	w := &watch{t: t, readings: map[string][]sensors.Reading{}, statuses: map[string][]sensors.Status{}}
 	s := sensors.NewSupervisor(configs, sensors.SupervisorOptions{
-		Buses: set, Drivers: drivers,
+		Buses: set, Drivers: drivers, Host: host,
 		Reading: func(r sensors.Reading) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -94,6 +100,18 @@ func (w *watch) last(sensor string) sensors.Status {
 		return sensors.Status{}
 	}
 	return all[len(all)-1]
+}
+
+// told is what a sensor's readings of a quantity were, and when since begun.
+func (w *watch) told(sensor, quantity string, begun time.Time) (all []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.readings[sensor] {
+		if r.Quantity == quantity {
+			all = append(all, fmt.Sprintf("%g@%v", r.Value, r.Time.Sub(begun)))
+		}
+	}
+	return all
 }
 
 // onGrid checks that a sensor was read n times, every interval.

@@ -26,6 +26,7 @@ type Measurement struct {
 	Quantity string
 	Value    float64
 	Unit     string
+	Time     time.Time // of a Source: when it was measured. Zero means when the call was complete
 }
 
 // OptionKind is the type of a driver option's value.
@@ -40,6 +41,7 @@ const (
 	OptionBool     OptionKind = "bool"     // bool
 	OptionDuration OptionKind = "duration" // time.Duration
 	OptionStrings  OptionKind = "list"     // []string: a list of texts
+	OptionInts     OptionKind = "numbers"  // []int64: a list of integers, each within the option's bounds
 	OptionMap      OptionKind = "map"      // map[string]string: texts by name
 )
 
@@ -70,7 +72,8 @@ type Config struct {
 	// Processing is that of every quantity that is not in Quantities.
 	Processing
 	Quantities map[string]Processing
-	Host       Host // set by supervision; nil remembers nothing
+	Host       Host   // set by supervision; nil remembers nothing
+	Wake       func() // set by supervision, see Source; nil outside of it
 }
 
 // Equal reports whether two configurations are of the same sensor, read in the same way.
@@ -112,6 +115,24 @@ type Sensor interface {
 type Measurer interface {
 	Sensor
 	Quantities() []Quantity
+}
+
+// Source is a Sensor that has readings between its slots as well: messages of a topic, edges of a line.
+//
+// It keeps them, in a bounded queue, and calls Config.Wake, which never blocks. Supervision then calls Take as soon
+// as nothing else has the sensor's bus, and publishes what it returns in that order, each measurement with its own
+// Time. Measurements of the same Time belong together: they are counted as one reading, and formulas see them all.
+// Each value is judged by itself.
+//
+// Input that cannot be read does not close a Source: it returns what it could read, and an error in Unreadable.
+type Source interface {
+	Sensor
+	// Take returns what has come since the last call of Take or Sense, oldest first; nothing if nothing has.
+	// Sense returns that too, before its own measurements, so that the order is right.
+	Take(ctx context.Context) ([]Measurement, error)
+	// LeftOut returns how many readings were left out since it was opened, because they came faster than the
+	// sensor's limit. It is safe for concurrent use.
+	LeftOut() uint64
 }
 
 // Spec is the part of a driver's row that describes it. The tables of sensors and of outputs have it in
@@ -173,6 +194,13 @@ type Driver struct {
 	// Lane is the bus whose worker reads the sensor, where that is not c.Bus: such as the I2C bus of an
 	// expander whose pin is read. May be nil.
 	Lane func(c Config) string
+	// Own gives each sensor a worker of its own: no other sensor uses what it is connected to, and none may
+	// delay it.
+	Own bool
+	// Urgent marks what Take returns as edges of an input, which do not wait for the shared commit interval.
+	Urgent bool
+	// Topic is the topic of the local broker that the sensor reads. May be nil.
+	Topic func(c Config) string
 }
 
 // Candidate is something that a driver of the kernel could read.

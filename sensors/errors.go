@@ -20,6 +20,33 @@ var (
 	ErrRestarted = fmt.Errorf("%w: the chip has lost its settings: its power was interrupted", bus.ErrTemporary)
 )
 
+// Unreadable is the error for input that a sensor cannot use: an unreadable message, a frame with a wrong checksum, a
+// silent sender. It is a failure, but the device is as it was: supervision keeps it open, and calls it again at the
+// next slot.
+type Unreadable struct {
+	Err  error
+	More uint64 // failures of the same call beside Err
+}
+
+func (e *Unreadable) Error() string { return e.Err.Error() }
+
+// Unwrap returns the reason.
+func (e *Unreadable) Unwrap() error { return e.Err }
+
+func unreadable(err error) bool {
+	var e *Unreadable
+	return errors.As(err, &e)
+}
+
+// more returns the failures beside that of err.
+func more(err error) uint64 {
+	var e *Unreadable
+	if errors.As(err, &e) {
+		return e.More
+	}
+	return 0
+}
+
 // Class is one of the four kinds of failure.
 type Class string
 

@@ -17,7 +17,7 @@ func ReadOnce(ctx context.Context, c Config, d *Driver, buses *bus.Set) ([]Readi
 	defer p.close()
 	for {
 		call, cancel := WithRunTime(ctx, c.Timeout, timeoutError(c.Timeout))
-		o := p.call(call)
+		o := p.call(call, true)
 		cancel()
 		if wait, again := notYet(o.err); again {
 			if !sleep(ctx, time.Now().Add(wait)) {
@@ -34,7 +34,7 @@ func ReadOnce(ctx context.Context, c Config, d *Driver, buses *bus.Set) ([]Readi
 		}
 		var readings []Reading
 		for i, m := range o.measurements {
-			readings = append(readings, p.reading(m, values[i], o.at))
+			readings = append(readings, p.reading(m, values[i], o.timeOf(m)))
 		}
 		return readings, nil
 	}

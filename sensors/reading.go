@@ -9,7 +9,8 @@ type Reading struct {
 	Quantity string    // what was measured, in lower case: "temperature", "humidity", "voltage"
 	Value    float64   // in Unit; never NaN or infinite
 	Unit     string    // UCUM-like printed form: "°C", "%", "hPa", "V"
-	Time     time.Time // when the sensor was read, with the monotonic clock
+	Time     time.Time // when the sensor was read, or its event happened, with the monotonic clock
+	Urgent   bool      // it is an edge of an input, and does not wait for others to be committed with it
 }
 
 // State is what supervision knows of a sensor.

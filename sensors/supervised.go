@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"runtime/debug"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"holdfast/sensors/bus"
@@ -39,6 +40,13 @@ type supervised struct {
 	gone     bool             // it was removed, and reports nothing any more
 	counts   *counts
 	pace     pace
+	notify   func() // makes the worker look at wokenAt
+
+	wokenAt    atomic.Pointer[time.Time] // when a Source called Wake, until it is called; nil if it has not
+	unread     error                     // the last input that could not be read, if nothing good came since
+	unreadAt   time.Time                 // when such a failure was reported last
+	leftOut    uint64                    // by the device that is open
+	leftOutLog time.Time                 // when that was logged last
 
 	state    State
 	reason   string
@@ -49,6 +57,9 @@ type supervised struct {
 // lane returns the name of the worker that reads p, one for everything that shares wires, and reports whether
 // its readings have to be one at a time: where they are not made of transfers that package bus keeps apart.
 func (p *supervised) lane() (name string, alone bool) {
+	if p.driver.Own {
+		return "sensor " + p.config.Name, true
+	}
 	at := p.config.Bus
 	if p.driver.Lane != nil {
 		at = p.driver.Lane(p.config)
@@ -71,11 +82,14 @@ func chipOf(c Config) string { return fmt.Sprintf("%s %#x", c.Bus, c.Address) }
 type outcome struct {
 	measurements []Measurement
 	at           time.Time // when they were complete
+	slot         bool
 	err          error
+	leftOut      uint64 // readings of a Source, since it was opened
 }
 
-// call opens the device if it is not, and takes a reading. A panic of a driver is an error.
-func (p *supervised) call(ctx context.Context) (o outcome) {
+// call opens the device if it is not, and takes the reading of a slot, or else what a Source has. A panic of a driver
+// is an error.
+func (p *supervised) call(ctx context.Context, slot bool) (o outcome) {
 	defer func() {
 		if v := recover(); v != nil {
 			o = outcome{err: fmt.Errorf("driver %s: panic: %v", p.driver.Name, v)}
@@ -85,33 +99,49 @@ func (p *supervised) call(ctx context.Context) (o outcome) {
 			}
 		}
 	}()
-	m, err := p.sense(ctx)
+	m, err := p.sense(ctx, slot)
 	if errors.Is(err, ErrRestarted) {
+		before := timed(m)
 		p.close() // the chip is back already: it only has to be set up
-		m, err = p.sense(ctx)
+		m, err = p.sense(ctx, true)
+		m = append(before, m...)
 	}
 	if err != nil {
-		return outcome{err: err}
+		m = timed(m)
 	}
-	return outcome{m, time.Now(), p.check(m)}
+	o = outcome{measurements: m, at: time.Now(), slot: slot, err: err}
+	if source, ok := p.device.(Source); !ok && len(m) == 0 && err == nil {
+		o.err = fmt.Errorf("driver %s returned nothing", p.driver.Name)
+	} else if ok {
+		o.leftOut = source.LeftOut()
+	}
+	if bad := p.check(m); bad != nil {
+		o.measurements, o.err = nil, bad
+	}
+	return o
 }
 
-func (p *supervised) sense(ctx context.Context) ([]Measurement, error) {
+// timed returns the measurements that have a time of their own: they hold, whatever happened since.
+func timed(m []Measurement) []Measurement {
+	return slices.DeleteFunc(m, func(m Measurement) bool { return m.Time.IsZero() })
+}
+
+func (p *supervised) sense(ctx context.Context, slot bool) ([]Measurement, error) {
 	if p.device == nil {
 		d, err := p.driver.Open(ctx, p.config, p.opts.Buses)
 		if err != nil {
 			return nil, err
 		}
-		p.device = d
+		p.device, p.leftOut = d, 0
+	}
+	if source, ok := p.device.(Source); ok && !slot {
+		return source.Take(ctx)
 	}
 	return p.device.Sense(ctx)
 }
 
 // check finds what no driver should return.
 func (p *supervised) check(measurements []Measurement) error {
-	if len(measurements) == 0 {
-		return fmt.Errorf("driver %s returned nothing", p.driver.Name)
-	}
 	quantities := p.quantities()
 	for _, m := range measurements {
 		if find(quantities, m) < 0 {
@@ -124,28 +154,60 @@ func (p *supervised) check(measurements []Measurement) error {
 	return nil
 }
 
+// wake is the Config.Wake of a Source. It is safe for concurrent use.
+func (p *supervised) wake() {
+	now := time.Now()
+	if p.wokenAt.CompareAndSwap(nil, &now) {
+		p.notify()
+	}
+}
+
+// next is when the sensor is to be called. What a device calls Wake for before it is closed does not open another one.
+// No call of it may run.
+func (p *supervised) next() time.Time {
+	if woken := p.wokenAt.Load(); woken != nil && p.device != nil && woken.Before(p.due) {
+		return *woken
+	}
+	return p.due
+}
+
 func find(quantities []Quantity, m Measurement) int {
 	return slices.IndexFunc(quantities, func(q Quantity) bool { return q.Name == m.Quantity && q.Unit == m.Unit })
 }
 
-// convert calibrates, smooths and rounds all measurements, and finds what cannot be true. One such value spoils them
-// all: they come from the same bytes.
+// convert calibrates, smooths and rounds measurements of one time, at, and finds what cannot be true. One such value spoils
+// them all, because they come from the same bytes, but not those of a Source: these are NaN then, and the error is that
+// of the first.
 func (p *supervised) convert(measurements []Measurement, at time.Time) ([]float64, error) {
 	quantities := p.quantities()
 	values := make([]float64, len(measurements))
+	_, each := p.device.(Source)
+	var first error
+	wrong := func(i int, err error) {
+		values[i] = math.NaN()
+		if first == nil {
+			first = err
+		}
+	}
 	for i, m := range measurements {
 		var err error
 		if values[i], err = p.pipe(m.Quantity).convert(m.Value, quantities[find(quantities, m)], measurements); err != nil {
-			return nil, err
+			wrong(i, err)
 		}
+	}
+	if first != nil && !each {
+		return nil, first
 	}
 	for i, m := range measurements {
+		if math.IsNaN(values[i]) {
+			continue
+		}
 		values[i] = p.pipe(m.Quantity).smoothed(values[i], at)
 		if math.IsInf(values[i], 0) {
-			return nil, fmt.Errorf("%w: %s is %v when it is rounded", ErrImplausible, m.Quantity, values[i])
+			wrong(i, fmt.Errorf("%w: %s is %v when it is rounded", ErrImplausible, m.Quantity, values[i]))
 		}
 	}
-	return values, nil
+	return values, first
 }
 
 // pipe is the processing of one quantity.
@@ -170,35 +232,145 @@ func (p *supervised) quantities() []Quantity {
 
 // finish reports an outcome and plans the next reading. The end of ctx is no failure of the sensor.
 func (p *supervised) finish(ctx context.Context, o outcome) {
-	if after, again := notYet(o.err); again {
-		p.due = time.Now().Add(after)
+	p.countLeftOut(o.leftOut)
+	values, implausible := p.convertAll(o)
+	after, again := notYet(o.err)
+	_, source := p.device.(Source)
+	switch {
+	case implausible != nil && !source:
+		// The device is as it was: its next reading may be plausible again.
+		p.fail(implausible)
+		p.retry()
 		return
-	}
-	if o.err != nil {
+	case o.err != nil && !again && !unreadable(o.err):
+		p.publish(o, values)
 		p.close()
 		if ctx.Err() == nil {
 			p.fail(o.err)
 			p.retry()
 		}
 		return
+	case unreadable(o.err):
+		p.cannotRead(o.err, o.slot)
+		if source {
+			p.failures = 0 // it calls Wake
+		}
+	case implausible != nil:
+		p.cannotRead(implausible, o.slot)
+		p.failures = 0
+	case len(values) > 0:
+		p.failures, p.unread = 0, nil
+		p.report(StateOK, "", "")
+	case o.slot && p.unread != nil:
+		p.report(StateFailing, ClassOf(p.unread), p.unread.Error())
 	}
-	values, err := p.convert(o.measurements, o.at)
-	if err != nil {
-		// The device is as it was: its next reading may be plausible again.
-		p.fail(err)
-		p.retry()
-		return
+	p.publish(o, values)
+	switch {
+	case again && source:
+		p.planAt(time.Now().Add(after)) // no slot is missed
+	case again:
+		p.due = time.Now().Add(after)
+	case o.slot && p.unread != nil:
+		grid := p.nextOnGrid()
+		if p.planAt(grid); p.failures > 0 {
+			p.retry() // a long interval is no reason to wait for long
+			p.planAt(earlier(grid, p.due))
+		}
+	case o.slot:
+		p.onGrid()
 	}
-	p.failures = 0
-	p.counts.taken.Add(1)
-	p.lastGood = o.at
-	p.report(StateOK, "", "")
-	for i, m := range o.measurements {
-		if p.pipe(m.Quantity).passes(values[i], p.slot) {
-			p.opts.Reading(p.reading(m, values[i], o.at))
+	if p.unread != nil {
+		p.due = earlier(p.due, time.Now().Add(p.config.Every)) // to report it, if it was not
+	}
+}
+
+// sameTime returns how many of the first measurements are of one time, and so one reading.
+func sameTime(all []Measurement) int {
+	n := 1
+	for n < len(all) && all[n].Time.Equal(all[0].Time) {
+		n++
+	}
+	return n
+}
+
+// convertAll converts the measurements of each time together. Values that cannot be true are NaN.
+func (p *supervised) convertAll(o outcome) (values []float64, err error) {
+	for all, n := o.measurements, 0; len(all) > 0; all = all[n:] {
+		n = sameTime(all)
+		at := o.timeOf(all[0])
+		v, bad := p.convert(all[:n], at)
+		if bad != nil {
+			err = bad
+		}
+		if hasValue(v) && at.After(p.lastGood) {
+			p.lastGood = at
+		}
+		values = append(values, v...)
+	}
+	return values, err
+}
+
+func hasValue(values []float64) bool {
+	return slices.ContainsFunc(values, func(v float64) bool { return !math.IsNaN(v) })
+}
+
+// timeOf returns when m was measured: without a time of its own, when the call was complete.
+func (o *outcome) timeOf(m Measurement) time.Time {
+	if m.Time.IsZero() {
+		return o.at
+	}
+	return m.Time
+}
+
+// publish reports the values that can be true, oldest first.
+func (p *supervised) publish(o outcome, values []float64) {
+	for all, n := o.measurements, 0; len(all) > 0; all, values = all[n:], values[n:] {
+		n = sameTime(all)
+		if !hasValue(values[:n]) {
+			continue
+		}
+		p.counts.taken.Add(1)
+		at := o.timeOf(all[0])
+		for i, m := range all[:n] {
+			if math.IsNaN(values[i]) {
+				continue
+			}
+			slot, event := p.slot, !m.Time.IsZero()
+			if event {
+				slot = m.Time
+			}
+			if p.pipe(m.Quantity).passes(values[i], slot) {
+				r := p.reading(m, values[i], at)
+				r.Urgent = p.driver.Urgent && event
+				p.opts.Reading(r)
+			}
 		}
 	}
-	p.onGrid()
+}
+
+// cannotRead reports input that could not be used, between slots at most once in an interval: the rest is counted.
+func (p *supervised) cannotRead(err error, slot bool) {
+	p.unread = err
+	p.counts.failed.Add(more(err))
+	if now := time.Now(); slot || now.Sub(p.unreadAt) >= p.config.Every {
+		p.unreadAt = now
+		p.fail(err)
+		return
+	}
+	p.counts.failed.Add(1)
+}
+
+// countLeftOut counts the readings that a Source left out.
+func (p *supervised) countLeftOut(n uint64) {
+	if n <= p.leftOut {
+		return
+	}
+	p.counts.leftOut.Add(n - p.leftOut)
+	p.leftOut = n
+	if now := time.Now(); p.leftOutLog.IsZero() || now.Sub(p.leftOutLog) >= time.Hour {
+		p.leftOutLog = now
+		p.log.Warn("leaving out readings: they come faster than the sensor's limit; use a longer debounce, or make the sender slower", "left_out", p.counts.leftOut.Load())
+	}
 }
 
 // reading is a measurement under the names that the configuration gives it.
@@ -228,8 +400,7 @@ func (p *supervised) planAt(t time.Time) { p.slot, p.due = t, t }
 // onGrid plans the next reading after one that succeeded. Those that were missed in between are counted, and not made
 // up for.
 func (p *supervised) onGrid() {
-	every := p.config.Every
-	next := p.first.Add((time.Since(p.first)/every + 1) * every)
+	every, next := p.config.Every, p.nextOnGrid()
 	missed := uint64(0)
 	if p.slot.Sub(p.first)%every == 0 {
 		missed = uint64(max(0, next.Sub(p.slot)/every-1))
@@ -252,6 +423,11 @@ func (p *supervised) keepsUp(missed uint64) {
 	case was && !behind:
 		p.log.Info("readings are no longer missed")
 	}
+}
+
+func (p *supervised) nextOnGrid() time.Time {
+	every := p.config.Every
+	return p.first.Add((time.Since(p.first)/every + 1) * every)
 }
 
 // retry plans the next reading after a failure: sooner than the interval at first, later after many.
@@ -303,4 +479,5 @@ func (p *supervised) close() {
 		p.log.Debug("close failed", "error", err)
 	}
 	p.device = nil
+	p.wokenAt.Store(nil)
 }

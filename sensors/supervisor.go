@@ -121,7 +121,7 @@ func (s *Supervisor) supervise(c Config) *supervised {
 	if p.driver == nil {
 		panic("sensors: no driver " + c.Driver)
 	}
-	p.config.Host = s.opts.Host
+	p.config.Host, p.config.Wake = s.opts.Host, p.wake
 	settle(&p.config, p.driver)
 	p.chip = chipOf(p.config)
 	return p

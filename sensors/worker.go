@@ -35,7 +35,7 @@ type worker struct {
 	front   *call       // the one that the others wait for; nil if there is none
 	hung    *call       // one whose time is over and that does not end; nil if there is none
 
-	overdue chan struct{} // wakes run when a call has become overdue
+	wake chan struct{} // wakes run when a call has become overdue, or a Source has something to be taken
 }
 
 // call is one reading that runs.
@@ -45,6 +45,7 @@ type call struct {
 	cancel context.CancelFunc
 	late   error
 	begun  time.Time
+	slot   bool // it takes the reading of a slot, and not only what a Source has
 
 	overdue atomic.Bool // its time is over, and the grace for noticing too
 }
@@ -58,7 +59,7 @@ type result struct {
 func (c *call) reason() string { return "the bus hangs in a reading of " + c.p.config.Name }
 
 func newWorker(alone bool) *worker {
-	return &worker{alone: alone, changes: make(chan func()), end: func() {}, over: make(chan struct{}), results: make(chan result), overdue: make(chan struct{}, 1)}
+	return &worker{alone: alone, changes: make(chan func()), end: func() {}, over: make(chan struct{}), results: make(chan result), wake: make(chan struct{}, 1)}
 }
 
 // begins prepares for run, which is about to be called.
@@ -104,7 +105,7 @@ func (w *worker) run(ctx context.Context) {
 		case r := <-w.results:
 			w.progress(true)
 			w.ended(ctx, r)
-		case <-w.overdue:
+		case <-w.wake:
 		case <-timer.C:
 		}
 	}
@@ -114,6 +115,7 @@ func (w *worker) run(ctx context.Context) {
 // add starts reading a sensor.
 func (w *worker) add(p *supervised) {
 	w.sensors = append(w.sensors, p)
+	p.notify = w.notify
 	if !w.running {
 		return
 	}
@@ -183,8 +185,8 @@ func (w *worker) step(ctx context.Context) time.Time {
 		switch {
 		case next == nil:
 			return again
-		case next.due.After(now):
-			return earlier(again, next.due)
+		case next.next().After(now):
+			return earlier(again, next.next())
 		}
 		w.begin(ctx, next)
 	}
@@ -192,6 +194,14 @@ func (w *worker) step(ctx context.Context) time.Time {
 		return again
 	}
 	return earlier(again, w.front.begun.Add(patience))
+}
+
+// notify makes run look at what is to be done.
+func (w *worker) notify() {
+	select {
+	case w.wake <- struct{}{}:
+	default: // it is about to look
+	}
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -205,7 +215,7 @@ func earlier(a, b time.Time) time.Time {
 func (w *worker) next() *supervised {
 	var next *supervised
 	for _, p := range w.sensors {
-		if (next == nil || p.due.Before(next.due)) && !w.reads(p.chip) {
+		if !w.reads(p.chip) && (next == nil || p.next().Before(next.next())) {
 			next = p
 		}
 	}
@@ -224,7 +234,9 @@ func (w *worker) reads(chip string) bool {
 // begin starts a reading.
 func (w *worker) begin(ctx context.Context, p *supervised) {
 	timeout := p.config.Timeout
-	c := &call{p: p, late: timeoutError(timeout), begun: time.Now()}
+	now := time.Now()
+	c := &call{p: p, late: timeoutError(timeout), begun: now, slot: !p.due.After(now)}
+	p.wokenAt.Store(nil) // before Take, so that what comes after it wakes the worker again
 	ctx, end := context.WithCancelCause(ctx)
 	limit := newRunTimer(p.opts.afterFunc)
 	c.ctx, c.cancel = ctx, func() {
@@ -235,16 +247,13 @@ func (w *worker) begin(ctx context.Context, p *supervised) {
 		end(c.late)
 		limit.start(grace, func() {
 			c.overdue.Store(true)
-			select {
-			case w.overdue <- struct{}{}:
-			default: // it is about to look
-			}
+			w.notify()
 		})
 	})
 	w.calls = append(w.calls, c)
 	w.front = c
 	go func() {
-		r := result{c, p.call(c.ctx)}
+		r := result{c, p.call(c.ctx, c.slot)}
 		select {
 		case w.results <- r:
 		case <-w.over:
@@ -295,7 +304,7 @@ func (r *result) late(c *call) {
 	if c.ctx.Err() == nil {
 		return
 	}
-	r.measurements = nil
+	r.measurements = timed(r.measurements)
 	if _, again := notYet(r.err); r.err == nil || again {
 		r.err = c.late
 	}

@@ -207,6 +207,7 @@ func (l *loader) finish() {
 	l.finishWeb()
 	l.finishBridges()
 	l.finishSensors()
+	l.finishTopics()
 	l.finishOutputs()
 }
 

@@ -174,6 +174,12 @@ func (l *loader) option(o sensors.Option, to map[string]any) kind {
 			return packed(s, "text")
 		})
 		return k.storing(func() { to[o.Name] = *v })
+	case sensors.OptionInts:
+		v := new([]int64)
+		k = replaced(l, "a list of numbers", v, func(n *int64) kind {
+			return number(n, whole(low, math.MinInt64), whole(high, math.MaxInt64), "")
+		})
+		return k.storing(func() { to[o.Name] = *v })
 	case sensors.OptionMap:
 		v := new(map[string]string)
 		return l.texts(v).storing(func() { to[o.Name] = *v })

@@ -55,6 +55,7 @@ func families() []family {
 		perSensor("holdfast_sensor_readings_total", counter, "Readings that succeeded.", func(x *Sensor) float64 { return float64(x.Taken) }),
 		perSensor("holdfast_sensor_failures_total", counter, "Readings that failed.", func(x *Sensor) float64 { return float64(x.Failures) }),
 		perSensor("holdfast_sensor_missed_total", counter, "Readings that were not tried, because the one before or others on the bus took too long.", func(x *Sensor) float64 { return float64(x.Missed) }),
+		perSensor("holdfast_sensor_left_out_total", counter, "Readings that were left out, because edges or messages came faster than the sensor's limit.", func(x *Sensor) float64 { return float64(x.LeftOut) }),
 		{"holdfast_sensor_last_reading_timestamp_seconds", gauge, "When the last reading succeeded, in Unix time.", []string{"sensor"},
 			func(s *Status, add func(float64, ...string)) {
 				for _, x := range s.Sensors {

@@ -79,6 +79,7 @@ type Sensor struct {
 	Taken    uint64    `json:"taken"`    // readings that succeeded
 	Failures uint64    `json:"failures"` // readings that failed
 	Missed   uint64    `json:"missed"`   // readings that were not tried: the one before, or others on the bus, took too long
+	LeftOut  uint64    `json:"left_out"` // readings that came faster than the sensor's limit
 	Behind   bool      `json:"behind"`   // it misses a tenth of its readings or more
 	Readings []Reading `json:"readings"` // the last of each quantity, as published
 }

@@ -47,7 +47,7 @@ func (v *Views) sensorStatus() []status.Sensor {
 		n := counts[c.Name]
 		s := status.Sensor{
 			Name: c.Name, Driver: c.Driver, Bus: c.Bus, Every: c.Every, Health: v.latest.of(c.Name),
-			Taken: n.Taken, Failures: n.Failed, Missed: n.Missed, Behind: n.Behind, Readings: append([]status.Reading{}, v.latest.readings[c.Name]...),
+			Taken: n.Taken, Failures: n.Failed, Missed: n.Missed, LeftOut: n.LeftOut, Behind: n.Behind, Readings: append([]status.Reading{}, v.latest.readings[c.Name]...),
 		}
 		for _, r := range s.Readings { // a status tells only of changes
 			if r.Time.After(s.LastGood) {

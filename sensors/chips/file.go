@@ -41,7 +41,11 @@ type fileSensor struct {
 	looked time.Time     // with the monotonic clock
 	file   time.Time     // when it was written, by its own account
 	moved  time.Duration // steps of the wall clock since then
+	since  time.Time     // of looks that found the same file; zero if the first one did
 }
+
+// ahead is how much later than now a file may have been written: clocks of network file systems differ.
+const ahead = 5 * time.Second
 
 // age returns how long ago a file was written, by its own account at written, for a look at now, by the wall clock
 // alone, that is since after the last one. Whether a file is from before or after a step in between is not known:
@@ -61,14 +65,29 @@ func (s *fileSensor) age(now, written time.Time, since time.Duration) time.Durat
 	default:
 		s.moved = 0
 	}
+	if !written.Equal(s.file) {
+		s.since = time.Time{}
+		if !s.file.IsZero() {
+			s.since = s.looked // it was written since then
+		}
+	}
 	s.file = written
 	return age - s.moved
 }
 
+// Sense reads the file. Nothing has to be opened anew after a failure, and what is known of the file's time is kept.
 func (s *fileSensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
+	m, err := s.read()
+	if err != nil {
+		return nil, &sensors.Unreadable{Err: err}
+	}
+	return m, nil
+}
+
+func (s *fileSensor) read() ([]sensors.Measurement, error) {
 	// A pipe without a writer would hold the reader up.
 	f, err := os.OpenFile(stringOption(s.config, "path"), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	switch {
@@ -90,8 +109,17 @@ func (s *fileSensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {
 	now := time.Now()
 	age := s.age(now.Round(0), info.ModTime(), now.Sub(s.looked))
 	s.looked = now
-	if most := s.config.Options["max_age"].(time.Duration); most > 0 && age > most {
-		return nil, fmt.Errorf("%s was written %v ago, want at most %v", f.Name(), age.Round(time.Second), most)
+	if most := s.config.Options["max_age"].(time.Duration); most > 0 {
+		switch {
+		case age < -ahead && s.since.IsZero():
+			return nil, fmt.Errorf("%s was written in the future, at %s: how old it is will be known when it is written again: check the clocks of its writer and of this machine",
+				f.Name(), info.ModTime().UTC().Format(time.RFC3339))
+		case age < -ahead:
+			age = now.Sub(s.since)
+		}
+		if age > most {
+			return nil, fmt.Errorf("%s was written %v ago, want at most %v", f.Name(), age.Round(time.Second), most)
+		}
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxText+1))
 	if err != nil {

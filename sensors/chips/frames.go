@@ -31,7 +31,7 @@ func readFrame(u *bus.UART, scan scanner, wanted func(frame []byte) bool) ([]byt
 		case bad != nil:
 			// The first may be a frame's remains that only look like one.
 			if wrong++; wrong == 2 {
-				return nil, bad
+				return nil, &sensors.Unreadable{Err: bad} // the port is as it was, and the sensor warm
 			}
 			continue
 		}

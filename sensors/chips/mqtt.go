@@ -4,23 +4,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
 )
 
+// The limits of one topic: a device that sends all that it has at once is heard out, one that sends without end
+// becomes 100 messages a second.
+const (
+	mqttBurst = 1000
+	mqttRate  = 100
+	mqttBytes = 256 << 10 // that are queued, and not read yet
+)
+
 // mqttTopic makes readings of messages of the local broker.
 func mqttTopic() sensors.Driver {
 	return sensors.Driver{
 		Spec: sensors.Spec{
-			Name: "mqtt", Doc: "the newest message on a topic of the local broker: a number, or values in JSON",
+			Name: "mqtt", Doc: "every message on a topic of the local broker, when it comes: a number, or values in JSON",
 			Chip: "ESP32s, Zigbee and Shelly devices, programs", Datasheet: "none: the sender's own",
 			Options: append([]sensors.Option{
 				{Name: "topic", Kind: sensors.OptionString, Required: true, Doc: "without wildcards"},
-				{Name: "max_age", Kind: sensors.OptionDuration, Default: 5 * time.Minute, Doc: "how long the sender may be silent before it is absent"},
+				{Name: "max_age", Kind: sensors.OptionDuration, Default: 5 * time.Minute, Doc: "how long the sender may send no value before it is absent"},
 			}, textOptions()...),
 			Timeout: time.Second,
 		},
@@ -29,67 +38,107 @@ func mqttTopic() sensors.Driver {
 			if strings.ContainsAny(stringOption(c, "topic"), "+#") {
 				return errors.New("topic: wildcards are not possible here: want one topic")
 			}
+			if c.Options["max_age"].(time.Duration) <= 0 {
+				return errors.New("max_age: want more than 0s: how long the sender may send no value")
+			}
 			return checkText(c)
 		},
-		Open: openMQTT,
+		Topic: func(c sensors.Config) string { return stringOption(c, "topic") },
+		Open:  openMQTT,
 	}
 }
 
-// mqttSensor reports a message once: a sender that is silent gives no readings, and old ones are never
-// repeated.
+// mqttSensor makes a reading of each message, at the time at which it came: old ones are never repeated. It listens
+// until it is closed, whatever is sent.
 type mqttSensor struct {
-	config sensors.Config
-	cancel func()
+	config   sensors.Config
+	cancel   func()
+	messages arrivals[message]
 
-	mu    sync.Mutex
-	text  []byte // nil if it was reported
-	large bool   // the message was too long to be kept
+	good    time.Time // when the last value came, or the sensor was opened
+	bad     error     // of the last message, if it could not be read
+	useless int       // messages since the last value that had none of the values
+}
+
+type message struct {
 	at    time.Time
+	text  []byte
+	large bool // it was too long to be kept
 }
 
 func openMQTT(_ context.Context, c sensors.Config, _ *bus.Set) (sensors.Sensor, error) {
-	s := &mqttSensor{config: c, at: time.Now()}
+	s := &mqttSensor{config: c, good: time.Now(), messages: arrivals[message]{wake: c.Wake, burst: mqttBurst, rate: mqttRate, maxBytes: mqttBytes}}
 	var err error
-	s.cancel, err = hostOf(c).Subscribe(stringOption(c, "topic"), s.take)
+	s.cancel, err = hostOf(c).Subscribe(stringOption(c, "topic"), func(payload []byte) {
+		m := message{at: time.Now(), large: len(payload) > maxText}
+		if !m.large {
+			m.text = slices.Clone(payload)
+		}
+		s.messages.add(m.at, m, len(m.text))
+	})
 	if err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *mqttSensor) take(payload []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.at = time.Now()
-	s.large = len(payload) > maxText
-	s.text = append([]byte{}, payload[:min(len(payload), maxText)]...)
+// Take returns the values of the messages that have come. It waits for nothing, so no deadline makes a message lost.
+func (s *mqttSensor) Take(context.Context) ([]sensors.Measurement, error) { return s.read(false) }
+
+func (s *mqttSensor) read(now bool) (all []sensors.Measurement, _ error) {
+	var failed sensors.Unreadable
+	for _, m := range s.messages.take(now) {
+		var values []sensors.Measurement
+		if s.bad = fmt.Errorf("more than %d KiB", maxText>>10); !m.large {
+			values, s.bad = readParts(s.config.Options, m.text)
+		}
+		for _, v := range values {
+			v.Time = m.at
+			all = append(all, v)
+			s.good, s.useless = m.at, 0
+		}
+		switch {
+		case s.bad != nil:
+			s.bad = fmt.Errorf("%s: %w", stringOption(s.config, "topic"), s.bad)
+			if failed.Err != nil {
+				failed.More++
+			}
+			failed.Err = s.bad
+		case len(values) == 0:
+			s.useless++
+		}
+	}
+	if failed.Err != nil {
+		return all, &failed
+	}
+	return all, nil
 }
 
-func (s *mqttSensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {
-	if err := context.Cause(ctx); err != nil {
-		return nil, err
+// Sense returns what has come, or else how the sender is doing.
+func (s *mqttSensor) Sense(context.Context) ([]sensors.Measurement, error) {
+	m, err := s.read(true)
+	if len(m) > 0 || err != nil {
+		return m, err
 	}
-	s.mu.Lock()
-	text, large, silent := s.text, s.large, time.Since(s.at)
-	s.text = nil
-	s.mu.Unlock()
-	topic := stringOption(s.config, "topic")
-	switch most := s.config.Options["max_age"].(time.Duration); {
-	case large && text != nil:
-		return nil, fmt.Errorf("%s: more than %d KiB", topic, maxText>>10)
-	case text != nil:
-		m, err := readText(s.config.Options, text)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", topic, err)
-		}
-		return m, nil
-	case silent > most:
-		return nil, fmt.Errorf("%w: no message on %s for %v", bus.ErrAbsent, topic, silent.Round(time.Second))
+	topic, most := stringOption(s.config, "topic"), s.config.Options["max_age"].(time.Duration)
+	switch left := most - time.Since(s.good); {
+	case left < 0 && s.useless > 0:
+		names := slices.Sorted(maps.Keys(mapOption(s.config.Options, "values")))
+		return nil, &sensors.Unreadable{Err: fmt.Errorf("%w: messages come on %s, but none within %v has %s: check values", bus.ErrAbsent, topic, most, strings.Join(names, " or "))}
+	case left < 0:
+		return nil, &sensors.Unreadable{Err: fmt.Errorf("%w: no message on %s within %v", bus.ErrAbsent, topic, most)}
+	case s.bad != nil:
+		return nil, &sensors.Unreadable{Err: s.bad}
+	default:
+		return nil, &sensors.NotYet{After: left + time.Millisecond, Why: "no new message"}
 	}
-	return nil, &sensors.NotYet{After: min(s.config.Every, time.Second), Why: "no new message"}
 }
+
+// LeftOut is how many messages were dropped at the limit.
+func (s *mqttSensor) LeftOut() uint64 { return s.messages.leftOut() }
 
 func (s *mqttSensor) Close() error {
 	s.cancel()
+	s.messages.close()
 	return nil
 }

@@ -1,11 +1,14 @@
 package chips
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,7 +22,7 @@ const maxText = 64 << 10
 // textOptions say what in a text is a value, for drivers that read texts.
 func textOptions() []sensors.Option {
 	return []sensors.Option{
-		{Name: "values", Kind: sensors.OptionMap, Doc: "places in the JSON text by quantity, such as power: meter.phases[0].w; if not given the whole text is a number, called value"},
+		{Name: "values", Kind: sensors.OptionMap, Doc: "places in the JSON text by quantity, such as power: meter.phases[0].w, a name with a dot as in [\"a.b\"]; if not given the whole text is a number, called value"},
 		{Name: "units", Kind: sensors.OptionMap, Doc: "units by quantity, such as power: W"},
 	}
 }
@@ -71,9 +74,9 @@ func readText(options map[string]any, text []byte) ([]sensors.Measurement, error
 		}
 		return []sensors.Measurement{{Quantity: "value", Value: v, Unit: mapOption(options, "units")["value"]}}, nil
 	}
-	var doc any
-	if err := json.Unmarshal(text, &doc); err != nil {
-		return nil, fmt.Errorf("JSON: %w: got %.60q", err, text)
+	doc, err := parseJSON(text)
+	if err != nil {
+		return nil, err
 	}
 	var all []sensors.Measurement
 	for _, q := range textQuantities(options) {
@@ -90,27 +93,133 @@ func readText(options map[string]any, text []byte) ([]sensors.Measurement, error
 	return all, nil
 }
 
-// steps splits a place such as meter.phases[0].w into names and indexes.
-func steps(place string) (all []any, err error) {
-	for i, part := range strings.Split(place, ".") {
-		name, indexes, _ := strings.Cut(part, "[")
-		if name == "" && (i > 0 || indexes == "") {
-			return nil, fmt.Errorf("place %q: want names and [numbers], such as a.b[0].c", place)
+// readParts makes measurements of a text that may have only some of the values, each by itself: one that is not there,
+// is null or is called unknown is left out. bad is the error of the first that is no number, with the others in m.
+func readParts(options map[string]any, text []byte) (m []sensors.Measurement, bad error) {
+	text = bytes.TrimRight(text, "\x00 \t\r\n") // some devices send the zero at the end of a C string
+	values := mapOption(options, "values")
+	if len(values) == 0 {
+		if noValue(string(text)) {
+			return nil, nil
 		}
-		if name != "" {
-			all = append(all, name)
+		m, bad = readText(options, text)
+		if bad != nil && len(text) > 0 && text[0] == '{' {
+			bad = fmt.Errorf("%w: name its place in the JSON text with values", bad)
 		}
-		for indexes != "" {
-			number, rest, closed := strings.Cut(indexes, "]")
-			n, err := strconv.ParseUint(number, 10, 16)
-			if err != nil || !closed || rest != "" && rest[0] != '[' {
-				return nil, fmt.Errorf("place %q: want names and [numbers], such as a.b[0].c", place)
-			}
-			all = append(all, int(n))
-			indexes = strings.TrimPrefix(rest, "[")
+		return m, bad
+	}
+	doc, err := parseJSON(text)
+	if err != nil {
+		return nil, err
+	}
+	for _, q := range textQuantities(options) {
+		found, err := at(doc, values[q.Name])
+		if text, ok := found.(string); err != nil || found == nil || ok && noValue(text) {
+			continue
+		}
+		v, err := toNumber(found)
+		switch {
+		case err == nil:
+			m = append(m, sensors.Measurement{Quantity: q.Name, Value: v, Unit: q.Unit})
+		case bad == nil:
+			bad = fmt.Errorf("%s: %w", values[q.Name], err)
 		}
 	}
-	return all, nil
+	return m, bad
+}
+
+// noValue reports whether a text is what devices and programs send for a value that they do not have: ESPHome nan,
+// Home Assistant unknown and unavailable.
+func noValue(text string) bool {
+	switch strings.ToLower(strings.TrimSpace(text)) {
+	case "nan", "null", "none", "unknown", "unavailable":
+		return true
+	}
+	return false
+}
+
+// parseJSON keeps numbers as they are written: one that does not fit spoils no other. It takes NaN and Infinity, which
+// Python's json writes, for null.
+func parseJSON(text []byte) (doc any, err error) {
+	if doc, err = decodeJSON(text); err != nil {
+		if other := withoutNaN(text); other != nil {
+			if doc, err := decodeJSON(other); err == nil {
+				return doc, nil
+			}
+		}
+		return nil, fmt.Errorf("JSON: %w: got %.60q", err, text)
+	}
+	return doc, nil
+}
+
+func decodeJSON(text []byte) (doc any, err error) {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	if err := d.Decode(&doc); err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("something follows the value")
+	}
+	return doc, nil
+}
+
+var notJSON = regexp.MustCompile(`"(?:[^"\\]|\\.)*"|-?(?:NaN|Infinity)\b`)
+
+// withoutNaN replaces NaN, Infinity and -Infinity outside of strings; nil if there is none.
+func withoutNaN(text []byte) []byte {
+	found := false
+	out := notJSON.ReplaceAllFunc(text, func(b []byte) []byte {
+		if b[0] == '"' {
+			return b
+		}
+		found = true
+		return []byte("null")
+	})
+	if !found {
+		return nil
+	}
+	return out
+}
+
+// steps splits a place such as meter.phases[0]["active.power"] into names and indexes. A name with a dot or a bracket
+// stands in brackets and quotes.
+func steps(place string) (all []any, err error) {
+	wrong := fmt.Errorf(`place %q: want names, [numbers] and ["names with . or ["], such as a.b[0]["c.d"]`, place)
+	for rest := place; ; {
+		if rest != "" && rest[0] == '[' {
+			if quote := rest[1:min(2, len(rest))]; quote == `"` || quote == "'" {
+				name, after, closed := strings.Cut(rest[2:], quote+"]")
+				if !closed {
+					return nil, wrong
+				}
+				all, rest = append(all, name), after
+			} else {
+				number, after, closed := strings.Cut(rest[1:], "]")
+				n, err := strconv.ParseUint(number, 10, 16)
+				if err != nil || !closed {
+					return nil, wrong
+				}
+				all, rest = append(all, int(n)), after
+			}
+		} else {
+			end := strings.IndexAny(rest+".", ".[")
+			if end == 0 {
+				return nil, wrong
+			}
+			all, rest = append(all, rest[:end]), rest[end:]
+		}
+		switch {
+		case rest == "":
+			return all, nil
+		case rest[0] == '.':
+			if rest = rest[1:]; rest == "" || rest[0] == '[' {
+				return nil, wrong
+			}
+		case rest[0] != '[':
+			return nil, wrong
+		}
+	}
 }
 
 func at(doc any, place string) (any, error) {
@@ -144,8 +253,12 @@ func at(doc any, place string) (any, error) {
 // toNumber understands numbers, also in quotes, and what switches say.
 func toNumber(v any) (float64, error) {
 	switch v := v.(type) {
-	case float64:
-		return v, nil
+	case json.Number:
+		f, err := v.Float64()
+		if err != nil {
+			return 0, fmt.Errorf("got %.40s, want a number up to 1.8e308", v)
+		}
+		return f, nil
 	case bool:
 		if v {
 			return 1, nil

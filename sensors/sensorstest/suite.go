@@ -103,6 +103,8 @@ func row(t *testing.T, d sensors.Driver) {
 			ok = o.Kind == sensors.OptionDuration
 		case []string:
 			ok = o.Kind == sensors.OptionStrings
+		case []int64:
+			ok = o.Kind == sensors.OptionInts
 		case map[string]string:
 			ok = o.Kind == sensors.OptionMap
 		}
