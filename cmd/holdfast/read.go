@@ -139,6 +139,8 @@ func (f *readFlags) option(name string) string {
 				return strconv.Quote(v)
 			case o.Kind == sensors.OptionStrings:
 				return "[" + strconv.Quote(v) + "]"
+			case o.Kind == sensors.OptionInts:
+				return "[" + v + "]"
 			default:
 				return v
 			}

@@ -49,6 +49,7 @@ type Set struct {
 
 	mu    sync.Mutex
 	buses map[string]*I2C
+	edges map[string]*sharedLine // by place
 }
 
 // NewSet returns the real buses, and those of a simulator, unless it is nil, under the names that are

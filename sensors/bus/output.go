@@ -2,7 +2,6 @@ package bus
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/warthog618/go-gpiocdev"
 )
@@ -20,16 +19,6 @@ const (
 	DriveOpenSource = "open-source"
 )
 
-// Edge is a change of an input line from inactive to active, or back.
-type Edge struct {
-	Rising bool          // became active
-	Time   time.Duration // of the kernel's monotonic clock
-	Seq    uint32        // of the edges of this line since it was opened, from 1; what is missing was lost
-}
-
-// edgeBuffer is how many edges the kernel keeps for a reader that is late: 0.1 s at 10 kHz.
-const edgeBuffer = 1024
-
 // Output opens a line as an output that is at once active or not: the level is given to the kernel
 // with the request, so that the other one never appears.
 func (s *Set) Output(name string, o LineOptions, active bool) (Output, error) {
@@ -46,24 +35,6 @@ func (s *Set) Output(name string, o LineOptions, active bool) (Output, error) {
 		opts = append(opts, gpiocdev.AsOpenDrain)
 	case DriveOpenSource:
 		opts = append(opts, gpiocdev.AsOpenSource)
-	}
-	return requested(o, opts)
-}
-
-// Edges opens a line as an input and calls edge for every change to active, and to inactive if both.
-// Calls come from one goroutine, in order; edge must not block, nor close the line.
-func (s *Set) Edges(name string, o LineOptions, both bool, edge func(Edge)) (Line, error) {
-	if sim, err := s.simulates(name); sim != nil || err != nil {
-		return simulatedLine(sim, err, o, func(sim LineSimulator) (Line, error) { return sim.Edges(o, both, edge) })
-	}
-	opts := append(o.request(), gpiocdev.AsInput, gpiocdev.WithEventBufferSize(edgeBuffer),
-		gpiocdev.WithEventHandler(func(e gpiocdev.LineEvent) {
-			edge(Edge{Rising: e.Type == gpiocdev.LineEventRisingEdge, Time: e.Timestamp, Seq: e.LineSeqno})
-		}))
-	if both {
-		opts = append(opts, gpiocdev.WithBothEdges)
-	} else {
-		opts = append(opts, gpiocdev.WithRisingEdge)
 	}
 	return requested(o, opts)
 }

@@ -21,6 +21,9 @@ type Pins interface {
 	Set(ctx context.Context, pin int, high bool) error
 	// Input makes a pin an input, with a pull-up if the chip has one to switch.
 	Input(ctx context.Context, pin int, pullUp bool) error
+	// Watch has the chip's interrupt output, an open drain that pulls low, tell of changes of an input. Get then ends
+	// the interrupt.
+	Watch(ctx context.Context, pin int) error
 	// Get reads the level at a pin, and checks that the pin still has the direction it was given.
 	Get(ctx context.Context, pin int) (high bool, err error)
 }

@@ -17,11 +17,11 @@ import (
 func counter() sensors.Driver {
 	return sensors.Driver{
 		Spec: sensors.Spec{
-			Name: "counter", Doc: "pulses of a flow meter, rain gauge, S0 or gas meter: count, total in its unit, rate",
+			Name: "counter", Doc: "pulses of a flow meter, rain gauge, S0 or gas meter: count and total at once, as long as pulses are rare, and at each interval with the rate",
 			Chip: "anything with a contact or an open collector", Datasheet: "include/uapi/linux/gpio.h",
 			Wiring: "a contact goes from the line to GND with bias: pull-up and active_low: true; S0 (open collector) likewise, + to the line; debounce 10ms for reed contacts",
 			Buses:  []sensors.BusKind{sensors.BusGPIO},
-			Options: append(lineOptions(),
+			Options: append(lineOptions(0),
 				sensors.Option{Name: "scale", Kind: sensors.OptionFloat, Default: 1.0, Doc: "how much one pulse is, in unit"},
 				sensors.Option{Name: "unit", Kind: sensors.OptionString, Default: "", Doc: "of the total, such as L, mm or kWh"},
 				sensors.Option{Name: "per", Kind: sensors.OptionString, Default: "s", Allowed: []string{"s", "min", "h"}, Doc: "time of the rate"},
@@ -42,18 +42,19 @@ func counter() sensors.Driver {
 			return nil
 		},
 		Open: openCounter,
+		Own:  true, Urgent: true,
 	}
 }
 
 // lineOptions are those of an input line.
-func lineOptions() []sensors.Option {
+func lineOptions(debounce time.Duration) []sensors.Option {
 	return []sensors.Option{
 		{Name: "line", Kind: sensors.OptionInt, Required: true, Min: 0, Max: 511, Doc: "offset of the line in its chip: on the Pi's header the BCM number"},
 		{Name: "chip", Kind: sensors.OptionString, Doc: "label of the GPIO chip; the Pi's header if not given"},
 		{Name: "active_low", Kind: sensors.OptionBool, Default: false, Doc: "whether a low level is active"},
 		{Name: "bias", Kind: sensors.OptionString, Default: bus.BiasAsIs, Doc: "pull resistor",
 			Allowed: []string{bus.BiasAsIs, bus.BiasNone, bus.BiasPullUp, bus.BiasPullDown}},
-		{Name: "debounce", Kind: sensors.OptionDuration, Default: time.Duration(0), Doc: "how long a level has to stay"},
+		{Name: "debounce", Kind: sensors.OptionDuration, Default: debounce, Doc: "how long a level has to stay before it counts: the kernel sees to that"},
 	}
 }
 
@@ -88,8 +89,13 @@ func (e *edges) now() (count, lost uint64) {
 	return e.count, e.lost
 }
 
+// The readings of single pulses: five may come at once, and then one in each interval beside that of the slot. A meter
+// that runs so makes few readings more than its interval says, and a rain gauge one for each drop.
+const counterBurst = 5
+
 type counterSensor struct {
 	edges
+	pulses arrivals[pulse] // every one of them is in the count
 	line   bus.Line
 	config sensors.Config
 	before uint64 // pulses of earlier processes
@@ -109,7 +115,8 @@ func openCounter(_ context.Context, c sensors.Config, buses *bus.Set) (sensors.S
 	s.saved = s.before
 	s.base = startedAt(c, s.before)
 	var err error
-	if s.line, err = buses.Edges(c.Bus, inputLine(c), false, s.add); err != nil {
+	s.pulses = arrivals[pulse]{wake: c.Wake, burst: counterBurst, rate: 1 / max(c.Every, time.Second).Seconds()}
+	if s.line, err = buses.Edges(c.Bus, inputLine(c), false, s.pulse); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -129,6 +136,41 @@ func startedAt(c sensors.Config, count uint64) (base uint64) {
 	return base
 }
 
+// pulse is a pulse, and the count with it.
+type pulse struct {
+	at    time.Time
+	count uint64 // since the line was opened
+}
+
+func (s *counterSensor) pulse(e bus.Edge) {
+	s.add(e)
+	count, _ := s.now()
+	s.pulses.add(e.Time, pulse{e.Time, count}, 0)
+}
+
+// Take returns the count at each pulse.
+func (s *counterSensor) Take(context.Context) (all []sensors.Measurement, _ error) {
+	for _, p := range s.pulses.take(false) {
+		for _, m := range s.total(p.count) {
+			m.Time = p.at
+			all = append(all, m)
+		}
+	}
+	return all, nil
+}
+
+// LeftOut is 0: each pulse is in the count of the next reading.
+func (s *counterSensor) LeftOut() uint64 { return 0 }
+
+func (s *counterSensor) total(fresh uint64) []sensors.Measurement {
+	options := s.config.Options
+	total := s.before + fresh
+	return []sensors.Measurement{
+		{Quantity: "count", Value: float64(total)},
+		{Quantity: "total", Value: options["start"].(float64) + float64(total-s.base)*options["scale"].(float64), Unit: stringOption(s.config, "unit")},
+	}
+}
+
 func (s *counterSensor) Sense(ctx context.Context) ([]sensors.Measurement, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
@@ -136,6 +178,8 @@ func (s *counterSensor) Sense(ctx context.Context) ([]sensors.Measurement, error
 	if _, err := s.line.Value(); err != nil { // whether the line is still there
 		return nil, err
 	}
+	pulses, _ := s.Take(ctx)
+	s.pulses.drop() // it is in the count
 	now := time.Now()
 	fresh, lost := s.now()
 	options := s.config.Options
@@ -149,13 +193,10 @@ func (s *counterSensor) Sense(ctx context.Context) ([]sensors.Measurement, error
 	if now.Sub(s.savedAt) >= options["save_every"].(time.Duration) {
 		s.save(now)
 	}
-	total := s.before + fresh
-	return []sensors.Measurement{
-		{Quantity: "count", Value: float64(total)},
-		{Quantity: "total", Value: options["start"].(float64) + float64(total-s.base)*scale, Unit: unit},
-		{Quantity: "rate", Value: rate, Unit: unit + "/" + per},
-		{Quantity: "lost", Value: float64(lost)},
-	}, nil
+	return append(append(pulses, s.total(fresh)...),
+		sensors.Measurement{Quantity: "rate", Value: rate, Unit: unit + "/" + per},
+		sensors.Measurement{Quantity: "lost", Value: float64(lost)},
+	), nil
 }
 
 // save keeps the count, if it has changed: flash is spared while a meter stands still.
@@ -170,6 +211,7 @@ func (s *counterSensor) save(now time.Time) {
 
 func (s *counterSensor) Close() error {
 	err := s.line.Close() // no edge comes after it
+	s.pulses.close()
 	s.save(time.Now())
 	return err
 }

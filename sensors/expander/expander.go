@@ -5,7 +5,8 @@
 // program has set; an error keeps the meaning that the bus gave it; and a chip that has lost its
 // settings with its power is found by the next access to one of its pins (ErrRestarted).
 //
-// It does not watch pins: an expander's interrupt line is a GPIO line like any other.
+// It does not wait for changes: Watch sets up the chip's interrupt output, which is connected to a GPIO line like any
+// other.
 package expander
 
 import (

@@ -74,6 +74,9 @@ func (q *quasi) Set(ctx context.Context, pin int, high bool) error {
 	return q.write(pin, high)
 }
 
+// Watch has nothing to set up: the chip's interrupt output tells of every input.
+func (q *quasi) Watch(_ context.Context, pin int) error { return bus.CheckPin(q, pin) }
+
 // Get reads the level at a pin.
 func (q *quasi) Get(ctx context.Context, pin int) (high bool, err error) {
 	end, err := q.start(ctx, pin)

@@ -40,8 +40,16 @@ func addresses(first uint16) (a []uint16) {
 }
 
 // mcp23017Bank1IOCON is where IOCON is while its BANK bit is set. With the bit clear there is
-// GPINTEN of port B, which this package does not use; 0 in it is what power-on leaves.
+// GPINTEN of port B, which is then written again.
 const mcp23017Bank1IOCON = 0x05
+
+// Registers of an MCP23017 for its interrupt outputs (section 3.6), those of port A.
+const (
+	mcp23017GPINTEN = 0x04 // 1: a change of the pin is an interrupt
+	mcp23017INTCON  = 0x08 // 0: a change from the level before
+	mcp23017IOCON   = 0x0A
+	mcp23017Outputs = 0x44 // of IOCON: both outputs are one (MIRROR), and an open drain (ODR)
+)
 
 // ports is a chip with two ports of eight pins, and a register of each kind for each port, the second
 // one after the first. In direction registers 1 is an input.
@@ -56,7 +64,7 @@ type ports struct {
 }
 
 // setting is what a pin was given.
-type setting struct{ known, out, pull bool }
+type setting struct{ known, out, pull, watch bool }
 
 func newPorts(conn *bus.Conn, addr uint16, p ports) *ports {
 	p.exclusive = newExclusive(conn, addr)
@@ -86,6 +94,11 @@ func (p *ports) configure(ctx context.Context, pin int, s setting, high bool) er
 	if p.banked {
 		if err := p.put(mcp23017Bank1IOCON, 0); err != nil {
 			return err
+		}
+		if watched := p.watched(1); watched != 0 {
+			if err := p.put(mcp23017GPINTEN+1, watched); err != nil {
+				return err
+			}
 		}
 	}
 	if s.out {
@@ -120,6 +133,45 @@ func (p *ports) configure(ctx context.Context, pin int, s setting, high bool) er
 	return nil
 }
 
+// Watch lets changes of an input be interrupts. Both ports share one interrupt.
+func (p *ports) Watch(ctx context.Context, pin int) error {
+	port, mask, end, err := p.start(ctx, pin)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if s := p.given[pin]; !s.known || s.out {
+		return fmt.Errorf("pin %d is no input: %w", pin, ErrRestarted)
+	}
+	if p.banked {
+		outputs, err := p.get(mcp23017IOCON)
+		if err == nil && outputs != mcp23017Outputs {
+			err = p.put(mcp23017IOCON, mcp23017Outputs)
+		}
+		if err != nil {
+			return err
+		}
+		if err := p.bit(mcp23017INTCON+port, mask, false); err != nil {
+			return err
+		}
+		if err := p.bit(mcp23017GPINTEN+port, mask, true); err != nil {
+			return err
+		}
+	}
+	p.given[pin].watch = true
+	return nil
+}
+
+// watched are the pins of a port whose changes are interrupts.
+func (p *ports) watched(port int) (mask byte) {
+	for i, s := range p.given[8*port : 8*port+8] {
+		if s.watch {
+			mask |= 1 << i
+		}
+	}
+	return mask
+}
+
 // Set changes the level of an output.
 func (p *ports) Set(ctx context.Context, pin int, high bool) error {
 	port, mask, end, err := p.start(ctx, pin)
@@ -146,11 +198,16 @@ func (p *ports) Get(ctx context.Context, pin int) (high bool, err error) {
 	if !p.given[pin].known {
 		return false, fmt.Errorf("pin %d is not open: %w", pin, ErrRestarted)
 	}
-	level, err := p.get(p.input + port)
+	var levels [2]byte
+	if p.given[pin].watch { // both ports: the interrupt ends when the one that has it is read
+		err = p.conn.Tx(p.addr, []byte{p.input}, levels[:])
+	} else {
+		levels[port], err = p.get(p.input + port)
+	}
 	if err == nil { // after the level: the power may have gone in between
 		err = p.check(pin, port, mask)
 	}
-	return level&mask != 0, err
+	return levels[port]&mask != 0, err
 }
 
 func (p *ports) start(ctx context.Context, pin int) (port, mask byte, end func(), err error) {
@@ -170,6 +227,15 @@ func (p *ports) check(pin int, port, mask byte) error {
 	}
 	if direction&mask == 0 != given.out {
 		return ErrRestarted
+	}
+	if given.watch && p.banked {
+		enabled, err := p.get(mcp23017GPINTEN + port)
+		if err != nil {
+			return err
+		}
+		if enabled&mask == 0 {
+			return ErrRestarted
+		}
 	}
 	if !p.pulls {
 		return nil

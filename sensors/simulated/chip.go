@@ -43,6 +43,9 @@ func (c *Chip) Set(input string, value float64) {
 		panic("simulated: " + c.Model.Name + " has no input " + input)
 	}
 	c.values[input] = value
+	if e, ok := c.regs.(interrupting); ok {
+		e.signal()
+	}
 }
 
 // Answer has the chip on I2C answer value when this register is read, whatever it holds: another revision of the chip.

@@ -56,12 +56,37 @@ func (c *Chip) Pins() []Pin {
 	return append([]Pin(nil), c.regs.(driver).driven()...)
 }
 
+// Interrupt connects the interrupt output of an expander, an open drain that pulls low, to a line with a pull-up. An
+// MCP23017's INTA and INTB are one, whatever MIRROR is.
+func (c *Chip) Interrupt(l *Line) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l.Set(true)
+	c.regs.(interrupting).connect(l)
+}
+
+// interrupting is a model with an interrupt output. signal is called after whatever may change it.
+type interrupting interface {
+	connect(*Line)
+	signal()
+}
+
 // expander is what a chip drives, and what it sees.
 type expander struct {
-	chip    *Chip
-	drives  uint16
-	high    uint16
-	history []Pin
+	chip      *Chip
+	drives    uint16
+	high      uint16
+	history   []Pin
+	interrupt *Line // nil if it is not connected
+}
+
+func (e *expander) connect(l *Line) { e.interrupt = l }
+
+// pull pulls the interrupt output low, or not.
+func (e *expander) pull(low bool) {
+	if e.interrupt != nil && e.interrupt.High() == low {
+		e.interrupt.Set(!low)
+	}
 }
 
 func newExpander(c *Chip) expander { return expander{chip: c} }
@@ -90,16 +115,29 @@ func (e *expander) levels() (v uint16) {
 	return v
 }
 
+// mcp23017 has its interrupts of section 3.6: a change of a pin that is enabled is latched (INTF) until GPIO or INTCAP of
+// its port is read.
 type mcp23017 struct {
 	expander
 	pointer byte
 	regs    [0x16]byte // in the order of IOCON.BANK = 0
+	before  uint16     // the levels that changes are told from
+}
+
+func (m *mcp23017) signal() {
+	levels := m.levels()
+	enabled := uint16(m.regs[5])<<8 | uint16(m.regs[4])
+	flags := uint16(m.regs[0x0F])<<8 | uint16(m.regs[0x0E]) | (levels^m.before)&enabled
+	m.before = levels
+	m.regs[0x0E], m.regs[0x0F] = byte(flags), byte(flags>>8)
+	m.pull(flags&enabled != 0 && m.regs[0x0A]&0x04 != 0)
 }
 
 func (m *mcp23017) reset() {
 	m.regs = [0x16]byte{0: 0xFF, 1: 0xFF}
 	m.pointer = 0
 	m.drive(0, 0)
+	m.pull(false)
 }
 
 // bank0 is where a register is in the order of BANK = 0, and false if there is none.
@@ -125,6 +163,7 @@ func (m *mcp23017) write(b []byte) error {
 		m.pointer++
 	}
 	m.drive(^(uint16(m.regs[1])<<8 | uint16(m.regs[0])), uint16(m.regs[0x15])<<8|uint16(m.regs[0x14]))
+	m.signal()
 	return nil
 }
 
@@ -135,16 +174,25 @@ func (m *mcp23017) read(b []byte) error {
 		b[i] = 0
 		if reg, ok := m.bank0(m.pointer + byte(i)); ok {
 			b[i] = m.regs[reg]
+			if reg >= 0x10 && reg <= 0x13 {
+				m.regs[0x0E+reg&1] = 0
+			}
 		}
 	}
+	m.signal()
 	return nil
 }
 
+// tca9555 has an interrupt while an input has another level than its port's register had when it was read (section
+// "Interrupt output").
 type tca9555 struct {
 	expander
 	pointer byte
 	regs    [8]byte
+	seen    uint16
 }
+
+func (m *tca9555) signal() { m.pull((m.levels()^m.seen)&^m.drives != 0) }
 
 func (m *tca9555) reset() {
 	m.regs = [8]byte{2: 0xFF, 3: 0xFF, 6: 0xFF, 7: 0xFF}
@@ -163,6 +211,7 @@ func (m *tca9555) write(b []byte) error {
 		}
 	}
 	m.drive(^(uint16(m.regs[7])<<8 | uint16(m.regs[6])), uint16(m.regs[3])<<8|uint16(m.regs[2]))
+	m.signal()
 	return nil
 }
 
@@ -170,22 +219,33 @@ func (m *tca9555) read(b []byte) error {
 	levels := m.levels() ^ (uint16(m.regs[5])<<8 | uint16(m.regs[4]))
 	m.regs[0], m.regs[1] = byte(levels), byte(levels>>8)
 	for i := range b {
-		b[i] = m.regs[m.pointer^byte(i&1)]
+		reg := m.pointer ^ byte(i&1)
+		b[i] = m.regs[reg]
+		if reg < 2 {
+			m.seen = m.seen&^(0xFF<<(8*reg)) | m.levels()&(0xFF<<(8*reg))
+		}
 	}
+	m.signal()
 	return nil
 }
 
-// pcf8574 drives low what has 0; what has 1 is high by a weak current only.
+// pcf8574 drives low what has 0; what has 1 is high by a weak current only. It has an interrupt while a pin has another
+// level than at the last transfer (section "Interrupt output").
 type pcf8574 struct {
 	expander
 	bits byte
+	seen uint16
 }
+
+func (m *pcf8574) signal() { m.pull(m.levels() != m.seen) }
 
 func (m *pcf8574) reset() { m.write([]byte{0xFF}) }
 
 func (m *pcf8574) write(b []byte) error {
 	m.bits = b[len(b)-1]
 	m.drive(uint16(^m.bits), 0)
+	m.seen = m.levels()
+	m.signal()
 	return nil
 }
 
@@ -193,5 +253,7 @@ func (m *pcf8574) read(b []byte) error {
 	for i := range b {
 		b[i] = byte(m.levels())
 	}
+	m.seen = m.levels()
+	m.signal()
 	return nil
 }

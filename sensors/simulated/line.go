@@ -250,7 +250,7 @@ func (h *openLine) edge(high bool) {
 		return
 	}
 	h.seq++
-	e := bus.Edge{Rising: rising, Time: time.Since(epoch), Seq: h.seq}
+	e := bus.Edge{Rising: rising, Time: time.Now(), Seq: h.seq}
 	for {
 		select {
 		case h.fifo <- e:
@@ -263,9 +263,6 @@ func (h *openLine) edge(high bool) {
 		}
 	}
 }
-
-// epoch is when the simulated kernel's monotonic clock was 0.
-var epoch = time.Unix(0, 0)
 
 // fetch hands edges to who asked for them.
 func (h *openLine) fetch(edge func(bus.Edge)) {

@@ -61,7 +61,7 @@ func TestEdgesAreNumberedAndTheOldestAreLost(t *testing.T) {
 		line := pi.GPIO(4)
 		line.Pulse(3, time.Millisecond)
 		synctest.Wait()
-		if len(got) != 6 || got[5].Seq != 6 || got[4].Rising == got[5].Rising || got[5].Time-got[3].Time != time.Millisecond {
+		if len(got) != 6 || got[5].Seq != 6 || got[4].Rising == got[5].Rising || got[5].Time.Sub(got[3].Time) != time.Millisecond {
 			t.Errorf("got %+v", got)
 		}
 		got = nil
