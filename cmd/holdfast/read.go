@@ -175,7 +175,7 @@ func (f *readFlags) read(c *cobra.Command, sensor *sensors.Config) error {
 		return fmt.Errorf("%s: %s: %w", sensor.Driver, sensors.ClassOf(err), err)
 	}
 	for _, r := range readings {
-		fmt.Fprintln(out, strings.TrimSpace(fmt.Sprintf("%-14s %.6g %s", r.Quantity, r.Value, r.Unit)))
+		fmt.Fprintln(out, strings.TrimSpace(fmt.Sprintf("%-14s %s %s", r.Quantity, decimal(r.Value), r.Unit)))
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -233,7 +234,26 @@ func number(n uint64, look style) span {
 	return span{strconv.FormatUint(n, 10), look}
 }
 
-func decimal(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
+// decimal writes a value for people: six digits, more in front of the point if there are more, and an exponent only
+// where zeros would hide the digits.
+func decimal(v float64) string {
+	a := math.Abs(v)
+	if a != 0 && (a < 1e-4 || a >= 1e15) || math.IsNaN(a) {
+		return strconv.FormatFloat(v, 'g', 6, 64)
+	}
+	digits := 5
+	for ; digits > 0 && a >= 10; a /= 10 {
+		digits--
+	}
+	for ; a > 0 && a < 1; a *= 10 {
+		digits++
+	}
+	text := strconv.FormatFloat(v, 'f', digits, 64)
+	if strings.Contains(text, ".") {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return text
+}
 
 func orDash(s string) string {
 	if s == "" {

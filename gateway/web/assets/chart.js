@@ -55,7 +55,7 @@ function draw() {
     width: place.clientWidth, height: Math.max(220, Math.min(420, innerHeight - 260)),
     legend: { show: false }, cursor: { y: false, drag: { x: false } },
     scales: { y: { range: (u, low, high) => padded(low, high) } },
-    axes: [{ ...axis, values, space: 70 }, { ...axis, size: 64, values: (u, list) => list.map((v) => +v.toFixed(4)) }],
+    axes: [{ ...axis, values, space: 70 }, { ...axis, size: 64, values: (u, list) => list.map((v) => +v.toPrecision(12)) }],
     series: [{}, { stroke: colour("--accent"), width: 2, points: { show: false } },
       { stroke: "transparent", points: { show: false } }, { stroke: "transparent", points: { show: false } }],
     bands: [{ series: [3, 2], fill: colour("--band") }],

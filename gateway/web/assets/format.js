@@ -15,6 +15,7 @@ export function value(v, unit) {
   if (v === null || v === undefined) return "?";
   const a = Math.abs(v);
   if (Number.isInteger(v) && (!unit || a >= 10000)) return String(v);
+  if (a >= 1e15 || (a > 0 && a < 0.01)) return v.toPrecision(3);
   return v.toFixed(a >= 10000 ? 0 : a >= 100 ? 1 : a >= 1 || v === 0 ? 2 : 3);
 }
 
