@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build run test race states damage lint 386 arm64 fuzz crash powercut hostile hostile-short reload soak cross package reproducible vm bench bench-broker bench-bridge bench-journal loss cluster fleet dashboard clean setup
+.PHONY: help build run check test race states damage lint 386 arm64 fuzz crash powercut hostile hostile-short reload soak cross package reproducible vm bench bench-broker bench-bridge bench-journal loss cluster fleet dashboard clean setup
 
 export CGO_ENABLED = 0
 
@@ -40,6 +40,10 @@ build: ## Build bin/holdfast for this machine
 run: build ## Build and run the demo; ARGS="--for 60s" and others are passed on
 	./bin/holdfast demo $(ARGS)
 
+check: lint ## Before each commit, in two minutes: lint, and the tests that need no program but Go
+	go test -short -timeout 5m ./...
+	cd scripts && go test -short -timeout 5m $(SCRIPTS)
+
 test: setup lint race states cluster 386 arm64 cross ## Everything: set-up, lint, race, states, cluster, 386, arm64, cross
 
 race: ## All tests under the race detector
@@ -64,7 +68,7 @@ arm64: ## Tests as arm64 binaries under QEMU; ARM64_PACKAGES says which
 	GOARCH=arm64 HOLDFAST_CRASH_STATES=500 go test -exec qemu-aarch64-static -skip '$(ARM64_SKIP)' -timeout 15m $(ARM64_PACKAGES)
 
 386: ## Tests of the broker in 32-bit arithmetic, as on a Pi Zero
-	GOARCH=386 HOLDFAST_CRASH_STATES=200 go test -short -skip '^TestMutants' -timeout 15m ./broker/wire ./broker/journal ./broker/server ./broker/bridge
+	GOARCH=386 HOLDFAST_CRASH_STATES=200 HOLDFAST_DAMAGE_SEEDS=40 go test -skip '^TestMutants' -timeout 15m ./broker/wire ./broker/journal ./broker/server ./broker/bridge
 
 fuzz: ## Every fuzz target in turn, FUZZTIME=30s each
 	scripts/fuzz $(FUZZTIME)
@@ -92,7 +96,7 @@ reload: ## A gateway under load is given 1,000 configurations, every second one 
 	HOLDFAST_RELOADS=$(RELOADS) go test -run TestReloadUnderLoad -count 1 -timeout 30m -v ./gateway
 
 soak: ## 200 simulated sensors on 8 buses with 5 % faults, on a fake clock and in real time, SOAK=10m
-	HOLDFAST_SOAK=$(SOAK) go test -run TestSoak -count 1 -timeout 0 -v ./sensors
+	HOLDFAST_SOAK=$(SOAK) go test -tags soak -run TestSoak -count 1 -timeout 0 -v ./sensors
 
 cross: ## Static binaries for arm64, armv7 and armv6 in dist/
 	scripts/cross

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"holdfast/broker/brokertest"
 )
 
 // TestHashes: each known form takes its password and no other.
@@ -62,12 +64,13 @@ func TestHashesThatAreRefused(t *testing.T) {
 
 // TestMosquittoPasswords: files of mosquitto_passwd work as they are.
 func TestMosquittoPasswords(t *testing.T) {
+	program := brokertest.Program(t, "mosquitto_passwd")
 	file := filepath.Join(t.TempDir(), "passwords")
 	for i, args := range [][]string{
 		{"-c", "-b", file, "anna", "pässword:1"}, {"-b", file, "ben", "two"}, {"-H", "sha512", "-b", file, "old", "three"},
 	} {
-		if out, err := exec.Command("mosquitto_passwd", args...).CombinedOutput(); err != nil {
-			t.Fatalf("%d: %v: %s (run scripts/setup-test if it is not installed)", i, err, out)
+		if out, err := exec.Command(program, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%d: %v: %s", i, err, out)
 		}
 	}
 	if _, err := SetPassword(file, "carl", NewHash([]byte("four"))); err != nil {

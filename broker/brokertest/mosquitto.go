@@ -36,6 +36,7 @@ type MosquittoOptions struct {
 // Mosquitto is a broker process on a loopback port, which stays the same over restarts.
 type Mosquitto struct {
 	t       testing.TB
+	program string
 	address string
 	others  []string // addresses of further listeners
 	config  string
@@ -46,11 +47,12 @@ type Mosquitto struct {
 	output *bytes.Buffer // its log; read after exited
 }
 
-// StartMosquitto starts a Mosquitto. It fails the test if that is not possible.
+// StartMosquitto starts a Mosquitto. It fails the test if that is not possible, and skips it in short mode: see Program.
 func StartMosquitto(t testing.TB, opts MosquittoOptions) *Mosquitto {
 	t.Helper()
+	program := Program(t, "mosquitto")
 	dir := t.TempDir()
-	m := &Mosquitto{t: t, address: FreeAddress(t), config: filepath.Join(dir, "mosquitto.conf")}
+	m := &Mosquitto{t: t, program: program, address: FreeAddress(t), config: filepath.Join(dir, "mosquitto.conf")}
 	_, port, _ := net.SplitHostPort(m.address)
 	lines := []string{
 		"listener " + port + " 127.0.0.1",
@@ -89,16 +91,6 @@ func FreeAddress(t testing.TB) string {
 	return address
 }
 
-// lookMosquitto also searches Debian's directory of daemons, which is not in every user's PATH.
-func lookMosquitto() (string, error) {
-	for _, name := range []string{"mosquitto", "/usr/sbin/mosquitto"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path, nil
-		}
-	}
-	return "", errors.New("mosquitto is not installed: run `scripts/setup-test`")
-}
-
 // Addr returns host:port.
 func (m *Mosquitto) Addr() string { return m.address }
 
@@ -120,11 +112,7 @@ func (m *Mosquitto) start() error {
 	if m.cmd != nil {
 		return errors.New("mosquitto is already running")
 	}
-	path, err := lookMosquitto()
-	if err != nil {
-		return err
-	}
-	cmd := exec.Command(path, "-c", m.config)
+	cmd := exec.Command(m.program, "-c", m.config)
 	log := new(bytes.Buffer)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -136,6 +124,7 @@ func (m *Mosquitto) start() error {
 		_ = cmd.Wait() // Kill makes it an error
 		close(exited)
 	}(m.exited)
+	var err error
 	for _, address := range append([]string{m.address}, m.others...) { // WebSocket listeners come later than the first
 		if err == nil {
 			err = m.listening(address)

@@ -51,7 +51,7 @@ func TestMosquitto(t *testing.T) {
 
 func TestMosquittoThatCannotStart(t *testing.T) {
 	m := StartMosquitto(t, MosquittoOptions{})
-	other := &Mosquitto{t: t, address: m.Addr(), config: m.config + ".missing"}
+	other := &Mosquitto{t: t, program: m.program, address: m.Addr(), config: m.config + ".missing"}
 	m.Kill()
 	if err := other.start(); err == nil {
 		other.Kill()

@@ -26,9 +26,10 @@ type MQTTJS struct {
 	Publish  [][3]any `json:"publish,omitempty"` // topic, payload, QoS
 }
 
-// Command returns the process to start. It fails the test if MQTT.js is not installed.
+// Command returns the process to start. It fails the test if MQTT.js is not installed, and skips it in short mode: see Program.
 func (m MQTTJS) Command(t testing.TB) *exec.Cmd {
 	t.Helper()
+	node := Program(t, "node")
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +46,7 @@ func (m MQTTJS) Command(t testing.TB) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("node", script, string(options))
+	cmd := exec.Command(node, script, string(options))
 	cmd.Env = append(os.Environ(), "NODE_PATH="+modules)
 	return cmd
 }

@@ -26,9 +26,11 @@ type RabbitMQ struct {
 	exited  chan struct{} // and its log is complete
 }
 
-// StartRabbitMQ starts a node, with a name service of its own, and returns when it listens.
+// StartRabbitMQ starts a node, with a name service of its own, and returns when it listens. It skips the test in short
+// mode: see Program.
 func StartRabbitMQ(t testing.TB) *RabbitMQ {
 	t.Helper()
+	Program(t, rabbitProgram)
 	dir := t.TempDir()
 	r := &RabbitMQ{t: t, address: FreeAddress(t)}
 	port := func() string { _, p, _ := net.SplitHostPort(FreeAddress(t)); return p }
@@ -48,11 +50,11 @@ func StartRabbitMQ(t testing.TB) *RabbitMQ {
 		"RABBITMQ_CONFIG_FILE="+write("rabbitmq.conf", "listeners.tcp = none\nmqtt.listeners.tcp.1 = "+r.address+
 			"\nmqtt.allow_anonymous = true\nmqtt.prefetch = 100\n"),
 	)
-	epmd := exec.Command("epmd")
+	epmd := exec.Command(Program(t, "epmd"))
 	epmd.Env = r.env
 	epmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := epmd.Start(); err != nil {
-		t.Fatalf("%v: run `scripts/setup-test`", err)
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		r.Kill()
@@ -77,7 +79,7 @@ func (r *RabbitMQ) Start() {
 	r.cmd.Env, r.cmd.Stdout, r.cmd.Stderr = r.env, log, log
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true} // it is a script and what that starts
 	if err := r.cmd.Start(); err != nil {
-		r.t.Fatalf("%v: run `scripts/setup-test`", err)
+		r.t.Fatal(err)
 	}
 	go func(cmd *exec.Cmd, exited chan struct{}) {
 		_ = cmd.Wait() // Kill makes it an error

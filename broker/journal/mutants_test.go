@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"holdfast/broker/brokertest"
 )
 
 const raceEnabled = false
@@ -46,6 +48,7 @@ var mutants = []struct{ name, file, old, new string }{
 
 // TestMutantsDie shows that those tests can fail: they are run on code with one mistake at a time.
 func TestMutantsDie(t *testing.T) {
+	brokertest.Long(t)
 	here, err := filepath.Abs(".")
 	if err != nil {
 		t.Fatal(err)

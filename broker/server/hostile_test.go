@@ -152,10 +152,7 @@ func publishMany(t testing.TB, c *brokertest.Client, n int) {
 // that people use.
 func TestMosquittoSubGetsAll(t *testing.T) {
 	const n = 20_000
-	path, err := exec.LookPath("mosquitto_sub")
-	if err != nil {
-		t.Fatal("mosquitto_sub is not installed: run `scripts/setup-test`")
-	}
+	path := brokertest.Program(t, "mosquitto_sub")
 	for _, version := range []string{"mqttv311", "mqttv5"} {
 		for _, queued := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, queued %v", version, queued), func(t *testing.T) {

@@ -32,30 +32,35 @@ const (
 	killPublishers = 4 // half of them at QoS 1, half at QoS 2
 )
 
-// TestKillChild is the broker that TestKill kills.
-func TestKillChild(t *testing.T) {
+func TestMain(m *testing.M) {
 	dir := os.Getenv(killDir)
 	if dir == "" {
-		t.Skip("started by TestKill")
+		os.Exit(m.Run())
 	}
+	if err := runVictim(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// runVictim is the broker that TestKill kills.
+func runVictim(dir string) error {
 	fs, err := journal.NewDirFS(dir)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	j, err := journal.Open(journal.Options{FS: fs, MaxSize: 512 << 20})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	s, err := server.New(server.Options{Journal: j, Anonymous: true, Listeners: []server.Listener{{Network: "tcp", Address: "127.0.0.1:0"}}})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	go func() { fmt.Printf("listening %s\n", s.Addrs()[0]) }()
-	if err := errors.Join(s.Run(ctx), j.Close()); err != nil {
-		t.Fatal(err)
-	}
+	return errors.Join(s.Run(ctx), j.Close())
 }
 
 // victim is a broker process that can be killed.
@@ -68,7 +73,7 @@ type victim struct {
 
 func (v *victim) start() {
 	v.t.Helper()
-	v.cmd = exec.Command(os.Args[0], "-test.run=^TestKillChild$")
+	v.cmd = exec.Command(os.Args[0])
 	v.cmd.Env = append(os.Environ(), killDir+"="+v.dir)
 	v.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	v.cmd.Stderr = os.Stderr

@@ -17,6 +17,7 @@ import (
 
 // TestBridgeTest: every reason why a Mosquitto cannot be reached is reported at its step, with a remedy.
 func TestBridgeTest(t *testing.T) {
+	mosquittoPasswd := brokertest.Program(t, "mosquitto_passwd")
 	dir := t.TempDir()
 	put := func(name, text string) string {
 		file := filepath.Join(dir, name)
@@ -26,8 +27,8 @@ func TestBridgeTest(t *testing.T) {
 		return file
 	}
 	passwords := filepath.Join(dir, "passwords")
-	must(t, finish(t, exec.Command("mosquitto_passwd", "-c", "-b", passwords, "anna", "hunter2")))
-	must(t, finish(t, exec.Command("mosquitto_passwd", "-b", passwords, "ben", "hunter2")))
+	must(t, finish(t, exec.Command(mosquittoPasswd, "-c", "-b", passwords, "anna", "hunter2")))
+	must(t, finish(t, exec.Command(mosquittoPasswd, "-b", passwords, "ben", "hunter2")))
 	acl := put("acl", "user anna\ntopic readwrite sites/north/#\n\nuser ben\ntopic read sites/#\n")
 	ca, other := brokertest.NewAuthority(t), brokertest.NewAuthority(t)
 	cert, key := ca.Issue("broker")
@@ -133,6 +134,7 @@ bridges:
 // TestBridgeTestOfIn: a rule of `in` to which a Mosquitto refuses the subscription fails, in each version of MQTT, and
 // the other rules of both directions are tried all the same.
 func TestBridgeTestOfIn(t *testing.T) {
+	brokertest.Program(t, "mosquitto")
 	plugins, _ := filepath.Glob("/usr/lib/*/mosquitto_dynamic_security.so")
 	if len(plugins) == 0 {
 		t.Fatal("no plugin for access control: run `scripts/setup-test`")

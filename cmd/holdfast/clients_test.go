@@ -228,6 +228,8 @@ func next(t *testing.T, lines <-chan string) func() string {
 
 // TestRealClients: each publishes with QoS 0, 1 and 2, and each receives all of that, in order.
 func TestRealClients(t *testing.T) {
+	brokertest.Program(t, "mosquitto_sub")
+	brokertest.Program(t, "node")
 	s := newSite(t)
 	clients := realClients(s)
 	var lines []func() string
@@ -253,6 +255,7 @@ func TestRealClients(t *testing.T) {
 
 // TestRealClientsAreRefused: what other people's clients say when the gateway says no.
 func TestRealClientsAreRefused(t *testing.T) {
+	brokertest.Program(t, "mosquitto_sub")
 	s := newSite(t)
 	host, port := hostPort(s.addr)
 	at := []string{"-h", host, "-p", port}
@@ -300,6 +303,7 @@ func TestRealClientsAreRefused(t *testing.T) {
 
 // TestClientCertificates: only clients with a certificate of the authority connect, by its name.
 func TestClientCertificates(t *testing.T) {
+	brokertest.Program(t, "mosquitto_pub")
 	s := newSite(t)
 	cert, key := s.ca.Issue("pump")
 	url := []string{"--url", "mqtts://" + s.mutual, "--ca", s.ca.File}

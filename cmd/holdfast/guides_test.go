@@ -118,6 +118,7 @@ type guide struct {
 }
 
 func newGuide(t *testing.T) *guide {
+	brokertest.Program(t, "mosquitto")
 	root, err := os.MkdirTemp("", "guide-") // short: a socket's path in it has at most 107 bytes
 	if err != nil {
 		t.Fatal(err)
@@ -169,10 +170,10 @@ func newGuide(t *testing.T) *guide {
 	}
 	link(standIn, "home/install.sh")
 	find := func(name string) string {
-		path, err := exec.LookPath(name)
-		if err != nil && name == "mosquitto" {
-			path, err = "/usr/sbin/mosquitto", nil
+		if strings.HasPrefix(name, "mosquitto") {
+			return brokertest.Program(t, name)
 		}
+		path, err := exec.LookPath(name)
 		if err != nil {
 			t.Fatal(err)
 		}

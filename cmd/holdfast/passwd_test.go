@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/broker/auth"
+	"holdfast/broker/brokertest"
 )
 
 func TestPasswd(t *testing.T) {
@@ -92,7 +93,7 @@ type session struct {
 // onTerminal starts the program on a pseudo-terminal.
 func onTerminal(t *testing.T, args string) *session {
 	t.Helper()
-	x := &session{t: t, cmd: exec.Command("script", "-qec", "exec "+program+" "+args, "/dev/null")}
+	x := &session{t: t, cmd: exec.Command(brokertest.Program(t, "script"), "-qec", "exec "+program+" "+args, "/dev/null")}
 	x.cmd.Env = append(os.Environ(), "SHELL=/bin/sh") // which is gone after exec: Ctrl-C is for holdfast alone
 	x.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var err1, err2 error

@@ -16,7 +16,7 @@ import (
 // and a gateway that is connected stays so.
 func TestUpstreamStepByStep(t *testing.T) {
 	passwords := filepath.Join(t.TempDir(), "passwords")
-	if out, err := exec.Command("mosquitto_passwd", "-c", "-b", passwords, "pi", "hunter2").CombinedOutput(); err != nil {
+	if out, err := exec.Command(brokertest.Program(t, "mosquitto_passwd"), "-c", "-b", passwords, "pi", "hunter2").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	ca, other := brokertest.NewAuthority(t), brokertest.NewAuthority(t)

@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"holdfast/broker/brokertest"
 )
 
 // newKey writes a key as openssl ecparam does, with a block of parameters before it.
@@ -83,10 +85,7 @@ func tools(t *testing.T, fetcher string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
 	for _, name := range []string{"sh", "awk", "sed", "sha256sum", "cut", "mktemp", "mkdir", "rm", "dirname", "basename", "tail", "grep", "openssl", fetcher} {
-		path, err := exec.LookPath(name)
-		if err != nil {
-			t.Skip(err)
-		}
+		path := brokertest.Program(t, name)
 		if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
