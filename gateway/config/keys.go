@@ -63,7 +63,7 @@ func (l *loader) bridgeKeys(b *Bridge) *table {
 	t := newTable(
 		key{"name", required, "Name in status topics and messages.", level(&b.Name)},
 		key{"upstream", required, "Addresses of one broker or cluster, the preferred one first: `mqtt://HOST:PORT`, `mqtts://`, `ws://` or `wss://`; without a port 1883, 8883, 80 or 443.",
-			replaced(l, "a list of URLs", &b.Upstream, endpoint)},
+			replaced(l, "a list of URLs", &b.Upstream, l.endpoint)},
 		key{"client_id", "${device.id}", "MQTT client identifier, which has to be unique on the upstream. Where `device.id` is not given either, and no `profile`, a device that begins adds `-` and 8 characters made of its machine-id, so that clones of a card differ; one that has run before keeps what it has. `holdfast check` and `status` show it.",
 			packed(&b.ClientID, "text of 1 to 65535 bytes")},
 		key{"protocol", "auto", "MQTT version: `auto` speaks 5, and 3.1.1 with an upstream that does not know that.", protocol(&b.Protocol)},

@@ -10,6 +10,7 @@ import (
 
 	"holdfast/broker/dial"
 	"holdfast/broker/profile"
+	"holdfast/broker/sinks"
 )
 
 // Reach is how to connect to the upstreams of a bridge, and the gateway's identity there.
@@ -72,9 +73,18 @@ func isHost(s string) bool {
 	return err == nil && u.Hostname() != "" && u.Path == "" && u.RawQuery == "" && u.Fragment == "" && (u.Hostname() == s || u.Host == s)
 }
 
-// endpoint is an upstream's MQTT URL.
-func endpoint(to *Endpoint) kind {
-	const want = "mqtt://HOST:PORT, mqtts://, ws:// or wss://"
+// sink returns what a bridge delivers to at an upstream that is no MQTT broker; nil for a broker.
+func (l *loader) sink(u Endpoint) *sinks.Sink {
+	scheme, _, _ := strings.Cut(u.URL, ":")
+	return sinks.Of(l.opts.Sinks, scheme)
+}
+
+// endpoint is an upstream's URL: of an MQTT broker, or of a sink.
+func (l *loader) endpoint(to *Endpoint) kind {
+	want := "mqtt://HOST:PORT, mqtts://, ws:// or wss://"
+	for _, s := range l.opts.Sinks {
+		want += ", or " + s.Scheme + "://"
+	}
 	return kind{want: "a URL: " + want, types: []string{"!!str"}, schema: urlSchema, parse: func(s string) error {
 		if strings.Contains(s, "@") {
 			return errCredentials
@@ -82,6 +92,14 @@ func endpoint(to *Endpoint) kind {
 		u, err := url.Parse(s)
 		if err != nil || u.Scheme == "unix" {
 			return errors.New("want " + want)
+		}
+		if s := sinks.Of(l.opts.Sinks, u.Scheme); s != nil && u.Hostname() != "" {
+			address, err := hostPort(u, s.Port, 1)
+			if err == nil {
+				u.Host = address
+				*to = Endpoint{Network: "tcp", Address: address, URL: u.String()}
+			}
+			return err
 		}
 		parsed, err := dial.ParseURL(s)
 		path := strings.TrimRight(u.EscapedPath(), "/")
@@ -172,9 +190,8 @@ func (l *loader) finishUpstream(e *element[Bridge]) {
 		}
 		return e.at.key(name)
 	}
-	secure := slices.ContainsFunc(b.Upstream, func(u Endpoint) bool {
-		return strings.HasPrefix(u.URL, "mqtts:") || strings.HasPrefix(u.URL, "wss:")
-	})
+	secure := slices.ContainsFunc(b.Upstream, func(u Endpoint) bool { return u.URL != "" && !l.isPlain(u) })
+	l.checkSink(b, given, at)
 	switch {
 	case (b.TLS.Cert == "") != (b.TLS.Key == ""):
 		l.errorf(at("tls"), "cert and key go together: a certificate is of no use without its key")
@@ -182,7 +199,7 @@ func (l *loader) finishUpstream(e *element[Bridge]) {
 		l.errorf(at("tls"), "only upstreams of mqtts and wss have this")
 	}
 	if what := b.credentials(); secure && what != "" && what != "username" {
-		if i := slices.IndexFunc(b.Upstream, isPlain); i >= 0 {
+		if i := slices.IndexFunc(b.Upstream, l.isPlain); i >= 0 {
 			l.errorf(entryOf(e.given["upstream"], i), "is plain text beside encrypted upstreams: an attacker who blocks those is sent the %s in the clear: use mqtts or wss for all of them, or a bridge of its own without it", what)
 		}
 	}
@@ -213,6 +230,26 @@ func (l *loader) finishUpstream(e *element[Bridge]) {
 		return
 	}
 	l.applyProfile(b, given, at)
+}
+
+// checkSink reports what a bridge to something else than MQTT brokers cannot have.
+func (l *loader) checkSink(b *Bridge, given func(string) bool, at func(string) field) {
+	i := slices.IndexFunc(b.Upstream, func(u Endpoint) bool { return l.sink(u) != nil })
+	if i < 0 {
+		return
+	}
+	kind := l.sink(b.Upstream[i])
+	for _, u := range b.Upstream {
+		if other := l.sink(u); u.URL != "" && (other == nil || other.Scheme != kind.Scheme) {
+			l.errorf(at("upstream"), "%s:// is no MQTT broker: want upstreams of one scheme, or a bridge for each", kind.Scheme)
+			return
+		}
+	}
+	for _, name := range []string{"in", "profile", "server_references"} {
+		if given(name) {
+			l.errorf(at(name), "is for MQTT brokers, and %s:// is none: want a bridge of its own for it", kind.Scheme)
+		}
+	}
 }
 
 // applyProfile fills in the profile's part, and reports what the profile does not support.

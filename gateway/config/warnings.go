@@ -64,7 +64,10 @@ func (l *loader) warnOfReport(e *element[sensorEntry]) {
 }
 
 // isPlain reports whether what is sent to an upstream can be read on the way.
-func isPlain(u Endpoint) bool {
+func (l *loader) isPlain(u Endpoint) bool {
+	if s := l.sink(u); s != nil {
+		return !s.TLS
+	}
 	return strings.HasPrefix(u.URL, "mqtt:") || strings.HasPrefix(u.URL, "ws:")
 }
 
@@ -90,7 +93,7 @@ func (l *loader) warnOfPassword(e *element[Bridge]) {
 		return
 	}
 	for i, u := range b.Upstream {
-		if isPlain(u) && !local(u) {
+		if l.isPlain(u) && !local(u) {
 			scheme, _, _ := strings.Cut(u.URL, ":")
 			l.warnf(entryOf(e.given["upstream"], i), "%s crosses the network in plain text, and can be read on the way: use %ss", what, scheme)
 		}

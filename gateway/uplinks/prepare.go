@@ -62,7 +62,7 @@ func (u *Uplinks) prepare(n *next, c config.Bridge) (err error) {
 	switch {
 	case changed:
 		n.built[l] = c
-		_, _, err = u.newBridge(c, dialer(c, u.log), l.queues, l.queues[0].Live, l.key, newUsage(c, u.opts.Now()))
+		_, _, err = u.newSender(c, dialer(c, u.log), l.queues, l.queues[0].Live, l.key, newUsage(c, u.opts.Now()))
 	case l == nil:
 		l, err = u.prepareNew(n, c)
 	}

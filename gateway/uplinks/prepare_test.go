@@ -41,7 +41,7 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	u, err := New(Options{
-		Device: "site", Journal: j, Server: s, Progress: func(string) func(bool) { return func(bool) {} }, Log: slog.New(slog.DiscardHandler),
+		Device: "site", Journal: j, Server: s, DeadLetters: 1 << 20, Progress: func(string) func(bool) { return func(bool) {} }, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -78,7 +78,7 @@ func (u *Uplinks) remember(changes []journal.Change) error {
 
 // startUplink runs an uplink's bridge, and sends retained messages through it.
 func (u *Uplinks) startUplink(l *uplink) (stop func()) {
-	run, c := l.now.Load().Run, l.config
+	run, c := l.sender().Run, l.config
 	return u.start(func(ctx context.Context) error {
 		var beside sync.WaitGroup
 		beside.Go(func() { u.sendRetained(ctx, c, l.key) })

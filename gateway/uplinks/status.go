@@ -10,13 +10,13 @@ import (
 func (u *Uplinks) Status() []status.Bridge {
 	list := []status.Bridge{}
 	for _, l := range u.current() {
-		s := l.now.Load().Stats()
+		s := l.sender().Stats()
 		one := status.Bridge{
 			Name: s.Name, ClientID: l.usage.Load().client, Connected: s.Connected, Since: s.Since, Upstream: s.Upstream, Protocol: status.Protocol(s.Version),
 			Received: s.Received, Duplicates: s.Duplicates, Looped: s.Looped,
-			Depth: s.Depth, InFlight: s.InFlight, Sent: s.Sent, Acked: s.Acknowledged, Resent: s.Resent,
-			Refused: s.Refused, Expired: s.Expired, QoS0Sent: s.QoS0Sent, QoS0Drops: s.QoS0Dropped,
-			Reconnects: s.Reconnects, LastError: s.LastError, Problems: l.now.Load().Problems(),
+			Depth: s.Depth, InFlight: s.InFlight, Sent: s.Sent, Acknowledged: s.Acknowledged, Resent: s.Resent,
+			Refused: s.Refused, Expired: s.Expired, QoS0Sent: s.QoS0Sent, QoS0Dropped: s.QoS0Dropped,
+			Reconnects: s.Reconnects, LastError: s.LastError, Problems: l.sender().Problems(),
 		}
 		one.Unmatched = l.usage.Load().unmatched(u.opts.Now())
 		one.Oldest = u.oldest(s.Name)

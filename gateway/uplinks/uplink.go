@@ -29,7 +29,7 @@ type uplink struct {
 	pick   func(rule int, own bool) *journal.Reader
 	losses *announced // nil if losses are not announced
 	dialer atomic.Pointer[dial.Dialer]
-	now    atomic.Pointer[bridge.Bridge]
+	now    atomic.Pointer[sender]
 	usage  atomic.Pointer[usage]
 	stop   func() // nil while the bridge does not run
 }
@@ -37,8 +37,11 @@ type uplink struct {
 // deliver takes messages that the journal does not keep.
 func (l *uplink) deliver(m *broker.Message) {
 	l.usage.Load().out.note(m.Topic)
-	l.now.Load().Deliver(m)
+	l.sender().Deliver(m)
 }
+
+// sender returns what delivers the uplink's messages now.
+func (l *uplink) sender() sender { return *l.now.Load() }
 
 // isLive reports whether a reader receives new messages.
 func (l *uplink) isLive(reader string) bool {
@@ -66,25 +69,50 @@ func (u *Uplinks) build(l *uplink, c config.Bridge) error {
 	}
 	dialer := dialer(c, u.log)
 	used := newUsage(c, u.opts.Now())
-	b, losses, err := u.newBridge(c, dialer, queues, live, l.key, used)
+	s, losses, err := u.newSender(c, dialer, queues, live, l.key, used)
 	if err != nil {
 		return err
 	}
 	l.config, l.queues, l.pick, l.losses = c, queues, pick, losses
 	l.dialer.Store(dialer)
 	l.usage.Store(used)
-	l.now.Store(b)
+	l.now.Store(&s)
 	return nil
 }
 
-func (u *Uplinks) newBridge(c config.Bridge, dialer *dial.Dialer, queues []*outbox.Queue, live func() *journal.Reader, key *journal.Reader, used *usage) (*bridge.Bridge, *announced, error) {
+// newSender returns what delivers the messages of queues, and how its losses are announced, nil if they are not.
+func (u *Uplinks) newSender(c config.Bridge, dialer *dial.Dialer, queues []*outbox.Queue, live func() *journal.Reader, key *journal.Reader, used *usage) (sender, *announced, error) {
+	losses := &announced{name: c.Name, topic: c.Losses, reader: live}
+	opts := outbox.Options{
+		Name: c.Name, Queues: queues, Window: c.Window, LiveFirst: c.Drain == config.DrainLiveFirst, Share: c.DrainShare, Rate: outbox.Rate(c.Rate),
+		Changed: u.changed(c.Name), Progress: u.opts.Progress("bridge " + c.Name), Log: u.log,
+		Refused: func(d *journal.Delivery, reason string) error {
+			if c.Losses != "" && d.Message.Topic == c.Losses {
+				u.losses.refused(losses, reason)
+				return nil
+			}
+			return u.dead.keep(c.Name, d, reason)
+		},
+	}
+	var s sender
+	var err error
+	if kind := sinkOf(u.opts.Sinks, c); kind != nil {
+		s, err = u.newSink(kind, c, opts, dialer)
+	} else {
+		s, err = u.newBridge(c, opts, dialer, key, used)
+	}
+	if err != nil || c.Losses == "" {
+		return s, nil, err
+	}
+	losses.connected = func() bool { return s.Stats().Connected }
+	return s, losses, nil
+}
+
+// newBridge returns the sender to MQTT brokers.
+func (u *Uplinks) newBridge(c config.Bridge, box outbox.Options, dialer *dial.Dialer, key *journal.Reader, used *usage) (sender, error) {
 	own := StatusTopic(u.opts.Device)
 	opts := bridge.Options{
-		Options: outbox.Options{
-			Name: c.Name, Queues: queues, Window: c.Window, LiveFirst: c.Drain == config.DrainLiveFirst, Share: c.DrainShare, Rate: outbox.Rate(c.Rate),
-			Changed: u.changed(c.Name), Progress: u.opts.Progress("bridge " + c.Name), Log: u.log,
-		},
-		ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),
+		Options: box, ClientID: c.ClientID, Protocol: protocols[c.Protocol], MaxPacket: int(c.MaxPacket),
 		KeepAlive: c.KeepAlive, Announce: c.Losses, Status: c.Status,
 		SessionExpiry: c.SessionExpiry, FailBack: c.FailBack, References: c.References, Journal: u.journal, Origin: u.opts.Device,
 		Publish: func(m *broker.Message, changes []journal.Change, done func(error)) {
@@ -115,21 +143,8 @@ func (u *Uplinks) newBridge(c config.Bridge, dialer *dial.Dialer, queues []*outb
 	for _, u := range c.Upstream {
 		opts.Upstreams = append(opts.Upstreams, u.URL)
 	}
-	losses := &announced{name: c.Name, topic: c.Losses, reader: live}
-	opts.Refused = func(d *journal.Delivery, reason string) error {
-		if c.Losses != "" && d.Message.Topic == c.Losses {
-			u.losses.refused(losses, reason)
-			return nil
-		}
-		return u.dead.keep(c.Name, d, reason)
-	}
 	opts.Out, opts.In = config.Rules(c.Out), config.Rules(c.In)
-	b, err := bridge.New(opts)
-	if err != nil || c.Losses == "" {
-		return b, nil, err
-	}
-	losses.connected = func() bool { return b.Stats().Connected }
-	return b, losses, nil
+	return bridge.New(opts)
 }
 
 // route makes the server queue the messages that the configuration sends for an uplink, from now on.

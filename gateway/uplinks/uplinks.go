@@ -3,7 +3,8 @@
 // It promises that a message for a bridge stays in the journal until its upstream has acknowledged it, over
 // changes of the configuration, restarts and another name; that messages that cannot be delivered are counted,
 // announced upstream, and kept as dead letters where the upstream refused them; and that a reload does not
-// disturb a bridge whose configuration did not change. Package bridge sends the messages.
+// disturb a bridge whose configuration did not change. Package bridge sends the messages to MQTT brokers; package sinks has
+// what else they may go to.
 package uplinks
 
 import (
@@ -19,6 +20,7 @@ import (
 	"holdfast/broker/bridge"
 	"holdfast/broker/journal"
 	"holdfast/broker/server"
+	"holdfast/broker/sinks"
 	"holdfast/gateway/config"
 	"holdfast/gateway/part"
 )
@@ -35,6 +37,7 @@ type Options struct {
 	Log         *slog.Logger
 
 	AnnounceEvery time.Duration    // how often connected bridges are asked for new losses; 0 means 5 s
+	Sinks         []sinks.Sink     // what bridges deliver to beside MQTT brokers; nil means sinks.All
 	Now           func() time.Time // for how long a rule has matched nothing; nil means time.Now
 }
 
@@ -62,6 +65,9 @@ var _ part.Part = (*Uplinks)(nil)
 func New(opts Options) (*Uplinks, error) {
 	if opts.AnnounceEvery == 0 {
 		opts.AnnounceEvery = announceEvery
+	}
+	if opts.Sinks == nil {
+		opts.Sinks = sinks.All()
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -141,7 +147,7 @@ func (u *Uplinks) Connected(name string) bool {
 // stats returns those of all bridges, in the order of the configuration.
 func (u *Uplinks) stats() (all []bridge.Stats) {
 	for _, l := range u.current() {
-		all = append(all, l.now.Load().Stats())
+		all = append(all, l.sender().Stats())
 	}
 	return all
 }
