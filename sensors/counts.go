@@ -7,16 +7,16 @@ import (
 
 // Counts are totals of one sensor since it was started.
 type Counts struct {
-	Taken   uint64 // readings that succeeded
-	Failed  uint64 // readings that did not, late ones included
-	Missed  uint64 // readings that were not tried: the one before, or others on the bus, took too long
-	LeftOut uint64 // readings of a Source that came faster than its limit
-	Behind  bool   // it misses a tenth of its readings or more
+	Taken    uint64 // readings that succeeded
+	Failures uint64 // readings that did not, late ones included
+	Missed   uint64 // readings that were not tried: the one before, or others on the bus, took too long
+	LeftOut  uint64 // readings of a Source that came faster than its limit
+	Behind   bool   // it misses a tenth of its readings or more
 }
 
 type counts struct {
-	taken, failed, missed, leftOut atomic.Uint64
-	behind                         atomic.Bool
+	taken, failures, missed, leftOut atomic.Uint64
+	behind                           atomic.Bool
 }
 
 // Counts returns the totals of all sensors, by name. It waits for nothing.
@@ -24,7 +24,7 @@ func (s *Supervisor) Counts() map[string]Counts {
 	all := map[string]Counts{}
 	s.counts.Range(func(name, c any) bool {
 		n := c.(*counts)
-		all[name.(string)] = Counts{n.taken.Load(), n.failed.Load(), n.missed.Load(), n.leftOut.Load(), n.behind.Load()}
+		all[name.(string)] = Counts{n.taken.Load(), n.failures.Load(), n.missed.Load(), n.leftOut.Load(), n.behind.Load()}
 		return true
 	})
 	return all

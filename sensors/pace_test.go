@@ -94,7 +94,7 @@ func TestMissedReadingsAreCounted(t *testing.T) {
 		for name, n := range w.s.Counts() {
 			switch {
 			case name == "broken":
-				if n.Missed != 0 || n.Behind || n.Failed < 8 {
+				if n.Missed != 0 || n.Behind || n.Failures < 8 {
 					t.Errorf("%s: %+v", name, n)
 				}
 			case n.Taken+n.Missed < slots-5 || n.Taken+n.Missed > slots+1:

@@ -101,7 +101,7 @@ func TestUnreadableMessagesAreSaidOnceInAnInterval(t *testing.T) {
 		if n := len(w.states("x")); n < 10 || n > 30 {
 			t.Errorf("%d statuses in 110 s, want about two in 10 s", n)
 		}
-		if counts.Taken != 1000 || counts.Failed < 1001 {
+		if counts.Taken != 1000 || counts.Failures < 1001 {
 			t.Errorf("counts %+v, want 1000 readings and 1001 failures", counts)
 		}
 		if s := w.last("x"); s.State != sensors.StateFailing || !strings.Contains(s.Reason, "the last one") {

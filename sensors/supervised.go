@@ -351,13 +351,13 @@ func (p *supervised) publish(o outcome, values []float64) {
 // cannotRead reports input that could not be used, between slots at most once in an interval: the rest is counted.
 func (p *supervised) cannotRead(err error, slot bool) {
 	p.unread = err
-	p.counts.failed.Add(more(err))
+	p.counts.failures.Add(more(err))
 	if now := time.Now(); slot || now.Sub(p.unreadAt) >= p.config.Every {
 		p.unreadAt = now
 		p.fail(err)
 		return
 	}
-	p.counts.failed.Add(1)
+	p.counts.failures.Add(1)
 }
 
 // countLeftOut counts the readings that a Source left out.
@@ -432,13 +432,19 @@ func (p *supervised) nextOnGrid() time.Time {
 
 // retry plans the next reading after a failure: sooner than the interval at first, later after many.
 func (p *supervised) retry() {
-	wait := min(maxBackoff, minBackoff<<min(p.failures-1, 6))
-	p.planAt(time.Now().Add(wait/2 + rand.N(wait/2+1)))
+	p.planAt(time.Now().Add(Backoff(p.failures)))
+}
+
+// Backoff returns how long to wait after a number of failures in a row, 1 or more: between half of a ceiling and the
+// ceiling, which doubles from 1 s to 1 min, so that devices which failed together are not tried together.
+func Backoff(failures int) time.Duration {
+	ceiling := min(maxBackoff, minBackoff<<min(failures-1, 6))
+	return ceiling/2 + rand.N(ceiling/2+1)
 }
 
 func (p *supervised) fail(err error) {
 	p.failures++
-	p.counts.failed.Add(1)
+	p.counts.failures.Add(1)
 	p.pace = pace{} // what it misses while it fails is no matter of time
 	p.counts.behind.Store(false)
 	for _, pipe := range p.pipes {

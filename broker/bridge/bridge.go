@@ -28,10 +28,18 @@ import (
 	"time"
 
 	"holdfast/broker"
+	"holdfast/broker/backoff"
 	"holdfast/broker/dial"
 	"holdfast/broker/journal"
 	"holdfast/broker/outbox"
 	"holdfast/broker/wire"
+)
+
+// Defaults of Options, which the configuration prints.
+const (
+	DefaultKeepAlive     = 30 * time.Second
+	DefaultFailBack      = time.Minute
+	DefaultSessionExpiry = 7 * 24 * time.Hour
 )
 
 // Options configure a Bridge. Name, Upstreams, ClientID, Reader or Queues, and Out or In have to be set.
@@ -42,7 +50,7 @@ type Options struct {
 	ClientID  string        // unique on the upstream
 	Protocol  wire.Version  // V5 or V311; 0 means 5, and 3.1.1 where the upstream does not speak that
 	MaxPacket int           // bytes, where the upstream takes less than it announces; 0 means no limit of ours
-	KeepAlive time.Duration // whole seconds up to 65535; 0 means 30 s
+	KeepAlive time.Duration // whole seconds up to 65535; 0 means DefaultKeepAlive
 
 	// Dial opens a connection up to where MQTT begins; nil means package dial without options.
 	Dial func(ctx context.Context, u *url.URL) (net.Conn, error)
@@ -64,7 +72,7 @@ type Options struct {
 	Announce string // topic of messages of the gateway's own in Reader, sent as they are; empty for none
 
 	In            []Rule        // of upstream topics to local ones
-	SessionExpiry time.Duration // how long the upstream keeps for us what it would send, over MQTT 5; 0 means 7 days
+	SessionExpiry time.Duration // how long the upstream keeps for us what it would send, over MQTT 5; 0 means DefaultSessionExpiry
 	// Publish publishes a message of the upstream here, in the order of the calls, so that it does not go
 	// out by this bridge's rules. Changes become durable with it; then, or if they do not, done is called,
 	// which does not block. With In.
@@ -82,16 +90,16 @@ type Options struct {
 	// References are hosts, or HOST:PORT, that an upstream of MQTT 5 may name as another server to use. The bridge follows
 	// no others, and none without TLS: it would send its password to an attacker who forges one packet.
 	References []string
-	FailBack   time.Duration // how long the first upstream has to be reachable before another one is left for it; 0 means 1 min
+	FailBack   time.Duration // how long the first upstream has to be reachable before another one is left for it; 0 means DefaultFailBack
 	MaxQueued  int           // QoS 0 messages that are queued to be sent; 0 means 1000
 }
 
 func (o *Options) setDefaults() {
 	o.SetDefaults()
-	outbox.SetDefault(&o.KeepAlive, 30*time.Second)
+	outbox.SetDefault(&o.KeepAlive, DefaultKeepAlive)
 	outbox.SetDefault(&o.MaxQueued, 1000)
-	outbox.SetDefault(&o.FailBack, time.Minute)
-	outbox.SetDefault(&o.SessionExpiry, 7*24*time.Hour)
+	outbox.SetDefault(&o.FailBack, DefaultFailBack)
+	outbox.SetDefault(&o.SessionExpiry, DefaultSessionExpiry)
 	if o.Dial == nil {
 		o.Dial = dial.New(dial.Options{}).Dial
 	}
@@ -180,7 +188,7 @@ func New(opts Options) (*Bridge, error) {
 	opts.Log = opts.Log.With("bridge", opts.Name)
 	b := &Bridge{
 		opts: opts, log: opts.Log, live: make(chan *broker.Message, opts.MaxQueued),
-		ids: newIDs(uint16(rand.Uint32())), rival: rival{wait: outbox.Backoff{Min: opts.BackoffMax / 4, Max: rivalWaits * opts.BackoffMax}},
+		ids: newIDs(uint16(rand.Uint32())), rival: rival{wait: backoff.Backoff{Min: opts.BackoffMax / 4, Max: rivalWaits * opts.BackoffMax}},
 	}
 	for _, upstream := range opts.Upstreams {
 		u, err := dial.ParseURL(upstream)

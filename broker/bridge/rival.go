@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"holdfast/broker/outbox"
+	"holdfast/broker/backoff"
 	"holdfast/broker/wire"
 )
 
@@ -27,7 +27,7 @@ const (
 // ends connections as evenly looks the same. It belongs to Run's goroutine.
 type rival struct {
 	lives []time.Duration // of the last connections in a row, at most rivalSwaps
-	wait  outbox.Backoff
+	wait  backoff.Backoff
 }
 
 // note evaluates the end of a connection and reports whether another client has taken its place.

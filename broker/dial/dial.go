@@ -75,6 +75,9 @@ func WithTrace(ctx context.Context, t *Trace) context.Context {
 	return context.WithValue(ctx, traceKey{}, t)
 }
 
+// Port returns the port of a URL without one, by its scheme; empty for a unix socket and for unknown schemes.
+func Port(scheme string) string { return ports[scheme] }
+
 var ports = map[string]string{"mqtt": "1883", "mqtts": "8883", "ws": "80", "wss": "443"}
 
 const schemes = "want mqtt://, mqtts://, ws://, wss:// or unix:///PATH"

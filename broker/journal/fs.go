@@ -164,11 +164,18 @@ func (d *DirFS) SyncDir() error {
 }
 
 func (d *DirFS) Free() (int64, error) {
+	_, free, err := Space(d.dir)
+	return free, err
+}
+
+// Space returns the bytes of the file system that a path is on, and how many of them are free for users other than root
+// (statfs(2)).
+func Space(path string) (size, free int64, err error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(d.dir, &st); err != nil {
-		return 0, &fs.PathError{Op: "statfs", Path: d.dir, Err: err}
+	if err := unix.Statfs(path, &st); err != nil {
+		return 0, 0, &fs.PathError{Op: "statfs", Path: path, Err: err}
 	}
-	return int64(st.Bavail) * int64(st.Bsize), nil
+	return int64(st.Blocks) * int64(st.Bsize), int64(st.Bavail) * int64(st.Bsize), nil
 }
 
 func (d *DirFS) Lock() (io.Closer, error) {

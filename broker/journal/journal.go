@@ -61,19 +61,25 @@ const (
 	ackMany  = 64
 )
 
+// Defaults of Options, which the configuration prints.
+const (
+	DefaultMaxSize     = 2 << 30
+	DefaultCommitEvery = time.Second
+)
+
 // Options configure a Journal. The zero value of every field but FS is usable.
 type Options struct {
 	FS FS
 	// Beside holds a second small file, outside of FS, with the journal's position. nil means none: then there is
 	// no Epoch, and the journal does not notice that it went back in time.
 	Beside      FS
-	MaxSize     int64         // bytes of all segments; 0 means 2 GiB, less than 2 MiB is raised to it
+	MaxSize     int64         // bytes of all segments; 0 means DefaultMaxSize, less than 2 MiB is raised to it
 	MaxState    int64         // bytes of memory for keys and values of Limited entries; 0 means an eighth of MaxSize, at most 8 MiB
 	SegmentSize int64         // bytes; 0 means 8 MiB, or less so that MaxSize holds at least 8
 	KeepFree    int64         // bytes to leave free on the file system
 	MaxAge      time.Duration // messages older than this are dropped; 0 means never
 	WhenFull    WhenFull
-	CommitEvery time.Duration // how long an entry with Lazy may wait for others; 0 means 1 s
+	CommitEvery time.Duration // how long an entry with Lazy may wait for others; 0 means DefaultCommitEvery
 	// Number returns the number that consumers see in a message, if it has one. Losses contain
 	// the range of the numbers that were lost. It must not call the journal. nil if nothing is numbered.
 	Number func(m *broker.Message) (n uint64, ok bool)
@@ -89,7 +95,7 @@ type Options struct {
 
 func (o *Options) setDefaults() {
 	if o.MaxSize == 0 {
-		o.MaxSize = 2 << 30
+		o.MaxSize = DefaultMaxSize
 	}
 	o.MaxSize = max(o.MaxSize, smallestSize)
 	if o.MaxState == 0 {
@@ -100,7 +106,7 @@ func (o *Options) setDefaults() {
 	}
 	o.SegmentSize = max(smallestPart, min(o.SegmentSize, o.MaxSize/8)&^(headerSize-1))
 	if o.CommitEvery == 0 {
-		o.CommitEvery = time.Second
+		o.CommitEvery = DefaultCommitEvery
 	}
 	if o.Progress == nil {
 		o.Progress = func(bool) {}
@@ -287,16 +293,10 @@ type Recovery struct {
 // Recovery returns what Open found.
 func (j *Journal) Recovery() Recovery { return j.recovery }
 
-// Open recovers the log in opts.FS and starts its goroutines, which end with Close.
-func Open(opts Options) (*Journal, error) {
-	opts.setDefaults()
-	lock, err := opts.FS.Lock()
-	if err != nil {
-		return nil, fmt.Errorf("journal: lock: %w", err)
-	}
+// newJournal returns a journal of complete options that has read nothing, and runs nothing.
+func newJournal(opts Options) *Journal {
 	j := &Journal{
-		opts: opts, fs: opts.FS, log: opts.Log, lock: lock,
-		wake: make(chan struct{}, 1), housekeeping: make(chan struct{}, 1), done: make(chan *batch, 1), stop: make(chan struct{}),
+		opts: opts, fs: opts.FS, log: opts.Log,
 		nextSeq: 1, nextID: 1,
 		state: map[string][]byte{}, retained: map[string]retained{},
 		readers: map[string]*Reader{}, byID: map[uint64]*Reader{},
@@ -304,6 +304,19 @@ func Open(opts Options) (*Journal, error) {
 	j.clock.init(&opts)
 	j.bootID = j.clock.bootID()
 	j.room.L = &j.mu
+	return j
+}
+
+// Open recovers the log in opts.FS and starts its goroutines, which end with Close.
+func Open(opts Options) (*Journal, error) {
+	opts.setDefaults()
+	lock, err := opts.FS.Lock()
+	if err != nil {
+		return nil, fmt.Errorf("journal: lock: %w", err)
+	}
+	j := newJournal(opts)
+	j.lock, j.done, j.stop = lock, make(chan *batch, 1), make(chan struct{})
+	j.wake, j.housekeeping = make(chan struct{}, 1), make(chan struct{}, 1)
 	for range 4 { // pending, being written, waiting for the completer, being completed
 		j.free = append(j.free, newBatch())
 	}

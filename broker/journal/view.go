@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,8 +15,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // View is a journal as it stood at one moment, for looking at it without taking it: no lock, no
@@ -96,16 +93,7 @@ func newView(f FS) *Journal {
 		opts.Beside = viewFS{&DirFS{filepath.Dir(filepath.Clean(v.dir))}}
 	}
 	opts.setDefaults()
-	j := &Journal{
-		opts: opts, fs: f, log: slog.New(slog.DiscardHandler),
-		nextSeq: 1, nextID: 1,
-		state: map[string][]byte{}, retained: map[string]retained{},
-		readers: map[string]*Reader{}, byID: map[uint64]*Reader{},
-	}
-	j.clock.init(&opts)
-	j.bootID = j.clock.bootID()
-	j.room.L = &j.mu
-	return j
+	return newJournal(opts)
 }
 
 // checkJournalDir returns an error with the remedy if dir is no journal.
@@ -233,10 +221,7 @@ func (v *View) Info() Info {
 		Retained: len(j.retained), State: len(j.state), Losses: len(j.losses), Recovery: j.recovery,
 		Ledger: j.before,
 	}
-	var st unix.Statfs_t
-	if unix.Statfs(v.dir.dir, &st) == nil {
-		info.Capacity = int64(st.Blocks) * int64(st.Bsize)
-	}
+	info.Capacity, _, _ = Space(v.dir.dir) // 0 if it is unknown
 	logged := map[string]bool{}
 	for _, s := range j.segments {
 		logged[s.name()] = true

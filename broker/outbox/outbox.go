@@ -22,7 +22,14 @@ import (
 	"sync"
 	"time"
 
+	"holdfast/broker/backoff"
 	"holdfast/broker/journal"
+)
+
+// Defaults of Options, which the configuration prints.
+const (
+	DefaultWindow = 100
+	DefaultShare  = 50 // percent
 )
 
 // Options configure an Outbox. Name and Reader or Queues have to be set.
@@ -30,10 +37,10 @@ type Options struct {
 	Name   string          // for logs
 	Reader *journal.Reader // its only consumer is Run
 	Queues []*Queue        // instead: that of the highest priority is sent first
-	Window int             // most messages in flight, up to 65535; 0 means 100
+	Window int             // most messages in flight, up to 65535; 0 means DefaultWindow
 
 	LiveFirst bool // what comes while there is a connection does not queue behind the backlog: see README.md
-	Share     int  // percent of the window and of Rate that the backlog may take with LiveFirst, 1 to 99; 0 means 50
+	Share     int  // percent of the window and of Rate that the backlog may take with LiveFirst, 1 to 99; 0 means DefaultShare
 	Rate      Rate
 
 	// Refused, if set, keeps a message that the other side will never take. When it returns nil the message
@@ -65,11 +72,11 @@ func SetDefault[T comparable](v *T, value T) {
 
 // SetDefaults replaces the zero values that the fields' comments give a meaning.
 func (o *Options) SetDefaults() {
-	SetDefault(&o.Window, 100)
+	SetDefault(&o.Window, DefaultWindow)
 	SetDefault(&o.BackoffMin, time.Second)
 	SetDefault(&o.BackoffMax, max(time.Minute, o.BackoffMin))
 	SetDefault(&o.AckTimeout, 30*time.Second)
-	SetDefault(&o.Share, 50)
+	SetDefault(&o.Share, DefaultShare)
 	if o.Progress == nil {
 		o.Progress = func(bool) {}
 	}
@@ -187,7 +194,7 @@ func (o *Outbox) NoteRefused(topic, reason string) {
 // Run connects, sends and connects again until ctx ends. Then it stops sending, waits up to 2 s for
 // acknowledgements and ends the connection; it returns nil. What is not acknowledged stays in the journal.
 func (o *Outbox) Run(ctx context.Context) error {
-	wait := Backoff{Min: o.opts.BackoffMin, Max: o.opts.BackoffMax}
+	wait := backoff.Backoff{Min: o.opts.BackoffMin, Max: o.opts.BackoffMax}
 	defer o.opts.Progress(false)
 	var reported bool // this outage is in the log
 	for ctx.Err() == nil {
@@ -239,10 +246,10 @@ func (o *Outbox) Run(ctx context.Context) error {
 }
 
 // serve uses a connection until it ends. wait starts over if it was worth its attempt.
-func (o *Outbox) serve(ctx context.Context, conn Conn, wait *Backoff) (next Next, err error) {
+func (o *Outbox) serve(ctx context.Context, conn Conn, wait *backoff.Backoff) (next Next, err error) {
 	o.connected()
 	o.changed(true, nil)
-	f := &Flow{o: o, conn: conn, began: time.Now(), retry: retry{delay: Backoff{Min: o.opts.BackoffMin, Max: o.opts.BackoffMax}}}
+	f := &Flow{o: o, conn: conn, began: time.Now(), retry: retry{delay: backoff.Backoff{Min: o.opts.BackoffMin, Max: o.opts.BackoffMax}}}
 	err = f.run(ctx)
 	f.end()
 	handover := errors.Is(err, ErrHandover)

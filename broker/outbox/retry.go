@@ -3,6 +3,7 @@ package outbox
 import (
 	"time"
 
+	"holdfast/broker/backoff"
 	"holdfast/broker/journal"
 )
 
@@ -10,7 +11,7 @@ import (
 type retry struct {
 	messages []journal.Delivery // to be sent again before others, at pause
 	pause    time.Time          // nothing of the journal is sent before; zero for no pause
-	delay    Backoff            // of pauses
+	delay    backoff.Backoff    // of pauses
 }
 
 func (r *retry) add(d journal.Delivery) {

@@ -47,7 +47,7 @@ func (c *conn) login(p *wire.Connect, size int) (wire.Code, error) {
 	default:
 		code = wire.ServerBusy
 	}
-	c.s.counts.logins.Add(1)
+	c.s.counts.loginsRefused.Add(1)
 	c.logger().Warn("login refused", "client", p.ClientID, "user", p.Username, "reason", err)
 	return code, err
 }
@@ -111,7 +111,7 @@ func (c *conn) mayReceive(topic string) bool {
 	if c.peer.grant.MayRead(topic) {
 		return true
 	}
-	c.s.counts.deniedReads.Add(1)
+	c.s.counts.dropped.unread.Add(1)
 	return false
 }
 

@@ -166,8 +166,8 @@ func TestPublishDenied(t *testing.T) {
 			watch.Silent()
 		}
 	}
-	if st := h.Stats(); st.Denied != 4*3 || st.Retained != 0 {
-		t.Errorf("%d denied, %d retained", st.Denied, st.Retained)
+	if st := h.Stats(); st.Dropped.Denied != 4*3 || st.Retained != 0 {
+		t.Errorf("%d denied, %d retained", st.Dropped.Denied, st.Retained)
 	}
 }
 
@@ -212,7 +212,7 @@ func TestDeliveryDenied(t *testing.T) {
 			c.Send(&wire.Disconnect{})
 			c.Closed()
 		}
-		if got := h.Stats().DeniedDelivery; got < 3 {
+		if got := h.Stats().Dropped.Unread; got < 3 {
 			t.Errorf("%d are counted", got)
 		}
 		for _, r := range h.journal.Readers() {

@@ -290,7 +290,7 @@ func (c *conn) report(err error) {
 	case errors.As(err, &revoked):
 		c.noteRevoked(err)
 	case errors.Is(err, listen.ErrHost), errors.Is(err, listen.ErrOrigin):
-		c.s.counts.strangers.Add(1)
+		c.s.counts.refusedHosts.Add(1)
 		log.Warn("connection refused", "error", err)
 	case errors.Is(err, errHandshake): // the place to look when a certificate does not do
 		log.Info("no connection", "error", err)

@@ -254,7 +254,7 @@ func (s *Server) bind(c *conn, p *wire.Connect, quota int) (present bool, old *c
 	}
 	x := s.sessions.byID[p.ClientID]
 	if x != nil && !x.mayBeTaken(c) {
-		s.counts.logins.Add(1)
+		s.counts.loginsRefused.Add(1)
 		owner := x.owner.who.String()
 		c.later(func() {
 			c.logger().Warn("login refused: the session of this client identifier belongs to another; choose another identifier",

@@ -69,7 +69,7 @@ func (o *outgoing) publish(s *Server, id uint16, dup bool) (p wire.Publish, ok b
 	}
 	if m.Expires {
 		if p.Expiry, ok = journal.Remaining(m.Expiry, time.Since(o.at)); !ok {
-			s.counts.droppedExpired.Add(1) // [MQTT-3.3.2-5]
+			s.counts.dropped.expired.Add(1) // [MQTT-3.3.2-5]
 			return p, false
 		}
 	}

@@ -5,13 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"holdfast/broker/backoff"
 	"holdfast/broker/listen"
 )
 
@@ -182,7 +182,7 @@ func (p *place) listen(ctx context.Context) (err error) {
 // Delays between attempts to open a listener.
 const (
 	firstReopen   = time.Second
-	longestReopen = 10 * time.Second // how long a port may be free without being taken, less the jitter of a half
+	longestReopen = 10 * time.Second // how long a port may be free without being taken
 )
 
 // tryAgain retries a place until it is open, in a goroutine that ends then or when the place is removed. Called with
@@ -196,8 +196,8 @@ func (s *Server) tryAgain(p *place) {
 	p.stop = make(chan struct{})
 	stop, logged := p.stop, p.failed.Error()
 	s.work.Go(func() {
-		for wait := firstReopen; ; wait = min(2*wait, longestReopen) {
-			timer := time.NewTimer(wait/2 + rand.N(wait/2))
+		for wait := (backoff.Backoff{Min: firstReopen, Max: longestReopen}); ; {
+			timer := time.NewTimer(wait.Local())
 			select {
 			case <-stop:
 				timer.Stop()
@@ -256,7 +256,7 @@ func (s *Server) accept(l net.Listener, p *place) {
 		}
 		delay = 0
 		if ok, turnedAway := s.listeners.coming.allows(nc.RemoteAddr(), time.Now()); !ok {
-			s.counts.rate.Add(1)
+			s.counts.rateLimited.Add(1)
 			nc.Close()
 			if turnedAway > 0 {
 				s.log.Warn("connections closed: too many new ones per second", "remote", nc.RemoteAddr().String(), "closed", turnedAway)

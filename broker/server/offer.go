@@ -41,7 +41,7 @@ func (c *conn) offer(p *publication, retain bool, ids []uint32, mayWait bool) bo
 				c.put(&p)
 			}
 		}) {
-			c.s.counts.droppedQueue.Add(1)
+			c.s.counts.dropped.queue.Add(1)
 		}
 		return false
 	}
@@ -63,7 +63,7 @@ func (x *session) offer(c *conn, p *publication, o outgoing, mayWait bool) {
 		}
 	case !x.enter(c):
 		if !x.later(c, o.cost(), func() { x.accept(c, nil, o) }) {
-			x.s.counts.droppedQueue.Add(1)
+			x.s.counts.dropped.queue.Add(1)
 		}
 		return
 	}
@@ -99,7 +99,7 @@ func (x *session) accept(c *conn, p *publication, o outgoing) {
 		return
 	}
 	if len(x.queue) > 0 && x.queued+cost > x.s.opts.MaxQueued || x.s.memory.full(x.queued, cost) {
-		x.s.counts.droppedQueue.Add(1)
+		x.s.counts.dropped.queue.Add(1)
 		return
 	}
 	x.queue = append(x.queue, o)

@@ -196,7 +196,7 @@ func TestQueuedMessagesAndTheRightsOfNow(t *testing.T) {
 		if got := h.lost("session/dev"); !slices.Equal(got, []string{"2 denied"}) {
 			t.Errorf("QoS %d: lost %v", qos, got)
 		}
-		if n := h.Stats().DeniedDelivery; n != 3 {
+		if n := h.Stats().Dropped.Unread; n != 3 {
 			t.Errorf("QoS %d: %d denied deliveries are counted", qos, n)
 		}
 	}

@@ -154,7 +154,7 @@ func (p *publication) refresh() bool {
 	left, ok := journal.Remaining(p.view.Expiry, time.Since(p.at))
 	p.view.Expiry = left
 	if !ok {
-		p.server.counts.droppedExpired.Add(1) // [MQTT-3.3.2-5]
+		p.server.counts.dropped.expired.Add(1) // [MQTT-3.3.2-5]
 	}
 	return ok
 }

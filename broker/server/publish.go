@@ -51,7 +51,7 @@ func (s *Server) publish(p *publication, t *topic, d *scratch) error {
 		}
 		if qos := min(t.qos, m.QoS); qos > 0 {
 			if t.session != nil && !t.session.mayRead(m.Topic) {
-				s.counts.deniedReads.Add(1)
+				s.counts.dropped.unread.Add(1)
 				continue
 			}
 			reader := t.reader
@@ -93,7 +93,7 @@ func (s *Server) beyondShare(p *publication) error {
 	if held <= share {
 		return nil
 	}
-	s.counts.refused.Add(1)
+	s.counts.dropped.refused.Add(1)
 	s.reached(limitBacklog, "publish refused: space in the journal is short, and the publisher's messages take more than its share",
 		"client", p.client.conn.session.id, "user", p.client.conn.user(), "topic", p.audience.topic.name, "bytes", held, "share", share)
 	return errShare
@@ -136,7 +136,7 @@ func (s *Server) append(p *publication, e journal.Entry, d *scratch) error {
 		p.release()
 		return err
 	}
-	s.counts.refused.Add(1)
+	s.counts.dropped.refused.Add(1)
 	fromClient := p.client.conn != nil
 	if errors.Is(err, journal.ErrState) {
 		s.stateRefused(err, p.client.conn.session.id, "QoS 2 publish is refused")
@@ -155,7 +155,7 @@ func (s *Server) append(p *publication, e journal.Entry, d *scratch) error {
 // Committed makes publication a journal.Completer.
 func (p *publication) Committed(e *journal.Entry, _ uint64, err error) {
 	if err != nil {
-		p.server.counts.refused.Add(1)
+		p.server.counts.dropped.refused.Add(1)
 	} else if e.Retained && !p.retention.stored {
 		p.server.retain(p)
 	}

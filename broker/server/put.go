@@ -73,14 +73,14 @@ func (c *conn) putShared(p *publication, qos byte, retain bool, ids []uint32, id
 // mayQueue reports whether a PUBLISH may be queued. Called with mu held.
 func (c *conn) mayQueue(size int, qos byte) bool {
 	if !c.peer.takes(size) {
-		c.s.counts.droppedSize.Add(1) // [MQTT-3.1.2-24]
+		c.s.counts.dropped.size.Add(1) // [MQTT-3.1.2-24]
 		return false
 	}
 	if qos > 0 {
 		return true
 	}
 	if n := c.out.len(); n > 0 && n+size > c.s.opts.MaxQueued || c.s.memory.full(n, size) {
-		c.s.counts.droppedQueue.Add(1)
+		c.s.counts.dropped.queue.Add(1)
 		return false
 	}
 	return true

@@ -86,7 +86,10 @@ type reply struct {
 	p wire.Packet
 }
 
-func (r reply) Committed(_ *journal.Entry, _ uint64, err error) {
+func (r reply) Committed(_ *journal.Entry, _ uint64, err error) { r.queue(err, nil) }
+
+// queue queues the packet and calls then, or ends the connection with err.
+func (r reply) queue(err error, then func()) {
 	c := r.c
 	c.session.whenFree(c, func() {
 		if err != nil {
@@ -94,6 +97,9 @@ func (r reply) Committed(_ *journal.Entry, _ uint64, err error) {
 			return
 		}
 		c.queue(r.p)
+		if then != nil {
+			then()
+		}
 	})
 	c.settled()
 	c.wake()

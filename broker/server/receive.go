@@ -107,7 +107,7 @@ var errDenied = errors.New("not authorized")
 
 // deny drops a publish and answers it in the order of the client's others.
 func (c *conn) deny(v *wire.Publish, d *scratch) error {
-	c.s.counts.deniedPublishes.Add(1)
+	c.s.counts.dropped.denied.Add(1)
 	if v.QoS == 0 {
 		return nil
 	}

@@ -238,7 +238,7 @@ type storedAtOnce struct {
 
 func (r *storedAtOnce) Committed(_ *journal.Entry, _ uint64, err error) {
 	if err != nil {
-		r.s.counts.refused.Add(1)
+		r.s.counts.dropped.refused.Add(1)
 	}
 	r.s.retained.end(r.topic)
 	if r.conn != nil {
@@ -253,7 +253,7 @@ func (r *storedAtOnce) Committed(_ *journal.Entry, _ uint64, err error) {
 // more, and the newer would be lost at a restart. Called with the topic's lane held.
 func (s *Server) unretain(topic string) {
 	gone := &broker.Message{Topic: topic, Retain: true}
-	s.counts.notRetained.Add(1)
+	s.counts.dropped.notRetained.Add(1)
 	s.retained.mu.Lock()
 	s.retained.set(retained{message: gone})
 	s.retained.mu.Unlock()
@@ -273,7 +273,7 @@ func (s *Server) mayRetain(p *publication) bool {
 	if fits {
 		return true
 	}
-	s.counts.notRetained.Add(1)
+	s.counts.dropped.notRetained.Add(1)
 	s.reached(limitRetained, "a message is not retained", "topic", m.Topic, "bytes", weight(m), "older_deleted", had)
 	if had {
 		gone := newPublication(s, &broker.Message{Topic: m.Topic, QoS: m.QoS, Retain: true}, p.at)

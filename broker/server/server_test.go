@@ -656,7 +656,7 @@ func TestSlowSubscriberDelaysNobody(t *testing.T) {
 		publish(t, pub, wire.Publish{Topic: "t", QoS: 1, Payload: payload})
 		brokertest.Receive[*wire.Publish](fast)
 	}
-	if st := h.Stats(); st.DroppedQueue == 0 {
+	if st := h.Stats(); st.Dropped.Queue == 0 {
 		t.Errorf("nothing was dropped: %+v", st)
 	}
 }

@@ -105,7 +105,7 @@ func (x *session) detach() (lost int) {
 		lost = x.stow()
 	}
 	x.mu.Unlock()
-	x.s.counts.droppedQueue.Add(uint64(lost))
+	x.s.counts.dropped.queue.Add(uint64(lost))
 	if x.reader != nil {
 		x.reader.Detach()
 	}

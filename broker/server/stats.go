@@ -7,32 +7,51 @@ type counts struct {
 	limits   reached
 	refusals refusals
 
-	revoked                                                                           atomic.Uint64 // connections with a revoked certificate
-	strangers                                                                         atomic.Uint64 // WebSocket requests with a wrong Host or Origin
-	received, sent, droppedQueue, droppedSize, droppedExpired, refused, notRetained   atomic.Uint64
-	packetsIn, packetsOut, bytesIn, bytesOut, publishBytesIn, publishBytesOut         atomic.Uint64
-	sockets, connects, expired, deniedPublishes, logins, deniedReads, rate, oversized atomic.Uint64
+	received, sent                                                            atomic.Uint64
+	dropped                                                                   drops
+	loginsRefused, rateLimited, revoked, refusedHosts, oversized              atomic.Uint64
+	packetsIn, packetsOut, bytesIn, bytesOut, publishBytesIn, publishBytesOut atomic.Uint64
+	sockets, connects, expired                                                atomic.Uint64
+}
+
+// drops are the counters of Drops.
+type drops struct {
+	queue, size, expired, refused, notRetained, denied, unread atomic.Uint64
+}
+
+func (d *drops) load() Drops {
+	return Drops{
+		Queue: d.queue.Load(), Size: d.size.Load(), Expired: d.expired.Load(), Refused: d.refused.Load(),
+		NotRetained: d.notRetained.Load(), Denied: d.denied.Load(), Unread: d.unread.Load(),
+	}
+}
+
+// Drops are messages that the server did not deliver, or not as asked, by reason. The names in JSON are those of the
+// metrics, and a contract with scripts.
+type Drops struct {
+	Queue       uint64 `json:"queue"`   // the client's queue in memory was full
+	Size        uint64 `json:"size"`    // larger than the client takes
+	Expired     uint64 `json:"expired"` // their lifetime was over
+	Refused     uint64 `json:"refused"` // the journal did not take them
+	NotRetained uint64 `json:"not_retained"`
+	Denied      uint64 `json:"denied"` // published to where the client may not
+	Unread      uint64 `json:"unread"` // the subscriber may not read them
 }
 
 // Stats are counters since New and current gauges.
 type Stats struct {
 	Connections, Sessions, Subscriptions, Retained int
-	Connected                                      int    // sessions that have a connection
-	Received, Sent                                 uint64 // PUBLISH packets
-	DroppedQueue                                   uint64 // messages for clients whose memory queue was full
-	DroppedSize                                    uint64 // messages larger than the client's maximum packet size
-	DroppedExpired                                 uint64
-	Refused                                        uint64 // publishes that the journal did not take
-	NotRetained                                    uint64 // messages delivered but not retained, at a limit
-	Denied                                         uint64 // publishes to topics that the client may not publish to
-	DeniedDelivery                                 uint64 // messages that a subscriber may not read
-	LoginsRefused                                  uint64
-	RateLimited                                    uint64                       // connections closed at the rate limit
-	Revoked                                        uint64                       // connections closed for a revoked certificate
-	RefusedHosts                                   uint64                       // WebSocket requests refused for their Host or Origin
-	Oversized                                      uint64                       // connections closed for a packet larger than MaxPacket
-	Limits                                         map[string]uint64            // refusals and drops by the limit's name
-	Refusals                                       map[string]map[string]uint64 // failure codes sent to clients, by packet and reason
+
+	Connected      int    // sessions that have a connection
+	Received, Sent uint64 // PUBLISH packets
+	Dropped        Drops
+	LoginsRefused  uint64
+	RateLimited    uint64                       // connections closed at the rate limit
+	Revoked        uint64                       // connections closed for a revoked certificate
+	RefusedHosts   uint64                       // WebSocket requests refused for their Host or Origin
+	Oversized      uint64                       // connections closed for a packet larger than MaxPacket
+	Limits         map[string]uint64            // refusals and drops by the limit's name
+	Refusals       map[string]map[string]uint64 // failure codes sent to clients, by packet and reason
 }
 
 // Stats returns the server's counters and gauges.
@@ -47,14 +66,10 @@ func (s *Server) Stats() Stats {
 	s.mu.Unlock()
 	st.Subscriptions = s.index.len()
 	st.Retained = s.retained.len()
-	st.Received, st.Sent = s.counts.received.Load(), s.counts.sent.Load()
-	st.DroppedQueue, st.DroppedSize = s.counts.droppedQueue.Load(), s.counts.droppedSize.Load()
-	st.DroppedExpired, st.Refused = s.counts.droppedExpired.Load(), s.counts.refused.Load()
-	st.NotRetained, st.Denied = s.counts.notRetained.Load(), s.counts.deniedPublishes.Load()
-	st.Revoked = s.counts.revoked.Load()
-	st.RefusedHosts = s.counts.strangers.Load()
-	st.LoginsRefused, st.RateLimited, st.DeniedDelivery = s.counts.logins.Load(), s.counts.rate.Load(), s.counts.deniedReads.Load()
-	st.Oversized = s.counts.oversized.Load()
+	c := &s.counts
+	st.Received, st.Sent, st.Dropped = c.received.Load(), c.sent.Load(), c.dropped.load()
+	st.LoginsRefused, st.RateLimited, st.Revoked = c.loginsRefused.Load(), c.rateLimited.Load(), c.revoked.Load()
+	st.RefusedHosts, st.Oversized = c.refusedHosts.Load(), c.oversized.Load()
 	st.Limits, st.Refusals = s.counts.limits.snapshot(), s.counts.refusals.snapshot()
 	return st
 }

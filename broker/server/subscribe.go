@@ -110,19 +110,7 @@ type subscribed struct {
 	replays []replay
 }
 
-func (r subscribed) Committed(_ *journal.Entry, _ uint64, err error) {
-	c := r.c
-	c.session.whenFree(c, func() {
-		if err != nil {
-			c.failed(err)
-			return
-		}
-		c.queue(r.p)
-		r.want()
-	})
-	c.settled()
-	c.wake()
-}
+func (r subscribed) Committed(_ *journal.Entry, _ uint64, err error) { r.queue(err, r.want) }
 
 func (r subscribed) send(d *scratch) {
 	r.c.send(d, r.p)

@@ -91,7 +91,7 @@ func (y *sys) update(now time.Time) {
 		{"messages/sent", "messages/sent", c.packetsOut.Load()},
 		{"publish/messages/received", "publish/received", st.Received},
 		{"publish/messages/sent", "publish/sent", st.Sent},
-		{"publish/messages/dropped", "publish/dropped", st.DroppedQueue + st.DroppedSize + st.DroppedExpired + st.Refused},
+		{"publish/messages/dropped", "publish/dropped", st.Dropped.Queue + st.Dropped.Size + st.Dropped.Expired + st.Dropped.Refused},
 		{"publish/bytes/received", "", c.publishBytesIn.Load()},
 		{"publish/bytes/sent", "", c.publishBytesOut.Load()},
 		{"bytes/received", "bytes/received", c.bytesIn.Load()},

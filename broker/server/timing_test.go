@@ -128,7 +128,7 @@ func TestMessageExpiry(t *testing.T) {
 			t.Errorf("got %+v, want the time waited taken off", got)
 		}
 		c.Silent()
-		if got := s.Stats().DroppedExpired; got != 1 {
+		if got := s.Stats().Dropped.Expired; got != 1 {
 			t.Errorf("%d expired", got)
 		}
 		c.Close()

@@ -106,7 +106,7 @@ func (s *Server) publishWill(w *will) {
 	}
 	switch {
 	case w.grant.Revoked() || !isSys(w.Topic) && !w.grant.MayWrite(w.Topic):
-		s.counts.deniedPublishes.Add(1)
+		s.counts.dropped.denied.Add(1)
 		s.log.Warn("will is not published: its client may not publish there any more", "client", w.client, "owner", w.grant.Owner().String(), "topic", w.Topic)
 		s.removeWill(w)
 		return

@@ -58,7 +58,7 @@ func TestWillsAndTheRightsOfNow(t *testing.T) {
 						}
 						return
 					}
-					for h.Stats().Denied == 0 { // it was due, and was not published
+					for h.Stats().Dropped.Denied == 0 { // it was due, and was not published
 						time.Sleep(5 * time.Millisecond)
 					}
 					w.Silent()

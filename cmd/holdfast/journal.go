@@ -29,7 +29,7 @@ func journalCommand() *cobra.Command {
 	}
 	var p place
 	c.PersistentPreRunE = func(*cobra.Command, []string) error { return p.becomeOwner() }
-	c.PersistentFlags().StringArrayVarP(&p.files, "config", "c", []string{"/etc/holdfast/holdfast.yaml"},
+	c.PersistentFlags().StringArrayVarP(&p.files, "config", "c", []string{defaultConfig},
 		"configuration `FILE` that names data_dir; given more than once, later files win")
 	c.PersistentFlags().StringVar(&p.dataDir, "data-dir", "", "`DIR` of the gateway's data, instead of -c")
 	c.AddCommand(
@@ -81,6 +81,17 @@ func (p *place) view() (*journal.View, error) {
 		return nil, err
 	}
 	return journal.Inspect(dir)
+}
+
+// look returns what runs a subcommand that looks at the journal.
+func (p *place) look(run func(c *cobra.Command, v *journal.View) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, _ []string) error {
+		v, err := p.view()
+		if err != nil {
+			return err
+		}
+		return run(c, v)
+	}
 }
 
 // progress returns a function that shows on stderr how far a long reading is, if that is a terminal,

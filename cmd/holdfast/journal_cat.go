@@ -157,18 +157,14 @@ func journalExportCommand(p *place) *cobra.Command {
 			"A payload that is no UTF-8 text is in payload_base64 instead. owed names the readers that have not\n" +
 			"acknowledged the message. synced is true if time is from a synchronised clock.",
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			v, err := p.view()
-			if err != nil {
-				return err
-			}
+		RunE: p.look(func(c *cobra.Command, v *journal.View) error {
 			return showRecords(c, v, &sel, "exporting", func(out io.Writer, r *journal.Record) error {
 				if r.Kind != "message" || !sel.matches(r, !all) {
 					return nil
 				}
 				return exportMessage(out, r)
 			})
-		},
+		}),
 	}
 	sel.flags(c)
 	c.Flags().BoolVar(&all, "all", false, "also what was acknowledged, as far as it is still there")

@@ -27,11 +27,7 @@ func journalDeadCommand(p *place) *cobra.Command {
 			`  {"seq":9,"time":"2026-11-22T10:00:00.123Z","bridge":"cloud","reason":"...","topic":"a/b","was":7,"payload":"21.4"}` + "\n" +
 			"was is the journal's number of the message before it was refused, as in 'holdfast journal losses'.",
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			v, err := p.view()
-			if err != nil {
-				return err
-			}
+		RunE: p.look(func(c *cobra.Command, v *journal.View) error {
 			if !slices.ContainsFunc(v.Readers(), func(r journal.ReaderInfo) bool { return r.Name == uplinks.DeadReader }) {
 				if !asJSON {
 					fmt.Fprintln(c.OutOrStdout(), "nothing was refused")
@@ -61,7 +57,7 @@ func journalDeadCommand(p *place) *cobra.Command {
 					show([]byte(l.Reason)), show(l.Message.Payload))
 				return err
 			})
-		},
+		}),
 	}
 	c.Flags().StringVar(&bridge, "bridge", "", "only those of bridge `NAME`")
 	c.Flags().BoolVar(&asJSON, "json", false, "a JSON object for each, one a line")

@@ -23,13 +23,9 @@ func journalInfoCommand(p *place) *cobra.Command {
 		Use:   "info",
 		Short: "Size, readers, losses and state of the journal",
 		Args:  noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			v, err := p.view()
-			if err != nil {
-				return err
-			}
+		RunE: p.look(func(c *cobra.Command, v *journal.View) error {
 			return printInfo(c.OutOrStdout(), v.Info(), v.Losses())
-		},
+		}),
 	}
 }
 
@@ -122,11 +118,7 @@ func journalListCommand(p *place) *cobra.Command {
 		Long: "Times with a question mark are from a clock that was not synchronised. Files without numbers\n" +
 			"hold nothing that is needed and are kept for their next use.",
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			v, err := p.view()
-			if err != nil {
-				return err
-			}
+		RunE: p.look(func(c *cobra.Command, v *journal.View) error {
 			w := table(c.OutOrStdout())
 			fmt.Fprintln(w, "SEGMENT\tMESSAGES\tFROM\tTO\tUSED\tSIZE\tWAITED FOR BY")
 			for _, s := range v.Segments() {
@@ -142,7 +134,7 @@ func journalListCommand(p *place) *cobra.Command {
 					sizeOf(s.Used), sizeOf(s.Size), counts(s.Waiting))
 			}
 			return w.Flush()
-		},
+		}),
 	}
 }
 
@@ -169,11 +161,7 @@ func journalLossesCommand(p *place) *cobra.Command {
 			"oldest are joined. Where the journal was damaged, emptied or went back in time, an unknown number from first on is lost\n" +
 			"(JSON: count 0, reason unknown). A reader without a name stands for damage to messages whose readers are unknown.",
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			v, err := p.view()
-			if err != nil {
-				return err
-			}
+		RunE: p.look(func(c *cobra.Command, v *journal.View) error {
 			if asJSON {
 				return lossesJSON(c.OutOrStdout(), v.Losses())
 			}
@@ -199,7 +187,7 @@ func journalLossesCommand(p *place) *cobra.Command {
 				fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\t%s\n", reader, l.First, l.Last, count, readings, l.Reason, l.Time.Format(time.DateTime))
 			}
 			return w.Flush()
-		},
+		}),
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "a JSON object for each range, one a line")
 	return c

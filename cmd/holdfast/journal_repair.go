@@ -18,11 +18,7 @@ func journalVerifyCommand(p *place) *cobra.Command {
 		Use:   "verify",
 		Short: "Read the whole journal and report what is damaged; exit code 1 if anything is",
 		Args:  noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			v, err := p.view()
-			if err != nil {
-				return err
-			}
+		RunE: p.look(func(c *cobra.Command, v *journal.View) error {
 			var end func()
 			v.Progress, end = progress("verifying")
 			r, err := v.Verify()
@@ -36,7 +32,7 @@ func journalVerifyCommand(p *place) *cobra.Command {
 			}
 			return errors.New("the journal is damaged: the gateway can go on with it as it is;" +
 				" to set the damage aside, stop it and call 'holdfast journal repair'")
-		},
+		}),
 	}
 }
 

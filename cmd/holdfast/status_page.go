@@ -117,7 +117,7 @@ func (p *page) bridges(s *status.Status) {
 			state = span{"away", bad}
 		}
 		p.cells(span{b.Name, plain}, state, number(b.Depth, plain), span{since(s.Time, b.Oldest), plain}, number(uint64(b.InFlight), plain),
-			number(b.Sent, plain), number(b.Resent, plain), number(b.Refused, odd), number(b.Expired, odd), number(b.QoS0Drops, odd),
+			number(b.Sent, plain), number(b.Resent, plain), number(b.Refused, odd), number(b.Expired, odd), number(b.QoS0Dropped, odd),
 			number(b.Reconnects, plain), span{b.Upstream, plain})
 	}
 	for _, b := range s.Bridges {

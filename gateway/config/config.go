@@ -22,14 +22,14 @@ import (
 	"holdfast/sensors/outputs"
 )
 
-// Config is a complete gateway configuration. The zero value is not a valid one: the defaults that
-// the fields name are Load's. It belongs to the caller and shares nothing with other results of Load.
+// Config is a complete gateway configuration. The zero value is not a valid one: Load fills in the
+// defaults, which the rows of the keys have, and README.md from them. It belongs to the caller and shares nothing with other results of Load.
 type Config struct {
 	Device  Device
-	DataDir string // where everything durable lives; default /var/lib/holdfast
+	DataDir string // where everything durable lives
 	Broker  Broker
 	Control string // path of the control socket; empty for its default place
-	Watch   bool   // whether files that change are noticed; default true
+	Watch   bool   // whether files that change are noticed
 	Journal Journal
 	Bridges []Bridge         // in the order in which the files first name them; may be empty
 	Sensors []sensors.Config // likewise; Options is typed, checked and has its defaults
@@ -52,8 +52,8 @@ type Broker struct {
 	Limits    Limits
 
 	ServerKeepAlive     time.Duration // longest keep alive of 5.0 clients, in whole seconds; 0 leaves it to them
-	TopicAliases        int           // towards a client; default 32
-	SysInterval         time.Duration // between updates of $SYS; 0 for none; default 10 s
+	TopicAliases        int           // towards a client
+	SysInterval         time.Duration // between updates of $SYS; 0 for none
 	ResponseInformation string        // told to 5.0 clients that ask; %c is the client identifier
 
 	// Once there is a user or a rule, what no rule allows is forbidden.
@@ -77,7 +77,7 @@ type Listener struct {
 
 	Hosts   []string    // of ws and wss: further names that clients may reach it by
 	Origins []string    // of ws and wss: the web pages that may connect, beside those of the same host
-	Mode    fs.FileMode // of unix; default 0660
+	Mode    fs.FileMode // of unix
 	// Anonymous lets clients in without a name and password. The default is broker.anonymous, and
 	// without that, whether only this device can connect.
 	Anonymous bool
@@ -107,12 +107,12 @@ const (
 
 // Journal bounds the durable log.
 type Journal struct {
-	MaxSize     int64         // bytes on disk, at least 32 MiB; default 2 GiB
-	KeepFree    int64         // bytes left free on the file system; 0 leaves none; default 256 MiB
-	MaxAge      time.Duration // older records are dropped; 0 means no limit; default 30 days
-	WhenFull    WhenFull      // default DropOldest
-	DeadLetters int64         // bytes of messages that upstreams refused for good; 0 keeps none; default 16 MiB
-	CommitEvery time.Duration // how long the gateway's own readings may wait for a shared commit; 0 means no wait; default 1 s
+	MaxSize     int64         // bytes on disk, at least 32 MiB
+	KeepFree    int64         // bytes left free on the file system; 0 leaves none
+	MaxAge      time.Duration // older records are dropped; 0 means no limit
+	WhenFull    WhenFull
+	DeadLetters int64         // bytes of messages that upstreams refused for good; 0 keeps none
+	CommitEvery time.Duration // how long the gateway's own readings may wait for a shared commit; 0 means no wait
 }
 
 // Bridge is one connection to one upstream broker, which may have several addresses.
@@ -122,25 +122,25 @@ type Bridge struct {
 	ClientID string     // unique on each upstream address; default the device id
 	// NewClientID is the identifier of a device that has none in use yet; empty if client_id or device.id is given.
 	NewClientID string
-	Protocol    Protocol      // default Auto
+	Protocol    Protocol
 	MaxPacket   int64         // bytes; 0 means what the upstream says
 	Username    string        // empty connects without
 	Password    Secret        // never set without Username [MQTT-3.1.2-22]
-	Window      int           // messages in flight, 1 to 65535; default 100
-	KeepAlive   time.Duration // whole seconds, 1 s to 65535 s; default 30 s
+	Window      int           // messages in flight, 1 to 65535
+	KeepAlive   time.Duration // whole seconds, 1 s to 65535 s
 	Out         []Rule        // in the order of the file; at least one, or one of In
 	In          []Rule        // likewise
-	Priority    byte          // 0 to 3: messages of higher ones are dropped later at a limit of space; default 1
+	Priority    byte          // 0 to 3: messages of higher ones are dropped later at a limit of space
 	// FailBack is how long the first upstream has to be reachable before the bridge returns to it; at least 1 s.
 	FailBack time.Duration
-	// SessionExpiry is how long the upstream keeps the session for In; at least 1 s, default 7 days.
+	// SessionExpiry is how long the upstream keeps the session for In; at least 1 s.
 	SessionExpiry time.Duration
 
 	Was string // former name, whose backlog is taken over; default empty
 	Reach
 
-	Drain      Drain // default DrainFIFO
-	DrainShare int   // most percent of the window and of Rate for the backlog with DrainLiveFirst, 1 to 99; default 50
+	Drain      Drain
+	DrainShare int // most percent of the window and of Rate for the backlog with DrainLiveFirst, 1 to 99
 	Rate       Rate
 	Losses     string // topic upstream on which losses are announced; empty for none; default holdfast/<device>/losses
 	Status     string // topic upstream with whether the gateway is there; empty for none; default that of status/<device>, by Out
@@ -175,13 +175,13 @@ const (
 // if it starts with it, and Prefix put in its place.
 type Rule struct {
 	Filter string // MQTT topic filter, not a shared subscription
-	QoS    byte   // 0 or 1; default 1
-	Strip  string // default empty
-	Prefix string // default empty
+	QoS    byte   // 0 or 1
+	Strip  string
+	Prefix string
 	// Priority, of Out, 0 to 3: messages of a higher one are sent first and, at a limit of space, dropped last. The
 	// default is the bridge's.
 	Priority int
-	Retained Retained // of Out; default SendRetained
+	Retained Retained // of Out
 }
 
 // Retained is what to do with messages that are already retained when a rule is added.

@@ -9,6 +9,8 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"holdfast/broker/bridge"
+	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 )
 
 // newLoader builds the tables of all keys over an empty configuration.
@@ -25,8 +27,8 @@ func newLoader(opts Options) *loader {
 			live(boolean(&l.anonymous))},
 	}, l.accessKeys(&c.Broker))...)
 	j := &c.Journal
-	journal := newTable(
-		key{"max_size", "2GiB", "Limit of the journal's disk space.",
+	store := newTable(
+		key{"max_size", bytesOf(journal.DefaultMaxSize), "Limit of the journal's disk space.",
 			size(&j.MaxSize, 32<<20, "32MiB: two segments of up to 16MiB")},
 		key{"keep_free", "256MiB", "Space that the journal leaves free on the file system.", size(&j.KeepFree, 0, "0B")},
 		key{"max_age", "30d", "Older messages are dropped; `0s` for no limit.", duration(&j.MaxAge, 0, "")},
@@ -34,7 +36,7 @@ func newLoader(opts Options) *loader {
 			choice(&j.WhenFull, string(DropOldest), string(RefuseNew))},
 		key{"dead_letters", "16MiB", "Space for messages that an upstream has refused for good, with the reason: the oldest go first. `0B` keeps none. See `holdfast journal dead`.",
 			size(&j.DeadLetters, 0, "0B")},
-		key{"commit_every", "1s", "How long the gateway's own readings may wait for a shared commit; `0s` for no wait.",
+		key{"commit_every", span(journal.DefaultCommitEvery), "How long the gateway's own readings may wait for a shared commit; `0s` for no wait.",
 			duration(&j.CommitEvery, 0, "")},
 	)
 	l.web = l.webKeys(&c.Web)
@@ -46,7 +48,7 @@ func newLoader(opts Options) *loader {
 			socketPath(&c.Control)},
 		key{"watch", "true", "Apply files of the configuration when they have changed; `false`: only after `holdfast reload` or SIGHUP.", live(boolean(&c.Watch))},
 		key{"broker", "", "The embedded broker.", l.section(l.broker)},
-		key{"journal", "", "The durable log of messages.", l.section(journal)},
+		key{"journal", "", "The durable log of messages.", l.section(store)},
 		key{"bridges", "", "Connections to upstream brokers.",
 			live(overlaid(l, "a list of bridges", "name", &l.bridges, unchanged, l.bridgeKeys))},
 		key{"sensors", "", "What is measured.",
@@ -71,20 +73,20 @@ func (l *loader) bridgeKeys(b *Bridge) *table {
 			size(&b.MaxPacket, 0, "")},
 		key{"username", "", "Name to connect with.", packed(&b.Username, "text of 1 to 65535 bytes")},
 		key{"password", "", "Password to connect with; best as `${file:PATH}` or `${env:NAME}`. Never printed.", password(&b.Password)},
-		key{"window", "100", "Most messages sent and not yet acknowledged.", number(&b.Window, 1, math.MaxUint16, "")},
-		key{"keep_alive", "30s", "MQTT keep alive in whole seconds.", keepAlive(&b.KeepAlive)},
-		key{"fail_back", "1m", "How long the first upstream has to be reachable before the bridge returns to it from another one.",
+		key{"window", count(outbox.DefaultWindow), "Most messages sent and not yet acknowledged.", number(&b.Window, 1, math.MaxUint16, "")},
+		key{"keep_alive", span(bridge.DefaultKeepAlive), "MQTT keep alive in whole seconds.", keepAlive(&b.KeepAlive)},
+		key{"fail_back", span(bridge.DefaultFailBack), "How long the first upstream has to be reachable before the bridge returns to it from another one.",
 			duration(&b.FailBack, time.Second, "")},
 		key{"out", "", "What is sent upstream. This or `in` is required.", replaced(l, "a list of rules", &b.Out, l.outRule)},
 		key{"in", "", "What is taken from upstream.", replaced(l, "a list of rules", &b.In, l.inRule)},
-		key{"session_expiry", "7d", "How long an upstream of MQTT 5 keeps what it has for `in` while there is no connection, in whole seconds.",
+		key{"session_expiry", span(bridge.DefaultSessionExpiry), "How long an upstream of MQTT 5 keeps what it has for `in` while there is no connection, in whole seconds.",
 			duration(&b.SessionExpiry, time.Second, "")},
 		key{"priority", "1", "When space runs out, queued messages of lower priorities are dropped first. Sessions of clients have 0.",
 			number(&b.Priority, 0, 3, "")},
 		key{"was", "", "Former name of this bridge, whose backlog it adopts.", level(&b.Was)},
 		key{"drain", "fifo", "What to send first when the upstream is back: everything in order (`fifo`), or new messages at once and the backlog beside them (`live-first`), which gives up the order between the two.",
 			choice(&b.Drain, string(DrainFIFO), string(DrainLiveFirst))},
-		key{"drain_share", "50%", "Largest part of the window, and of `rate`, that the backlog takes with `live-first`.", percent(&b.DrainShare)},
+		key{"drain_share", count(outbox.DefaultShare) + "%", "Largest part of the window, and of `rate`, that the backlog takes with `live-first`.", percent(&b.DrainShare)},
 		key{"rate", "", "Most that is sent per second, as for metered links.", l.section(newTable(
 			key{"messages", "0", "Messages per second; `0` for no limit.", number(&b.Rate.Messages, 0, math.MaxInt32, "")},
 			key{"bytes", "0B", "Bytes of topics and payloads per second, such as `50kB`; `0B` for no limit.", size(&b.Rate.Bytes, 0, "0B")},

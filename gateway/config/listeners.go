@@ -6,14 +6,15 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+
+	"holdfast/broker/dial"
 )
 
-// schemes are those of a listener, with the ports that their names stand for.
-var schemes = []struct{ name, port string }{
-	{"mqtt", defaultPort}, {"mqtts", "8883"}, {"ws", "80"}, {"wss", "443"}, {"unix", ""},
-}
+// schemes are those of a listener. dial.Port has the ports that their names stand for.
+var schemes = []string{"mqtt", "mqtts", "ws", "wss", "unix"}
 
 const defaultMode fs.FileMode = 0o660
 
@@ -43,7 +44,7 @@ func (l *loader) listenerKeys(e *Listener) *table {
 func listenerURL(to *Listener) kind {
 	var names []string
 	for _, s := range schemes {
-		names = append(names, s.name+"://")
+		names = append(names, s+"://")
 	}
 	return kind{want: "a URL that starts with " + oneOf(names), types: []string{"!!str"}, schema: urlSchema, parse: func(s string) error {
 		return to.parse(s, "want a URL that starts with "+oneOf(names))
@@ -58,14 +59,9 @@ func (to *Listener) parse(s, want string) error {
 	if err != nil {
 		return errors.New(want)
 	}
-	port, known := "", false
-	for _, s := range schemes {
-		if u.Scheme == s.name {
-			port, known = s.port, true
-		}
-	}
+	port := dial.Port(u.Scheme)
 	switch {
-	case !known:
+	case !slices.Contains(schemes, u.Scheme):
 		return errors.New(want)
 	case u.RawQuery != "" || u.Fragment != "" || u.Opaque != "":
 		return errors.New("want nothing after the address")
@@ -156,7 +152,7 @@ func (l *loader) finishBroker() {
 		e := &element[Listener]{}
 		e.table = l.listenerKeys(&e.value)
 		l.defaults(e.table)
-		_ = e.value.parse("mqtt://127.0.0.1:"+defaultPort, "")
+		_ = e.value.parse("mqtt://127.0.0.1:"+dial.Port("mqtt"), "")
 		l.listeners = append(l.listeners, e)
 	}
 	for _, e := range l.listeners {

@@ -66,21 +66,14 @@ func (l *loader) finishOutputs() {
 				l.errorf(e.given["name"], "%s has the same name, and both have a status: give them different ones", s.at.path)
 			}
 		}
-		if c.Driver == "" {
-			continue
-		}
-		i := slices.Index(names, c.Driver)
+		i := l.driver(e.table, "outputs", c.Driver, names)
 		if i < 0 {
-			at := e.given["driver"]
-			l.errorf(at, "unknown driver %s%s", at.shown(), l.otherDriver(c.Driver, "outputs", names))
 			continue
 		}
 		d := l.opts.Outputs[i]
 		before := len(l.errs)
 		dev := device{table: e.table, at: e.at, bus: c.Bus, address: c.Address}
-		l.bus(dev, &d.Spec)
-		l.address(dev, &d.Spec)
-		l.chip(dev, &d.Spec, cmp.Or(d.Model, d.Name))
+		l.place(dev, &d.Spec, cmp.Or(d.Model, d.Name))
 		c.Options = make(map[string]any)
 		l.options(dev, &d.Spec, c.Options)
 		if len(l.errs) == before && d.Validate != nil {

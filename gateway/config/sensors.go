@@ -26,20 +26,13 @@ func (l *loader) finishSensors() {
 	for _, e := range l.sensors {
 		l.require(e.at, e.table)
 		c := e.value.Config
-		if c.Driver == "" {
-			continue
-		}
-		i := slices.Index(names, c.Driver)
+		i := l.driver(e.table, "sensors", c.Driver, names)
 		if i < 0 {
-			at := e.given["driver"]
-			l.errorf(at, "unknown driver %s%s", at.shown(), l.otherDriver(c.Driver, "sensors", names))
 			continue
 		}
 		d := l.opts.Drivers[i]
 		dev := device{table: e.table, at: e.at, bus: c.Bus, address: c.Address}
-		l.bus(dev, &d.Spec)
-		l.address(dev, &d.Spec)
-		l.chip(dev, &d.Spec, d.Name)
+		l.place(dev, &d.Spec, d.Name)
 		c.Options = make(map[string]any)
 		mistakes := len(l.errs)
 		l.options(dev, &d.Spec, c.Options)
@@ -60,6 +53,26 @@ type device struct {
 	bus     string
 	address uint16
 	driver  string // the chip's name, in chip
+}
+
+// driver returns which of the known drivers an entry of a section names, -1 if it names none.
+func (l *loader) driver(t *table, section, name string, known []string) int {
+	if name == "" {
+		return -1
+	}
+	i := slices.Index(known, name)
+	if i < 0 {
+		at := t.given["driver"]
+		l.errorf(at, "unknown driver %s%s", at.shown(), l.otherDriver(name, section, known))
+	}
+	return i
+}
+
+// place checks where the hardware is: its bus, its address there, and that no other kind of chip has that.
+func (l *loader) place(e device, d *sensors.Spec, model string) {
+	l.bus(e, d)
+	l.address(e, d)
+	l.chip(e, d, model)
 }
 
 // bus checks the name of the bus against the kinds that the driver can use.

@@ -172,6 +172,32 @@ func size(to *int64, low int64, least string) kind {
 	}}
 }
 
+// count, bytesOf and span write the default of a number, a size and a duration as a configuration has it.
+func count(n int) string { return strconv.Itoa(n) }
+
+func bytesOf(n int64) string {
+	for _, u := range []int{2, 1, 0} { // of units: GiB, MiB, KiB
+		if unit := int64(units[u].bytes); n > 0 && n%unit == 0 {
+			return strconv.FormatInt(n/unit, 10) + units[u].name
+		}
+	}
+	return strconv.FormatInt(n, 10) + "B"
+}
+
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d > 0 && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
+}
+
 // duration is a time span of at least low.
 func duration(to *time.Duration, low time.Duration, why string) kind {
 	const want = "a duration such as 500ms, 10s, 1h30m or 30d"
@@ -214,8 +240,6 @@ func parseDuration(s string) (time.Duration, error) {
 
 // errCredentials is the one error about a text that is not secret as a rule, and is so here.
 var errCredentials = errors.New("want a URL without a name or password: they have keys of their own")
-
-const defaultPort = "1883" // IANA "mqtt"
 
 // hostPort is the address of a URL, with the port filled in.
 func hostPort(u *url.URL, port string, least uint64) (string, error) {

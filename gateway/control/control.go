@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -23,6 +22,7 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"holdfast/broker/backoff"
 	"holdfast/broker/listen"
 )
 
@@ -98,7 +98,8 @@ const firstRetry, longestRetry = time.Second, 10 * time.Second
 // Run serves until ctx ends, and ends what is being served with it. It always returns nil.
 func (s *Server) Run(ctx context.Context) error {
 	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
-	for wait, logged := firstRetry, false; ctx.Err() == nil; wait = min(2*wait, longestRetry) {
+	wait := backoff.Backoff{Min: firstRetry, Max: longestRetry}
+	for logged := false; ctx.Err() == nil; {
 		l, err := listen.Unix(ctx, s.path, 0)
 		if err == nil {
 			s.note(nil)
@@ -115,7 +116,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait/2 + rand.N(wait)):
+		case <-time.After(wait.Local()):
 		}
 	}
 	return nil

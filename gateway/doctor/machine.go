@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/broker/diagnose"
+	"holdfast/broker/journal"
 	"holdfast/broker/listen"
 	"holdfast/gateway/config"
 	"holdfast/gateway/control"
@@ -35,7 +36,7 @@ func Here() Machine {
 		Access: func(path string) error {
 			return unix.Faccessat(unix.AT_FDCWD, path, unix.R_OK|unix.W_OK, unix.AT_EACCESS)
 		},
-		Group: groupOf, Synced: synced, Disk: disk, Sync: commits,
+		Group: groupOf, Synced: synced, Disk: journal.Space, Sync: commits,
 		Listen: func(network, address string) error {
 			l, err := net.Listen(listen.Network(network, address), address)
 			if err == nil {
@@ -92,17 +93,10 @@ func groupOf(path string) string {
 	return strconv.Itoa(int(st.Gid))
 }
 
-// synced reports whether the kernel's clock is synchronised, which the time daemon sets (adjtimex(2)).
+// synced reports whether the kernel's clock is synchronised, which the time daemon sets.
 func synced() (bool, error) {
-	var t unix.Timex
-	state, err := unix.Adjtimex(&t)
-	return state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0, err
-}
-
-func disk(path string) (size, free int64, err error) {
-	var st unix.Statfs_t
-	err = unix.Statfs(path, &st)
-	return int64(st.Blocks) * int64(st.Bsize), int64(st.Bavail) * int64(st.Bsize), err
+	clock, err := status.ReadClock()
+	return clock.Synchronised, err
 }
 
 // commits writes 20 small blocks, each made durable as the journal does, and stops after two seconds.

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"holdfast/broker/backoff"
 	"holdfast/gateway/config"
 	"holdfast/gateway/status"
 )
@@ -56,9 +56,9 @@ type trial struct {
 	was    *loaded        // of it
 	well   time.Time      // since when everything is; zero if it is not
 
-	why   string        // it is given up; empty if not
-	wait  time.Duration // between attempts to go back
-	again time.Time     // when the next one is
+	why   string          // it is given up; empty if not
+	wait  backoff.Backoff // between attempts to go back
+	again time.Time       // when the next one is
 }
 
 // Apply applies a configuration that is not in its place yet: the caller may write there and puts
@@ -108,6 +108,7 @@ func (c *Changes) Apply(a Application) (Applied, error) {
 			path:    filepath.Join(c.opts.Dir, markerName),
 		},
 		name: name, within: a.Within, begun: time.Now(), want: want(c.opts.Status(), cfg), before: c.opts.Config(), was: c.running,
+		wait: backoff.Backoff{Min: checkEvery, Max: time.Minute},
 	}
 	if a.Within > 0 {
 		if err := t.write(); err != nil {
@@ -223,8 +224,7 @@ func (c *Changes) rollback(why string) (changes []string, err error) {
 	cfg.Bridges = slices.Clone(cfg.Bridges)
 	t.rename(&cfg)
 	if changes, err = c.opts.Exchange(&cfg); err != nil {
-		t.wait = min(max(2*t.wait, checkEvery), time.Minute)
-		t.again = time.Now().Add(t.wait/2 + rand.N(t.wait))
+		t.again = time.Now().Add(t.wait.Local())
 		c.showTrial(&status.Trial{File: t.File, Begun: t.Begun, Ends: t.Begun.Add(t.within), Missing: []string{"going back: " + err.Error()}})
 		c.log.Error("cannot return to the previous configuration: trying again; a restart does it as well", "error", err)
 		return nil, err

@@ -41,7 +41,7 @@ func (b *tried) text(word string) string {
 }
 
 func (b *tried) how(word string) status.Status {
-	up := status.Bridge{Name: "up", Connected: true, Sent: 5, Acked: 5}
+	up := status.Bridge{Name: "up", Connected: true, Sent: 5, Acknowledged: 5}
 	air := status.Sensor{Name: "air", Health: status.Health{State: "ok"}}
 	switch word {
 	case "bad":
@@ -51,7 +51,7 @@ func (b *tried) how(word string) status.Status {
 	case "flapping":
 		up.Connected = time.Since(b.begun)/time.Second%20 != 0
 	case "refusing":
-		up.Acked, up.Refused = 0, 2
+		up.Acknowledged, up.Refused = 0, 2
 	case "absent":
 		air.State, air.Reason = "absent", "no answer"
 	case "none":

@@ -70,7 +70,7 @@ func (w wanted) missing(st *status.Status) (list []string) {
 		case !slices.Contains(w.bridges, b.Name):
 		case !b.Connected:
 			list = append(list, strings.TrimSuffix("bridge "+b.Name+" is not connected: "+b.LastError, ": "))
-		case b.Acked == 0 && b.Sent+b.Refused > 0:
+		case b.Acknowledged == 0 && b.Sent+b.Refused > 0:
 			list = append(list, fmt.Sprintf("bridge %s: the upstream has taken none of %d messages", b.Name, b.Sent+b.Refused))
 		}
 	}

@@ -11,17 +11,18 @@ import (
 )
 
 // ReadClock asks the kernel, which knows whether anything has set its clock right (adjtimex(2)).
-func ReadClock() Clock {
+// The zero value is a clock that nothing has set.
+func ReadClock() (Clock, error) {
 	var tx unix.Timex
 	state, err := unix.Adjtimex(&tx)
 	if err != nil || state == unix.TIME_ERROR || tx.Status&unix.STA_UNSYNC != 0 {
-		return Clock{}
+		return Clock{}, err
 	}
 	offset := time.Duration(tx.Offset) * time.Microsecond
 	if tx.Status&unix.STA_NANO != 0 {
 		offset = time.Duration(tx.Offset)
 	}
-	return Clock{Synchronised: true, Offset: offset, MaxError: time.Duration(tx.Maxerror) * time.Microsecond}
+	return Clock{Synchronised: true, Offset: offset, MaxError: time.Duration(tx.Maxerror) * time.Microsecond}, nil
 }
 
 // ReadProcess returns the state of the calling process, as far as /proc has it (proc(5)).

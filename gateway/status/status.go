@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/broker/server"
 	"holdfast/broker/wire"
 )
 
@@ -139,16 +140,8 @@ type Clients struct {
 // MaxClients is how many clients a Status names.
 const MaxClients = 50
 
-// Drops are messages that the broker did not deliver, or not as asked, by reason.
-type Drops struct {
-	Queue       uint64 `json:"queue"`   // the client's queue in memory was full
-	Size        uint64 `json:"size"`    // larger than the client takes
-	Expired     uint64 `json:"expired"` // their lifetime was over
-	Refused     uint64 `json:"refused"` // the journal did not take them
-	NotRetained uint64 `json:"not_retained"`
-	Denied      uint64 `json:"denied"` // published to where the client may not
-	Unread      uint64 `json:"unread"` // the subscriber may not read them
-}
+// Drops are server.Drops.
+type Drops = server.Drops
 
 // Listener is a place where clients or browsers connect.
 type Listener struct {
@@ -173,28 +166,28 @@ type Client struct {
 
 // Bridge is one connection to an upstream.
 type Bridge struct {
-	Name       string    `json:"name"`
-	ClientID   string    `json:"client_id,omitempty"` // in use at the upstream
-	Connected  bool      `json:"connected"`
-	Since      time.Time `json:"since,omitzero"` // of the connection, or of its loss
-	Upstream   string    `json:"upstream"`       // connected to, or tried last
-	Protocol   string    `json:"protocol"`
-	Depth      uint64    `json:"depth"`           // messages in the journal for it
-	Oldest     time.Time `json:"oldest,omitzero"` // when the oldest of them was taken in
-	InFlight   int       `json:"in_flight"`
-	Sent       uint64    `json:"sent"` // resends included
-	Acked      uint64    `json:"acknowledged"`
-	Resent     uint64    `json:"resent"`
-	Refused    uint64    `json:"refused"`
-	Expired    uint64    `json:"expired"`
-	QoS0Sent   uint64    `json:"qos0_sent"`
-	QoS0Drops  uint64    `json:"qos0_dropped"`
-	Received   uint64    `json:"received"`   // from the upstream
-	Duplicates uint64    `json:"duplicates"` // of them, that had been received before
-	Looped     uint64    `json:"looped"`     // that had been here before
-	Reconnects uint64    `json:"reconnects"`
-	LastError  string    `json:"last_error,omitempty"`
-	Problems   []string  `json:"problems,omitempty"` // that a person has to put right, although there may be a connection; `holdfast doctor` shows them too
+	Name         string    `json:"name"`
+	ClientID     string    `json:"client_id,omitempty"` // in use at the upstream
+	Connected    bool      `json:"connected"`
+	Since        time.Time `json:"since,omitzero"` // of the connection, or of its loss
+	Upstream     string    `json:"upstream"`       // connected to, or tried last
+	Protocol     string    `json:"protocol"`
+	Depth        uint64    `json:"depth"`           // messages in the journal for it
+	Oldest       time.Time `json:"oldest,omitzero"` // when the oldest of them was taken in
+	InFlight     int       `json:"in_flight"`
+	Sent         uint64    `json:"sent"` // resends included
+	Acknowledged uint64    `json:"acknowledged"`
+	Resent       uint64    `json:"resent"`
+	Refused      uint64    `json:"refused"`
+	Expired      uint64    `json:"expired"`
+	QoS0Sent     uint64    `json:"qos0_sent"`
+	QoS0Dropped  uint64    `json:"qos0_dropped"`
+	Received     uint64    `json:"received"`   // from the upstream
+	Duplicates   uint64    `json:"duplicates"` // of them, that had been received before
+	Looped       uint64    `json:"looped"`     // that had been here before
+	Reconnects   uint64    `json:"reconnects"`
+	LastError    string    `json:"last_error,omitempty"`
+	Problems     []string  `json:"problems,omitempty"` // that a person has to put right, although there may be a connection; `holdfast doctor` shows them too
 
 	// Unmatched are rules that have matched nothing since the bridge was made, ten minutes ago or more.
 	Unmatched []UnmatchedRule `json:"unmatched_rules,omitempty"`

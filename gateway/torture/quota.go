@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"holdfast/broker/journal"
 )
 
 // quotaSize is the size of a file system that is soon full.
@@ -23,11 +25,10 @@ func (b *bench) limit(ctx context.Context) (unlimit func() error, err error) {
 		return unlimit, nil
 	}
 	b.event("no file system of its own (%v): journal.keep_free takes its place", err)
-	var st unix.Statfs_t
-	if err := unix.Statfs(b.dir, &st); err != nil {
+	_, free, err := journal.Space(b.dir)
+	if err != nil {
 		return nil, err
 	}
-	free := int64(st.Bavail) * int64(st.Bsize)
 	if free < 2*quotaSize {
 		return nil, fmt.Errorf("%s has %d MiB free: the trial needs %d", b.dir, free>>20, 2*quotaSize>>20)
 	}

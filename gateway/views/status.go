@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"holdfast/broker/journal"
 	"holdfast/gateway/status"
 	"holdfast/sensors"
@@ -18,11 +16,12 @@ import (
 // Status returns a picture of the whole gateway.
 func (v *Views) Status() status.Status {
 	v.flush()
+	clock, _ := status.ReadClock() // not synchronised, if that is unknown
 	s := status.Status{
 		Time: time.Now(), Device: v.Config().Device.ID, Version: v.version, Started: v.started,
 		State: v.phase.Load().(status.State), Problems: []string{},
 		Bridges: v.Bridges(), Clients: v.clientStatus(), Journal: v.journalStatus(),
-		Config: v.Changes(), Clock: status.ReadClock(), Power: v.power(), Process: status.ReadProcess(),
+		Config: v.Changes(), Clock: clock, Power: v.power(), Process: status.ReadProcess(),
 	}
 	s.Sensors, s.Outputs = v.sensorStatus(), v.outputStatus(s.Bridges)
 	s.Listeners = append(v.Listeners(), v.Others()...)
@@ -47,7 +46,7 @@ func (v *Views) sensorStatus() []status.Sensor {
 		n := counts[c.Name]
 		s := status.Sensor{
 			Name: c.Name, Driver: c.Driver, Bus: c.Bus, Every: c.Every, Health: v.latest.of(c.Name),
-			Taken: n.Taken, Failures: n.Failed, Missed: n.Missed, LeftOut: n.LeftOut, Behind: n.Behind, Readings: append([]status.Reading{}, v.latest.readings[c.Name]...),
+			Taken: n.Taken, Failures: n.Failures, Missed: n.Missed, LeftOut: n.LeftOut, Behind: n.Behind, Readings: append([]status.Reading{}, v.latest.readings[c.Name]...),
 		}
 		for _, r := range s.Readings { // a status tells only of changes
 			if r.Time.After(s.LastGood) {
@@ -85,11 +84,7 @@ func (v *Views) clientStatus() status.Clients {
 	c := status.Clients{
 		Connections: s.Connections, Connected: s.Connected, Sessions: s.Sessions,
 		Subscriptions: s.Subscriptions, Retained: s.Retained, Received: s.Received, Sent: s.Sent,
-		Dropped: status.Drops{
-			Queue: s.DroppedQueue, Size: s.DroppedSize, Expired: s.DroppedExpired, Refused: s.Refused,
-			NotRetained: s.NotRetained, Denied: s.Denied, Unread: s.DeniedDelivery,
-		},
-		LoginsRefused: s.LoginsRefused, RateLimited: s.RateLimited, RefusedHosts: s.RefusedHosts, Revoked: s.Revoked, Oversized: s.Oversized, Limits: s.Limits, Refusals: s.Refusals, List: []status.Client{},
+		Dropped: s.Dropped, LoginsRefused: s.LoginsRefused, RateLimited: s.RateLimited, RefusedHosts: s.RefusedHosts, Revoked: s.Revoked, Oversized: s.Oversized, Limits: s.Limits, Refusals: s.Refusals, List: []status.Client{},
 	}
 	for _, x := range v.Server.Clients(status.MaxClients) {
 		one := status.Client{
@@ -128,9 +123,8 @@ func (v *Views) journalStatus() status.Journal {
 	if len(readers) > 0 {
 		j.Depth = readers[0].Depth
 	}
-	var st unix.Statfs_t
-	if unix.Statfs(v.Config().DataDir, &st) == nil {
-		j.Free, j.Capacity = int64(st.Bavail)*int64(st.Bsize), int64(st.Blocks)*int64(st.Bsize)
+	if size, free, err := journal.Space(v.Config().DataDir); err == nil {
+		j.Free, j.Capacity = free, size
 		j.Lifetime = journal.Lifetime(j.PerDay, uint64(j.Capacity))
 	}
 	return j

@@ -15,7 +15,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"sync"
@@ -24,6 +23,7 @@ import (
 	"time"
 
 	"holdfast/broker/auth"
+	"holdfast/broker/backoff"
 	"holdfast/broker/listen"
 )
 
@@ -200,11 +200,12 @@ const firstRetry, longestRetry = time.Second, 10 * time.Second
 // Run serves until ctx ends. It always returns nil: a gateway works without its dashboard.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.work.Wait()
-	wait, logged := firstRetry, false
+	wait, logged := backoff.Backoff{Min: firstRetry, Max: longestRetry}, false
 	for ctx.Err() == nil {
 		l, err := s.listen(ctx)
 		if err == nil {
-			wait, logged = firstRetry, false
+			logged = false
+			wait.Reset()
 			err = s.serve(ctx, l)
 		}
 		if ctx.Err() != nil {
@@ -222,9 +223,8 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait/2 + rand.N(wait)):
+		case <-time.After(wait.Local()):
 		}
-		wait = min(2*wait, longestRetry)
 	}
 	return nil
 }

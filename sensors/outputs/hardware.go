@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"time"
 
 	"holdfast/sensors"
@@ -58,8 +57,7 @@ func (o *output) fault(err error) {
 	o.leaseEnd, o.maxEnd = time.Time{}, time.Time{}
 	wait := time.Duration(0)
 	if o.failures > 0 {
-		wait = min(maxBackoff, minBackoff<<min(o.failures-1, 6))
-		wait = wait/2 + rand.N(wait/2+1)
+		wait = sensors.Backoff(o.failures)
 	}
 	o.failures++
 	o.retryAt = time.Now().Add(wait)

@@ -12,8 +12,6 @@ import (
 )
 
 const (
-	minBackoff  = time.Second
-	maxBackoff  = time.Minute
 	grace       = 100 * time.Millisecond // for a driver whose time is over to notice
 	verifyEvery = 10 * time.Second       // a chip that lost its power is found after this time
 	maxRequests = 16
