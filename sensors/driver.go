@@ -152,6 +152,9 @@ type Spec struct {
 	Quantities []Quantity
 
 	Options []Option
+	// Claims is what an entry has to have for itself, or shares only with those that set it likewise, such as a pin or a
+	// frequency; an error is an option that cannot be. It is called with options that have been checked. May be nil.
+	Claims func(Place) ([]Claim, error)
 	// Timeout is the default deadline of one access: of a reading, which includes the chip's conversion
 	// time, or of a move. It is counted as WithRunTime counts.
 	Timeout time.Duration

@@ -310,7 +310,7 @@ outputs:
   - {name: down, driver: gpio-output, bus: simulated, line: 6, safe: 0}
   - {name: fan, driver: pca9685, bus: i2c-1, channel: 3, safe: 0.25, lease: 1m, link: cloud, link_timeout: 5m}
   - {name: flap, driver: servo, safe: 45, require_time: true, command_expiry: 10s}
-  - {name: lamp, driver: pwm, safe: true}
+  - {name: lamp, driver: pwm, channel: 1, safe: true}
 `, `outputs: [{name: lamp, safe: on, frequency: 200}]`)
 	if err != nil {
 		t.Fatal(err)
@@ -325,7 +325,7 @@ outputs:
 		{Name: "flap", Driver: "servo", Safe: 45, RequireTime: true, CommandExpiry: 10 * time.Second,
 			Options: map[string]any{"channel": int64(0), "angle": 180.0, "min_pulse": time.Millisecond, "max_pulse": 2 * time.Millisecond}},
 		{Name: "lamp", Driver: "pwm", Safe: 1,
-			Options: map[string]any{"channel": int64(0), "frequency": 200.0, "active_low": false}},
+			Options: map[string]any{"channel": int64(1), "frequency": 200.0, "active_low": false}},
 	}
 	for i := range want {
 		if want[i].LinkTimeout == 0 {

@@ -146,6 +146,7 @@ type loader struct {
 	sensors   []*element[sensorEntry]
 	outputs   []*element[output]
 	chips     map[string]device // what is at an address, by bus and address
+	claims    []claimed         // what the sensors and outputs before have
 }
 
 func (l *loader) errorf(f field, format string, args ...any) {

@@ -83,6 +83,7 @@ func (l *loader) finishOutputs() {
 		}
 		if len(l.errs) == before {
 			l.safe(e, &d, &c)
+			l.claim(dev, &d.Spec, c.Options)
 		}
 		l.config.Outputs = append(l.config.Outputs, c)
 	}

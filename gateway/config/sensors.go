@@ -41,6 +41,9 @@ func (l *loader) finishSensors() {
 				l.errorf(e.at, "%v", err)
 			}
 		}
+		if len(l.errs) == mistakes {
+			l.claim(dev, &d.Spec, c.Options)
+		}
 		l.finishProcessing(e, d, &c)
 		l.config.Sensors = append(l.config.Sensors, c)
 	}
@@ -140,6 +143,39 @@ func (l *loader) chip(e device, d *sensors.Spec, name string) {
 		}
 		l.errorf(at, "%s has another chip, %s, at the same place (%s): change the address of one of them", first.at.path, first.driver, place)
 	}
+}
+
+// claimed is what a sensor or an output needs, and which one.
+type claimed struct {
+	sensors.Claim
+	by field
+}
+
+// claim refuses what another sensor or output has: a line, a pin, a channel, a thermometer, or a setting that they would have
+// to share.
+func (l *loader) claim(e device, d *sensors.Spec, options map[string]any) {
+	claims, err := d.ClaimsAt(e.bus, e.address, options)
+	if err != nil {
+		l.errorf(e.at, "%v", err)
+		return
+	}
+	var new []claimed
+	for _, c := range claims {
+		at := e.at
+		if f, given := e.rest[c.Option]; given {
+			at = f
+		} else if f, given := e.given[c.Option]; given {
+			at = f
+		}
+		for _, first := range l.claims {
+			if why := c.Against(first.Claim, first.by.path); why != "" {
+				l.errorf(at, "%s", why)
+				break
+			}
+		}
+		new = append(new, claimed{c, e.at})
+	}
+	l.claims = append(l.claims, new...)
 }
 
 // options decodes the keys that are the driver's own.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"holdfast/broker/diagnose"
+	"holdfast/sensors/bus"
 	"holdfast/sensors/scan"
 )
 
@@ -95,6 +96,20 @@ var ills = []struct {
 	{"one too many", func(t *testing.T, p *pi) {
 		p.scan.Found = append(p.scan.Found, scan.Found{Bus: "i2c-1", Address: 0x23, Drivers: []string{"bh1750"}})
 	}, Warn, "wiring", "something, perhaps bh1750 answers at i2c-1 0x23"},
+	{"a line that is held", func(t *testing.T, p *pi) {
+		p.scan.Lines = []bus.GPIOChip{{Name: "gpiochip0", Label: "pinctrl-rp1", Lines: []bus.GPIOLine{{Offset: 4, Consumer: "onewire@0"}, {Offset: 17, Consumer: "gpio-fan"}}}}
+	}, Fail, "wiring", "output pump: GPIO line 17 is held by gpio-fan"},
+	{"two on one line", func(t *testing.T, p *pi) {
+		p.write(t, "pi.yaml", device+"  - {name: horn, driver: gpio-output, line: 17, safe: off}\n")
+	}, Fail, "configuration", "outputs[pump] has GPIO line 17 already"},
+	{"a line of a bus", func(t *testing.T, p *pi) {
+		p.write(t, "pi.yaml", device+"  - {name: horn, driver: gpio-output, line: 2, safe: off}\n")
+	}, Fail, "configuration", "GPIO line 2 is SDA of i2c-1"},
+	{"no common conversion", func(t *testing.T, p *pi) {
+		p.write(t, "pi.yaml", strings.Replace(device, "sensors:\n", "sensors:\n  - {name: pipes, driver: w1, ids: [28-000000000001]}\n", 1))
+		p.files["sys/bus/w1/devices/w1_bus_master1/therm_bulk_read"] = &fstest.MapFile{Data: []byte("0\n")}
+		p.denied["/sys/bus/w1/devices/w1_bus_master1/therm_bulk_read"] = syscall.EACCES
+	}, Warn, "buses", "each thermometer converts by itself"},
 	{"under-voltage", func(t *testing.T, p *pi) { p.throttled("50005") }, Fail, "power", "under-voltage now"},
 	{"too hot", func(t *testing.T, p *pi) { p.throttled("0x8") }, Warn, "power", "temperature limit now"},
 	{"was throttled", func(t *testing.T, p *pi) { p.throttled("40000") }, Warn, "power", "throttled since the start"},

@@ -33,30 +33,32 @@ type part struct {
 	address         uint16
 	driver          *sensors.Spec
 	findable        bool // the driver can list what it could read
+	claims          []sensors.Claim
 }
 
 func (p part) String() string { return p.what + " " + p.name }
 
 // parts are those that need hardware.
 func (e *examination) parts() (all []part) {
-	add := func(what, name, busName string, address uint16, d *sensors.Spec, findable bool) {
+	add := func(what, name, busName string, address uint16, d *sensors.Spec, findable bool, options map[string]any) {
 		if bus.IsSimulated(busName) {
 			return
 		}
 		if address == 0 && len(d.Addresses) > 0 {
 			address = d.Addresses[0]
 		}
-		all = append(all, part{what, name, busName, address, d, findable})
+		claims, _ := d.ClaimsAt(busName, address, options) // the configuration was checked
+		all = append(all, part{what, name, busName, address, d, findable, claims})
 	}
 	for _, c := range e.Config.Sensors {
 		if i := slices.IndexFunc(e.Drivers, func(d sensors.Driver) bool { return d.Name == c.Driver }); i >= 0 {
 			d := &e.Drivers[i]
-			add("sensor", c.Name, c.Bus, c.Address, &d.Spec, d.Find != nil)
+			add("sensor", c.Name, c.Bus, c.Address, &d.Spec, d.Find != nil, c.Options)
 		}
 	}
 	for _, c := range e.Config.Outputs {
 		if d := outputs.FindDriver(c.Driver); d != nil {
-			add("output", c.Name, c.Bus, c.Address, &d.Spec, false)
+			add("output", c.Name, c.Bus, c.Address, &d.Spec, false, c.Options)
 		}
 	}
 	return all
@@ -127,6 +129,7 @@ func (e *examination) buses(context.Context) {
 		}
 		if strings.HasPrefix(path, "/sys/") {
 			e.ok("%s: %s", path, who) // readable for all
+			e.commonConversion()
 			continue
 		}
 		if err := e.m.Access(path); err != nil {
@@ -148,10 +151,26 @@ func (e *examination) buses(context.Context) {
 	}
 }
 
+// commonConversion is a right that driver w1 can do without, slowly.
+func (e *examination) commonConversion() {
+	if !slices.ContainsFunc(e.Config.Sensors, func(c sensors.Config) bool { return c.Driver == "w1" && !bus.IsSimulated(c.Bus) }) {
+		return
+	}
+	files, _ := fs.Glob(e.m.Root, "sys/bus/w1/devices/w1_bus_master*/therm_bulk_read")
+	for _, f := range files {
+		if err := e.m.Access("/" + f); err != nil {
+			e.add(Warn, "the package's udev rule gives it to the group gpio (/usr/lib/udev/rules.d/60-holdfast.rules, then sudo udevadm trigger --subsystem-match=w1)",
+				"/%s may not be written (%v): each thermometer converts by itself, in 0.75 s", f, err)
+		}
+	}
+}
+
 // wiring compares what answers with what is configured.
 func (e *examination) wiring(ctx context.Context) {
 	all := e.parts()
-	needed := slices.ContainsFunc(all, func(p part) bool { return p.driver.Kind(p.bus) == sensors.BusI2C || p.driver.Has(sensors.BusW1) })
+	needed := slices.ContainsFunc(all, func(p part) bool {
+		return p.driver.Kind(p.bus) == sensors.BusI2C || p.driver.Has(sensors.BusW1) || p.driver.Has(sensors.BusGPIO)
+	})
 	if !needed {
 		e.ok("nothing that can be looked for is configured")
 		return
@@ -186,6 +205,7 @@ func (e *examination) wiring(ctx context.Context) {
 			}
 		}
 	}
+	e.lines(all, r.Lines)
 	for _, f := range r.Found {
 		if f.Bus == "" || expected[place(f.Bus, f.Address)] || f.Note != "" {
 			continue // what a kernel driver has may be read through iio and hwmon
@@ -198,6 +218,29 @@ func (e *examination) wiring(ctx context.Context) {
 			what += ", perhaps " + strings.Join(f.Drivers, " or ")
 		}
 		e.add(Warn, "holdfast scan prints what to add to the configuration", "%s answers at %s and is not configured", what, place(f.Bus, f.Address))
+	}
+}
+
+// lines finds GPIO lines that another program or the kernel holds.
+func (e *examination) lines(all []part, gpio []bus.GPIOChip) {
+	holders := map[string]string{}
+	for _, chip := range gpio {
+		label := chip.Label
+		if bus.IsHeader(label) {
+			label = ""
+		}
+		for _, l := range chip.Lines {
+			if l.Consumer != "" && l.Consumer != bus.Consumer {
+				holders[sensors.LineName("", label, l.Offset)] = l.Consumer
+			}
+		}
+	}
+	for _, p := range all {
+		for _, c := range p.claims {
+			if who, held := holders[c.What]; held && !c.Wired {
+				e.add(Fail, "end that program, or remove the dtoverlay that takes the line from /boot/firmware/config.txt"+reboot+", or choose another line: holdfast scan lists them", "%s: %s is held by %s", p, c.What, who)
+			}
+		}
 	}
 }
 

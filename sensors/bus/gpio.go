@@ -36,6 +36,9 @@ type LineOptions struct {
 // change with kernels (the Pi 5's moved from gpiochip4 to gpiochip0), labels do not.
 var headers = []string{"pinctrl-rp1", "pinctrl-bcm2711", "pinctrl-bcm2835"}
 
+// IsHeader reports whether a GPIO chip's label is that of a chip that the Pi's header is wired to.
+func IsHeader(label string) bool { return slices.Contains(headers, label) }
+
 // Input opens a line as an input. It never drives it.
 func (s *Set) Input(name string, o LineOptions) (Line, error) {
 	if sim, err := s.simulates(name); sim != nil || err != nil {

@@ -58,6 +58,30 @@ func KindOf(name string) Kind {
 	return None
 }
 
+// HeaderLine is a line of the Pi's header that is wired to a bus, and what it is there.
+type HeaderLine struct {
+	Offset int
+	Name   string // "SDA of i2c-1"
+}
+
+// HeaderLines returns the lines of a Pi's 40-pin header that a bus is wired to as long as it is switched on, none for other
+// buses (Raspberry Pi documentation, "GPIO and the 40-pin header").
+func HeaderLines(name string) (all []HeaderLine) {
+	shared := Shared(name)
+	pins := map[string][]HeaderLine{
+		"i2c-0": {{0, "SDA"}, {1, "SCL"}}, "i2c-1": {{2, "SDA"}, {3, "SCL"}},
+		"spi-0": {{9, "MISO"}, {10, "MOSI"}, {11, "SCLK"}}, "spi-1": {{19, "MISO"}, {20, "MOSI"}, {21, "SCLK"}},
+		"/dev/serial0": {{14, "TXD"}, {15, "RXD"}}, "/dev/ttyAMA0": {{14, "TXD"}, {15, "RXD"}}, "/dev/ttyS0": {{14, "TXD"}, {15, "RXD"}},
+	}
+	for _, l := range pins[shared] {
+		all = append(all, HeaderLine{l.Offset, l.Name + " of " + shared})
+	}
+	if select_, ok := map[string]int{"spi-0.0": 8, "spi-0.1": 7, "spi-1.0": 18, "spi-1.1": 17, "spi-1.2": 16}[name]; ok {
+		all = append(all, HeaderLine{select_, "chip select of " + name})
+	}
+	return all
+}
+
 // Shared is the part of a bus name that stands for the wires: everything with the same one waits for
 // each other. Channels of a multiplexer share their bus, chip selects of SPI theirs.
 func Shared(name string) string {

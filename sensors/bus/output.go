@@ -56,9 +56,12 @@ func simulatedLine[L Line](sim LineSimulator, err error, o LineOptions, open fun
 	return l, nil
 }
 
+// Consumer is how the kernel calls us where it lists who holds a line.
+const Consumer = "holdfast"
+
 // request is the part of a request that holds for every line.
 func (o LineOptions) request() []gpiocdev.LineReqOption {
-	opts := []gpiocdev.LineReqOption{gpiocdev.WithConsumer("holdfast")}
+	opts := []gpiocdev.LineReqOption{gpiocdev.WithConsumer(Consumer)}
 	if o.ActiveLow {
 		opts = append(opts, gpiocdev.AsActiveLow)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"sync"
 	"time"
@@ -21,6 +22,7 @@ func counter() sensors.Driver {
 			Chip: "anything with a contact or an open collector", Datasheet: "include/uapi/linux/gpio.h",
 			Wiring: "a contact goes from the line to GND with bias: pull-up and active_low: true; S0 (open collector) likewise, + to the line; debounce 10ms for reed contacts",
 			Buses:  []sensors.BusKind{sensors.BusGPIO},
+			Claims: claimInputs("edges to active", "line"),
 			Options: append(lineOptions(0),
 				sensors.Option{Name: "scale", Kind: sensors.OptionFloat, Default: 1.0, Doc: "how much one pulse is, in unit"},
 				sensors.Option{Name: "unit", Kind: sensors.OptionString, Default: "", Doc: "of the total, such as L, mm or kWh"},
@@ -63,6 +65,18 @@ func inputLine(c sensors.Config) bus.LineOptions {
 		Chip: stringOption(c, "chip"), Offset: int(c.Options["line"].(int64)), ActiveLow: c.Options["active_low"].(bool),
 		Bias: stringOption(c, "bias"), Debounce: c.Options["debounce"].(time.Duration),
 	}
+}
+
+// claimInputs is the Claims of a driver whose options of these names are input lines. Several may have one, if they want it
+// set up in the same way (bus.Set.Edges).
+func claimInputs(edges string, options ...string) func(sensors.Place) ([]sensors.Claim, error) {
+	return sensors.ClaimLines(func(p sensors.Place) string {
+		return describeInput(edges, inputLine(sensors.Config{Options: p.Options}))
+	}, options...)
+}
+
+func describeInput(edges string, o bus.LineOptions) string {
+	return fmt.Sprintf("an input for %s with active_low %v, bias %s and debounce %v", edges, o.ActiveLow, o.Bias, o.Debounce)
 }
 
 // edges counts the edges of a line to active. The kernel numbers them as they happen, so those that

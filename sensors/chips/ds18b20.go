@@ -27,6 +27,10 @@ func ds18b20() sensors.Driver {
 			Options: []sensors.Option{
 				{Name: "id", Kind: sensors.OptionString, Doc: "the sensor's name in /sys/bus/w1/devices, such as 28-0316a2795bff; needed if there are several"},
 			},
+			Claims: func(p sensors.Place) ([]sensors.Claim, error) {
+				id, _ := p.Options["id"].(string)
+				return []sensors.Claim{sensors.ClaimThermometer(p.Bus, id, "id")}, nil
+			},
 			Timeout: 3 * time.Second, // a conversion takes 750 ms
 		},
 		Find: findDS18B20,

@@ -30,6 +30,16 @@ func ds2482() sensors.Driver {
 				{Name: "id", Kind: sensors.OptionString, Doc: "the sensor's number, such as 28-0316a2795bff; needed if there are several"},
 				{Name: "channel", Kind: sensors.OptionInt, Min: 0, Max: 7, Doc: "1-Wire channel of a DS2482-800"},
 			},
+			Claims: func(p sensors.Place) ([]sensors.Claim, error) {
+				what := "the only 1-Wire thermometer"
+				if id, _ := p.Options["id"].(string); id != "" {
+					what = "1-Wire thermometer " + id
+				}
+				if n, ok := p.Options["channel"].(int64); ok {
+					what += fmt.Sprintf(" at channel %d", n)
+				}
+				return []sensors.Claim{{What: what + " of the bridge on " + p.On(), Option: "id"}}, nil
+			},
 			Timeout: 2 * time.Second,
 		},
 		Check: func(c sensors.Config) error {

@@ -40,6 +40,7 @@ func expanderPin(chip expander.Chip) sensors.Driver {
 			Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: chip.Addresses,
 			Quantities: append([]sensors.Quantity{{Name: "state", Max: 1}}, eventQuantities("pressed", "released")...),
 			Options:    options,
+			Claims:     claimExpanderPin,
 			Timeout:    time.Second,
 		},
 		QuantitiesOf: func(options map[string]any) []sensors.Quantity {
@@ -120,12 +121,23 @@ type watchedPin struct {
 	closed bool
 }
 
+// interruptLine is how the line of an interrupt is set up, but for its number.
+var interruptLine = bus.LineOptions{ActiveLow: true, Bias: bus.BiasPullUp}
+
+// claimExpanderPin is the pin for itself, and the line of the interrupt, which pins of the chip share.
+func claimExpanderPin(p sensors.Place) ([]sensors.Claim, error) {
+	pin, _ := sensors.ClaimPin(p)
+	line, err := sensors.ClaimLines(func(sensors.Place) string { return describeInput("both edges", interruptLine) }, "interrupt")(p)
+	return append(pin, line...), err
+}
+
 func watchExpander(ctx context.Context, s *expanderSensor, line int, c sensors.Config, buses *bus.Set) (sensors.Sensor, error) {
 	w := &watchedPin{
 		expanderSensor: s, debounce: c.Options["debounce"].(time.Duration),
 		interrupts: arrivals[time.Time]{wake: c.Wake, burst: interruptBurst, rate: interruptRate},
 	}
-	o := bus.LineOptions{Offset: line, ActiveLow: true, Bias: bus.BiasPullUp}
+	o := interruptLine
+	o.Offset = line
 	var err error
 	if w.line, err = buses.Edges(c.Bus, o, true, w.edge); err != nil {
 		return nil, fmt.Errorf("interrupt: %w", err)

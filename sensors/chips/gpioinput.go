@@ -29,6 +29,7 @@ func gpioInput() sensors.Driver {
 			Chip: "a switch, button, touch key or logic output", Datasheet: "include/uapi/linux/gpio.h",
 			Wiring:     "0 V or 3.3 V at the line, never more; a contact goes to GND with bias: pull-up and active_low: true; a touch key (TTP223) has an output of its own",
 			Buses:      []sensors.BusKind{sensors.BusGPIO},
+			Claims:     claimInputs("both edges", "line", "chord"),
 			Quantities: append([]sensors.Quantity{{Name: "state", Max: 1}, {Name: "activations"}}, eventQuantities("pressed", "released", "long", "double", "chord")...),
 			Options: append(lineOptions(defaultDebounce),
 				sensors.Option{Name: "edges", Kind: sensors.OptionBool, Default: false, Doc: "report also how often the line became active since the last reading, edges that were left out included"},

@@ -22,6 +22,7 @@ func hx711() sensors.Driver {
 			Chip: "Avia Semiconductor HX711", Datasheet: "HX711",
 			Wiring:     "VSUP and DVDD 2.7 to 5.5 V, but DVDD 3.3 V on a Pi; PD_SCK and DOUT to two GPIO lines; E+, E-, A+, A- to the bridge",
 			Buses:      []sensors.BusKind{sensors.BusGPIO},
+			Claims:     sensors.ClaimLines(nil, "clock", "data"),
 			Quantities: []sensors.Quantity{{Name: "bridge", Unit: "mV/V", Min: -15.7, Max: 15.7}},
 			Options: []sensors.Option{
 				{Name: "clock", Kind: sensors.OptionInt, Required: true, Min: 0, Max: 511, Doc: "line of PD_SCK: on the Pi's header the BCM number"},

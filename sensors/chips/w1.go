@@ -26,6 +26,16 @@ func w1() sensors.Driver {
 				{Name: "ids", Kind: sensors.OptionStrings, Doc: "names in /sys/bus/w1/devices, such as 28-0316a2795bff; all that are there if not given. One that is missing fails them all: use ds18b20 for each where that matters"},
 				{Name: "names", Kind: sensors.OptionMap, Doc: "quantities by id, such as 28-0316a2795bff: inlet; otherwise temperature_ and the id"},
 			},
+			Claims: func(p sensors.Place) (all []sensors.Claim, err error) {
+				ids, _ := p.Options["ids"].([]string)
+				for _, id := range ids {
+					all = append(all, sensors.ClaimThermometer(p.Bus, id, "ids"))
+				}
+				if len(ids) == 0 {
+					all = []sensors.Claim{{What: sensors.AllThermometers(p.Bus)}}
+				}
+				return all, nil
+			},
 			Timeout: 5 * time.Second, // for the common conversion and all readings, or for each that converts by itself
 		},
 		QuantitiesOf: func(options map[string]any) []sensors.Quantity {

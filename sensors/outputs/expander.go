@@ -18,6 +18,7 @@ func expanderOutput(chip expander.Chip) Driver {
 				{Name: "pin", Kind: sensors.OptionInt, Required: true, Min: 0, Max: float64(chip.Pins - 1), Doc: "of the chip, in the order of its data sheet"},
 				{Name: "active_low", Kind: sensors.OptionBool, Default: false, Doc: "whether a low level is on, as with most relay boards"},
 			},
+			Claims:  sensors.ClaimPin,
 			Timeout: time.Second,
 		},
 		Model: chip.Name,

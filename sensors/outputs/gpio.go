@@ -13,7 +13,8 @@ func gpioOutput() Driver {
 	return Driver{
 		Spec: sensors.Spec{
 			Name: "gpio-output", Doc: "a GPIO line: a relay, a valve, a lamp",
-			Buses: []sensors.BusKind{sensors.BusGPIO},
+			Buses:  []sensors.BusKind{sensors.BusGPIO},
+			Claims: sensors.ClaimLines(nil, "line"),
 			Options: []sensors.Option{
 				{Name: "line", Kind: sensors.OptionInt, Required: true, Min: 0, Max: 511, Doc: "offset of the line in its chip: on the Pi's header the BCM number"},
 				{Name: "chip", Kind: sensors.OptionString, Doc: "label of the GPIO chip; the Pi's header if not given"},

@@ -48,6 +48,9 @@ func pca9685() Driver {
 				{Name: "frequency", Kind: sensors.OptionFloat, Default: 200.0, Min: 24, Max: 1526, Doc: "in Hz, of all channels of the chip"},
 				{Name: "active_low", Kind: sensors.OptionBool, Default: false, Doc: "whether a low level is on"},
 			},
+			Claims: func(p sensors.Place) ([]sensors.Claim, error) {
+				return pcaClaims(p, p.Options["frequency"].(float64)), nil
+			},
 			Timeout: time.Second,
 		},
 		Model:  "pca9685",
@@ -72,6 +75,7 @@ func pca9685Servo() Driver {
 		Spec: sensors.Spec{
 			Name: "pca9685-servo", Doc: "a servo at a channel of an NXP PCA9685; its value is an angle in degrees",
 			Buses: []sensors.BusKind{sensors.BusI2C}, Addresses: pcaAddresses, Options: servoOptions(pcaChannelOption),
+			Claims:  func(p sensors.Place) ([]sensors.Claim, error) { return pcaClaims(p, servoFrequency), nil },
 			Timeout: time.Second,
 		},
 		Model:    "pca9685",
@@ -79,12 +83,21 @@ func pca9685Servo() Driver {
 		Open: func(ctx context.Context, c Config, buses *bus.Set, value float64) (Device, error) {
 			p := newPosition(c)
 			var err error
-			frequency := float64(time.Second) / float64(servoPeriod)
-			if p.channel, err = openPCA9685(ctx, c, buses, frequency, p.widthAt(value)); err != nil {
+			if p.channel, err = openPCA9685(ctx, c, buses, servoFrequency, p.widthAt(value)); err != nil {
 				return nil, err
 			}
 			return &p, nil
 		},
+	}
+}
+
+const servoFrequency = float64(time.Second) / float64(servoPeriod)
+
+// pcaClaims are a channel for itself, and the frequency that all channels of the chip have.
+func pcaClaims(p sensors.Place, frequency float64) []sensors.Claim {
+	return []sensors.Claim{
+		{What: fmt.Sprintf("channel %v of the PCA9685 on %s", p.Options["channel"], p.On()), Option: "channel"},
+		{What: "the frequency of the PCA9685 on " + p.On(), Value: fmt.Sprintf("%g Hz", frequency), Option: "frequency"},
 	}
 }
 

@@ -32,6 +32,7 @@ func pwm() Driver {
 				sensors.Option{Name: "frequency", Kind: sensors.OptionFloat, Default: 1000.0, Min: 0.1, Max: 1e6, Doc: "in Hz"},
 				sensors.Option{Name: "active_low", Kind: sensors.OptionBool, Default: false, Doc: "whether a low level is on"},
 			),
+			Claims:  pwmClaims,
 			Timeout: 2 * time.Second,
 		},
 		Levels: true, Tolerance: 0.001,
@@ -54,6 +55,7 @@ func servo() Driver {
 		Spec: sensors.Spec{
 			Name: "servo", Doc: "a servo at a PWM of the kernel; its value is an angle in degrees",
 			Options: kernelChannel(servoOptions()...),
+			Claims:  pwmClaims,
 			Timeout: 2 * time.Second,
 		},
 		Position: true, Range: servoRange, Validate: servoPulses, Tolerance: 1,
@@ -66,6 +68,18 @@ func servo() Driver {
 			return &p, nil
 		},
 	}
+}
+
+// pwmClaims is the channel.
+func pwmClaims(p sensors.Place) ([]sensors.Claim, error) {
+	what := fmt.Sprintf("PWM channel %v", p.Options["channel"])
+	if chip, _ := p.Options["chip"].(string); chip != "" {
+		what += " of " + chip
+	}
+	if bus.IsSimulated(p.Bus) {
+		what += " of " + p.Bus
+	}
+	return []sensors.Claim{{What: what, Option: "channel"}}, nil
 }
 
 // kernelPWM is an exported channel in sysfs.
