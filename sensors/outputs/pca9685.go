@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"holdfast/sensors"
@@ -103,24 +104,30 @@ func pcaClaims(p sensors.Place, frequency float64) []sensors.Claim {
 
 type pcaChannel struct {
 	conn   *bus.Conn
+	lock   sync.Locker // of the chip: while its frequency changes nobody else looks or moves
 	addr   uint16
 	first  byte // register
 	period time.Duration
 }
 
+// pcaWake is how long the oscillator needs (section 7.3.1.1).
+const pcaWake = 500 * time.Microsecond
+
+// openPCA9685 sets the chip up for a frequency, and the channel to a width. A chip that runs keeps its other channels as they
+// are. If it runs at another frequency, all of them stop for about a millisecond: it can be changed only while the chip sleeps
+// (section 7.3.5).
 func openPCA9685(ctx context.Context, c Config, buses *bus.Set, frequency float64, width time.Duration) (*pcaChannel, error) {
 	b, err := buses.I2C(c.Bus)
 	if err != nil {
 		return nil, err
 	}
 	p := &pcaChannel{
-		conn: b.Conn(), addr: c.Address,
+		conn: b.Conn(), lock: b.ChipLock(c.Address), addr: c.Address,
 		first:  pcaLED0 + 4*byte(c.Options["channel"].(int64)),
 		period: time.Duration(float64(time.Second) / frequency),
 	}
-	lock := b.ChipLock(c.Address)
-	lock.Lock()
-	defer lock.Unlock()
+	p.lock.Lock()
+	defer p.lock.Unlock()
 	p.conn.Begin(ctx)
 	// Section 7.3.5, equation 1.
 	prescale := byte(math.Round(pcaClock/(pcaSteps*frequency)) - 1)
@@ -131,34 +138,59 @@ func openPCA9685(ctx context.Context, c Config, buses *bus.Set, frequency float6
 	if err := p.conn.Tx(p.addr, []byte{pcaPrescale}, now[:]); err != nil {
 		return nil, err
 	}
-	awake := mode[0]&pcaSleep == 0
-	if awake && now[0] != prescale {
-		// It can be changed only while the chip sleeps, which every channel of it would notice.
-		return nil, fmt.Errorf("the chip runs at %.0f Hz for another channel: give all channels the same frequency, or cut the chip's power once",
-			pcaClock/pcaSteps/(float64(now[0])+1))
-	}
-	if !awake {
-		if err := p.conn.Tx(p.addr, []byte{pcaPrescale, prescale}, nil); err != nil {
+	// The mode without its restart bit: written as 1, it would bring back the pulses of before (section
+	// 7.3.1.1).
+	asleep, on := mode[0]&^pcaRestart|pcaAuto|pcaSleep, mode[0]&^(pcaRestart|pcaSleep)|pcaAuto
+	switch awake := mode[0]&pcaSleep == 0; {
+	case awake && now[0] == prescale:
+		if err := p.write(pcaMode1, on); err != nil {
 			return nil, err
 		}
+		return p, p.put(width)
+	case awake:
+		if err := p.change(ctx, asleep, on, prescale); err != nil {
+			return nil, err
+		}
+		return p, p.put(width)
 	}
-	// The mode without its restart bit: written as 1, it would bring back the pulses of before (section
-	// 7.3.1.1). The width comes before the oscillator, so that no other one is seen.
-	mode[0] = mode[0]&^pcaRestart | pcaAuto
-	if err := p.conn.Tx(p.addr, []byte{pcaMode1, mode[0]}, nil); err != nil {
+	// The width comes before the oscillator, so that no other one is seen.
+	if err := errors.Join(p.write(pcaPrescale, prescale), p.write(pcaMode1, asleep)); err != nil {
 		return nil, err
 	}
-	if err := p.setWidth(ctx, width); err != nil {
+	if err := p.put(width); err != nil {
 		return nil, err
 	}
-	if !awake {
-		err = p.conn.Tx(p.addr, []byte{pcaMode1, mode[0] &^ pcaSleep}, nil)
+	return p, p.write(pcaMode1, on)
+}
+
+// change brings a chip that runs to another frequency, and its channels back (section 7.3.1.1, "Restart mode"). Each of them
+// has the share of the period that it had.
+func (p *pcaChannel) change(ctx context.Context, asleep, on, prescale byte) error {
+	err := errors.Join(p.write(pcaMode1, asleep), p.write(pcaPrescale, prescale), p.write(pcaMode1, on))
+	if err != nil {
+		return err
 	}
-	return p, err
+	select {
+	case <-time.After(pcaWake):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return p.write(pcaMode1, on|pcaRestart)
+}
+
+func (p *pcaChannel) write(register, v byte) error {
+	return p.conn.Tx(p.addr, []byte{register, v}, nil)
 }
 
 func (p *pcaChannel) setWidth(ctx context.Context, width time.Duration) error {
+	p.lock.Lock()
+	defer p.lock.Unlock()
 	p.conn.Begin(ctx)
+	return p.put(width)
+}
+
+// put writes the width. It is called with the lock held.
+func (p *pcaChannel) put(width time.Duration) error {
 	off := int(math.Round(float64(width) / float64(p.period) * pcaSteps))
 	b := []byte{p.first, 0, 0, byte(off), byte(off >> 8)}
 	switch {
@@ -171,6 +203,8 @@ func (p *pcaChannel) setWidth(ctx context.Context, width time.Duration) error {
 }
 
 func (p *pcaChannel) width(ctx context.Context) (time.Duration, error) {
+	p.lock.Lock()
+	defer p.lock.Unlock()
 	p.conn.Begin(ctx)
 	var mode [1]byte
 	if err := p.conn.Tx(p.addr, []byte{pcaMode1}, mode[:]); err != nil {

@@ -75,10 +75,30 @@ func TestPCA9685(t *testing.T) {
 				t.Errorf("%v: pins at %v and %v, read back %v and %v, %v", v, now[3], now[15], got, back, errors.Join(err, err2))
 			}
 		}
-		// Another frequency would stop all channels for a moment.
-		if _, err := open(set, outputs.Config{Driver: "pca9685-servo", Bus: "simulated", Address: 0x40,
-			Options: options("pca9685-servo", map[string]any{"channel": int64(0)})}, 90); err == nil || !strings.Contains(err.Error(), "197 Hz") {
-			t.Errorf("another frequency: %v", err)
+		// Another frequency stops all channels for a moment, and each has its share of the period afterwards.
+		if err := errors.Join(fan.Set(ctx, 0.25), lamp.Set(ctx, 0.75)); err != nil {
+			t.Fatal(err)
+		}
+		_, history = chip.PWM()
+		servo, err := open(set, outputs.Config{Driver: "pca9685-servo", Bus: "simulated", Address: 0x40,
+			Options: options("pca9685-servo", map[string]any{"channel": int64(0)})}, 90)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if angle, err := servo.Get(ctx); err != nil || math.Abs(angle-90) > 1 {
+			t.Errorf("at the new frequency: %v, %v", angle, err)
+		}
+		now, after := chip.PWM()
+		if !near(now[3], 0.25) || !near(now[15], 0.25) || !near(now[0], 1.5/20) {
+			t.Errorf("after a change of the frequency: %v", now)
+		}
+		for _, h := range after[len(history):] {
+			if h.On != 0 && !near(h.On, now[h.Channel]) {
+				t.Errorf("on the way to another frequency: %+v", h)
+			}
+		}
+		if angle, err := servo.Get(ctx); err != nil || math.Abs(angle-90) > 1 {
+			t.Errorf("the servo is at %v, %v", angle, err)
 		}
 		chip.Fault(simulated.PowerCycle)
 		if _, err := fan.Get(ctx); err == nil || !strings.Contains(err.Error(), "power") {

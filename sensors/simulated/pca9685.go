@@ -1,6 +1,10 @@
 package simulated
 
-import "holdfast/sensors/bus"
+import (
+	"time"
+
+	"holdfast/sensors/bus"
+)
 
 // pca9685Model is an NXP PCA9685, 16 PWM outputs with 12 bits (data sheet rev. 4, table 4: registers).
 func pca9685Model() *Model {
@@ -13,6 +17,8 @@ func pca9685Model() *Model {
 type pca9685 struct {
 	regs    [256]byte
 	pointer byte
+	halted  [16]bool  // by sleep, until RESTART or a write to the channel (section 7.3.1.1)
+	woken   time.Time // the oscillator needs 500 µs
 	history []PWM
 }
 
@@ -37,7 +43,7 @@ func (m *pca9685) reset() {
 	for ch := range 16 {
 		m.regs[led0OnL+4*ch+3] = 0x10 // full off
 	}
-	m.pointer = 0
+	m.pointer, m.halted = 0, [16]bool{}
 }
 
 func (m *pca9685) write(b []byte) error {
@@ -63,11 +69,25 @@ func (m *pca9685) set(reg, v byte) {
 			m.regs[prescale] = max(v, 3)
 		}
 	case reg == mode1:
+		before := m.regs[mode1]
 		m.regs[mode1] = v &^ 0x80
+		switch sleeps := v&sleepBit != 0; {
+		case sleeps && before&sleepBit == 0:
+			for ch, on := range m.pulses() {
+				m.halted[ch] = on > 0 && on < 1
+			}
+		case !sleeps && before&sleepBit != 0:
+			m.woken = time.Now()
+		case !sleeps && v&0x80 != 0 && time.Since(m.woken) >= 500*time.Microsecond:
+			m.halted = [16]bool{}
+		}
 	case reg >= led0OnL && reg < pcaLength && (reg-led0OnL)%2 == 1:
 		m.regs[reg] = v & 0x1F
 	default:
 		m.regs[reg] = v
+	}
+	if reg >= led0OnL && reg < pcaLength {
+		m.halted[(reg-led0OnL)/4] = false
 	}
 }
 
@@ -93,6 +113,17 @@ func (m *pca9685) outputs() (on [16]float64) {
 	if m.regs[mode1]&sleepBit != 0 {
 		return on
 	}
+	on = m.pulses()
+	for ch, halted := range m.halted {
+		if halted {
+			on[ch] = 0
+		}
+	}
+	return on
+}
+
+// pulses is what the channels are set to.
+func (m *pca9685) pulses() (on [16]float64) {
 	for ch := range on {
 		r := m.regs[led0OnL+4*ch:]
 		start, end := int(r[0])|int(r[1]&0xF)<<8, int(r[2])|int(r[3]&0xF)<<8
