@@ -411,6 +411,48 @@ func TestExpanderPinsWithAnInterruptLine(t *testing.T) {
 	}
 }
 
+// TestASerialLineStaysOpen through frames with a wrong checksum: the sensor is warm already, and reads again with the
+// next good one. Once it is gone it is opened anew, and warms up.
+func TestASerialLineStaysOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pi := simulated.New(simulated.Options{})
+		chip := place(t, pi, "pms5003", "simulated-uart-1", 0)
+		set := bus.NewSet(pi)
+		woken := 0
+		set.Trace = func(tr bus.Transfer) {
+			if strings.HasPrefix(string(tr.W), "\x42\x4D\xE4\x00\x01") {
+				woken++
+			}
+		}
+		w := supervise(t, set, chips.Drivers(), config("dust", "pms5003", "simulated-uart-1", 10*time.Second))
+		time.Sleep(time.Minute)
+		for range 5 {
+			chip.Fault(simulated.BadCRC)
+			time.Sleep(time.Minute)
+			if s := w.last("dust"); s.State != sensors.StateFailing {
+				t.Errorf("with wrong checksums: %+v", s)
+			}
+			chip.Fault(0)
+			before := len(w.times("dust"))
+			time.Sleep(11 * time.Second)
+			if s, n := w.last("dust"), len(w.times("dust")); s.State != sensors.StateOK || n == before {
+				t.Errorf("after it: %+v", s)
+			}
+		}
+		if woken != 1 {
+			t.Errorf("woken %d times, want once", woken)
+		}
+		chip.Fault(simulated.Unplugged)
+		time.Sleep(time.Minute)
+		chip.Fault(0)
+		time.Sleep(3 * time.Minute)
+		w.stop()
+		if s := w.last("dust"); s.State != sensors.StateOK || woken < 2 {
+			t.Errorf("after it was unplugged: %+v, woken %d times", s, woken)
+		}
+	})
+}
+
 // TestASourceThatFailsIsOpenedAnew: what it had before is published, and what fails it is said.
 func TestASourceThatFailsIsOpenedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -81,9 +81,10 @@ func openEdges(sim Simulator, o LineOptions, both bool, edge func(Edge)) (Line, 
 // kernelTime is the time of an edge that the kernel stamped with CLOCK_MONOTONIC (include/uapi/linux/gpio.h,
 // gpio_v2_line_event).
 func kernelTime(stamp time.Duration) time.Time {
-	now := time.Now()
 	var ts unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil {
+	err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	now := time.Now()
+	if err != nil {
 		return now
 	}
 	ago := time.Duration(ts.Nano()) - stamp

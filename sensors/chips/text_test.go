@@ -104,8 +104,12 @@ func TestFile(t *testing.T) {
 	}
 	fails := func(want string) {
 		t.Helper()
-		if m, err := s.Sense(context.Background()); err == nil || !strings.Contains(err.Error(), want) {
+		m, err := s.Sense(context.Background())
+		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, %v, want %q", m, err, want)
+		}
+		if kept := (*sensors.Unreadable)(nil); !errors.As(err, &kept) {
+			t.Errorf("%v: what is known of the file is lost", err)
 		}
 	}
 	if _, err := s.Sense(context.Background()); !errors.Is(err, bus.ErrAbsent) {
@@ -129,6 +133,30 @@ func TestFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	fails("was written 2h0m0s ago")
+	// A time in the future says nothing, until the file is seen to be written again.
+	future := func(d time.Duration) {
+		if err := os.Chtimes(path, time.Now(), time.Now().Add(d)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, _ = outside(t, "file", map[string]any{"path": path, "max_age": time.Hour})
+	future(2 * time.Hour)
+	fails("was written in the future")
+	fails("was written in the future")
+	future(3 * time.Hour)
+	for range 2 {
+		if m, err := s.Sense(context.Background()); err != nil || m[0].Value != 1 {
+			t.Errorf("written again: got %v, %v", m, err)
+		}
+	}
+	s, _ = outside(t, "file", map[string]any{"path": path, "max_age": time.Nanosecond})
+	fails("was written in the future")
+	future(4 * time.Hour)
+	fails("was written")
+	s, _ = outside(t, "file", map[string]any{"path": path})
+	if m, err := s.Sense(context.Background()); err != nil || m[0].Value != 1 {
+		t.Errorf("of any age: got %v, %v", m, err)
+	}
 	os.Remove(path)
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
