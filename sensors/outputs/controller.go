@@ -67,6 +67,7 @@ const (
 type Result struct {
 	Outcome Outcome
 	Reason  string    // if refused or waiting
+	Renewed bool      // done without a move: the output was there already
 	Until   time.Time // end of the lease, if there is one; if waiting, when it will be carried out
 }
 

@@ -12,6 +12,7 @@ package outputs_test
 
 import (
 	"context"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +41,7 @@ type bench struct {
 	mu       sync.Mutex
 	states   map[string][]outputs.State
 	statuses map[string][]sensors.Status
+	log      *slog.Logger // nil discards
 	stop     func()
 }
 
@@ -50,8 +52,13 @@ func onBench(t *testing.T, f func(b *bench), configs ...outputs.Config) {
 
 func withDrivers(t *testing.T, drivers []outputs.Driver, f func(b *bench), configs ...outputs.Config) {
 	t.Helper()
+	withLog(t, nil, drivers, f, configs...)
+}
+
+func withLog(t *testing.T, log *slog.Logger, drivers []outputs.Driver, f func(b *bench), configs ...outputs.Config) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &bench{t: t, pi: simulated.New(simulated.Options{}), states: map[string][]outputs.State{}, statuses: map[string][]sensors.Status{}}
+		b := &bench{t: t, log: log, pi: simulated.New(simulated.Options{}), states: map[string][]outputs.State{}, statuses: map[string][]sensors.Status{}}
 		for line := range 8 {
 			b.pi.GPIO(line).Set(true) // the relays' pull-up resistors: off
 		}
@@ -63,7 +70,7 @@ func withDrivers(t *testing.T, drivers []outputs.Driver, f func(b *bench), confi
 
 func (b *bench) start(drivers []outputs.Driver, configs ...outputs.Config) {
 	b.c = outputs.New(configs, outputs.Options{
-		Buses: bus.NewSet(b.pi), Drivers: drivers,
+		Buses: bus.NewSet(b.pi), Drivers: drivers, Log: b.log,
 		State: func(s outputs.State) {
 			b.mu.Lock()
 			defer b.mu.Unlock()

@@ -25,7 +25,9 @@ func (o *output) open(by Cause, why string) {
 	}
 	o.device, o.failures = r.device, 0
 	o.verifyAt = time.Now().Add(verifyEvery)
+	from := o.state
 	o.reached(o.Safe, by, why, "")
+	o.moves.log(o.log, from, o.state)
 	o.report(sensors.StateOK, "")
 }
 

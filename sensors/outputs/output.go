@@ -55,6 +55,7 @@ type output struct {
 	waiting  *request // for state.WaitingAt
 
 	status sensors.Status
+	moves  moveLog
 }
 
 // outcome is what a call to the hardware came to.
@@ -197,7 +198,8 @@ func (o *output) command(r request) {
 
 // obey carries a command out that need not wait. Its lease begins.
 func (o *output) obey(r request, now time.Time) {
-	if r.Value == o.state.Value {
+	renewed := r.Value == o.state.Value
+	if renewed {
 		// A renewal alone is no news, and costs nothing.
 		o.dirty = o.dirty || o.state.By != ByCommand
 		o.state.By, o.state.Why, o.state.ID = ByCommand, r.Why, r.ID
@@ -209,7 +211,7 @@ func (o *output) obey(r request, now time.Time) {
 	if lease := o.lease(r); lease > 0 && r.Value != o.Safe {
 		o.leaseEnd = now.Add(lease)
 	}
-	r.answer(Result{Outcome: Done, Until: o.leaseEnd})
+	r.answer(Result{Outcome: Done, Renewed: renewed, Until: o.leaseEnd})
 }
 
 func (o *output) lease(r request) time.Duration {
@@ -253,7 +255,9 @@ func (o *output) move(value float64, by Cause, why, id string) error {
 		o.fault(err)
 		return err
 	}
+	from := o.state
 	o.reached(value, by, why, id)
+	o.moves.log(o.log, from, o.state)
 	o.publish()
 	return nil
 }
