@@ -41,7 +41,9 @@ func (s *connection) Begin(f *outbox.Flow) {
 	s.search.begin(s.b)
 	s.b.ids.begin(s.b.in != nil && s.l.limits.present)
 	if s.b.in != nil {
-		s.subscribe(s.b.upstreams.target.Host)
+		host := s.b.upstreams.target.Host
+		s.b.in.backlog.begin(host, s.l.limits.present, time.Now())
+		s.subscribe(host)
 	}
 	if s.l.willed {
 		s.greet(f.Began())

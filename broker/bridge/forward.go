@@ -18,9 +18,6 @@ const (
 	// waited is the age from which on a message counts as replayed: longer than a message takes that is sent as it
 	// comes.
 	waited = 5 * time.Second
-
-	replayedProperty = "holdfast-replayed"
-	takenProperty    = "holdfast-taken"
 )
 
 // packet is the PUBLISH that is prepared, and what outlives it on the connection.

@@ -34,6 +34,8 @@ type inbound struct {
 	followedBytes int                 // of topics
 	round         uint32              // how often all was asked for
 
+	backlog backlog // over connections
+
 	ready chan struct{} // there are results
 	mu    sync.Mutex
 	done  []result
@@ -225,6 +227,9 @@ func (s *connection) receive(p *wire.Publish) {
 			s.confirm(&arrival{kept: true}, p.ID)
 			return
 		}
+	}
+	if !p.Retain { // whose value says more than its age
+		m.Properties = in.backlog.mark(m.Properties, time.Now())
 	}
 	if p.QoS > 0 {
 		in.unconfirmed[p.ID] = a

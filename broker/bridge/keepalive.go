@@ -45,6 +45,6 @@ func (s *connection) keepAlive(now time.Time) (wait time.Duration, alive bool) {
 }
 
 func (s *connection) ping() {
-	s.pings.fence = fence{phase: s.refresh.phase, clean: s.receipts.owed == 0 && s.failure.err == nil}
+	s.pings.fence = fence{phase: s.refresh.phase, clean: s.receipts.owed == 0 && s.failure.err == nil, at: time.Now()}
 	s.pings.sent, s.pings.at, s.pings.end = true, time.Time{}, s.l.send(&wire.Ping{Type: wire.PINGREQ})
 }

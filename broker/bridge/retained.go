@@ -73,9 +73,10 @@ type refresh struct {
 
 // fence is a ping whose answer shows what cannot come any more.
 type fence struct {
-	phase    phase // in which it was sent
-	clean    bool  // all that had come at QoS 1 was acknowledged
-	arrivals int   // at QoS 1 since
+	at       time.Time // when it was sent
+	phase    phase     // at that time
+	clean    bool      // all that had come at QoS 1 was acknowledged
+	arrivals int       // at QoS 1 since
 }
 
 // follows reports whether the bridge reconciles what the upstream retains.
@@ -190,7 +191,8 @@ func (s *connection) reconcile(now time.Time) time.Duration {
 		}
 		r.phase = fencing
 	}
-	if (r.phase == draining || r.phase == fencing) && !s.pings.sent && s.receipts.owed == 0 && s.failure.err == nil {
+	wanted := r.phase == draining || r.phase == fencing || s.b.in != nil && s.b.in.backlog.sending
+	if wanted && !s.pings.sent && s.receipts.owed == 0 && s.failure.err == nil {
 		s.ping()
 	}
 	return outbox.Forever
@@ -201,7 +203,11 @@ func (s *connection) reconcile(now time.Time) time.Duration {
 // Nor is anything queued when less came than it is known to have in flight at once.
 func (s *connection) fenced() {
 	f := s.pings.fence
-	if !f.clean || f.phase != s.refresh.phase || f.arrivals > 0 && f.arrivals >= s.receipts.peak {
+	if !f.clean || f.arrivals > 0 && f.arrivals >= s.receipts.peak {
+		return
+	}
+	s.b.in.backlog.settled(f.at)
+	if f.phase != s.refresh.phase {
 		return
 	}
 	switch f.phase {

@@ -248,6 +248,17 @@ func (p *peer) send(packet wire.Packet) {
 	}
 }
 
+// skipPings returns the next packet that is no PINGREQ: the bridge sends those where the upstream may have something queued.
+func (p *peer) skipPings() wire.Packet {
+	p.t.Helper()
+	for {
+		packet := p.read()
+		if _, is := packet.(*wire.Ping); !is {
+			return packet
+		}
+	}
+}
+
 func (p *peer) publish() *wire.Publish {
 	p.t.Helper()
 	packet := p.read()
