@@ -120,9 +120,9 @@ func compose(cfg *config.Config, opts Options, release *closers) (_ *made, err e
 	release.add(m.hardware.buses.Close)
 	m.outputs = commands.New(commands.Options{
 		Device: cfg.Device.ID, Outputs: cfg.Outputs, Buses: m.hardware.buses, ClockSynced: opts.seams.clockSynced, Log: m.log,
-		Connected: func(bridge string) bool { return m.uplinks.Connected(bridge) },
-		State:     func(s outputs.State) { m.hub.Publish(s) },
-		Gone:      func(names ...string) { m.hub.Publish(tap.Forgotten{Names: names}) },
+		Connected: func(bridge string) bool { return m.uplinks.Connected(bridge) }, Hub: m.hub,
+		State: func(s outputs.State) { m.hub.Publish(s) },
+		Gone:  func(names ...string) { m.hub.Publish(tap.Forgotten{Names: names}) },
 	})
 	release.add(m.outputs.Close)
 	if m.storage, err = openStorage(cfg, opts.seams.openDisk, m.progress.Loop("journal"), m.log); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func TestRefusedCommandsAreAnsweredWithTheirReason(t *testing.T) {
 		{"fan", "\x00\xff", "value: want on, off"},
 		{"nobody", "on", "there is no output of this name"},
 		{"pump", "{", "JSON: unexpected EOF: want value, id"},
-		{"pump", `{"value":1,"vlaue":1}`, `JSON: unknown field "vlaue"`},
+		{"pump", `{"vlaue":1}`, `value: missing; unknown: "vlaue"`},
 		{"pump", `{"value":1} x`, "JSON: something follows"},
 		{"pump", `{"id":"x"}`, "value: missing"},
 		{"pump", `{"value":null}`, "value: missing"},
@@ -94,17 +95,36 @@ func TestRefusedCommandsAreAnsweredWithTheirReason(t *testing.T) {
 	if moves := len(s.pi.GPIO(1).History()); moves != 2 { // pulled up, and driven to off at the start
 		t.Errorf("%d changes at the pump's line", moves)
 	}
-	// A clock that is not set cannot tell how old a command is.
-	s.stop()
-	s.start()
-	s.noTime.Store(true)
-	s.command("pump", `{"value":1,"time":"`+at(0)+`"}`)
-	if r := s.result("pump"); !strings.Contains(r.Reason, "clock is not set") {
+	// Keys that mean nothing are named, and do no harm.
+	s.command("pump", `{"value":1,"vlaue":1,"unit":""}`)
+	if r := s.result("pump"); r.Result != outputs.Done || !slices.Equal(r.Ignored, []string{`"vlaue"`}) {
 		t.Errorf("got %+v", r)
 	}
-	s.command("pump", "on")
-	if r := s.result("pump"); r.Result != outputs.Done {
-		t.Errorf("got %+v", r)
+}
+
+// TestCommandsWithoutAClock: a clock that is not set cannot show how old a command is by its time. Commands of the same
+// sender can.
+func TestCommandsWithoutAClock(t *testing.T) {
+	s := planSite(t, relays)
+	s.noTime.Store(true)
+	s.start()
+	ahead := 1000 * time.Hour // the sender's clock is right, and this one is not
+	at := func(d time.Duration) string { return time.Now().Add(ahead + d).UTC().Format(time.RFC3339Nano) }
+	for i, tt := range []struct{ payload, refused string }{
+		{`{"value":1,"expires":"` + at(time.Hour) + `"}`, "clock is not set"}, // of a sender that has sent nothing else
+		{`{"value":1,"time":"` + at(0) + `"}`, ""},
+		{`{"value":0,"time":"` + at(-31*time.Second) + `"}`, "too old: sent 31s ago"},
+		{`{"value":0,"expires":"` + at(time.Hour) + `"}`, ""},
+		{`{"value":1,"expires":"` + at(-time.Minute) + `"}`, "too old: expired"},
+		{`{"value":1,"time":"` + at(-20*time.Second) + `","expires":"` + at(-10*time.Second) + `"}`, "too old: expired"},
+		{`{"value":1,"time":"` + at(-20*time.Second) + `","expires":"` + at(time.Minute) + `"}`, ""},
+		{`off`, ""},
+	} {
+		s.command("pump", tt.payload)
+		r := s.result("pump")
+		if want := map[bool]outputs.Outcome{true: outputs.Done, false: outputs.Refused}[tt.refused == ""]; r.Result != want || !strings.Contains(r.Reason, tt.refused) {
+			t.Errorf("%d, %s: got %s %q, want %q", i, tt.payload, r.Result, r.Reason, tt.refused)
+		}
 	}
 }
 

@@ -121,6 +121,7 @@ type message struct {
 	Reason  string
 	State   string
 	Until   *time.Time
+	Ignored []string
 }
 
 // hear returns the next message on a topic of the gateway's that ok accepts. Those on other

@@ -17,6 +17,7 @@ import (
 	"holdfast/broker/server"
 	"holdfast/gateway/config"
 	"holdfast/gateway/part"
+	"holdfast/gateway/tap"
 	"holdfast/sensors"
 	"holdfast/sensors/bus"
 	"holdfast/sensors/outputs"
@@ -29,6 +30,7 @@ type Options struct {
 	Buses     *bus.Set
 	Connected func(bridge string) bool // reports whether a bridge is connected to its upstream
 	State     func(outputs.State)      // called with each state, before it is published, from several goroutines
+	Hub       *tap.Hub                 // has the readings of this device; nil for none
 	Gone      func(names ...string)    // outputs that have another configuration, or none, before the next state
 	// ClockSynced reports whether the wall clock is right. nil asks the kernel.
 	ClockSynced func() bool
@@ -80,6 +82,7 @@ func (c *Commands) Close() error {
 	if c.router == nil {
 		return nil
 	}
+	c.router.unsubscribe(true)
 	return c.router.control.Close()
 }
 
@@ -188,6 +191,7 @@ func (c *Commands) forget(r *router) {
 	if r.reader == nil {
 		return
 	}
+	r.unsubscribe(true)
 	c.broker.Server.Unroute(r.reader)
 	if err := c.broker.Journal.RemoveReader(readerName); err != nil {
 		c.opts.Log.Error("the reader of commands stays in the journal", "error", err)

@@ -128,13 +128,15 @@ type resultPayload struct {
 	Result outputs.Outcome `json:"result"`
 	Reason string          `json:"reason,omitempty"`
 	Until  *payload.Stamp  `json:"until,omitempty"`
-	Time   payload.Stamp   `json:"time"`
+	// Ignored are keys of the command that mean nothing, in quotes.
+	Ignored []string      `json:"ignored,omitempty"`
+	Time    payload.Stamp `json:"time"`
 }
 
 // answer returns a function that publishes the answers to a command.
-func (p *publisher) answer(name string, cmd outputs.Command) func(outputs.Result) {
+func (p *publisher) answer(name string, cmd *parsed) func(outputs.Result) {
 	return func(res outputs.Result) {
-		x := resultPayload{ID: cmd.ID, Result: res.Outcome, Reason: res.Reason, Time: payload.Stamp(time.Now())}
+		x := resultPayload{ID: cmd.ID, Result: res.Outcome, Reason: res.Reason, Ignored: cmd.unknown, Time: payload.Stamp(time.Now())}
 		if !res.Until.IsZero() {
 			u := payload.Stamp(res.Until)
 			x.Until = &u

@@ -5,7 +5,7 @@ import (
 	"sync"
 
 	"holdfast/broker"
-	"holdfast/sensors/outputs"
+	"holdfast/gateway/tap"
 )
 
 // maxQueued bounds the commands queued for one output. With maxCommand it bounds their memory: 2 MiB.
@@ -16,6 +16,8 @@ type request struct {
 	m       *broker.Message
 	age     func() freshness // how old it is when it is carried out
 	settled func()           // called when it was answered
+	follows bool             // m is a reading that the output follows
+	reading *tap.Reading     // likewise, of this device; then m is nil
 }
 
 // queue holds the commands to one output, in order. A full queue refuses further commands: a command is worth
@@ -28,6 +30,8 @@ type queue struct {
 	waiting []request
 	refused uint64 // since the queue was empty
 	closed  bool
+
+	last place // of the readings that the output follows; for the worker alone
 }
 
 func newQueue(name string) *queue { return &queue{name: name, more: make(chan struct{}, 1)} }
@@ -82,16 +86,11 @@ func (q *queue) wake() {
 var errTooMany = errors.New("too many commands at once")
 
 // enqueue gives a command to the queue of its output, or refuses it. It does not wait.
-func (r *router) enqueue(x request) {
-	name := r.output(x.m)
-	if err := checkSize(x.m); err != nil {
-		r.refuse(name, outputs.Command{}, x, err)
-		return
-	}
+func (r *router) enqueue(name string, x request) {
 	r.mu.Lock()
 	if _, ok := r.configs[name]; !ok {
 		r.mu.Unlock()
-		r.refuse(name, outputs.Command{}, x, errNoOutput)
+		r.refuse(name, &parsed{}, x, errNoOutput)
 		return
 	}
 	q := r.queues[name]
@@ -110,7 +109,7 @@ func (r *router) enqueue(x request) {
 	if refused == 1 {
 		r.log.Warn("commands are refused: too many at once; send fewer, or wait for each answer", "output", name, "queued", maxQueued)
 	}
-	r.refuse(name, outputs.Command{}, x, errTooMany)
+	r.refuse(name, &parsed{}, x, errTooMany)
 }
 
 // startWorker starts a goroutine that carries out the commands of one output until run ends or the output is
@@ -125,7 +124,7 @@ func (r *router) startWorker(q *queue) {
 			x, ok, ended := q.next()
 			switch {
 			case ok:
-				r.carryOut(ctx, q.name, x)
+				r.carryOut(ctx, q, x)
 				continue
 			case ended:
 				return

@@ -45,11 +45,20 @@ type router struct {
 	waited      func(journal.Time) time.Duration // Journal.Waited
 	changed     chan struct{}                    // configs have changed
 	interrupted journal.Interruption             // commands from before it, and their ids, may be forgotten
+	clocks      *clocks
+	hub         *tap.Hub
+	server      *server.Server
+
+	following sync.Mutex // while subscriptions change; before mu
+	unfollow  func()     // ends the subscription to readings of this device; nil if there is none
+	ended     bool       // no more subscriptions
 
 	mu      sync.Mutex
 	configs map[string]outputs.Config
-	queues  map[string]*queue // by output; made by its first command
-	running context.Context   // of run; nil before and at its end
+	sources map[string][]string  // by source, as outputs.Follow.String prints it: the outputs that follow it
+	warned  map[string]time.Time // by output and text
+	queues  map[string]*queue    // by output; made by its first command
+	running context.Context      // of run; nil before and at its end
 	workers sync.WaitGroup
 }
 
@@ -60,7 +69,8 @@ func newRouter(all []outputs.Config, opts *Options) *router {
 	}
 	r := &router{
 		device: opts.Device, log: opts.Log, connected: opts.Connected, clockSynced: opts.ClockSynced, out: newPublisher(opts.Device, opts.Log),
-		configs: map[string]outputs.Config{}, queues: map[string]*queue{}, changed: make(chan struct{}, 1),
+		clocks: newClocks(), hub: opts.Hub,
+		configs: map[string]outputs.Config{}, queues: map[string]*queue{}, warned: map[string]time.Time{}, changed: make(chan struct{}, 1),
 	}
 	for _, c := range all {
 		r.configs[c.Name] = c
@@ -77,13 +87,15 @@ func newRouter(all []outputs.Config, opts *Options) *router {
 	return r
 }
 
-// connect subscribes to commands.
+// connect subscribes to commands, and to what outputs follow.
 func (r *router) connect(b *Broker) (err error) {
-	r.journal, r.waited, r.interrupted = b.Journal, b.Journal.Waited, b.Journal.Interruption()
+	r.journal, r.server, r.waited, r.interrupted = b.Journal, b.Server, b.Journal.Waited, b.Journal.Interruption()
 	r.out.connect(b)
-	filters := []server.FilterQoS{{Filter: "outputs/" + r.device + "/+/set", QoS: 2}}
-	r.reader, err = tap.Durable(b.Journal, b.Server, readerName, filters, r.deliver)
-	return err
+	if r.reader, err = tap.Durable(b.Journal, b.Server, readerName, r.filters(), r.deliver); err != nil {
+		return err
+	}
+	r.subscribe()
+	return nil
 }
 
 // run carries out commands until ctx ends, and leaves every output at its safe value and every state published.
@@ -101,6 +113,7 @@ func (r *router) run(ctx context.Context) {
 	work.Go(func() { r.take(ctx) })
 	work.Go(func() { r.watchBridges(ctx) })
 	work.Wait()
+	r.unsubscribe(true)
 	r.mu.Lock()
 	r.running = nil // no more workers
 	r.mu.Unlock()
@@ -111,7 +124,7 @@ func (r *router) run(ctx context.Context) {
 
 // deliver queues a command that the journal does not keep.
 func (r *router) deliver(m *broker.Message) {
-	r.enqueue(request{m: m, age: func() freshness { return freshness{ageKnown: true} }, settled: func() {}})
+	r.route(request{m: m, age: func() freshness { return freshness{ageKnown: true} }, settled: func() {}})
 }
 
 // take moves commands from the journal to the queues, in order.
@@ -136,7 +149,7 @@ func (r *router) take(ctx context.Context) {
 			if err != nil || !ok {
 				break
 			}
-			r.enqueue(request{m: d.Message, age: func() freshness { return r.freshness(&d) }, settled: func() { r.reader.Ack(d.Seq) }})
+			r.route(request{m: d.Message, age: func() freshness { return r.freshness(&d) }, settled: func() { r.reader.Ack(d.Seq) }})
 		}
 	}
 }
@@ -151,46 +164,85 @@ func (r *router) freshness(d *journal.Delivery) freshness {
 }
 
 // carryOut gives one command to its output, or refuses it.
-func (r *router) carryOut(ctx context.Context, name string, q request) {
-	var cmd outputs.Command
+func (r *router) carryOut(ctx context.Context, q *queue, x request) {
+	name := q.name
+	var cmd parsed
 	c, ok := r.config(name)
 	if !ok {
-		r.refuse(name, cmd, q, errNoOutput)
+		r.refuse(name, &cmd, x, errNoOutput)
 		return
 	}
-	f := q.age()
-	f.now, f.clockSynced = time.Now(), r.clockSynced()
-	if f.interrupted = r.interrupted.Epoch > 0; f.interrupted {
-		f.since = r.waited(r.interrupted.Time)
-	}
-	cmd, text, err := parseCommand(q.m, &c, f)
+	cmd, err := r.read(q, &c, x)
 	if err == nil {
-		cmd.Value, err = r.control.Parse(name, text)
+		cmd.Value, err = r.control.Parse(name, cmd.text)
 	}
-	if err == nil && cmd.ID != "" {
-		err = r.first(ctx, name, cmd.ID)
+	if err == nil && cmd.once != "" {
+		err = r.first(ctx, name, cmd.once)
 	}
 	if err != nil {
-		r.refuse(name, cmd, q, err)
+		r.refuse(name, &cmd, x, err)
 		return
 	}
-	once := sync.OnceFunc(q.settled)
-	answer := r.out.answer(name, cmd)
-	r.control.Command(name, cmd, func(res outputs.Result) { answer(res); once() })
+	once := sync.OnceFunc(x.settled)
+	answer := r.out.answer(name, &cmd)
+	r.control.Command(name, cmd.Command, func(res outputs.Result) {
+		if !x.follows || !res.Renewed { // a reading that repeats the one before is no news
+			answer(res)
+		}
+		once()
+	})
+}
+
+// read returns the command in a request, or why it is refused.
+func (r *router) read(q *queue, c *outputs.Config, x request) (cmd parsed, err error) {
+	if x.reading != nil {
+		return readingCommand(x.reading, c)
+	}
+	f := x.age()
+	f.now, f.clockSynced, f.follows = time.Now(), r.clockSynced(), x.follows
+	if f.interrupted = r.interrupted.Epoch > 0; f.interrupted {
+		f.interruptedSince = r.waited(r.interrupted.Time)
+	}
+	sender := func(by string) string { return strings.Join([]string{q.name, x.m.Topic, by}, "\x00") }
+	f.since = func(by string, sent time.Time) (time.Duration, bool) { return r.clocks.since(sender(by), sent, f.now) }
+	cmd, err = parseCommand(x.m, c, f)
+	if cmd.sent != nil && f.ageKnown && !queuedOnTheWay(x.m) {
+		r.clocks.note(sender(cmd.Why), *cmd.sent, f.now.Add(-f.age))
+	}
+	if len(cmd.unknown) > 0 {
+		r.warn(q.name, "a command has keys that mean nothing to an output, which are ignored: correct or remove them", "keys", strings.Join(cmd.unknown, ", "))
+	}
+	if err == nil && x.follows {
+		cmd.Why = "follows " + x.m.Topic
+		err = q.last.pass(&cmd)
+	}
+	return cmd, err
 }
 
 var errNoOutput = errors.New("there is no output of this name")
 
 // refuse answers a command that is not carried out.
-func (r *router) refuse(name string, cmd outputs.Command, q request, err error) {
+func (r *router) refuse(name string, cmd *parsed, x request, err error) {
+	if x.follows {
+		r.warn(name, "a reading does not move the output that follows it", "reason", err)
+	}
 	r.out.answer(name, cmd)(outputs.Result{Outcome: outputs.Refused, Reason: err.Error()})
-	q.settled()
+	x.settled()
 }
 
-// output returns the name in a command's topic.
-func (r *router) output(m *broker.Message) string {
-	name := strings.TrimPrefix(m.Topic, "outputs/"+r.device+"/")
-	return strings.TrimSuffix(name, "/set")
+// warn logs what a sender of commands does wrong, once a minute for each output: the texts in it may be the sender's.
+func (r *router) warn(name, text string, attrs ...any) {
+	key := name + "\x00" + text
+	r.mu.Lock()
+	last, seen := r.warned[key]
+	due := !seen || time.Since(last) >= time.Minute
+	if due {
+		r.warned[key] = time.Now()
+	}
+	r.mu.Unlock()
+	if due {
+		r.log.Warn(text, append([]any{"output", name}, attrs...)...)
+	}
 }
 
 // first notes the id of a command on disk before it is carried out, so that it is not carried out again after a crash.
@@ -238,7 +290,12 @@ func (r *router) change(d config.Delta[outputs.Config], gone func(name string)) 
 		r.configs[c.Name] = c
 	}
 	r.mu.Unlock()
+	r.unsubscribe(false)
 	r.control.Change(d.Stop(), d.Begin)
+	if err := r.server.Route(server.Route{Name: readerName, Reader: r.reader, Deliver: r.deliver, Filters: r.filters()}); err != nil {
+		r.log.Error("outputs do not follow what the configuration says", "error", err) // its topics were checked
+	}
+	r.subscribe()
 	for _, name := range d.Removed {
 		r.out.later(func() { gone(name) })
 	}

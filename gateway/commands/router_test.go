@@ -35,8 +35,8 @@ func TestFreshness(t *testing.T) {
 func TestForgottenIDs(t *testing.T) {
 	c := outputs.Config{CommandExpiry: 30 * time.Second}
 	for _, since := range []time.Duration{c.CommandExpiry - time.Second, c.CommandExpiry} {
-		_, _, err := parseCommand(&broker.Message{Payload: []byte(`{"value":"on","id":"a"}`)}, &c,
-			freshness{now: time.Now(), clockSynced: true, ageKnown: true, interrupted: true, since: since})
+		_, err := parseCommand(&broker.Message{Payload: []byte(`{"value":"on","id":"a"}`)}, &c,
+			freshness{now: time.Now(), clockSynced: true, ageKnown: true, interrupted: true, interruptedSince: since})
 		if (err != nil) != (since < c.CommandExpiry) {
 			t.Errorf("%v after the journal lost its memory: %v", since, err)
 		}

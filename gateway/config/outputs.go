@@ -13,7 +13,8 @@ import (
 // output is an output as it is given: which values there are depends on the driver.
 type output struct {
 	outputs.Config
-	safe string
+	safe   string
+	follow string
 }
 
 func (l *loader) outputKeys(o *output) *table {
@@ -25,7 +26,9 @@ func (l *loader) outputKeys(o *output) *table {
 		key{"address", "", "I2C address, such as `0x40`. Default: the driver's first.", hexadecimal(number(&c.Address, 0x08, 0x77, ": an I2C address such as 0x40"))},
 		key{"timeout", "", "Deadline of one access. Default: the driver's.", duration(&c.Timeout, time.Millisecond, "")},
 		key{"safe", required, "Value at start, at stop, after an error, and when a lease ends or a link is lost.", safe(&o.safe)},
-		key{"lease", "0s", "How long a command is valid unless it is repeated; `0s` for ever.", duration(&c.Lease, 0, "")},
+		key{"follow", "", "A reading whose value the output has: `SENSOR.QUANTITY` of this device, or the topic of one that a bridge brings in or a client publishes, such as `sensors/pi-2/button/state`. Commands still count, until the next reading.",
+			packed(&o.follow, "SENSOR.QUANTITY, or a topic")},
+		key{"lease", "0s", "How long a command, or a reading that the output follows, is valid unless it is repeated; `0s` for ever. Default with `follow`: three times the sensor's `every` and at least `10s`; `30s` for a topic.", duration(&c.Lease, 0, "")},
 		key{"min_on", "0s", "How long the output stays on before a command moves it.", duration(&c.MinOn, 0, "")},
 		key{"min_off", "0s", "How long the output stays off before a command moves it; also after a start.", duration(&c.MinOff, 0, "")},
 		key{"max_on", "0s", "How long the output may be on; `0s` for ever.", duration(&c.MaxOn, 0, "")},
@@ -84,6 +87,7 @@ func (l *loader) finishOutputs() {
 		if len(l.errs) == before {
 			l.safe(e, &d, &c)
 			l.claim(dev, &d.Spec, c.Options)
+			l.follow(e, &c)
 		}
 		l.config.Outputs = append(l.config.Outputs, c)
 	}

@@ -33,6 +33,9 @@ func (l *loader) finishWarnings(files []string) {
 	for _, e := range l.sensors {
 		l.warnOfReport(e)
 	}
+	for _, e := range l.outputs {
+		l.warnOfFollow(e)
+	}
 	l.config.warnings = l.config.warnings.sorted(files)
 }
 

@@ -84,8 +84,25 @@ type Config struct {
 	Link        string
 	LinkTimeout time.Duration
 
+	Follow Follow // what the receiver of commands takes for commands, too
+
 	// CommandExpiry and RequireTime are for the receiver of commands: how old one may be, and whether one
 	// without a time is refused.
 	CommandExpiry time.Duration
 	RequireTime   bool
+}
+
+// Follow is the source of readings that an output follows: a sensor's quantity of this device, or a topic. The zero
+// value is none.
+type Follow struct {
+	Sensor, Quantity string
+	Topic            string // of readings that come from elsewhere
+}
+
+// String returns the source as it is configured; empty for none.
+func (f Follow) String() string {
+	if f.Sensor != "" {
+		return f.Sensor + "." + f.Quantity
+	}
+	return f.Topic
 }
