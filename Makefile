@@ -68,7 +68,7 @@ arm64: ## Tests as arm64 binaries under QEMU; ARM64_PACKAGES says which
 	GOARCH=arm64 HOLDFAST_CRASH_STATES=500 go test -exec qemu-aarch64-static -skip '$(ARM64_SKIP)' -timeout 15m $(ARM64_PACKAGES)
 
 386: ## Tests of the broker in 32-bit arithmetic, as on a Pi Zero
-	GOARCH=386 HOLDFAST_CRASH_STATES=200 HOLDFAST_DAMAGE_SEEDS=40 go test -skip '^TestMutants' -timeout 15m ./broker/wire ./broker/journal ./broker/server ./broker/bridge
+	GOARCH=386 HOLDFAST_CRASH_STATES=200 HOLDFAST_DAMAGE_SEEDS=40 go test -skip '^TestMutants' -timeout 15m ./broker/wire ./broker/journal ./broker/server/... ./broker/bridge
 
 fuzz: ## Every fuzz target in turn, FUZZTIME=30s each
 	scripts/fuzz $(FUZZTIME)

@@ -15,9 +15,9 @@ type aliases struct {
 // set sets the topic of an alias. It reports whether the topics of all aliases together have maxAliasBytes at most.
 func (a *aliases) set(alias uint16, t *topic) bool {
 	if old := a.topics[alias]; old != nil {
-		a.bytes -= len(old.name)
+		a.bytes -= len(old.Name)
 	}
-	if a.bytes += len(t.name); a.bytes > maxAliasBytes {
+	if a.bytes += len(t.Name); a.bytes > maxAliasBytes {
 		return false
 	}
 	if a.topics == nil {
@@ -40,12 +40,12 @@ func (c *conn) topic(p *wire.Publish, d *scratch) (*topic, error) {
 		if t == nil {
 			return nil, &wire.Error{Code: wire.ProtocolError, Text: fmt.Sprintf("topic alias %d is not set", p.TopicAlias)}
 		}
-		p.Topic = t.name
+		p.Topic = t.Name
 		return t, nil
 	}
 	t := d.topic
-	if t.err != nil {
-		return nil, &wire.Error{Code: wire.TopicNameInvalid, Text: t.err.Error()}
+	if t.Err != nil {
+		return nil, &wire.Error{Code: wire.TopicNameInvalid, Text: t.Err.Error()}
 	}
 	if p.TopicAlias != 0 && !c.aliases.set(p.TopicAlias, t) {
 		c.s.reached(limitTopicAliases, "connection closed: the topics of its aliases are too long together", "client", c.session.id, "remote", c.remote())

@@ -115,8 +115,8 @@ func (c *conn) checkConnect(p *wire.Connect) error {
 	switch {
 	case p.Properties.AuthMethod != nil:
 		return c.refuse(wire.BadAuthenticationMethod, "no authentication method is supported")
-	case p.Will != nil && c.s.checkTopic(p.Will.Topic) != nil:
-		why := fmt.Sprintf("its will cannot be published: %v", c.s.checkTopic(p.Will.Topic))
+	case p.Will != nil && c.s.index.Check(p.Will.Topic) != nil:
+		why := fmt.Sprintf("its will cannot be published: %v", c.s.index.Check(p.Will.Topic))
 		if c.peer.version != wire.V5 { // after a return code the client would try again, and never with success
 			return &wire.Error{Code: wire.TopicNameInvalid, Text: why}
 		}

@@ -5,6 +5,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/server/filters"
 	"holdfast/broker/wire"
 )
 
@@ -45,7 +46,7 @@ type outbox struct {
 type replay struct {
 	filter  string
 	version uint64 // of the index with the subscription
-	subscription
+	filters.Subscription
 }
 
 // notify wakes the connection's writer: the journal may have messages for the session.
@@ -153,12 +154,12 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 		r := x.replays[0]
 		x.replays = x.replays[1:]
 		var ids []uint32
-		if r.id != 0 {
-			ids = []uint32{r.id}
+		if r.ID != 0 {
+			ids = []uint32{r.ID}
 		}
 		for _, k := range x.s.retained.matching(r.filter, r.version) {
 			x.replay = append(x.replay, outgoing{
-				message: k.message, qos: min(r.qos, k.message.QoS), retain: true, ids: ids, at: time.Now().Add(-x.s.journal.Waited(k.at)),
+				message: k.message, qos: min(r.QoS, k.message.QoS), retain: true, ids: ids, at: time.Now().Add(-x.s.journal.Waited(k.at)),
 			})
 		}
 	case len(x.queue) > 0 && x.mayFly() && !x.full():

@@ -33,8 +33,8 @@ type scratch struct {
 func (s *Server) newScratch() any {
 	d := &scratch{buf: make([]byte, scratchBuffer)}
 	d.name = func(b []byte) string {
-		d.topic = s.topics.get(b)
-		return d.topic.name
+		d.topic = s.index.Name(b)
+		return d.topic.Name
 	}
 	return d
 }

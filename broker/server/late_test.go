@@ -40,10 +40,10 @@ func TestALateDurableSession(t *testing.T) {
 			p.opts.Done = func(err error) { settled <- err }
 			s.publish(p, t, nil)
 		}
-		put("r/old", s.named("r/old"))
+		put("r/old", s.index.Named("r/old"))
 		<-settled
 
-		before := s.named("r/new")
+		before := s.index.Named("r/new")
 		expiry := uint32(100)
 		connect := &wire.Connect{Version: wire.V5, ClientID: "c", Properties: wire.Properties{SessionExpiry: &expiry}}
 		c := speak(t, s, wire.V5)
@@ -76,7 +76,7 @@ func TestALateDurableSession(t *testing.T) {
 		if err := <-settled; err != nil {
 			t.Fatal(err)
 		}
-		put("r/end", s.named("r/end"))
+		put("r/end", s.index.Named("r/end"))
 		<-settled
 		if away {
 			c = speak(t, s, wire.V5)

@@ -11,7 +11,7 @@ import "sync"
 //	conn.mu             a connection's phase, its queued packets, and the client's packets that are to be answered
 //	routes.mu           the routes
 //	retainedStore.mu    the retained messages
-//	index.mu            the tree of subscriptions
+//	Index.mu            the tree of subscriptions, in package filters
 //
 // A goroutine that holds one may take those below it, but none above it. The locks of receivedIDs, inbox, memory,
 // unfinished, account, reached and admission are leaves: nothing is locked under them. The journal, which has locks of its

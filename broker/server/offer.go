@@ -1,11 +1,11 @@
 package server
 
-// offer delivers the message to t, unless t reads it from the journal. late matches do not: the journal entry does not
+// offer delivers the message to its subscriber, unless that reads it from the journal. late matches do not: the journal entry does not
 // owe them the message.
-func (p *publication) offer(t *match, late bool, d *scratch) {
-	qos := min(t.qos, p.view.QoS)
+func (p *publication) offer(m *match, late bool, d *scratch) {
+	t, qos := m.Target, min(m.QoS, p.view.QoS)
 	switch {
-	case p.skips(t), qos > 0 && t.reader != nil && !late:
+	case p.skips(m), qos > 0 && t.reader != nil && !late:
 	case late && t.reader != nil && t.session == nil: // a route is sent what was retained before it by SendRetained
 	case t.deliver != nil:
 		t.deliver(p.keep())
@@ -14,14 +14,14 @@ func (p *publication) offer(t *match, late bool, d *scratch) {
 		if c == nil && (qos == 0 || t.reader == nil) || c != nil && c.peer.bridge && p.noBridges {
 			return
 		}
-		retain := p.view.Retain && t.retainAsPublished
+		retain := p.view.Retain && m.RetainAsPublished
 		if qos == 0 {
-			if c.offer(p, retain, t.ids, d != nil) {
+			if c.offer(p, retain, m.IDs, d != nil) {
 				d.markDirty(c)
 			}
 			return
 		}
-		t.session.offer(c, p, outgoing{message: p.keep(), qos: qos, retain: retain, ids: t.ids, at: p.at}, d != nil)
+		t.session.offer(c, p, outgoing{message: p.keep(), qos: qos, retain: retain, ids: m.IDs, at: p.at}, d != nil)
 		if c == nil {
 			t.session.notify()
 			return

@@ -32,14 +32,6 @@ type publication struct {
 	noBridges bool  // bridges of other brokers do not get it
 }
 
-// audience is who gets a message.
-type audience struct {
-	topic   *topic  // with the subscribers when it was matched
-	matches []match // shared, or in chosen
-	chosen  []match
-	late    []match // subscribers since then, until the retained message was stored
-}
-
 // clientPublish is a client's publish, as it takes to acknowledge it.
 type clientPublish struct {
 	conn   *conn
@@ -102,48 +94,6 @@ func (p *publication) release() {
 	}
 	p.reset()
 	publications.Put(p)
-}
-
-// find sets topic and matches.
-func (a *audience) find(t *topic) {
-	a.topic, a.matches = t, t.matches
-	if t.groups {
-		a.chosen = choose(t.name, t.matches, a.chosen[:0])
-		a.matches = a.chosen
-	}
-}
-
-// addLate sets late to the matches that find has not found.
-func (a *audience) addLate(matches []match) {
-	type place struct {
-		*target
-		*group
-	}
-	found := make(map[place]bool, len(a.topic.matches))
-	for i := range a.topic.matches {
-		found[place{a.topic.matches[i].target, a.topic.matches[i].group}] = true
-	}
-	for _, m := range matches {
-		if found[place{m.target, m.group}] {
-			continue
-		}
-		if m.group != nil {
-			var ok bool
-			if m, ok = m.group.pick(a.topic.name); !ok || found[place{m.target, nil}] {
-				continue
-			}
-		}
-		a.late = append(a.late, m)
-	}
-}
-
-// skips reports whether m does not get the message: the publisher asked not to get its own [MQTT-3.8.3-3], or m is a
-// route that the publish excludes.
-func (p *publication) skips(m *match) bool {
-	if p.opts.From != nil && m.reader == p.opts.From || p.opts.Here && m.reader != nil && m.session == nil {
-		return true
-	}
-	return m.noLocal && p.client.conn != nil && m.session == p.client.conn.session
 }
 
 // refresh subtracts the time waited from the message's lifetime. It returns false if that is over.

@@ -35,7 +35,7 @@ func (s *Server) Publish(m *broker.Message, opts PublishOptions) error {
 	p := newPublication(s, m, time.Now())
 	p.own = opts.From == nil && !opts.Client
 	p.opts = opts
-	return s.publish(p, s.named(m.Topic), nil)
+	return s.publish(p, s.index.Named(m.Topic), nil)
 }
 
 // publish appends the message to the journal if it has a durable reader, and then delivers it. It returns the
@@ -45,11 +45,12 @@ func (s *Server) publish(p *publication, t *topic, d *scratch) error {
 	m := p.message
 	p.owed = p.owed[:0]
 	for i := range p.audience.matches {
-		t := &p.audience.matches[i]
-		if t.reader == nil || p.skips(t) {
+		got := &p.audience.matches[i]
+		t := got.Target
+		if t.reader == nil || p.skips(got) {
 			continue
 		}
-		if qos := min(t.qos, m.QoS); qos > 0 {
+		if qos := min(got.QoS, m.QoS); qos > 0 {
 			if t.session != nil && !t.session.mayRead(m.Topic) {
 				s.counts.dropped.unread.Add(1)
 				continue
@@ -58,7 +59,7 @@ func (s *Server) publish(p *publication, t *topic, d *scratch) error {
 			if pick := t.pick.Load(); pick != nil {
 				reader = (*pick)(m.Topic, p.own)
 			}
-			p.owed = append(p.owed, journal.Owed{Reader: reader, QoS: qos, Retain: m.Retain && t.retainAsPublished})
+			p.owed = append(p.owed, journal.Owed{Reader: reader, QoS: qos, Retain: m.Retain && got.RetainAsPublished})
 		}
 	}
 	retain := m.Retain && s.mayRetain(p)
@@ -95,7 +96,7 @@ func (s *Server) beyondShare(p *publication) error {
 	}
 	s.counts.dropped.refused.Add(1)
 	s.reached(limitBacklog, "publish refused: space in the journal is short, and the publisher's messages take more than its share",
-		"client", p.client.conn.session.id, "user", p.client.conn.user(), "topic", p.audience.topic.name, "bytes", held, "share", share)
+		"client", p.client.conn.session.id, "user", p.client.conn.user(), "topic", p.audience.topic.Name, "bytes", held, "share", share)
 	return errShare
 }
 
@@ -160,7 +161,7 @@ func (p *publication) Committed(e *journal.Entry, _ uint64, err error) {
 		p.server.retain(p)
 	}
 	if e.Retained {
-		p.server.retained.end(p.audience.topic.name)
+		p.server.retained.end(p.audience.topic.Name)
 	}
 	p.settle(err, nil)
 	if p.client.conn != nil {

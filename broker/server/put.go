@@ -6,6 +6,8 @@ import (
 	"holdfast/broker/wire"
 )
 
+const longestAliased = 256 // bytes of a topic that gets an alias
+
 // put queues a PUBLISH and reports whether it did: not if the client may not read it, if it is larger than
 // the client accepts, or, at QoS 0, if the client's queue is full. It may change p. Called
 // with c.mu held.
@@ -14,7 +16,7 @@ func (c *conn) put(p *wire.Publish) bool {
 	if !c.mayReceive(topic) {
 		return false
 	}
-	if c.peer.aliasMax > 0 && len(topic) <= longestTopic {
+	if c.peer.aliasMax > 0 && len(topic) <= longestAliased {
 		if a, ok := c.out.aliases[topic]; ok {
 			p.Topic, p.TopicAlias = "", a
 		} else if len(c.out.aliases) < int(c.peer.aliasMax) {

@@ -71,13 +71,13 @@ func (c *conn) publish(v *wire.Publish, d *scratch) error {
 	if err != nil {
 		return err
 	}
-	if isSys(t.name) && t.name == stateTopic(c.session.id) {
+	if isSys(t.Name) && t.Name == stateTopic(c.session.id) {
 		return c.announce(v, d)
 	}
-	if isSys(t.name) || !c.mayPublish(t.name) {
+	if isSys(t.Name) || !c.mayPublish(t.Name) {
 		return c.deny(v, d)
 	}
-	t = c.s.resolve(t)
+	t = c.s.index.Resolve(t)
 	if v.QoS == 0 && !v.Retain {
 		p := &d.pub
 		p.server, p.view, p.at, p.client.conn, p.message = c.s, *v, d.now, c, nil

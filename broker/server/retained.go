@@ -179,15 +179,15 @@ func (s *Server) retain(p *publication) {
 	at := s.journal.Now()
 	at.Boot -= time.Since(p.at) // since it came
 	s.retained.mu.Lock()
-	t := s.named(p.audience.topic.name)
+	t := s.index.Named(p.audience.topic.Name)
 	s.retained.keepPromise(p)
-	passed := s.retained.passed(t.name, p.retention.taken)
+	passed := s.retained.passed(t.Name, p.retention.taken)
 	if !passed {
-		s.retained.set(retained{message: p.message, at: at, version: t.version, matched: p.audience.topic.version, own: p.own, from: p.opts.From})
+		s.retained.set(retained{message: p.message, at: at, version: t.Version, matched: p.audience.topic.Version, own: p.own, from: p.opts.From})
 	}
 	s.retained.mu.Unlock()
-	if !passed && t.version != p.audience.topic.version && !p.silent {
-		p.audience.addLate(t.matches)
+	if !passed && t.Version != p.audience.topic.Version && !p.silent {
+		p.audience.addLate(t)
 	}
 }
 
@@ -277,7 +277,7 @@ func (s *Server) mayRetain(p *publication) bool {
 	s.reached(limitRetained, "a message is not retained", "topic", m.Topic, "bytes", weight(m), "older_deleted", had)
 	if had {
 		gone := newPublication(s, &broker.Message{Topic: m.Topic, QoS: m.QoS, Retain: true}, p.at)
-		gone.audience.topic, gone.silent, p.behind = s.named(m.Topic), true, m.QoS > 0
+		gone.audience.topic, gone.silent, p.behind = s.index.Named(m.Topic), true, m.QoS > 0
 		if err := s.append(gone, journal.Entry{Message: gone.message, Retained: true, Lazy: p.opts.Lazy, Done: gone}, nil); err != nil {
 			s.log.Error("a retained message that is not true any more cannot be deleted", "topic", m.Topic, "error", err)
 		}

@@ -6,6 +6,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/server/filters"
 )
 
 // FilterQoS is a topic filter with its maximum QoS.
@@ -64,13 +65,13 @@ func (s *Server) Route(r Route) error {
 		now.target.pick.Store(nil)
 	}
 	for _, f := range r.Filters {
-		s.index.add(f.Filter, now.target, subscription{qos: f.QoS, retainAsPublished: true}, noLimit, noLimit)
+		s.index.Add(f.Filter, now.target, filters.Subscription{QoS: f.QoS, RetainAsPublished: true}, filters.NoLimit, filters.NoLimit)
 		kept[f.Filter] = true
 	}
-	now.version = s.index.version.Load()
+	now.version = s.index.Version()
 	for _, f := range old.filters {
 		if !kept[f.Filter] {
-			s.index.remove(f.Filter, old.target)
+			s.index.Remove(f.Filter, old.target)
 		}
 	}
 	if s.routes.byReader == nil {
@@ -87,7 +88,7 @@ func (s *Server) Unroute(reader *journal.Reader) {
 	defer s.routes.mu.Unlock()
 	if r := s.routes.byReader[reader]; r != nil {
 		for _, f := range r.filters {
-			s.index.remove(f.Filter, r.target)
+			s.index.Remove(f.Filter, r.target)
 		}
 		delete(s.routes.byReader, reader)
 	}

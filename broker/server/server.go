@@ -9,7 +9,7 @@
 // connection.
 //
 // The path of a message: a connection's reading goroutine parses it (read.go, receive.go), finds its
-// subscribers (index.go, match.go) and appends it to the journal (publish.go); when it is durable the journal's
+// subscribers (package filters) and appends it to the journal (publish.go); when it is durable the journal's
 // completer acknowledges it and offers it to the subscribers (publish.go, offer.go); each subscriber's writing
 // goroutine takes as much as its client's receive maximum allows (deliver.go, flight.go), encodes it (put.go) and
 // writes many packets at once (output.go, writer.go). Which lock guards what: lock.go.
@@ -28,6 +28,7 @@ import (
 	"holdfast/broker"
 	"holdfast/broker/auth"
 	"holdfast/broker/journal"
+	"holdfast/broker/server/filters"
 )
 
 // Server is an MQTT broker. All methods are safe for concurrent use.
@@ -41,8 +42,8 @@ type Server struct {
 
 	// Each has a lock of its own, or needs none.
 	listeners  listeners
-	index      index      // who gets which topic
-	topics     topicCache // results of index
+	index      *filters.Index[*target] // who gets which topic
+	filters    filterUse
 	routes     routes
 	retained   retainedStore
 	memory     memory     // for clients that do not take their messages at once
@@ -74,8 +75,8 @@ func New(opts Options) (*Server, error) {
 	}
 	s.scratches.New = s.newScratch
 	s.listeners.init(&opts)
-	s.index.init(&opts)
-	s.topics.seed, s.topics.levels = maphash.MakeSeed(), opts.MaxLevels
+	s.index = filters.New[*target](opts.MaxLevels)
+	s.filters.init(&opts)
 	s.retained.messages, s.retained.seed = map[string]retained{}, maphash.MakeSeed()
 	s.memory.most, s.memory.turns = opts.MaxQueuedTotal, make(chan struct{}, opts.maxTurns())
 	s.unfinished.most, s.unfinished.held = opts.MaxUnfinished, map[*conn]int64{}
@@ -147,6 +148,6 @@ func (s *Server) Subscribe(filter string, f func(*broker.Message)) (cancel func(
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	t := &target{deliver: f}
-	s.index.add(filter, t, subscription{qos: 2}, noLimit, noLimit)
-	return func() { s.index.remove(filter, t) }, nil
+	s.index.Add(filter, t, filters.Subscription{QoS: 2}, filters.NoLimit, filters.NoLimit)
+	return func() { s.index.Remove(filter, t) }, nil
 }

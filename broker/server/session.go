@@ -128,10 +128,10 @@ func (s *Server) discard(x *session, reason string) {
 	defer x.mu.Unlock()
 	x.over = true
 	for filter := range x.subs.byFilter {
-		s.index.remove(filter, x.target)
+		s.index.Remove(filter, x.target)
 	}
-	s.index.filters.give(x.user, int64(x.subs.weight))
-	s.index.steps.give(x.user, int64(x.subs.steps))
+	s.filters.weights.give(x.user, int64(x.subs.weight))
+	s.filters.steps.give(x.user, int64(x.subs.steps))
 	if x.reader == nil {
 		return
 	}

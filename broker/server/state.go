@@ -46,7 +46,7 @@ func (s *Server) publishState(m *broker.Message) {
 	m.QoS = 0
 	p := newPublication(s, m, time.Now())
 	p.opts.Here, p.noBridges = true, true
-	p.audience.find(s.named(m.Topic))
+	p.audience.find(s.index.Named(m.Topic))
 	if m.Retain && len(m.Payload) <= maxState {
 		s.retain(p)
 	}

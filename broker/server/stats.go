@@ -64,7 +64,7 @@ func (s *Server) Stats() Stats {
 		}
 	}
 	s.mu.Unlock()
-	st.Subscriptions = s.index.len()
+	st.Subscriptions = s.index.Len()
 	st.Retained = s.retained.len()
 	c := &s.counts
 	st.Received, st.Sent, st.Dropped = c.received.Load(), c.sent.Load(), c.dropped.load()

@@ -6,6 +6,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/server/filters"
 	"holdfast/broker/wire"
 )
 
@@ -23,7 +24,7 @@ func (c *conn) subscribe(p *wire.Subscribe, d *scratch) error {
 	var added []string
 	x.mu.Lock()
 	for _, want := range p.Subscriptions {
-		group, _ := splitShared(want.Filter)
+		group, _ := filters.SplitShared(want.Filter)
 		if group != "" && want.NoLocal {
 			x.mu.Unlock()
 			return &wire.Error{Code: wire.ProtocolError, Text: "No Local with a shared subscription"} // [MQTT-3.8.3-4]
@@ -32,12 +33,12 @@ func (c *conn) subscribe(p *wire.Subscribe, d *scratch) error {
 		if code < 0x80 && !c.peer.grant.MaySubscribe(want.Filter) {
 			code = wire.NotAuthorized
 		}
-		sub := subscription{qos: want.QoS, noLocal: want.NoLocal, retainAsPublished: want.RetainAsPublished}
+		sub := filters.Subscription{QoS: want.QoS, NoLocal: want.NoLocal, RetainAsPublished: want.RetainAsPublished}
 		if c.peer.bridge { // what it has sent does not come back, and RETAIN stays, as a bridge of 5.0 would ask for
-			sub.noLocal, sub.retainAsPublished = group == "", true
+			sub.NoLocal, sub.RetainAsPublished = group == "", true
 		}
 		if id := p.Properties.SubscriptionID; id != nil {
-			sub.id = *id
+			sub.ID = *id
 		}
 		var isNew bool
 		var version uint64
@@ -58,7 +59,7 @@ func (c *conn) subscribe(p *wire.Subscribe, d *scratch) error {
 			if group == "" && (want.RetainHandling == 0 || want.RetainHandling == 1 && isNew) {
 				replays = append(replays, replay{want.Filter, version, sub})
 			}
-			changes = append(changes, journal.Change{Key: x.subKey(want.Filter), Value: sub.encode()})
+			changes = append(changes, journal.Change{Key: x.subKey(want.Filter), Value: encodeSubscription(sub)})
 		} else if answer.Properties.ReasonString == nil {
 			answer.Properties = c.peer.because(fmt.Sprintf("%.200q: %v", want.Filter, code))
 		}

@@ -7,8 +7,26 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"holdfast/broker/server/filters"
 	"holdfast/broker/wire"
 )
+
+// filterUse is what clients' filters take, by user.
+type filterUse struct {
+	weights account // of the filters
+	steps   account // by which they have made searches of the index longer
+}
+
+func (u *filterUse) init(o *Options) {
+	u.weights.limited(limitFilters, int64(o.MaxFilters), o.UserShare)
+	u.steps.limited(limitMatching, int64(o.MaxMatching), o.UserShare)
+}
+
+// subscription is one of a session.
+type subscription struct {
+	filters.Subscription
+	steps int // by which it has made searches of the index longer
+}
 
 // subscriptions are those of a session. Guarded by session.mu.
 type subscriptions struct {
@@ -29,7 +47,7 @@ func (u *subscriptions) set(filter string, sub subscription, weight, more int) {
 	}
 	u.byFilter[filter] = sub
 	u.count.Store(int32(len(u.byFilter)))
-	u.numbered = u.numbered || sub.id != 0
+	u.numbered = u.numbered || sub.ID != 0
 	u.steps += more
 }
 
@@ -43,7 +61,7 @@ func (u *subscriptions) unset(filter string, weight int) {
 
 // subscribe adds a subscription, and returns whether it is new and the first version of the index that has it.
 // If a limit refuses it, nothing is added. Called with mu held.
-func (x *session) subscribe(filter string, sub subscription) (isNew bool, version uint64, refused limit) {
+func (x *session) subscribe(filter string, sub filters.Subscription) (isNew bool, version uint64, refused limit) {
 	s := x.s
 	old, had := x.subs.byFilter[filter]
 	weight := x.filterWeight(filter)
@@ -51,34 +69,33 @@ func (x *session) subscribe(filter string, sub subscription) (isNew bool, versio
 		if x.subs.weight+weight > s.opts.MaxSubscriptions {
 			return false, 0, limitSubscriptions
 		}
-		if refused := s.index.filters.take(x.user, int64(weight)); refused != "" {
+		if refused := s.filters.weights.take(x.user, int64(weight)); refused != "" {
 			return false, 0, refused
 		}
 	}
-	share := s.index.steps.share(x.user)
-	room := min(share-s.index.steps.of(x.user), max(1, share/2)-int64(x.subs.steps))
-	isNew, version, more, ok := s.index.add(filter, x.target, sub, s.opts.MaxMatching, int(max(0, room)))
+	share := s.filters.steps.share(x.user)
+	room := min(share-s.filters.steps.of(x.user), max(1, share/2)-int64(x.subs.steps))
+	isNew, version, more, ok := s.index.Add(filter, x.target, sub, s.opts.MaxMatching, int(max(0, room)))
 	if !ok {
-		s.index.filters.give(x.user, int64(weight))
+		s.filters.weights.give(x.user, int64(weight))
 		return false, 0, limitMatching
 	}
-	sub.steps = old.steps + max(0, more)
-	x.s.index.steps.add(x.user, int64(max(0, more)))
-	x.subs.set(filter, sub, weight, max(0, more))
+	x.s.filters.steps.add(x.user, int64(max(0, more)))
+	x.subs.set(filter, subscription{sub, old.steps + max(0, more)}, weight, max(0, more))
 	return isNew, version, ""
 }
 
 // restoreSubscription adds a subscription that an earlier process has granted, whatever the limits are now. Called
 // with mu held.
-func (x *session) restoreSubscription(filter string, sub subscription) {
+func (x *session) restoreSubscription(filter string, sub filters.Subscription) {
 	if _, had := x.subs.byFilter[filter]; had {
 		return
 	}
 	weight := x.filterWeight(filter)
-	x.s.index.filters.add(x.user, int64(weight))
-	_, _, sub.steps, _ = x.s.index.add(filter, x.target, sub, noLimit, noLimit)
-	x.s.index.steps.add(x.user, int64(sub.steps))
-	x.subs.set(filter, sub, weight, sub.steps)
+	x.s.filters.weights.add(x.user, int64(weight))
+	_, _, steps, _ := x.s.index.Add(filter, x.target, sub, filters.NoLimit, filters.NoLimit)
+	x.s.filters.steps.add(x.user, int64(steps))
+	x.subs.set(filter, subscription{sub, steps}, weight, steps)
 }
 
 // unsubscribe removes a subscription and reports whether there was one. Its retained messages not yet sent
@@ -90,10 +107,10 @@ func (x *session) unsubscribe(filter string) bool {
 	}
 	weight := x.filterWeight(filter)
 	x.subs.unset(filter, weight)
-	x.s.index.filters.give(x.user, int64(weight))
-	x.s.index.steps.give(x.user, int64(sub.steps))
+	x.s.filters.weights.give(x.user, int64(weight))
+	x.s.filters.steps.give(x.user, int64(sub.steps))
 	x.replays = slices.DeleteFunc(x.replays, func(r replay) bool { return r.filter == filter })
-	return x.s.index.remove(filter, x.target)
+	return x.s.index.Remove(filter, x.target)
 }
 
 // Each weightLevels levels and weightBytes bytes that a filter has begun count as one of Options.MaxSubscriptions
@@ -116,7 +133,7 @@ func (x *session) belong(user string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	s.sessions.tally.add(x, -1)
-	for a, n := range map[*account]int{&s.index.filters: x.subs.weight, &s.index.steps: x.subs.steps} {
+	for a, n := range map[*account]int{&s.filters.weights: x.subs.weight, &s.filters.steps: x.subs.steps} {
 		a.give(x.user, int64(n))
 		a.add(user, int64(n))
 	}
@@ -124,42 +141,33 @@ func (x *session) belong(user string) {
 	s.sessions.tally.add(x, 1)
 }
 
-// identifiers returns the identifiers of the subscriptions that match topic. Those of shared subscriptions count only
-// if no other matches: then the message comes from one of them. Called with mu held.
-func (x *session) identifiers(topic string) (shared []uint32) {
+// identifiers returns the identifiers of the subscriptions that match topic, shared. Called with mu held.
+func (x *session) identifiers(topic string) []uint32 {
 	if !x.subs.numbered {
 		return nil
 	}
-	for _, m := range x.s.named(topic).matches {
-		switch {
-		case m.group != nil:
-			shared = append(shared, m.group.identifiers(x.target)...)
-		case m.target == x.target:
-			return m.ids
-		}
-	}
-	return shared
+	return x.s.index.Named(topic).Identifiers(x.target)
 }
 
 // The value of a subscription: a byte of options as in a SUBSCRIBE packet, and the identifier.
-func (s subscription) encode() []byte {
-	o := s.qos
-	if s.noLocal {
+func encodeSubscription(s filters.Subscription) []byte {
+	o := s.QoS
+	if s.NoLocal {
 		o |= 1 << 2
 	}
-	if s.retainAsPublished {
+	if s.RetainAsPublished {
 		o |= 1 << 3
 	}
-	return binary.AppendUvarint([]byte{o}, uint64(s.id))
+	return binary.AppendUvarint([]byte{o}, uint64(s.ID))
 }
 
-func decodeSubscription(b []byte) (subscription, error) {
+func decodeSubscription(b []byte) (filters.Subscription, error) {
 	if len(b) < 2 || b[0]&3 > 2 {
-		return subscription{}, fmt.Errorf("subscription %x: want options and an identifier", b)
+		return filters.Subscription{}, fmt.Errorf("subscription %x: want options and an identifier", b)
 	}
 	id, n := binary.Uvarint(b[1:])
 	if n <= 0 || id > wire.MaxSize {
-		return subscription{}, fmt.Errorf("subscription %x: bad identifier", b)
+		return filters.Subscription{}, fmt.Errorf("subscription %x: bad identifier", b)
 	}
-	return subscription{qos: b[0] & 3, noLocal: b[0]&4 != 0, retainAsPublished: b[0]&8 != 0, id: uint32(id)}, nil
+	return filters.Subscription{QoS: b[0] & 3, NoLocal: b[0]&4 != 0, RetainAsPublished: b[0]&8 != 0, ID: uint32(id)}, nil
 }

@@ -135,7 +135,7 @@ func (y *sys) tell(topic, value string) {
 	m := &broker.Message{Topic: sysRoot + topic, Payload: []byte(value), Retain: true}
 	p := newPublication(y.s, m, now)
 	p.own = true
-	p.audience.find(y.s.named(m.Topic))
+	p.audience.find(y.s.index.Named(m.Topic))
 	y.s.retain(p)
 	p.settle(nil, nil)
 	p.release()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/broker/journal"
+	"holdfast/broker/server/filters"
 	"holdfast/broker/wire"
 )
 
@@ -121,7 +122,7 @@ func TestKeysOfEarlierVersions(t *testing.T) {
 	}
 	changes := []journal.Change{
 		{Key: sessionKey + id, Value: binary.AppendUvarint(nil, forever)},
-		{Key: subKey + id + "\x00q", Value: subscription{qos: 2}.encode()},
+		{Key: subKey + id + "\x00q", Value: encodeSubscription(filters.Subscription{QoS: 2})},
 		{Key: old(oldReceivedKey, id, 7), Value: []byte{}},
 		{Key: old(oldReceivedKey, "gone", 7), Value: []byte{}},
 		{Key: receivedKey + "999/7", Value: []byte{}},

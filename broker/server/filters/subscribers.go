@@ -1,39 +1,39 @@
-package server
+package filters
 
 import "strings"
 
 // subscribers are those of one filter: a list while they are few.
-type subscribers struct {
-	few    []owner
-	many   map[*target]subscription
-	groups map[string]*group // by the group's name
+type subscribers[T Subscriber] struct {
+	few    []owner[T]
+	many   map[T]Subscription
+	groups map[string]*group[T] // by the group's name
 }
 
-type owner struct {
-	*target
-	subscription
+type owner[T Subscriber] struct {
+	target T
+	sub    Subscription
 }
 
 const mostFew = 16 // subscribers in a list
 
-func (s *subscribers) empty() bool { return s == nil || len(s.few)+len(s.many)+len(s.groups) == 0 }
+func (s *subscribers[T]) empty() bool { return s == nil || len(s.few)+len(s.many)+len(s.groups) == 0 }
 
 // set adds or replaces t and reports whether it was there.
-func (s *subscribers) set(t *target, sub subscription) (had bool) {
+func (s *subscribers[T]) set(t T, sub Subscription) (had bool) {
 	for i := range s.few {
 		if s.few[i].target == t {
-			s.few[i].subscription = sub
+			s.few[i].sub = sub
 			return true
 		}
 	}
 	if s.many == nil && len(s.few) < mostFew {
-		s.few = append(s.few, owner{t, sub})
+		s.few = append(s.few, owner[T]{t, sub})
 		return false
 	}
 	if s.many == nil {
-		s.many = make(map[*target]subscription, 2*mostFew)
+		s.many = make(map[T]Subscription, 2*mostFew)
 		for _, o := range s.few {
-			s.many[o.target] = o.subscription
+			s.many[o.target] = o.sub
 		}
 		s.few = nil
 	}
@@ -42,7 +42,7 @@ func (s *subscribers) set(t *target, sub subscription) (had bool) {
 	return had
 }
 
-func (s *subscribers) unset(t *target) (had bool) {
+func (s *subscribers[T]) unset(t T) (had bool) {
 	if s.many != nil {
 		_, had = s.many[t]
 		delete(s.many, t)
@@ -50,7 +50,7 @@ func (s *subscribers) unset(t *target) (had bool) {
 	}
 	for i := range s.few {
 		if last := len(s.few) - 1; s.few[i].target == t {
-			s.few[i], s.few[last] = s.few[last], owner{}
+			s.few[i], s.few[last] = s.few[last], owner[T]{}
 			s.few = s.few[:last]
 			return true
 		}
@@ -58,9 +58,9 @@ func (s *subscribers) unset(t *target) (had bool) {
 	return false
 }
 
-func put(at **subscribers, name string, t *target, sub subscription) (isNew bool) {
+func put[T Subscriber](at **subscribers[T], name string, t T, sub Subscription) (isNew bool) {
 	if *at == nil {
-		*at = &subscribers{}
+		*at = &subscribers[T]{}
 	}
 	s := *at
 	if name == "" {
@@ -69,15 +69,15 @@ func put(at **subscribers, name string, t *target, sub subscription) (isNew bool
 	g := s.groups[name]
 	if g == nil {
 		if s.groups == nil {
-			s.groups = map[string]*group{}
+			s.groups = map[string]*group[T]{}
 		}
-		g = &group{}
+		g = &group[T]{}
 		s.groups[strings.Clone(name)] = g
 	}
 	return !g.set(t, sub)
 }
 
-func take(at **subscribers, name string, t *target) (found bool) {
+func take[T Subscriber](at **subscribers[T], name string, t T) (found bool) {
 	s := *at
 	if s == nil {
 		return false

@@ -1,8 +1,7 @@
-package server
+package filters
 
 import (
 	"fmt"
-	"hash/maphash"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -10,6 +9,11 @@ import (
 
 	"holdfast/broker"
 )
+
+// client is a subscriber that takes the messages of shared subscriptions when its field asks for it.
+type client struct{ turn Turn }
+
+func (c *client) Turn(string) Turn { return c.turn }
 
 // TestIndexAgreesWithMatch: random filters and topics, with the plain definition as the judge, while
 // subscriptions come and go; in the end nothing is left.
@@ -33,12 +37,12 @@ func TestIndexAgreesWithMatch(t *testing.T) {
 		}
 		return strings.Join(l, "/")
 	}
-	var x index
-	targets := make([]*target, 20)
-	have := map[*target]map[string]subscription{}
+	x := New[*client](64)
+	targets := make([]*client, 20)
+	have := map[*client]map[string]Subscription{}
 	for i := range targets {
-		targets[i] = &target{session: &session{}}
-		have[targets[i]] = map[string]subscription{}
+		targets[i] = &client{}
+		have[targets[i]] = map[string]Subscription{}
 	}
 	for step := range 20_000 {
 		tg := targets[r.IntN(len(targets))]
@@ -48,12 +52,12 @@ func TestIndexAgreesWithMatch(t *testing.T) {
 		}
 		_, had := have[tg][f]
 		if r.IntN(3) > 0 {
-			sub := subscription{qos: byte(r.IntN(3)), id: uint32(r.IntN(3))}
-			if isNew, _, _, ok := x.add(f, tg, sub, noLimit, noLimit); isNew == had || !ok {
+			sub := Subscription{QoS: byte(r.IntN(3)), ID: uint32(r.IntN(3))}
+			if isNew, _, _, ok := x.Add(f, tg, sub, NoLimit, NoLimit); isNew == had || !ok {
 				t.Fatalf("add %q: new %v, had %v", f, isNew, had)
 			}
 			have[tg][f] = sub
-		} else if x.remove(f, tg) != had {
+		} else if x.Remove(f, tg) != had {
 			t.Fatalf("remove %q: had %v", f, had)
 		} else {
 			delete(have[tg], f)
@@ -70,7 +74,7 @@ func TestIndexAgreesWithMatch(t *testing.T) {
 		}
 		found, _ := x.match(name)
 		for _, tg := range targets {
-			var want *match
+			var want *Match[*client]
 			for f, sub := range have[tg] {
 				if broker.Match(f, name) {
 					m := newMatch(tg, sub)
@@ -81,16 +85,16 @@ func TestIndexAgreesWithMatch(t *testing.T) {
 					}
 				}
 			}
-			i := slices.IndexFunc(found, func(m match) bool { return m.target == tg })
+			i := slices.IndexFunc(found, func(m Match[*client]) bool { return m.Target == tg })
 			if (i >= 0) != (want != nil) {
 				t.Fatalf("%q: found %v, want %v of %v", name, i >= 0, want != nil, have[tg])
 			}
 			if want == nil {
 				continue
 			}
-			slices.Sort(found[i].ids)
-			slices.Sort(want.ids)
-			if found[i].qos != want.qos || !slices.Equal(found[i].ids, want.ids) {
+			slices.Sort(found[i].IDs)
+			slices.Sort(want.IDs)
+			if found[i].QoS != want.QoS || !slices.Equal(found[i].IDs, want.IDs) {
 				t.Fatalf("%q: got %+v, want %+v", name, found[i], want)
 			}
 			found = slices.Delete(found, i, i+1)
@@ -101,16 +105,16 @@ func TestIndexAgreesWithMatch(t *testing.T) {
 	}
 	for tg, subs := range have {
 		for f := range subs {
-			x.remove(f, tg)
+			x.Remove(f, tg)
 		}
 	}
-	if x.len() != 0 || !x.root.bare() || x.root.steps != 1 {
-		t.Errorf("%d subscriptions are left: %+v", x.len(), x.root)
+	if x.Len() != 0 || !x.root.bare() || x.root.steps != 1 {
+		t.Errorf("%d subscriptions are left: %+v", x.Len(), x.root)
 	}
 }
 
 // mostSteps is how many nodes a search from n can visit at most: one child by its name, and the one of "+".
-func mostSteps(n *node) int {
+func mostSteps(n *node[*client]) int {
 	most := 0
 	if n.one != nil {
 		most = mostSteps(n.one)
@@ -143,13 +147,13 @@ func TestSearchesAreBounded(t *testing.T) {
 		"below":        func(i int) string { return branches(i, 16, "a") + "/#" },
 	} {
 		t.Run(name, func(t *testing.T) {
-			var x index
+			x := New[*client](64)
 			refused := 0
-			tg := &target{session: &session{}}
+			tg := &client{}
 			added := map[string]bool{}
 			for i := range 1 << 16 {
 				f := filter(i)
-				if _, _, _, ok := x.add(f, tg, subscription{}, most, noLimit); ok {
+				if _, _, _, ok := x.Add(f, tg, Subscription{}, most, NoLimit); ok {
 					added[f] = true
 				} else {
 					refused++
@@ -167,7 +171,7 @@ func TestSearchesAreBounded(t *testing.T) {
 				t.Errorf("%d steps at most: this is no attack", worst)
 			}
 			for f := range added {
-				x.remove(f, tg)
+				x.Remove(f, tg)
 			}
 			if !x.root.bare() || x.root.steps != 1 {
 				t.Errorf("left: %+v", x.root)
@@ -179,7 +183,7 @@ func TestSearchesAreBounded(t *testing.T) {
 // BenchmarkMatch: one topic among n subscriptions, without the cache of topics.
 func BenchmarkMatch(b *testing.B) {
 	for _, n := range []int{100, 10_000, 100_000} {
-		var x index
+		x := New[*client](64)
 		for i := range n {
 			f := fmt.Sprintf("site/%d/device/%d/sensor/temperature", i%100, i)
 			switch i % 100 {
@@ -188,10 +192,10 @@ func BenchmarkMatch(b *testing.B) {
 			case 2:
 				f = fmt.Sprintf("+/+/+/%d/+/temperature", i)
 			}
-			x.add(f, &target{}, subscription{qos: 1}, noLimit, noLimit)
+			x.Add(f, &client{}, Subscription{QoS: 1}, NoLimit, NoLimit)
 		}
-		x.add("site/#", &target{}, subscription{}, noLimit, noLimit)
-		x.add("+/+/+/+/+/+", &target{}, subscription{}, noLimit, noLimit)
+		x.Add("site/#", &client{}, Subscription{}, NoLimit, NoLimit)
+		x.Add("+/+/+/+/+/+", &client{}, Subscription{}, NoLimit, NoLimit)
 		b.Run(fmt.Sprintf("%d subscriptions", n), func(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
@@ -200,14 +204,14 @@ func BenchmarkMatch(b *testing.B) {
 		})
 	}
 	for _, levels := range []int{8, 16} { // every combination of a name and "+", below a "#" at each level
-		var x index
+		x := New[*client](64)
 		for i := range 1 << 8 {
 			var l []string
 			for bit := range levels {
 				l = append(l, []string{"a", "+"}[i>>(bit%8)&1])
 			}
-			x.add(strings.Join(l, "/"), &target{}, subscription{}, noLimit, noLimit)
-			x.add(strings.Join(l[:bit(i)], "/")+"/#", &target{}, subscription{}, noLimit, noLimit)
+			x.Add(strings.Join(l, "/"), &client{}, Subscription{}, NoLimit, NoLimit)
+			x.Add(strings.Join(l[:bit(i)], "/")+"/#", &client{}, Subscription{}, NoLimit, NoLimit)
 		}
 		topic := strings.Repeat("a/", levels-1) + "a"
 		b.Run(fmt.Sprintf("wildcards, %d levels deep", levels), func(b *testing.B) {
@@ -223,14 +227,13 @@ func bit(i int) int { return 1 + i%7 }
 
 // BenchmarkResolve: a topic that is published to again.
 func BenchmarkResolve(b *testing.B) {
-	s := &Server{}
-	s.topics.seed, s.topics.levels = maphash.MakeSeed(), 64
+	x := New[*client](64)
 	for i := range 100_000 {
-		s.index.add(fmt.Sprintf("site/%d/device/%d", i%100, i), &target{}, subscription{}, noLimit, noLimit)
+		x.Add(fmt.Sprintf("site/%d/device/%d", i%100, i), &client{}, Subscription{}, NoLimit, NoLimit)
 	}
 	name := []byte("site/7/device/7")
 	b.ReportAllocs()
 	for b.Loop() {
-		s.resolve(s.topics.get(name))
+		x.Resolve(x.Name(name))
 	}
 }
