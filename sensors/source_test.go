@@ -80,6 +80,26 @@ func TestMessagesAreReadAsTheyCome(t *testing.T) {
 	})
 }
 
+// TestWhatCameBeforeTheEndIsRead: messages that were acknowledged to their sender while the gateway ends are readings.
+func TestWhatCameBeforeTheEndIsRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := &station{}
+		c := config("x", "mqtt", "", time.Second)
+		c.Options["topic"] = "x"
+		for range 100 {
+			w := superviseFor(t, host, bus.NewSet(nil), chips.Drivers(), c)
+			time.Sleep(time.Second)
+			for i := range 20 {
+				host.say("x", fmt.Sprint(i))
+			}
+			w.stop()
+			if n := len(w.told("x", "value", time.Now())); n != 20 {
+				t.Fatalf("%d of 20 messages were read", n)
+			}
+		}
+	})
+}
+
 // TestUnreadableMessagesAreSaidOnceInAnInterval: a thousand of them are a thousand failures and few statuses.
 func TestUnreadableMessagesAreSaidOnceInAnInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

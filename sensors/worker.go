@@ -339,9 +339,13 @@ func (w *worker) stop(ctx context.Context) {
 		c.cancel()
 	}
 	for _, p := range w.sensors {
-		if !w.reads(p.chip) {
-			p.close()
+		if w.reads(p.chip) {
+			continue
 		}
+		if p.device != nil && p.wokenAt.Load() != nil { // what came just now is not lost
+			p.finish(ctx, p.call(ctx, false))
+		}
+		p.close()
 	}
 	w.closeRemoved()
 }

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/warthog618/go-gpiocdev"
@@ -90,6 +91,10 @@ func requested(o LineOptions, opts []gpiocdev.LineReqOption) (Output, error) {
 		return nil, err
 	}
 	l, err := gpiocdev.RequestLine(chip, o.Offset, opts...)
+	var old gpiocdev.ErrUapiIncompatibility
+	if errors.As(err, &old) && o.Debounce > 0 {
+		return nil, fmt.Errorf("%s, line %d: %w: the kernel is older than Linux 5.10 and cannot debounce: set debounce: 0s", chip, o.Offset, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s, line %d: %w", chip, o.Offset, classify(err))
 	}
