@@ -1,6 +1,7 @@
 package chips
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,7 @@ func mqttTopic() sensors.Driver {
 			Options: append([]sensors.Option{
 				{Name: "topic", Kind: sensors.OptionString, Required: true, Doc: "without wildcards"},
 				{Name: "max_age", Kind: sensors.OptionDuration, Default: 5 * time.Minute, Doc: "how long the sender may send no value before it is absent"},
+				{Name: "time", Kind: sensors.OptionString, Default: "", Doc: "place in the JSON of when the sender measured, such as Time: RFC 3339 (without a zone in the Pi's own), or seconds or milliseconds since 1970; if not given or not there, a reading is of when its message came"},
 			}, textOptions()...),
 			Timeout: time.Second,
 		},
@@ -40,6 +42,14 @@ func mqttTopic() sensors.Driver {
 			}
 			if c.Options["max_age"].(time.Duration) <= 0 {
 				return errors.New("max_age: want more than 0s: how long the sender may send no value")
+			}
+			if place := stringOption(c, "time"); place != "" {
+				if _, err := steps(place); err != nil {
+					return fmt.Errorf("time: %w", err)
+				}
+				if len(mapOption(c.Options, "values")) == 0 {
+					return errors.New("time: is a place in JSON: name those of the values with values")
+				}
 			}
 			return checkText(c)
 		},
@@ -89,11 +99,17 @@ func (s *mqttSensor) read(now bool) (all []sensors.Measurement, _ error) {
 	var failed sensors.Unreadable
 	for _, m := range s.messages.take(now) {
 		var values []sensors.Measurement
+		at := m.at
 		if s.bad = fmt.Errorf("more than %d KiB", maxText>>10); !m.large {
-			values, s.bad = readParts(s.config.Options, m.text)
+			if values, s.bad = readParts(s.config.Options, m.text); len(values) > 0 {
+				var bad error
+				if at, bad = s.measuredAt(m); s.bad == nil {
+					s.bad = bad
+				}
+			}
 		}
 		for _, v := range values {
-			v.Time = m.at
+			v.Time = at
 			all = append(all, v)
 			s.good, s.useless = m.at, 0
 		}
@@ -112,6 +128,31 @@ func (s *mqttSensor) read(now bool) (all []sensors.Measurement, _ error) {
 		return all, &failed
 	}
 	return all, nil
+}
+
+// measuredAt returns when the values of a message were measured: by its sender, if the message says so and that can be, and
+// else when it came.
+func (s *mqttSensor) measuredAt(m message) (time.Time, error) {
+	place := stringOption(s.config, "time")
+	if place == "" {
+		return m.at, nil
+	}
+	doc, err := parseJSON(bytes.TrimRight(m.text, "\x00"))
+	if err != nil {
+		return m.at, err
+	}
+	found, err := at(doc, place)
+	if err != nil || found == nil {
+		return m.at, nil // a message of another kind
+	}
+	said, err := toTime(found)
+	switch {
+	case err != nil:
+		return m.at, fmt.Errorf("%s: %w", place, err)
+	case said.After(m.at.Add(ahead)), said.Year() < 2000:
+		return m.at, fmt.Errorf("%s: the sender's clock is wrong: it says %s", place, said.UTC().Format(time.RFC3339))
+	}
+	return said, nil
 }
 
 // Sense returns what has come, or else how the sender is doing.

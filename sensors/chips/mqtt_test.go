@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -219,13 +220,67 @@ func TestMQTTSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestTheTimeOfTheSender: a message that says when it was measured is of then, whenever it comes, and one that does not
+// or cannot be right is of when it came.
+func TestTheTimeOfTheSender(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(26*365*24*time.Hour + 90*time.Minute) // a bubble begins in 2000
+		now := time.Now()
+		local := now.Add(-time.Minute).Local().Format("2006-01-02T15:04:05")
+		s, say := listenWith(t, map[string]any{"values": map[string]string{"v": "v"}, "time": "at.ts"}, nil)
+		for _, c := range []struct {
+			ts   string
+			want time.Duration // before it came
+			bad  bool
+		}{
+			{fmt.Sprintf("%q", now.Add(-time.Hour).UTC().Format(time.RFC3339)), time.Hour, false},
+			{fmt.Sprintf("%q", now.Add(-2*time.Hour).In(time.FixedZone("", 5400)).Format(time.RFC3339Nano)), 2 * time.Hour, false},
+			{fmt.Sprintf("%q", local), time.Minute, false},
+			{fmt.Sprint(now.Unix() - 10), 10 * time.Second, false},
+			{fmt.Sprintf("%d.04", now.Unix()-20), 20*time.Second - 40*time.Millisecond, false},
+			{fmt.Sprint(now.UnixMilli() - 1500), 1500 * time.Millisecond, false},
+			{fmt.Sprintf("%q", fmt.Sprint(now.Unix()-10)), 10 * time.Second, false},
+			{fmt.Sprint(now.Unix() + 3), -3 * time.Second, false}, // clocks differ
+			{fmt.Sprint(now.Unix() + 3600), 0, true},
+			{`"1970-01-01T00:00:12Z"`, 0, true}, // before its clock was set
+			{"12", 0, true},
+			{"-1", 0, true}, {"1e300", 0, true}, {`"now"`, 0, true}, {"true", 0, true}, {"[]", 0, true},
+			{"null", 0, false},
+		} {
+			say([]byte(`{"v":1,"at":{"ts":` + c.ts + `}}`))
+			m, err := s.Take(t.Context())
+			if values(m) != "map[v:1]" || (err != nil) != c.bad {
+				t.Errorf("%s: got %v, %v", c.ts, m, err)
+			} else if got := now.Sub(m[0].Time); got != c.want {
+				t.Errorf("%s: is of %v before it came, want %v", c.ts, got, c.want)
+			}
+		}
+		say([]byte(`{"v":1}`))
+		if m, err := s.Take(t.Context()); err != nil || len(m) != 1 || !m[0].Time.Equal(now) {
+			t.Errorf("without a time: got %v, %v", m, err)
+		}
+	})
+	for _, wrong := range []map[string]any{{"topic": "t", "time": "a["}, {"topic": "t", "time": "a"}} {
+		wrong["values"] = map[string]string{}
+		if _, err := outside(t, "mqtt", wrong); err == nil || !strings.Contains(err.Error(), "time: ") {
+			t.Errorf("%v: got %v", wrong, err)
+		}
+	}
+}
+
 // listen opens a sensor on a topic, and returns what publishes to it.
 func listen(t *testing.T, values map[string]string, wake func()) (sensors.Source, func([]byte)) {
+	t.Helper()
+	return listenWith(t, map[string]any{"values": values}, wake)
+}
+
+func listenWith(t *testing.T, options map[string]any, wake func()) (sensors.Source, func([]byte)) {
 	t.Helper()
 	host := &station{}
 	c := config("s", "mqtt", "", 10*time.Second)
 	c.Host, c.Wake = host, wake
-	c.Options["topic"], c.Options["values"] = "home/x", values
+	c.Options["topic"] = "home/x"
+	maps.Copy(c.Options, options)
 	d := driver(t, "mqtt")
 	if err := d.Check(c); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"holdfast/sensors"
 )
@@ -278,4 +279,34 @@ func toNumber(v any) (float64, error) {
 		return f, nil
 	}
 	return 0, errors.New("want a number")
+}
+
+// toTime understands the times that devices send: RFC 3339, the same without a zone in the local one, and seconds or
+// milliseconds since 1970.
+func toTime(v any) (time.Time, error) {
+	text := ""
+	switch v := v.(type) {
+	case json.Number:
+		text = v.String()
+	case string:
+		text = strings.TrimSpace(v)
+		for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05Z07:00"} {
+			if t, err := time.Parse(layout, text); err == nil {
+				return t, nil
+			}
+		}
+		for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05"} {
+			if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+				return t, nil
+			}
+		}
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(f > 0 && f < 1e13) {
+		return time.Time{}, fmt.Errorf("got %.40v, want a time such as 2026-11-24T10:00:00Z, or seconds since 1970", v)
+	}
+	if f >= 1e11 { // milliseconds: as seconds it would be the year 5138
+		f /= 1000
+	}
+	return time.UnixMilli(int64(math.Round(f * 1000))), nil
 }
