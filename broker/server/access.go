@@ -12,22 +12,21 @@ import (
 
 // login authenticates the client, or returns the reason code of the refusal. It is called after the
 // handshake, which has verified the client's certificate, if there is one. size is the packet's share of
-// unfinished until the login is over.
+// the unfinished memory until the login is over.
 func (c *conn) login(p *wire.Connect, size int) (wire.Code, error) {
 	l := auth.Login{
 		ClientID: p.ClientID, Username: p.Username, Named: p.HasUsername, Password: p.Password,
 		CN: c.commonName(), Anonymous: c.anonymous, Remote: c.nc.RemoteAddr(),
 	}
-	err := c.in.pause() // checking a password takes time, and may have to wait for others
-	defer c.in.enter()
+	err := c.in.Pause() // checking a password takes time, and may have to wait for others
+	defer c.in.Resume()
 	if err == nil {
-		rest := c.in.held
-		err = c.in.charge(rest + size)
-		defer func() { c.in.charge(rest) }()
+		err = c.in.Reserve(size)
 	}
 	if err != nil {
 		return wire.QuotaExceeded, err
 	}
+	defer c.in.Release(size)
 	ctx, cancel := context.WithTimeout(context.Background(), c.s.opts.ConnectTimeout)
 	defer cancel()
 	grant, err := c.s.opts.Auth.Login(ctx, l)

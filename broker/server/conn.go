@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"holdfast/broker/listen"
+	"holdfast/broker/server/intake"
 	"holdfast/broker/wire"
 )
 
@@ -32,7 +33,8 @@ type conn struct {
 	peer    peer
 
 	// For the reading goroutine alone.
-	in           input
+	in           *intake.Reader
+	scratch      *scratch // lent to in; nil while it is idle
 	aliases      aliases
 	will         *will
 	announced    bool     // the client has published to its state topic
@@ -53,7 +55,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c.peer.version = wire.V311
 	c.room.L = &c.mu
 	c.writer.init(nc)
-	c.in.init(c)
+	c.in = intake.New(desk{c}, nc, c.writer.raw, s.unfinished, min(s.opts.MaxConnectPacket, s.opts.MaxPacket)) // until CONNECT has come
 	return c
 }
 
@@ -125,7 +127,7 @@ func (c *conn) run() (err error) {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
 		}
-		c.in.drop() // the rest takes a moment, and many connections may end at once
+		c.in.Drop() // the rest takes a moment, and many connections may end at once
 	}()
 	if err := c.handshake(); err != nil {
 		return err
@@ -134,15 +136,14 @@ func (c *conn) run() (err error) {
 		return err
 	}
 	for {
-		p, err := c.in.next(c.arm)
-		if err != nil && c.in.deadline.late && errors.Is(err, os.ErrDeadlineExceeded) {
+		p, err := c.next()
+		if err != nil && c.in.Late() && errors.Is(err, os.ErrDeadlineExceeded) {
 			err = c.tooLate(err)
 		}
 		if err != nil {
 			return err
 		}
-		c.in.deadline.heard = c.in.scratch.now
-		if err := c.handle(p, c.in.scratch); err != nil {
+		if err := c.handle(p, c.scratch); err != nil {
 			return err
 		}
 		if err := c.waitForRoom(); err != nil {
@@ -161,7 +162,7 @@ func (c *conn) arm() error {
 	if !c.phase.connected {
 		return nil
 	}
-	due, change := c.in.deadline.next(c.peer.keepAlive, len(c.in.buf), c.s.opts.PacketTimeout)
+	due, change := c.in.Due(c.peer.keepAlive, c.s.opts.PacketTimeout)
 	if !change {
 		return nil
 	}
@@ -284,7 +285,7 @@ func (c *conn) report(err error) {
 		if !c.phase.connected && c.s.opts.MaxConnectPacket < c.s.opts.MaxPacket {
 			key = "broker.limits.connect_packet"
 		}
-		log.Warn("client disconnected: its packet is larger than "+key+", which may be raised", "bytes", violation.Size, "limit", c.in.max)
+		log.Warn("client disconnected: its packet is larger than "+key+", which may be raised", "bytes", violation.Size, "limit", c.in.Most())
 	case errors.As(err, &violation):
 		log.Info("client disconnected", "reason", err)
 	case errors.As(err, &revoked):
@@ -307,7 +308,7 @@ func (c *conn) waitForRoom() error {
 	if c.window.changed { // changes are appended without waiting, under locks; here none is held
 		c.window.changed = false
 		if c.s.journal.Crowded() {
-			c.in.scratch.finish(c.s)
+			c.scratch.finish(c.s)
 			c.s.journal.WaitForRoom()
 		}
 	}
@@ -315,7 +316,7 @@ func (c *conn) waitForRoom() error {
 	if !c.out.crowded.Load() && c.window.pending.Load() <= most {
 		return nil
 	}
-	c.in.scratch.finish(c.s)
+	c.scratch.finish(c.s)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for !c.phase.ending() && (c.out.crowded.Load() || c.window.pending.Load() > most) {

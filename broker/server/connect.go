@@ -64,14 +64,14 @@ func (c *conn) connect() error {
 	if capped := c.s.expiry(p); p.Version == wire.V5 && capped != expiry(p) {
 		answer.Properties.SessionExpiry = &capped // section 3.2.2.3.2
 	}
-	c.in.max = c.s.opts.MaxPacket
+	c.in.Limit(c.s.opts.MaxPacket)
 	if p.Will != nil {
 		c.will = &will{Will: p.Will, client: p.ClientID, user: c.user(), counted: true, grant: c.peer.grant}
-		if err := c.in.pause(); err != nil {
+		if err := c.in.Pause(); err != nil {
 			return err
 		}
 		c.s.storeWill(c.will)
-		c.in.enter()
+		c.in.Resume()
 	}
 	c.s.counts.connects.Add(1)
 	answer.SessionPresent = present
@@ -81,13 +81,13 @@ func (c *conn) connect() error {
 
 // readConnect returns the first packet, which has to be a CONNECT, and the size of its body.
 func (c *conn) readConnect() (*wire.Connect, int, error) {
-	raw, err := c.in.next(c.arm)
+	raw, err := c.next()
 	var first wire.Packet
 	var tooLarge *wire.Error
 	if err == nil {
 		first, err = raw.Packet(wire.V311)
 	} else if errors.As(err, &tooLarge) && tooLarge.Code == wire.PacketTooLarge {
-		c.s.reached(limitConnectPacket, "connection closed: its first packet is larger than a CONNECT may be", "remote", c.remote(), "most", c.in.max)
+		c.s.reached(limitConnectPacket, "connection closed: its first packet is larger than a CONNECT may be", "remote", c.remote(), "most", c.in.Most())
 	}
 	c.s.mu.Lock()
 	c.s.conns.arrived(c)
@@ -143,7 +143,8 @@ func (c *conn) accept(answer *wire.Connack) error {
 		return &wire.Error{Code: wire.PacketTooLarge, Text: fmt.Sprintf("CONNACK of %d bytes, the client takes %d", len(b), c.peer.maxPacket)}
 	}
 	c.out.prepend(b)
-	c.phase.connected, c.in.deadline.heard = true, time.Now()
+	c.phase.connected = true
+	c.in.Heard(time.Now())
 	if c.phase.reason != nil { // taken over before it was answered
 		c.disconnect(wire.SessionTakenOver, "")
 		c.end()

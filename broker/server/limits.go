@@ -5,11 +5,9 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"holdfast/broker/journal"
-	"holdfast/broker/wire"
 )
 
 // limit is one of the server's limits, under the name that a configuration gives it below broker.limits.
@@ -184,96 +182,4 @@ func (a *account) share(user string) int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return share(a.percent, a.most, a.all-a.each[user])
-}
-
-// unfinished counts the memory of packets that have arrived in part, of all connections together. When it runs
-// out, the connection with the most loses its own.
-type unfinished struct {
-	most int64
-	used atomic.Int64 // readable without mu
-
-	mu     sync.Mutex
-	held   map[*conn]int64
-	spares [][]byte // buffers that are used again instead of left to the collector; they count in most
-	spare  int64    // bytes of them
-}
-
-// buffer returns a buffer of size bytes or a little more, whose content does not matter. It counts when it is held.
-func (u *unfinished) buffer(size int) []byte {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for i, b := range u.spares {
-		if len(b) >= size && len(b) <= size+size/4 {
-			u.dropSpare(i)
-			return b
-		}
-	}
-	return make([]byte, size)
-}
-
-// putBuffer takes back a buffer that is not held any more, if there is room for it.
-func (u *unfinished) putBuffer(b []byte) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.used.Load()+u.spare+int64(len(b)) <= u.most {
-		u.spares = append(u.spares, b)
-		u.spare += int64(len(b))
-	}
-}
-
-// dropSpare is called with mu held.
-func (u *unfinished) dropSpare(i int) {
-	last := len(u.spares) - 1
-	u.spare -= int64(len(u.spares[i]))
-	u.spares[i], u.spares[last] = u.spares[last], nil
-	u.spares = u.spares[:last]
-}
-
-// errUnfinished ends a connection at the limit.
-var errUnfinished = &wire.Error{Code: wire.QuotaExceeded, Text: "too much memory is taken by unfinished packets"}
-
-// hold sets c's memory to n bytes, and reports whether there is room for it. victims are connections with more than n
-// bytes whose memory was taken for it: the caller closes them.
-func (u *unfinished) hold(c *conn, n int64) (victims []*conn, ok bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	used := u.used.Load() - u.held[c]
-	for used+n > u.most {
-		var largest *conn
-		for other, has := range u.held {
-			if other != c && has > n && (largest == nil || has > u.held[largest]) {
-				largest = other
-			}
-		}
-		if largest == nil {
-			return victims, false
-		}
-		used -= u.held[largest]
-		delete(u.held, largest)
-		victims = append(victims, largest)
-	}
-	if n > 0 {
-		u.held[c] = n
-	} else {
-		delete(u.held, c)
-	}
-	u.used.Store(used + n)
-	for len(u.spares) > 0 && used+n+u.spare > u.most {
-		u.dropSpare(len(u.spares) - 1)
-	}
-	return victims, true
-}
-
-// hold calls unfinished.hold for c and closes the victims.
-func (c *conn) hold(n int) error {
-	victims, ok := c.s.unfinished.hold(c, int64(n))
-	for _, v := range victims {
-		v.s.reached(limitUnfinished, "connection closed: its unfinished packet is the largest, and others need the memory", "remote", v.remote())
-		v.kickFor(errUnfinished)
-	}
-	if !ok {
-		c.s.reached(limitUnfinished, "connection closed: no memory is left for unfinished packets", "remote", c.remote())
-		return errUnfinished
-	}
-	return nil
 }

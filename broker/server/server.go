@@ -29,6 +29,7 @@ import (
 	"holdfast/broker/auth"
 	"holdfast/broker/journal"
 	"holdfast/broker/server/filters"
+	"holdfast/broker/server/intake"
 )
 
 // Server is an MQTT broker. All methods are safe for concurrent use.
@@ -46,8 +47,8 @@ type Server struct {
 	filters    filterUse
 	routes     routes
 	retained   retainedStore
-	memory     memory     // for clients that do not take their messages at once
-	unfinished unfinished // memory for packets that have arrived in part
+	memory     memory         // for clients that do not take their messages at once
+	unfinished *intake.Memory // for packets that have arrived in part
 	wills      wills
 	counts     counts
 
@@ -79,7 +80,7 @@ func New(opts Options) (*Server, error) {
 	s.filters.init(&opts)
 	s.retained.messages, s.retained.seed = map[string]retained{}, maphash.MakeSeed()
 	s.memory.most, s.memory.turns = opts.MaxQueuedTotal, make(chan struct{}, opts.maxTurns())
-	s.unfinished.most, s.unfinished.held = opts.MaxUnfinished, map[*conn]int64{}
+	s.unfinished = intake.NewMemory(opts.MaxUnfinished)
 	s.wills.limited(limitWills, opts.MaxWills, opts.UserShare)
 	s.sessions.byID, s.conns.all = map[string]*session{}, map[*conn]struct{}{}
 	s.journal.RangeRetained(func(m *broker.Message, t journal.Time) bool {
