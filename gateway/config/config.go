@@ -17,6 +17,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/auth"
+	"holdfast/broker/outbox"
 	"holdfast/broker/sinks"
 	"holdfast/sensors"
 	"holdfast/sensors/outputs"
@@ -204,7 +205,7 @@ func Rules(list []Rule) (rules broker.Rules) {
 type Options struct {
 	Drivers   []sensors.Driver                              // the driver table, not changed
 	Outputs   []outputs.Driver                              // that of the outputs, not changed
-	Sinks     []sinks.Sink                                  // that of what bridges deliver to beside MQTT brokers; nil means sinks.All
+	Sinks     []outbox.SinkKind                             // that of what bridges deliver to beside MQTT brokers; nil means sinks.All
 	Hostname  func() (string, error)                        // default for device.id; nil means os.Hostname
 	MachineID func() (string, error)                        // 32 hexadecimal digits, for client_id; nil means /etc/machine-id
 	Getenv    func(name string) (string, bool)              // for ${env:NAME}; nil means os.LookupEnv

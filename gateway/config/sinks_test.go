@@ -6,13 +6,13 @@ import (
 	"strings"
 	"testing"
 
-	"holdfast/broker/sinks"
+	"holdfast/broker/outbox"
 )
 
 // TestSinks: a row of the table of sinks is all that the configuration needs for a bridge to it.
 func TestSinks(t *testing.T) {
 	opts := options()
-	opts.Sinks = []sinks.Sink{{Scheme: "line", Port: "8086"}, {Scheme: "lines", Port: "8087", TLS: true}}
+	opts.Sinks = []outbox.SinkKind{{Scheme: "line", Port: "8086"}, {Scheme: "lines", Port: "8087", TLS: true}}
 	for _, c := range []struct {
 		upstream, keys string
 		url            string // of the first upstream, if the configuration is right

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"holdfast/broker/dial"
+	"holdfast/broker/outbox"
 	"holdfast/broker/profile"
 	"holdfast/broker/sinks"
 )
@@ -74,7 +75,7 @@ func isHost(s string) bool {
 }
 
 // sink returns what a bridge delivers to at an upstream that is no MQTT broker; nil for a broker.
-func (l *loader) sink(u Endpoint) *sinks.Sink {
+func (l *loader) sink(u Endpoint) *outbox.SinkKind {
 	scheme, _, _ := strings.Cut(u.URL, ":")
 	return sinks.Of(l.opts.Sinks, scheme)
 }

@@ -24,14 +24,14 @@ type sender interface {
 }
 
 // sinkOf returns what a bridge delivers to if its upstreams are no MQTT brokers; nil if they are.
-func sinkOf(list []sinks.Sink, c config.Bridge) *sinks.Sink {
+func sinkOf(list []outbox.SinkKind, c config.Bridge) *outbox.SinkKind {
 	scheme, _, _ := strings.Cut(c.Upstream[0].URL, ":") // all have one scheme if any is a sink's: package config checks
 	return sinks.Of(list, scheme)
 }
 
 // newSink returns the sender to a sink.
-func (u *Uplinks) newSink(kind *sinks.Sink, c config.Bridge, box outbox.Options, dialer *dial.Dialer) (sender, error) {
-	opts := sinks.Options{
+func (u *Uplinks) newSink(kind *outbox.SinkKind, c config.Bridge, box outbox.Options, dialer *dial.Dialer) (sender, error) {
+	opts := outbox.SinkOptions{
 		Bridge: c.Name, Rules: config.Rules(c.Out), Credentials: credentials(c).Get, Log: u.log.With("bridge", c.Name),
 		Dial: func(ctx context.Context, to *url.URL) (net.Conn, error) {
 			at := url.URL{Scheme: "mqtt", Host: to.Host} // what package dial knows as TCP
@@ -48,6 +48,7 @@ func (u *Uplinks) newSink(kind *sinks.Sink, c config.Bridge, box outbox.Options,
 		}
 		opts.Upstreams = append(opts.Upstreams, at)
 	}
+	box.Log = opts.Log
 	sink, err := kind.New(opts)
 	if err != nil {
 		return nil, err

@@ -10,7 +10,6 @@ import (
 	"holdfast/broker/outbox"
 	"holdfast/broker/outbox/outboxtest"
 	"holdfast/broker/server"
-	"holdfast/broker/sinks"
 	"holdfast/gateway/config"
 	"holdfast/gateway/status"
 )
@@ -22,10 +21,10 @@ const within = time.Minute
 // other, from a sink that is one row of the table.
 func TestSink(t *testing.T) {
 	b := newBench(t)
-	var made []sinks.Options
+	var made []outbox.SinkOptions
 	scripted := outboxtest.NewScripted(false)
 	wrong := errors.New("no such database")
-	b.opts.Sinks = []sinks.Sink{{Scheme: "script", New: func(o sinks.Options) (outbox.Sink, error) {
+	b.opts.Sinks = []outbox.SinkKind{{Scheme: "script", New: func(o outbox.SinkOptions) (outbox.Sink, error) {
 		if o.Upstreams[0].Host == "wrong:1" {
 			return nil, wrong
 		}
@@ -94,7 +93,7 @@ func TestSink(t *testing.T) {
 	peer.Answer(first, outbox.Taken)
 	peer.Answer(second, outbox.Never)
 	until("one taken, one refused", func(s status.Bridge) bool {
-		return s.Connected && s.Acknowledged == 1 && s.Refused == 1 && s.Depth == 1 && s.QoS0Dropped == 1
+		return s.Connected && s.ClientID == "" && s.Acknowledged == 1 && s.Refused == 1 && s.Depth == 1 && s.QoS0Dropped == 1
 	})
 	letters := 0
 	for _, r := range b.journal.Readers() {

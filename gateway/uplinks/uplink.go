@@ -69,6 +69,9 @@ func (u *Uplinks) build(l *uplink, c config.Bridge) error {
 	}
 	dialer := dialer(c, u.log)
 	used := newUsage(c, u.opts.Now())
+	if sinkOf(u.opts.Sinks, c) != nil {
+		used.client = "" // only MQTT has one
+	}
 	s, losses, err := u.newSender(c, dialer, queues, live, l.key, used)
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 
 	"holdfast/broker/bridge"
 	"holdfast/broker/journal"
+	"holdfast/broker/outbox"
 	"holdfast/broker/server"
 	"holdfast/broker/sinks"
 	"holdfast/gateway/config"
@@ -36,9 +37,9 @@ type Options struct {
 	Progress    func(loop string) func(busy bool)       // returns what a loop calls when it has work, and when it has none
 	Log         *slog.Logger
 
-	AnnounceEvery time.Duration    // how often connected bridges are asked for new losses; 0 means 5 s
-	Sinks         []sinks.Sink     // what bridges deliver to beside MQTT brokers; nil means sinks.All
-	Now           func() time.Time // for how long a rule has matched nothing; nil means time.Now
+	AnnounceEvery time.Duration     // how often connected bridges are asked for new losses; 0 means 5 s
+	Sinks         []outbox.SinkKind // what bridges deliver to beside MQTT brokers; nil means sinks.All
+	Now           func() time.Time  // for how long a rule has matched nothing; nil means time.Now
 }
 
 // Uplinks is the part that owns all bridges.
