@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/vm"
 )
 
@@ -17,6 +19,7 @@ import (
 type Formula struct {
 	text    string
 	program *vm.Program
+	needs   []string // quantities, without x
 }
 
 const (
@@ -59,7 +62,33 @@ func NewFormula(text string, quantities []Quantity) (*Formula, error) {
 		reason, _, _ := strings.Cut(err.Error(), "\n")
 		return nil, fmt.Errorf("the formula is wrong: %s", reason)
 	}
-	return &Formula{text, p}, nil
+	f := &Formula{text: text, program: p}
+	node := p.Node()
+	ast.Walk(&node, visitor(func(name string) {
+		if _, ok := env[name]; ok && name != "x" {
+			f.needs = append(f.needs, name)
+		}
+	}))
+	return f, nil
+}
+
+// visitor is called with the names in a formula.
+type visitor func(name string)
+
+func (v visitor) Visit(node *ast.Node) {
+	if n, ok := (*node).(*ast.IdentifierNode); ok {
+		v(n.Value)
+	}
+}
+
+// has reports whether measurements have all quantities that f needs.
+func (f *Formula) has(all []Measurement) bool {
+	for _, name := range f.needs {
+		if !slices.ContainsFunc(all, func(m Measurement) bool { return m.Quantity == name }) {
+			return false
+		}
+	}
+	return true
 }
 
 func (f *Formula) String() string { return f.text }

@@ -80,6 +80,37 @@ func TestMessagesAreReadAsTheyCome(t *testing.T) {
 	})
 }
 
+// TestAFormulaOverPartialMessages has a value where the message has all that it needs, and fails nothing elsewhere.
+func TestAFormulaOverPartialMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := &station{}
+		c := config("x", "mqtt", "", time.Second)
+		c.Options["topic"], c.Options["values"] = "x", map[string]string{"t": "t", "h": "h"}
+		f, err := sensors.NewFormula("x + max(h, t - t)", []sensors.Quantity{{Name: "t"}, {Name: "h"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Quantities = map[string]sensors.Processing{"t": {Calibrate: sensors.Calibration{Formula: f}}}
+		w := superviseFor(t, host, bus.NewSet(nil), chips.Drivers(), c)
+		time.Sleep(time.Second)
+		begun := time.Now()
+		for _, text := range []string{`{"t":1,"h":2}`, `{"t":3}`, `{"h":4}`, `{"t":5,"h":null}`, `{"t":6,"h":7}`} {
+			host.say("x", text)
+			time.Sleep(time.Second)
+		}
+		w.stop()
+		if got := w.told("x", "t", begun); !slices.Equal(got, []string{"3@0s", "13@4s"}) {
+			t.Errorf("t: got %v", got)
+		}
+		if got := w.told("x", "h", begun); !slices.Equal(got, []string{"2@0s", "4@2s", "7@4s"}) {
+			t.Errorf("h: got %v", got)
+		}
+		if got := w.states("x"); !slices.Equal(got, []sensors.State{sensors.StateOK}) {
+			t.Errorf("states %v", got)
+		}
+	})
+}
+
 // TestWhatCameBeforeTheEndIsRead: messages that were acknowledged to their sender while the gateway ends are readings.
 func TestWhatCameBeforeTheEndIsRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

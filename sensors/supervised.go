@@ -190,6 +190,10 @@ func (p *supervised) convert(measurements []Measurement, at time.Time) ([]float6
 		}
 	}
 	for i, m := range measurements {
+		if f := p.pipe(m.Quantity).Calibrate.Formula; each && f != nil && !f.has(measurements) {
+			values[i] = math.NaN() // not known, as what a message does not have
+			continue
+		}
 		var err error
 		if values[i], err = p.pipe(m.Quantity).convert(m.Value, quantities[find(quantities, m)], measurements); err != nil {
 			wrong(i, err)
@@ -258,7 +262,7 @@ func (p *supervised) finish(ctx context.Context, o outcome) {
 	case implausible != nil:
 		p.cannotRead(implausible, o.slot)
 		p.failures = 0
-	case len(values) > 0:
+	case hasValue(values):
 		p.failures, p.unread = 0, nil
 		p.report(StateOK, "", "")
 	case o.slot && p.unread != nil:
