@@ -130,9 +130,3 @@ func (b *batch) reset() {
 		b.items, b.frames = nil, nil
 	}
 }
-
-func (j *Journal) takeBatch() *batch {
-	b := j.free[len(j.free)-1]
-	j.free = j.free[:len(j.free)-1]
-	return b
-}

@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"holdfast/broker"
@@ -239,6 +240,12 @@ func (a *ackState) cursor() uint64 {
 		return a.unacked[0]
 	}
 	return a.top
+}
+
+// waits reports whether the message is not settled.
+func (a *ackState) waits(seq uint64) bool {
+	_, unacked := slices.BinarySearch(a.unacked, seq)
+	return unacked || seq >= a.top
 }
 
 func appendAck(b []byte, reader uint64, a *ackState) []byte {

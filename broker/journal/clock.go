@@ -48,6 +48,7 @@ func (c clockReading) stepped(now clockReading) bool {
 type clock struct {
 	source Clock                          // nil is the kernel
 	wall   func() (ns int64, synced bool) // nil is the kernel or source
+	bootID [16]byte                       // of the boot that runs; zero if unknown
 	opened time.Time                      // with the monotonic clock
 	boot   atomic.Int64                   // boot time at opened; grows by what the machine sleeps (read)
 	least  atomic.Int64                   // the least that wall time was ahead of boot time, in ns, while it was synchronised
@@ -58,6 +59,9 @@ func (c *clock) init(opts *Options) {
 	c.least.Store(math.MaxInt64)
 	if c.source == nil {
 		c.boot.Store(kernelBoot())
+		c.bootID = bootID()
+	} else {
+		c.bootID = c.source.BootID()
 	}
 }
 
@@ -66,13 +70,6 @@ func kernelBoot() int64 {
 	var ts unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // cannot fail on any kernel since 2.6.39
 	return ts.Nano()
-}
-
-func (c *clock) bootID() [16]byte {
-	if c.source != nil {
-		return c.source.BootID()
-	}
-	return bootID()
 }
 
 func (c *clock) bootTime() int64 {
@@ -141,6 +138,16 @@ func (j *Journal) Waited(t Time) time.Duration {
 	return waited
 }
 
+// Date returns when a message was appended, by the wall clock as it is now: that may have been wrong then. For
+// a time that the wall clock got right it is the same from call to call.
+func (j *Journal) Date(t Time) time.Time {
+	at := time.Now().Round(0).Add(-j.Waited(t))
+	if at.Sub(t.Wall).Abs() < time.Second {
+		return t.Wall
+	}
+	return at.Round(time.Second)
+}
+
 // Waited is Journal.Waited.
 func (r *Reader) Waited(t Time) time.Duration { return r.j.Waited(t) }
 
@@ -198,7 +205,7 @@ func (j *Journal) placeBoots() {
 	looked := 0
 	for i := len(j.segments) - 1; i >= 0; i-- {
 		s := j.segments[i]
-		if s.bootID == j.bootID && j.bootID != [16]byte{} && e == nil {
+		if s.bootID == j.clock.bootID && j.clock.bootID != [16]byte{} && e == nil {
 			continue
 		}
 		if e == nil || j.segments[i+1].bootID != s.bootID {
@@ -210,7 +217,7 @@ func (j *Journal) placeBoots() {
 			for k := i; k >= 0 && j.segments[k].bootID == s.bootID; k-- {
 				e.learn(j.segments[k].clock)
 				e.last = max(e.last, j.segments[k].newest)
-				for _, c := range j.segments[k].told {
+				for _, c := range j.segments[k].clocks {
 					e.learn(c)
 				}
 			}
@@ -221,13 +228,13 @@ func (j *Journal) placeBoots() {
 		s.earlier = e
 	}
 	for _, s := range j.segments {
-		s.told = nil
+		s.clocks = nil
 	}
-	for topic, r := range j.retained {
+	for topic, r := range j.state.retained {
 		if r.seg != nil {
 			r.time = r.seg.since(clockReading{r.time.Wall.UnixNano(), int64(r.time.Boot), r.time.Synced}, int64(r.time.Boot))
 			r.seg = nil
-			j.retained[topic] = r
+			j.state.retained[topic] = r
 		}
 	}
 }
@@ -251,7 +258,7 @@ func (j *Journal) readBoot(s *segment) {
 		s.newest = max(s.newest, s.clock.boot+int64(fr.millis)*1e6)
 		if fr.kind == kindClock {
 			p := parser{b: fr.body}
-			s.told = append(s.told, p.clock())
+			s.clocks = append(s.clocks, p.clock())
 		}
 	}
 }

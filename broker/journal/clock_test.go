@@ -36,7 +36,7 @@ func housekept(t *testing.T, j *Journal, done func() bool) {
 		if done() {
 			return
 		}
-		signal(j.housekeeping)
+		j.running.wakeMaintainer()
 		publishState(t, j)
 	}
 	t.Fatal("the maintainer does not get it done")
@@ -45,7 +45,7 @@ func housekept(t *testing.T, j *Journal, done func() bool) {
 // housekeep wakes the maintainer many times.
 func housekeep(t *testing.T, j *Journal) {
 	for range 50 {
-		signal(j.housekeeping)
+		j.running.wakeMaintainer()
 		publishState(t, j)
 	}
 }

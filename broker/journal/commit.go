@@ -34,25 +34,34 @@ type committer struct {
 	next         uint64 // one past the newest sequence number that is on disk
 }
 
+// newCommitter returns the committer of a journal that was recovered.
+func newCommitter(j *Journal) *committer {
+	c := &committer{j: j, next: j.queue.nextSeq}
+	if s := j.segments.newest(); s != nil {
+		c.previous, c.previousEnd, c.previousNext = s.id, s.end, s.next
+	}
+	return c
+}
+
 func (c *committer) run() {
 	j := c.j
-	defer j.ended.Done()
-	defer close(j.done)
+	defer j.running.ended.Done()
+	defer close(j.running.done)
 	defer j.opts.Progress(false)
-	defer j.committing.waits()
+	defer j.running.committing.waits()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		j.committing.works()
+		j.running.committing.works()
 		j.mu.Lock()
 		wait, last := j.due()
 		if wait > 0 {
 			j.mu.Unlock()
 			timer.Reset(wait)
-			j.committing.waits()
+			j.running.committing.waits()
 			j.opts.Progress(false)
 			select {
-			case <-j.wake:
+			case <-j.running.wake:
 			case <-timer.C:
 			}
 			continue
@@ -61,13 +70,10 @@ func (c *committer) run() {
 		if c.lastBatchSize > 1 && !last {
 			c.gather(timer)
 		}
-		for len(j.free) == 0 {
+		for len(j.queue.free) == 0 {
 			j.room.Wait()
 		}
-		b := j.pending
-		j.pending = j.takeBatch()
-		j.crowded.Store(false)
-		b.nextSeq = j.nextSeq
+		b := j.queue.take()
 		j.collectAcks(b)
 		j.room.Broadcast()
 		j.mu.Unlock()
@@ -78,7 +84,7 @@ func (c *committer) run() {
 				j.writeAgain(b)
 			}
 		}
-		j.done <- b
+		j.running.done <- b
 		if last {
 			c.leave()
 			return
@@ -89,31 +95,19 @@ func (c *committer) run() {
 // due returns how long the pending batch may still wait, and whether it is the last one. Called with mu
 // held.
 func (j *Journal) due() (wait time.Duration, last bool) {
+	b := j.queue.pending
 	if j.closing {
-		// The next process finds again what could not be written of acknowledgements and losses.
-		return 0, len(j.pending.items) == 0 && (len(j.dirty) == 0 || !j.retryAt.IsZero())
+		return 0, len(b.items) == 0 && j.acks.done()
 	}
 	wait = time.Hour
-	if len(j.pending.items) > 0 {
-		// A little longer than asked for, so that sensors of that period share.
-		wait = j.opts.CommitEvery + j.opts.CommitEvery/16 - time.Duration(j.clock.bootTime()-j.pending.since)
-		if j.pending.urgent {
+	if len(b.items) > 0 {
+		if b.urgent {
 			return 0, false
 		}
+		// A little longer than asked for, so that sensors of that period share.
+		wait = j.opts.CommitEvery + j.opts.CommitEvery/16 - time.Duration(j.clock.bootTime()-b.since)
 	}
-	if j.flushNow {
-		wait = min(wait, 0)
-	} else if len(j.dirty) > 0 {
-		delay := ackIdle
-		if j.acked >= ackMany {
-			delay = ackDelay
-		}
-		wait = min(wait, delay-time.Since(j.dirtyAt))
-	}
-	if !j.retryAt.IsZero() {
-		wait = max(wait, time.Until(j.retryAt))
-	}
-	return wait, false
+	return j.acks.wait(wait), false
 }
 
 // gather waits, for at most an eighth of a commit, until the batch is as large as the last one was: the
@@ -122,70 +116,34 @@ func (j *Journal) due() (wait time.Duration, last bool) {
 func (c *committer) gather(timer *time.Timer) {
 	j := c.j
 	limit := time.Now().Add(max(c.syncTime/8, 20*time.Microsecond))
-	for len(j.pending.items) < c.lastBatchSize && len(j.pending.buf) <= j.opts.maxBatch()/2 && !j.closing {
+	for len(j.queue.pending.items) < c.lastBatchSize && len(j.queue.pending.buf) <= j.opts.maxBatch()/2 && !j.closing {
 		wait := time.Until(limit)
 		if wait <= 0 {
 			break
 		}
-		j.gathering = c.lastBatchSize
+		j.queue.gathering = c.lastBatchSize
 		j.mu.Unlock()
 		timer.Reset(wait)
 		select {
-		case <-j.wake:
+		case <-j.running.wake:
 		case <-timer.C:
 		}
 		j.mu.Lock()
-		j.gathering = 0
+		j.queue.gathering = 0
 	}
 }
 
-// collectAcks adds what readers have acknowledged since the last commit. Called with mu held.
-func (j *Journal) collectAcks(b *batch) {
-	now := j.clock.bootTime()
-	j.retryAt = time.Time{}
-	for _, l := range j.pendingLosses {
-		if l.reader.removed {
-			continue
-		}
-		b.losses = append(b.losses, l)
-		j.logging = append(j.logging, l)
-		b.acks = append(b.acks, readerAck{l.reader, l.ackState})
-		if l.reader.settledSince(&l.ackState) == 0 {
-			l.reader.dirty = false // this record has all
-		}
-		b.frame(kindLoss, j.nextSeq, now, appendLossRecord(beginFrame(b.buf), l.reader.id, &l.Loss, &l.ackState))
-	}
-	clear(j.pendingLosses)
-	j.pendingLosses, j.flushNow = j.pendingLosses[:0], false
-	for _, r := range j.dirty {
-		if !r.dirty {
-			continue
-		}
-		a, ok := r.takeAck()
-		if !ok {
-			continue
-		}
-		b.acks = append(b.acks, readerAck{r, a})
-		b.frame(kindAck, j.nextSeq, now, appendAck(beginFrame(b.buf), r.id, &a))
-	}
-	clear(j.dirty)
-	j.dirty, j.acked = j.dirty[:0], 0
-}
+// collectAcks adds what readers have acknowledged and lost since the last commit. Called with mu held.
+func (j *Journal) collectAcks(b *batch) { j.acks.collect(b, j.queue.nextSeq, j.clock.bootTime()) }
 
-// writeAgain returns the acknowledgements and losses of a failed batch to the next one, before anything newer of
-// the same readers.
+// writeAgain returns the acknowledgements and losses of a failed batch to the next one.
 func (j *Journal) writeAgain(b *batch) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.failed, j.retryAt = true, time.Now().Add(retryDelay)
-	for _, a := range b.acks {
-		j.markDirty(a.reader)
+	if j.acks.again(b) {
+		j.running.wakeCommitter()
 	}
-	j.logging = j.logging[:len(j.logging)-len(b.losses)]
-	j.pendingLosses = append(b.losses, j.pendingLosses...)
-	j.flushNow = len(j.pendingLosses) > 0
 	j.room.Broadcast() // Drop waits for no failed disk
-	b.losses = nil
 }
 
 // commit makes the batch durable. After a failed write or sync the content of the file is unknown, and the
@@ -200,7 +158,7 @@ func (c *committer) commit(b *batch) error {
 	if err == nil || errors.Is(err, ErrFull) {
 		return err
 	}
-	c.j.complaints.tell(c.j.log, "journal: commit failed, trying a new segment", err)
+	c.j.log.complain("journal: commit failed, trying a new segment", err)
 	c.leave()
 	if err = c.write(b, now); err != nil {
 		c.leave()
@@ -235,17 +193,17 @@ func (c *committer) write(b *batch, now clockReading) error {
 	at := c.offset - (headerSize - from)
 	start := time.Now()
 	_, err := c.file.WriteAt(b.buf[from:], at)
-	c.j.counters.written.Add(uint64(int64(len(b.buf)) - from))
+	c.j.figures.written.Add(uint64(int64(len(b.buf)) - from))
 	b.buf = b.buf[:data]
 	if err == nil {
 		err = c.file.Datasync()
-		c.j.counters.syncs.Add(1)
+		c.j.figures.syncs.Add(1)
 	}
 	if err != nil {
-		c.j.counters.failures.Add(1)
+		c.j.figures.failures.Add(1)
 		return err
 	}
-	c.j.counters.commits.Add(1)
+	c.j.figures.commits.Add(1)
 	c.syncTime += (time.Since(start) - c.syncTime) / 8
 	b.seg, b.offset, b.end = c.seg, c.offset, end
 	c.offset, c.written = end, max(c.written, size)
@@ -275,7 +233,7 @@ func (c *committer) roll(b *batch, now clockReading) error {
 	}
 	c.seg = &segment{
 		header: header{
-			salt: newSalt(), id: s.id, base: base, clock: now, bootID: c.j.bootID,
+			salt: newSalt(), id: s.id, base: base, clock: now, bootID: c.j.clock.bootID,
 			previous: c.previous, previousEnd: c.previousEnd, previousNext: c.previousNext,
 		},
 		end: headerSize, next: base, owed: map[uint64]owedIn{},
@@ -295,12 +253,12 @@ func (c *committer) roll(b *batch, now clockReading) error {
 // mu held.
 func (j *Journal) allReaders() []byte {
 	var changes []Change
-	for _, r := range j.readers {
-		changes = append(changes, r.registration())
+	for _, r := range j.readers.byName {
+		changes = append(changes, r.reg.change(r.id))
 	}
 	var start []Change
 	if j.opts.Beside != nil {
-		start = []Change{{startsKey, j.state[startsKey]}}
+		start = []Change{{startsKey, j.state.keys[startsKey]}}
 	}
 	body := appendChanges(nil, append(changes, start...))
 	if len(changes) == 0 || int64(len(body)) > j.opts.SegmentSize/8 {
@@ -309,11 +267,8 @@ func (j *Journal) allReaders() []byte {
 		}
 		return appendChanges(nil, start)
 	}
-	for _, r := range j.readers {
-		if !r.dirty {
-			r.dirty = true
-			j.dirty = append(j.dirty, r)
-		}
+	for _, r := range j.readers.byName {
+		j.acks.mark(r)
 	}
 	return body
 }
@@ -327,7 +282,7 @@ func (c *committer) leave() {
 		c.previous, c.previousEnd, c.previousNext = c.seg.id, c.offset, c.next
 	} else { // it holds nothing, and the segment before it stays the last
 		c.j.mu.Lock()
-		c.j.unused = append(c.j.unused, c.seg.name())
+		c.j.preallocated.unused = append(c.j.preallocated.unused, c.seg.name())
 		c.j.mu.Unlock()
 	}
 	c.file.Close()

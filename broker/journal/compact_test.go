@@ -228,8 +228,8 @@ func TestWithoutSnapshots(t *testing.T) {
 			if low.Depth() != lowDepth || high.Depth() != highDepth {
 				t.Fatalf("depths: got %d and %d, want %d and %d", low.Depth(), high.Depth(), lowDepth, highDepth)
 			}
-			if high.priority != 3 {
-				t.Errorf("priority: got %d, want 3", high.priority)
+			if high.reg.priority != 3 {
+				t.Errorf("priority: got %d, want 3", high.reg.priority)
 			}
 			low.Attach()
 			expect(t, low, 15_000, 20_000, true)

@@ -21,7 +21,7 @@ type diskScan struct {
 	known   bool   // missing is valid
 	topic   string // of the last message: the next one may have the same
 	memory  []byte // room for messages
-	resting int64  // bytes that count in Journal.resting
+	resting int64  // bytes that count in memory.resting
 }
 
 func (d *diskScan) close(j *Journal) {
@@ -32,27 +32,16 @@ func (d *diskScan) close(j *Journal) {
 	*d = diskScan{}
 }
 
-// Memory of scans that rest, in bytes: what one may keep for the next message, and all of them together.
-const (
-	restBytes       = scanChunk + 16<<10
-	sharedRestBytes = 1 << 20
-)
-
 // rest frees the memory while no message is wanted, unless it is little and others have little too. The position in
 // the log stays: what follows is read again.
 func (d *diskScan) rest(j *Journal) {
-	j.resting.Add(-d.resting)
-	d.resting = 0
+	d.wake(j)
 	if d.scanner == nil {
 		return
 	}
-	n := int64(cap(d.scanner.buf) + cap(d.memory))
-	if n <= restBytes && j.resting.Add(n) <= sharedRestBytes {
+	if n := int64(cap(d.scanner.buf) + cap(d.memory)); j.memory.rest(n) {
 		d.resting = n
 		return
-	}
-	if n <= restBytes {
-		j.resting.Add(-n)
 	}
 	d.scanner.buf, d.memory = nil, nil
 }
@@ -60,7 +49,7 @@ func (d *diskScan) rest(j *Journal) {
 // wake notes that the scan is in use again.
 func (d *diskScan) wake(j *Journal) {
 	if d.resting > 0 {
-		j.resting.Add(-d.resting)
+		j.memory.wake(d.resting)
 		d.resting = 0
 	}
 }
@@ -218,8 +207,8 @@ func (d *diskScan) account(r *Reader, g gap) {
 func (d *diskScan) survey(r *Reader) uint64 {
 	r.j.mu.Lock()
 	r.mu.Lock()
-	handed, behind := r.handed, r.j.owedBehind(r, d.seg)
-	ahead := r.ahead(behind)
+	handed, behind := r.backlog.handed, r.j.segments.owedBehind(r.id, d.seg)
+	ahead := r.backlog.ahead(behind)
 	r.mu.Unlock()
 	end := d.seg.end
 	r.j.mu.Unlock()

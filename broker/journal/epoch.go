@@ -49,11 +49,10 @@ type Interruption struct {
 }
 
 // Interruption returns the newest one.
-func (j *Journal) Interruption() Interruption { return j.interruption }
+func (j *Journal) Interruption() Interruption { return j.epochs.interruption }
 
-func (j *Journal) encodeInterruption() []byte {
-	i := &j.interruption
-	var b []byte
+// encode is for interruptionKey. boot is that of the start.
+func (i *Interruption) encode(boot [16]byte) (b []byte) {
 	synced := uint64(0)
 	if i.Time.Synced {
 		synced = 1
@@ -61,26 +60,91 @@ func (j *Journal) encodeInterruption() []byte {
 	for _, v := range []uint64{i.Epoch, i.First, uint64(i.Time.Wall.UnixNano()), uint64(i.Time.Boot), synced} {
 		b = binary.AppendUvarint(b, v)
 	}
-	return append(b, j.bootID[:]...)
+	return append(b, boot[:]...)
 }
 
-func (j *Journal) loadInterruption() {
-	p := parser{b: j.state[interruptionKey]}
+// decodeInterruption returns the zero Interruption for bytes that are none. boot is the one that runs.
+func decodeInterruption(b []byte, boot [16]byte) Interruption {
+	p := parser{b: b}
 	i := Interruption{Epoch: p.uvarint(), First: p.uvarint()}
 	i.Time.Wall, i.Time.Boot, i.Time.Synced = time.Unix(0, int64(p.uvarint())), time.Duration(p.uvarint()), p.uvarint() == 1
-	if p.err != nil || len(p.b) != len(j.bootID) {
-		return
+	if p.err != nil || len(p.b) != len(boot) {
+		return Interruption{}
 	}
-	if j.bootID == ([16]byte{}) || !bytes.Equal(p.b, j.bootID[:]) {
+	if boot == ([16]byte{}) || !bytes.Equal(p.b, boot[:]) {
 		i.Time.Boot, i.Time.Earlier = 0, true
 	}
-	j.interruption = i
+	return i
+}
+
+// epochs are the starts that the journal has seen. They do not change after Open.
+type epochs struct {
+	identity     []byte  // of the journal; nil if it has none yet
+	starts       []begun // ascending, the present one last
+	interruption Interruption
 }
 
 // begun is an epoch and the first sequence number that it gave out.
 type begun struct {
 	first uint64
 	epoch Epoch
+}
+
+// load takes in the value of startsKey.
+func (e *epochs) load(value []byte) {
+	if len(value) < identitySize {
+		return
+	}
+	e.identity = slices.Clone(value[:identitySize])
+	p := parser{b: value[identitySize:]}
+	for len(p.b) > 0 && p.err == nil {
+		s := begun{p.uvarint(), Epoch{p.uvarint(), p.uvarint()}}
+		if p.err == nil {
+			e.starts = append(e.starts, s)
+		}
+	}
+}
+
+// encode returns the value of startsKey.
+func (e *epochs) encode() []byte {
+	b := slices.Clone(e.identity)
+	for _, s := range e.starts {
+		for _, v := range []uint64{s.first, s.epoch.Number, s.epoch.Nonce} {
+			b = binary.AppendUvarint(b, v)
+		}
+	}
+	return b
+}
+
+// begin adds a start whose first sequence number is next, and forgets those of which the log, whose oldest number is
+// oldest, holds nothing.
+func (e *epochs) begin(epoch Epoch, next, oldest uint64) {
+	e.starts = slices.DeleteFunc(e.starts, func(s begun) bool { return s.first >= next }) // nothing of theirs is left
+	e.starts = append(e.starts, begun{next, epoch})
+	for len(e.starts) > maxStarts || len(e.starts) > 1 && e.starts[1].first <= oldest {
+		e.starts = e.starts[1:]
+	}
+}
+
+// next is a number above all that the journal and the record beside it, which may be nil, have seen.
+func (e *epochs) next(w *startRecord) (n uint64) {
+	for _, s := range e.starts {
+		n = max(n, s.epoch.Number)
+	}
+	if w != nil {
+		n = max(n, w.Epoch.Number)
+	}
+	return n + 1
+}
+
+// has reports whether the journal has seen that start.
+func (e *epochs) has(epoch Epoch) bool {
+	return slices.ContainsFunc(e.starts, func(s begun) bool { return s.epoch == epoch })
+}
+
+// isOf reports whether a record is of this journal, or may be.
+func (e *epochs) isOf(w *startRecord) bool {
+	return e.identity == nil || bytes.Equal(e.identity, w.Journal)
 }
 
 // startRecord is the content of startFile: one line of JSON with its CRC-32C in front.
@@ -155,87 +219,47 @@ func (j *Journal) writeStart(r startRecord) error {
 	return nil
 }
 
-// loadStarts reads startsKey.
-func (j *Journal) loadStarts() {
-	value := j.state[startsKey]
-	if len(value) < identitySize {
-		return
-	}
-	j.identity = slices.Clone(value[:identitySize])
-	p := parser{b: value[identitySize:]}
-	for len(p.b) > 0 && p.err == nil {
-		s := begun{p.uvarint(), Epoch{p.uvarint(), p.uvarint()}}
-		if p.err == nil {
-			j.starts = append(j.starts, s)
-		}
-	}
-}
-
-func (j *Journal) encodeStarts() []byte {
-	b := slices.Clone(j.identity)
-	for _, s := range j.starts {
-		for _, v := range []uint64{s.first, s.epoch.Number, s.epoch.Nonce} {
-			b = binary.AppendUvarint(b, v)
-		}
-	}
-	return b
-}
-
 // beginEpoch gives this start its epoch. No goroutine runs yet.
 func (j *Journal) beginEpoch(w *startRecord) {
 	if j.opts.Beside == nil {
 		return
 	}
-	if j.identity == nil {
-		j.identity = make([]byte, identitySize)
-		rand.Read(j.identity)
-		if j.nextSeq > 1 && len(j.recovery.Unknown) == 0 {
-			j.starts = []begun{{1, Epoch{}}} // by a version without epochs
+	if j.epochs.identity == nil {
+		j.epochs.identity = make([]byte, identitySize)
+		rand.Read(j.epochs.identity)
+		if j.queue.nextSeq > 1 && len(j.recovery.Unknown) == 0 {
+			j.epochs.starts = []begun{{1, Epoch{}}} // by a version without epochs
 		}
 	}
-	e := Epoch{Number: j.nextEpoch(w)}
+	e := Epoch{Number: j.epochs.next(w)}
 	var nonce [8]byte
 	rand.Read(nonce[:])
 	e.Nonce = binary.LittleEndian.Uint64(nonce[:])
-	j.starts = slices.DeleteFunc(j.starts, func(s begun) bool { return s.first >= j.nextSeq }) // nothing of theirs is left
-	j.starts = append(j.starts, begun{j.nextSeq, e})
-	oldest := j.nextSeq
+	oldest := j.queue.nextSeq
 	if len(j.segments) > 0 {
 		oldest = min(oldest, j.segments[0].base)
 	}
-	for len(j.starts) > maxStarts || len(j.starts) > 1 && j.starts[1].first <= oldest {
-		j.starts = j.starts[1:]
-	}
-	j.state[startsKey] = j.encodeStarts()
+	j.epochs.begin(e, j.queue.nextSeq, oldest)
+	j.state.keys[startsKey] = j.epochs.encode()
 	if len(j.recovery.Unknown) > 0 {
-		j.interruption = Interruption{e.Number, j.nextSeq, j.Now()}
-		j.state[interruptionKey] = j.encodeInterruption()
+		i := Interruption{e.Number, j.queue.nextSeq, j.Now()}
+		j.epochs.interruption = i
+		j.state.keys[interruptionKey] = i.encode(j.clock.bootID)
 	}
-}
-
-// nextEpoch is above all that the journal and the file beside it have seen.
-func (j *Journal) nextEpoch(w *startRecord) (n uint64) {
-	for _, s := range j.starts {
-		n = max(n, s.epoch.Number)
-	}
-	if w != nil {
-		n = max(n, w.Epoch.Number)
-	}
-	return n + 1
 }
 
 // Epoch returns this start's epoch; zero without Options.Beside.
 func (j *Journal) Epoch() Epoch {
-	if len(j.starts) == 0 {
+	if len(j.epochs.starts) == 0 {
 		return Epoch{}
 	}
-	return j.starts[len(j.starts)-1].epoch
+	return j.epochs.starts[len(j.epochs.starts)-1].epoch
 }
 
 // EpochOf returns the epoch in which the message was appended: with seq, it names the message for good. For messages
 // from before the epochs that are remembered it returns the present one.
 func (j *Journal) EpochOf(seq uint64) Epoch {
-	for _, s := range slices.Backward(j.starts) {
+	for _, s := range slices.Backward(j.epochs.starts) {
 		if s.first <= seq {
 			return s.epoch
 		}
@@ -250,56 +274,48 @@ func (k *maintainer) noteStart(used bool) error {
 		return nil
 	}
 	j.mu.Lock()
-	if n := len(j.segments); n > 0 {
-		k.start.Next = max(k.start.Next, j.segments[n-1].next)
+	if s := j.segments.newest(); s != nil {
+		k.start.Next = max(k.start.Next, s.next)
 	}
 	j.mu.Unlock()
-	k.start.Version, k.start.Journal, k.start.Epoch, k.start.Used, k.start.Time = 1, j.identity, j.Epoch(), used, time.Now().UTC()
+	k.start.Version, k.start.Journal, k.start.Epoch, k.start.Used, k.start.Time = 1, j.epochs.identity, j.Epoch(), used, time.Now().UTC()
 	return j.writeStart(k.start)
 }
 
 // judge compares what was recovered with the file beside the journal, and records a loss of an unknown number of
 // messages where they differ. at is where the checkpoint ends; dead are segments of which nothing is left.
 func (j *Journal) judge(w *startRecord, at position, dead map[uint64]bool) {
-	j.loadStarts()
-	j.loadInterruption()
+	j.epochs.load(j.state.keys[startsKey])
+	j.epochs.interruption = decodeInterruption(j.state.keys[interruptionKey], j.clock.bootID)
 	unknown := func(format string, args ...any) {
 		if len(j.recovery.Unknown) == 0 {
-			j.news = max(j.news, j.nextEpoch(w)*lossesEach)
-			for i := range j.losses {
-				l := &j.losses[i]
-				if found := slices.Index(j.found, l.ID); found >= 0 {
-					j.news++
-					l.ID, l.News, j.found[found] = j.news, j.news, j.news
-				}
-			}
+			j.losses.jump(j.epochs.next(w) * lossesEach)
 		}
 		j.recovery.Unknown = append(j.recovery.Unknown, fmt.Sprintf(format, args...))
 	}
-	empty := len(j.snaps) == 0 && len(j.segments) == 0
+	empty := len(j.checkpoints.kept) == 0 && len(j.segments) == 0
 	if w != nil && (w.Used || w.Next > 1) {
-		has := slices.ContainsFunc(j.starts, func(s begun) bool { return s.epoch == w.Epoch })
 		switch {
 		case empty:
 			unknown("it is empty, and was in use until %s", w.Time.Format(time.RFC3339))
-		case j.identity != nil && !bytes.Equal(j.identity, w.Journal):
+		case !j.epochs.isOf(w):
 			j.recovery.Rewound = true
-			unknown("it is another gateway's: got identity %x, want %x", j.identity, w.Journal)
-		case w.Used && !has:
+			unknown("it is another gateway's: got identity %x, want %x", j.epochs.identity, w.Journal)
+		case w.Used && !j.epochs.has(w.Epoch):
 			j.recovery.Rewound = true
 			unknown("it went back in time: it does not have start %v of %s", w.Epoch, w.Time.Format(time.RFC3339))
-		case j.nextSeq < w.Next:
+		case j.queue.nextSeq < w.Next:
 			j.recovery.Rewound = true
-			unknown("it went back in time: it ends at message %d, and had %d or more", j.nextSeq-1, w.Next-1)
+			unknown("it went back in time: it ends at message %d, and had %d or more", j.queue.nextSeq-1, w.Next-1)
 		}
-		if same := j.identity == nil || bytes.Equal(j.identity, w.Journal); same && j.nextSeq < w.Next {
-			j.unknownLoss(j.nextSeq, w.Next-1)
-			j.nextSeq = w.Next // so that no number is given twice
+		if j.epochs.isOf(w) && j.queue.nextSeq < w.Next {
+			j.unknownLoss(j.queue.nextSeq, w.Next-1)
+			j.queue.nextSeq = w.Next // so that no number is given twice
 		}
 	}
-	if len(j.snaps) == 0 && slices.ContainsFunc(j.recovery.Aside, func(name string) bool { return strings.Contains(name, snapSuffix) }) {
+	if len(j.checkpoints.kept) == 0 && slices.ContainsFunc(j.recovery.Aside, func(name string) bool { return strings.Contains(name, snapSuffix) }) {
 		unknown("no snapshot can be read: sessions, retained messages and what only they told are gone")
-	} else if n := len(j.segments); len(j.snaps) == 0 && n > 0 && j.segments[0].previous != 0 && !j.segments[0].compacted {
+	} else if n := len(j.segments); len(j.checkpoints.kept) == 0 && n > 0 && j.segments[0].previous != 0 && !j.segments[0].compacted {
 		unknown("there is no snapshot, and the log begins in its middle")
 	}
 	if dead[at.segment] {
@@ -312,16 +328,16 @@ func (j *Journal) judge(w *startRecord, at position, dead map[uint64]bool) {
 		return
 	}
 	lost := func(r *Reader, name string) {
-		j.findLoss(r, Loss{Reader: name, First: j.nextSeq, Last: j.nextSeq, Reason: ReasonUnknown})
+		j.findLoss(r, Loss{Reader: name, First: j.queue.nextSeq, Last: j.queue.nextSeq, Reason: ReasonUnknown})
 	}
-	for _, r := range j.byID {
-		lost(r, r.name)
+	for _, r := range j.readers.byID {
+		lost(r, r.reg.name)
 	}
-	if len(j.byID) == 0 {
+	if len(j.readers.byID) == 0 {
 		lost(nil, "")
 	}
-	j.resnap = true
-	j.log.Error("journal: an unknown number of messages is lost", "why", j.recovery.Unknown, "from", j.nextSeq, "of_readers", len(j.byID))
+	j.checkpoints.wanted = true
+	j.log.Error("journal: an unknown number of messages is lost", "why", j.recovery.Unknown, "from", j.queue.nextSeq, "of_readers", len(j.readers.byID))
 }
 
 // unknownHeader returns what is wrong with the header of a segment's file, nil if it is a header, or empty.

@@ -154,7 +154,7 @@ func TestNewerFormat(t *testing.T) {
 			housekept(t, j, func() bool { // a checkpoint on its way would not have its name yet
 				j.mu.Lock()
 				defer j.mu.Unlock()
-				return len(j.snaps) > 0 && !j.snapshotDue(1)
+				return len(j.checkpoints.kept) > 0 && !j.checkpoints.due(j.segments, 1)
 			})
 			dir = crash(t, dir)
 			closeJournal(t, j)
@@ -203,14 +203,14 @@ func TestGoldenBytes(t *testing.T) {
 		bootID: [16]byte{0: 0xb0, 15: 0x0f},
 	}}
 	r := newReader(&Journal{}, "bridge/cloud", 3, 1000)
-	r.priority, r.lost = 2, map[string]uint64{ReasonSize: 40}
+	r.reg.priority, r.reg.lost = 2, map[string]uint64{ReasonSize: 40}
 	b := newBatch()
 	boot := s.clock.boot
 	add := func(e Entry, seq uint64) {
 		boot += 5e6
 		b.add(&e, e.size(), seq, boot)
 	}
-	add(Entry{Changes: []Change{r.registration(), {Key: "session/a", Value: []byte{1}}, {Key: "session/b"}}}, 1000)
+	add(Entry{Changes: []Change{r.reg.change(r.id), {Key: "session/a", Value: []byte{1}}, {Key: "session/b"}}}, 1000)
 	add(Entry{
 		Message: &broker.Message{Topic: "t/1", Payload: []byte("21.5"), QoS: 1},
 		Owed:    []Owed{{Reader: r, QoS: 1}},
@@ -234,17 +234,18 @@ func TestGoldenBytes(t *testing.T) {
 	golden(t, "batch", b.buf[headerSize:])
 
 	j := &Journal{
-		nextSeq: 1002, nextID: 4, before: Ledger{Since: time.Unix(1_760_000_000, 0), Bytes: 123456, Syncs: 78},
-		state: map[string][]byte{"session/a": {1}}, readers: map[string]*Reader{}, byID: map[uint64]*Reader{3: r},
-		retained: map[string]retained{"t/2": {
+		queue:   queue{nextSeq: 1002},
+		figures: figures{before: Ledger{Since: time.Unix(1_760_000_000, 0), Bytes: 123456, Syncs: 78}},
+		readers: registry{byName: map[string]*Reader{}, byID: map[uint64]*Reader{3: r}, nextID: 4},
+		state: state{keys: map[string][]byte{"session/a": {1}}, retained: map[string]retained{"t/2": {
 			message: &broker.Message{Topic: "t/2", Payload: []byte("on"), QoS: 2, Retain: true},
 			time:    Time{Wall: time.Unix(1_764_000_000, 0), Boot: time.Minute, Synced: true},
-		}},
-		segments: []*segment{s},
-		losses:   []Loss{l}, news: 3,
+		}}},
+		segments: segmentList{s},
+		losses:   lossList{ranges: []Loss{l}, news: 3},
 	}
 	s.end, s.next, s.wall, s.owed = 4608, 1002, 1_764_000_000_000_000_000, map[uint64]owedIn{3: {2, 1001, 96}}
-	r.owed, r.tail, r.durable = 7, 1002, a
+	r.backlog.owed, r.backlog.tail, r.reg.durable = 7, 1002, a
 	golden(t, "snapshot", snapshotBytes(j))
 }
 

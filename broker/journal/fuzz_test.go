@@ -16,7 +16,7 @@ func FuzzRecord(f *testing.F) {
 		Message: m, Owed: []Owed{{r, 2, true}}, Retained: true, Changes: []Change{{"a", []byte("b")}, {"c", nil}},
 	}))
 	a := ackState{settled: 5, handed: 9, top: 9, unacked: []uint64{3, 7}}
-	f.Add(byte(kindState), appendChanges(nil, []Change{r.registration()}))
+	f.Add(byte(kindState), appendChanges(nil, []Change{r.reg.change(r.id)}))
 	f.Add(byte(kindAck), appendAck(nil, 3, &a))
 	f.Add(byte(kindLoss), appendLossRecord(nil, 3, &Loss{First: 1, Last: 2, Count: 2, Reason: ReasonSize, Numbers: Numbers{7, 8, 2}}, &a))
 	f.Add(byte(kindClock), appendClock(nil, clockReading{1, 2, true}))
@@ -100,7 +100,7 @@ func use(t *testing.T, m *memFS) {
 func FuzzSegment(f *testing.F) {
 	r := newReader(&Journal{}, "a", 1, 1)
 	piece := func(k kind, body []byte) []byte { return append([]byte{byte(k), 0, byte(len(body))}, body...) }
-	reader := piece(kindState, appendChanges(nil, []Change{r.registration()}))
+	reader := piece(kindState, appendChanges(nil, []Change{r.reg.change(r.id)}))
 	one := piece(kindMessage, appendMessage(nil, &Entry{Message: &broker.Message{Topic: "t", QoS: 1}, Owed: []Owed{{Reader: r, QoS: 1}}}))
 	ack := piece(kindAck, appendAck(nil, 1, &ackState{settled: 1, handed: 2, top: 2}))
 	garbage := piece(0, []byte("HOLDFAST garbage that is not a frame"))

@@ -200,7 +200,7 @@ func history(t *testing.T, seed uint64) {
 func (j *Journal) nextSequence() uint64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.nextSeq
+	return j.queue.nextSeq
 }
 
 func publishRetained(t *testing.T, j *Journal) {

@@ -78,7 +78,7 @@ func (j *Journal) writeFile(name string, m *image) (size int64, err error) {
 	buf := make([]byte, 0, writeBuffer)
 	flush := func() error {
 		_, err := f.WriteAt(buf, size)
-		j.counters.written.Add(uint64(len(buf)))
+		j.figures.written.Add(uint64(len(buf)))
 		size += int64(len(buf))
 		buf = buf[:0]
 		return err
@@ -99,7 +99,7 @@ func (j *Journal) writeFile(name string, m *image) (size int64, err error) {
 		err = flush()
 	}
 	if err == nil {
-		j.counters.syncs.Add(1)
+		j.figures.syncs.Add(1)
 		err = f.Datasync()
 	}
 	return size, errors.Join(err, f.Close())

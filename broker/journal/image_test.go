@@ -29,14 +29,14 @@ func muchState(t *testing.T) *Journal {
 	}
 	j := newView(d)
 	for i, n := range []int{0, 1, longString - 1, longString, longString + 1, writeBuffer, 3*writeBuffer + 1} {
-		j.setState(fmt.Sprint("n/", i, strings.Repeat("k", n)), bytes.Repeat([]byte{byte(i)}, n))
+		j.state.set(fmt.Sprint("n/", i, strings.Repeat("k", n)), bytes.Repeat([]byte{byte(i)}, n))
 	}
 	for i := range 1000 {
-		j.setState(fmt.Sprint("k/", i, strings.Repeat("k", 1000)), bytes.Repeat([]byte{byte(i)}, 7000))
+		j.state.set(fmt.Sprint("k/", i, strings.Repeat("k", 1000)), bytes.Repeat([]byte{byte(i)}, 7000))
 	}
 	for i := range 40 {
 		m := &broker.Message{Topic: fmt.Sprint("t/", i), Payload: bytes.Repeat([]byte{byte(i)}, i*i*60+1), Retain: true, Properties: bytes.Repeat([]byte{1}, i*100)}
-		j.setRetained(m, Time{})
+		j.state.retain(m, Time{}, nil)
 	}
 	return j
 }
@@ -51,7 +51,7 @@ func TestSnapshotTakesLittleMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
-	size := j.snapSize.Load()
+	size := j.checkpoints.size.Load()
 	if took := int64(after.TotalAlloc - before.TotalAlloc); size < 8<<20 || took > size/8 {
 		t.Errorf("a snapshot of %d bytes took %d", size, took)
 	}
@@ -64,10 +64,10 @@ func TestSnapshotTakesLittleMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	clear(b)
-	if !maps.EqualFunc(read.state, j.state, func(x, y []byte) bool { return bytes.Equal(x, y) && (x == nil) == (y == nil) }) {
+	if !maps.EqualFunc(read.state.keys, j.state.keys, func(x, y []byte) bool { return bytes.Equal(x, y) && (x == nil) == (y == nil) }) {
 		t.Error("the state is another one")
 	}
-	if !maps.EqualFunc(read.retained, j.retained, func(x, y retained) bool {
+	if !maps.EqualFunc(read.state.retained, j.state.retained, func(x, y retained) bool {
 		return bytes.Equal(x.message.Payload, y.message.Payload) && bytes.Equal(x.message.Properties, y.message.Properties) && x.message.Topic == y.message.Topic
 	}) {
 		t.Error("the retained messages are others")

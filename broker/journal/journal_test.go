@@ -111,7 +111,7 @@ func none(t testing.TB, r *Reader) {
 	}
 }
 
-// crash copies the directory as it is, which is what a SIGKILL leaves. Nobody may append meanwhile; if
+// crash copies the directory as it is, which is what a SIGKILL leaves. Nothing may be appended meanwhile; if
 // the maintainer changes names during the copy, it is made again.
 func crash(t testing.TB, dir string) string {
 	t.Helper()

@@ -147,7 +147,7 @@ func (l *ledgerRun) step() {
 		l.take(i, 1<<30, 0, 0)
 	case 7:
 		l.readers[i].SetLimit(l.rand.Int64N(l.parts) * smallestPart / 2)
-		signal(l.j.housekeeping)
+		l.j.running.wakeMaintainer()
 	case 8:
 		l.now = l.now.Add(time.Duration(l.rand.Int64N(int64(20 * time.Hour))))
 		l.clock.pass(l.now, l.rand.IntN(4) > 0)

@@ -148,8 +148,8 @@ func TestLedgerAtItsLimit(t *testing.T) {
 	if len(j.Losses()) > maxLosses || count != 2*n || numbers != n || news != n+1 {
 		t.Errorf("%d ranges, %d lost, %d numbers, newest %d", len(j.Losses()), count, numbers, news)
 	}
-	if r.lost[ReasonExpired]+r.lost[ReasonRefused] != 2*n {
-		t.Errorf("totals %v", r.lost)
+	if r.reg.lost[ReasonExpired]+r.reg.lost[ReasonRefused] != 2*n {
+		t.Errorf("totals %v", r.reg.lost)
 	}
 }
 

@@ -59,9 +59,9 @@ func TestCloseBeyondLimit(t *testing.T) {
 	j.closing = true // what Close does first, and the maintainer comes to the limit next
 	j.mu.Unlock()
 	r.SetLimit(smallestPart)
-	j.poke()
-	j.ended.Wait()
-	j.lock.Close()
+	j.running.wakeCommitter()
+	j.running.ended.Wait()
+	j.running.lock.Close()
 	if lost := j.Losses(); len(lost) > 0 {
 		t.Errorf("lost %+v", lost)
 	}
@@ -206,13 +206,13 @@ func TestFreeFilesAreGivenBackFirst(t *testing.T) {
 		}
 		j := newView(dir)
 		r := newReader(j, "a", 1, 1)
-		r.owed, r.tail = 100, 101
-		j.readers["a"], j.byID[1] = r, r
+		r.backlog.owed, r.backlog.tail = 100, 101
+		j.readers.byName["a"], j.readers.byID[1] = r, r
 		j.segments = []*segment{{header: header{id: 1, base: 1}, next: 101, owed: map[uint64]owedIn{1: {100, 100, 10_000}}}}
-		j.snaps = []snapshotMark{{1, 2}, {2, 2}}
+		j.checkpoints.kept = []snapshotMark{{1, 2}, {2, 2}}
 		k := &maintainer{j: j, most: 8, files: 7, free: c.free}
-		j.every = 1
-		j.preallocated = []*preallocatedSegment{{}}
+		j.checkpoints.every = 1
+		j.preallocated.segments = []*preallocatedSegment{{}}
 		if err := errors.Join(k.makeRoom(), k.giveBack()); err != nil {
 			t.Fatal(err)
 		}

@@ -10,10 +10,11 @@ import (
 
 const maxLosses = 1000
 
-type readerLoss struct {
-	reader *Reader
-	Loss
-	ackState // the reader's position behind it
+// lossList names what was lost, as on disk. Guarded by Journal.mu.
+type lossList struct {
+	ranges []Loss   // oldest first, at most maxLosses
+	news   uint64   // the number of the newest loss, ever
+	found  []uint64 // News of those that recovery has found
 }
 
 // lose settles the messages from first to last, all of them in s, that are pending for r and cannot be delivered any
@@ -24,22 +25,19 @@ func (j *Journal) lose(r *Reader, s *segment, first, last, most uint64, l Loss) 
 	if j.closing {
 		return 0
 	}
-	from, handed, ahead := r.settle(first, last, most, j.owedBehind(r, s))
+	from, handed, ahead := r.settle(first, last, most, j.segments.owedBehind(r.id, s))
 	count := handed + ahead
 	if count == 0 {
 		return 0
 	}
-	l.Reader, l.First, l.Last, l.Count, l.Time = r.name, max(from, s.base), last, count, time.Now()
+	l.Reader, l.First, l.Last, l.Count, l.Time = r.reg.name, max(from, s.base), last, count, time.Now()
 	l.Numbers.Count = min(l.Numbers.Count, count)
-	j.log.Error("journal: messages lost", "reader", r.name, "first", l.First, "last", l.Last, "count", l.Count, "reason", l.Reason)
-	j.pendingLosses, j.flushNow = append(j.pendingLosses, readerLoss{r, l, r.ackState()}), true
-	j.markDirty(r)
-	j.poke()
+	j.log.Error("journal: messages lost", "reader", r.reg.name, "first", l.First, "last", l.Last, "count", l.Count, "reason", l.Reason)
+	j.acks.lose(readerLoss{r, l, r.ackState()})
+	j.acks.mark(r)
+	j.running.wakeCommitter()
 	return ahead
 }
-
-// maxPendingLosses is how many losses by Drop may wait for a commit.
-const maxPendingLosses = 256
 
 // Drop settles a message that was handed out and that the consumer will never deliver, like Ack, and names it in
 // Losses with the reason that the consumer gives. Both are on disk with the next
@@ -51,24 +49,19 @@ func (r *Reader) Drop(d *Delivery, reason string) {
 	numbers := j.number(d.Message)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for len(j.pendingLosses) >= maxPendingLosses && !j.closing && !j.failed {
-		j.flushNow = true
-		j.poke()
+	for j.acks.crowded() && !j.closing && !j.acks.failed {
+		j.acks.flushNow = true
+		j.running.wakeCommitter()
 		j.room.Wait()
 	}
-	if j.closing || len(j.pendingLosses) >= maxPendingLosses || !r.settleOne(d.Seq) {
+	if j.closing || j.acks.crowded() || !r.settleOne(d.Seq) {
 		return
 	}
-	l := Loss{Reader: r.name, First: d.Seq, Last: d.Seq, Count: 1, Reason: reason, Time: time.Now(), Numbers: numbers}
-	n := len(j.pendingLosses) - 1
-	if n >= 0 && j.pendingLosses[n].reader == r && j.pendingLosses[n].follows(&l, d.before) {
-		j.pendingLosses[n].extend(&l)
-		j.pendingLosses[n].ackState = r.ackState()
-	} else {
-		j.pendingLosses = append(j.pendingLosses, readerLoss{r, l, r.ackState()})
+	l := Loss{Reader: r.reg.name, First: d.Seq, Last: d.Seq, Count: 1, Reason: reason, Time: time.Now(), Numbers: numbers}
+	j.acks.drop(readerLoss{r, l, r.ackState()}, d.before)
+	if j.acks.note(r) {
+		j.running.wakeCommitter()
 	}
-	j.acked = max(j.acked, ackMany-1) // a loss does not wait for ackIdle
-	j.noteAck(r)
 }
 
 // number returns what Options.Number returns for m.
@@ -96,59 +89,95 @@ func (l *Loss) extend(next *Loss) {
 }
 
 // addLoss records a loss that is on disk, or that recovery has found. r is nil if the reader is not known.
-// Called with mu held.
+// Called with mu held, or by recovery.
 func (j *Journal) addLoss(r *Reader, l Loss) {
-	j.news++
-	l.ID, l.News = j.news, j.news
 	if r != nil {
-		if r.lost == nil {
-			r.lost = map[string]uint64{}
-		}
-		r.lost[l.Reason] += l.Count
+		r.reg.countLost(l.Reason, l.Count)
 	}
-	recent := j.losses[max(0, len(j.losses)-16):] // of several readers in turn
-	if i := slices.IndexFunc(recent, func(p Loss) bool { return p.follows(&l, 0) }); i >= 0 {
-		recent[i].extend(&l)
-		return
-	}
-	if len(j.losses) >= maxLosses {
-		j.coarsen()
-	}
-	j.losses = append(j.losses, l)
+	j.losses.add(l)
 }
 
 // findLoss records a loss that recovery has found, and that is not on disk yet. r is nil if the reader is not known.
 func (j *Journal) findLoss(r *Reader, l Loss) {
 	l.Time = time.Now()
 	j.addLoss(r, l)
-	j.found = append(j.found, j.news)
+	j.losses.found = append(j.losses.found, j.losses.news)
+}
+
+// add numbers l, and makes it one with a recent range that it continues, or enters it.
+func (q *lossList) add(l Loss) {
+	q.news++
+	l.ID, l.News = q.news, q.news
+	recent := q.ranges[max(0, len(q.ranges)-16):] // of several readers in turn
+	if i := slices.IndexFunc(recent, func(p Loss) bool { return p.follows(&l, 0) }); i >= 0 {
+		recent[i].extend(&l)
+		return
+	}
+	if len(q.ranges) >= maxLosses {
+		q.coarsen()
+	}
+	q.ranges = append(q.ranges, l)
 }
 
 // coarsen makes room in the list: it joins the oldest range that has a later one of the same reader and reason with
-// that one, so that counts stay exact where positions do not. Called with mu held.
-func (j *Journal) coarsen() {
-	for k := range j.losses {
-		old := j.losses[k]
-		i := slices.IndexFunc(j.losses[k+1:], func(l Loss) bool { return l.Reader == old.Reader && l.Reason == old.Reason })
+// that one, so that counts stay exact where positions do not.
+func (q *lossList) coarsen() {
+	for k := range q.ranges {
+		old := q.ranges[k]
+		i := slices.IndexFunc(q.ranges[k+1:], func(l Loss) bool { return l.Reader == old.Reader && l.Reason == old.Reason })
 		if i >= 0 {
-			next := &j.losses[k+1+i]
+			next := &q.ranges[k+1+i]
 			old.First = min(old.First, next.First)
 			old.extend(next)
 			*next = old
-			j.losses = slices.Delete(j.losses, k, k+1)
+			q.ranges = slices.Delete(q.ranges, k, k+1)
 			return
 		}
 	}
-	j.losses = slices.Delete(j.losses, 0, 1) // more readers than ranges
+	q.ranges = slices.Delete(q.ranges, 0, 1) // more readers than ranges
 }
 
-// renameLosses moves the losses of a reader to its new name. Called with mu held.
-func (j *Journal) renameLosses(oldName, newName string) {
-	for i := range j.losses {
-		if j.losses[i].Reader == oldName {
-			j.losses[i].Reader = newName
+// rename moves the losses of a reader to its new name.
+func (q *lossList) rename(oldName, newName string) {
+	for i := range q.ranges {
+		if q.ranges[i].Reader == oldName {
+			q.ranges[i].Reader = newName
 		}
 	}
+}
+
+// jump goes on with numbers behind from, and gives those that recovery has found such numbers too.
+func (q *lossList) jump(from uint64) {
+	q.news = max(q.news, from)
+	for i := range q.ranges {
+		l := &q.ranges[i]
+		if found := slices.Index(q.found, l.ID); found >= 0 {
+			q.news++
+			l.ID, l.News, q.found[found] = q.news, q.news, q.news
+		}
+	}
+}
+
+// wereFound returns those that recovery has found.
+func (q *lossList) wereFound() (found []Loss) {
+	for _, l := range q.ranges {
+		if slices.Contains(q.found, l.News) {
+			found = append(found, l)
+		}
+	}
+	return found
+}
+
+// Losses returns what was dropped, oldest first. At most 1,000 ranges are kept: beyond that, the oldest
+// become one with the next of the same reader and reason.
+func (j *Journal) Losses() []Loss {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	losses := slices.Clone(j.losses.ranges)
+	for _, l := range j.acks.list() {
+		losses = append(losses, l.Loss)
+	}
+	return losses
 }
 
 // vanished counts what r was owed in a segment whose file is missing as lost.
@@ -156,16 +185,6 @@ func (j *Journal) vanished(r *Reader, s *segment) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.loseSegment(r, s, Loss{Reason: ReasonDamage})
-}
-
-// owedBehind is how many messages r is owed in the segments after s. Called with mu held.
-func (j *Journal) owedBehind(r *Reader, s *segment) (n uint64) {
-	for _, other := range j.segments {
-		if other.base > s.base {
-			n += other.owed[r.id].count
-		}
-	}
-	return n
 }
 
 // loseSegment settles everything up to the end of s for r. Called with mu held.
@@ -188,7 +207,7 @@ type debt struct {
 func (r *Reader) debt() *debt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return &debt{reader: r, handed: r.handed, unacked: slices.Clone(r.unacked)}
+	return &debt{reader: r, handed: r.backlog.handed, unacked: slices.Clone(r.backlog.unacked)}
 }
 
 // count reads s and counts what is pending for each reader in debts.

@@ -17,7 +17,7 @@ type lookout struct {
 // if it is called again.
 func (j *Journal) Oldest(reader string) (t Time, ok bool) {
 	j.mu.Lock()
-	r := j.readers[reader]
+	r := j.readers.byName[reader]
 	j.mu.Unlock()
 	if r == nil {
 		return Time{}, false
@@ -32,9 +32,11 @@ func (j *Journal) Oldest(reader string) (t Time, ok bool) {
 	var parts []part
 	j.mu.Lock()
 	r.mu.Lock()
-	seq, waits, inMemory := r.cursor(), r.owed > r.settled, r.live && len(r.unacked) == 0 && r.queue.n > 0
+	seq, waits := r.backlog.cursor(), r.backlog.pending()
+	next := r.buffer.next()
+	inMemory := r.buffer.live && len(r.backlog.unacked) == 0 && next != nil
 	if inMemory {
-		t = r.queue.buf[r.queue.head].Time
+		t = next.Time
 	}
 	r.mu.Unlock()
 	for _, s := range j.segments {

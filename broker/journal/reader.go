@@ -2,24 +2,9 @@ package journal
 
 import (
 	"context"
-	"slices"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"holdfast/broker"
-)
-
-const (
-	// queueMessages and queueBytes bound what a reader that keeps up may hold in memory; one that
-	// falls behind reads the log. All readers together may hold sharedMessages and sharedBytes beyond
-	// the first ownMessages and ownBytes of each.
-	queueMessages  = 4096
-	queueBytes     = 2 << 20
-	ownMessages    = 64
-	ownBytes       = 64 << 10
-	sharedMessages = 16384
-	sharedBytes    = 8 << 20
 )
 
 // Delivery is one message for one reader. Message is shared and must not be changed.
@@ -38,47 +23,30 @@ type Delivery struct {
 // Reader is a named cursor: it returns, in order, every message that it is owed, and keeps those
 // that it has not acknowledged. It begins detached. TryNext, Next, Attach and Detach are for one
 // consumer at a time; everything else is safe for concurrent use.
+//
+// Locks are taken in this order: consumer or look.mu, Journal.mu, mu.
 type Reader struct {
 	j     *Journal
-	name  string // guarded by Journal.mu
 	id    uint64
 	ready chan struct{}
 
-	notify func() // guarded by mu; see Notify
-	limit  int64  // guarded by mu; see SetLimit
+	consumer sync.Mutex // held by the consumer's calls, also while they read the disk
+	scan     diskScan   // where it reads the log; guarded by consumer
+	look     lookout    // of Oldest; has a lock of its own
 
-	consumer sync.Mutex // held by the consumer's calls
-	scan     diskScan   // guarded by consumer
-	look     lookout    // of Oldest
+	reg registration // guarded by Journal.mu
 
-	// Guarded by Journal.mu.
-	durable  ackState
-	dirty    bool // in Journal.dirty
-	removed  bool
-	priority byte
-	lost     map[string]uint64 // messages by reason
-
-	mu       sync.Mutex
-	attached bool
-	queue    ring     // next messages, without a gap, if live
-	bytes    int      // of payloads in queue
-	live     bool     // everything owed from next on is in queue
-	tail     uint64   // one past the newest message owed
-	newest   uint64   // handed out last, since Attach; 0 if something owed may lie between it and next
-	next     uint64   // none below it is to be handed out since Attach
-	handed   uint64   // everything owed below it was handed out, ever: it is in unacked or settled
-	resend   uint64   // an earlier process may have handed out what is below it
-	top      uint64   // one past the newest settled message
-	unacked  []uint64 // handed out, not settled; ascending
-	room     []uint64 // that unacked is kept in
-	owed     uint64   // messages since the reader began
-	settled  uint64   // of them acknowledged or dropped
+	mu      sync.Mutex // guards all below
+	notify  func()     // see Notify
+	limit   int64      // see SetLimit
+	buffer  buffer     // what it gets from memory
+	backlog backlog    // what is owed, handed out and settled
 }
 
 func newReader(j *Journal, name string, id, next uint64) *Reader {
 	return &Reader{
-		j: j, name: name, id: id, ready: make(chan struct{}, 1),
-		tail: next, next: next, handed: next, top: next, durable: ackState{top: next, handed: next},
+		j: j, id: id, ready: make(chan struct{}, 1), backlog: newBacklog(next),
+		reg: registration{name: name, durable: ackState{top: next, handed: next}},
 	}
 }
 
@@ -86,7 +54,7 @@ func newReader(j *Journal, name string, id, next uint64) *Reader {
 func (r *Reader) Name() string {
 	r.j.mu.Lock()
 	defer r.j.mu.Unlock()
-	return r.name
+	return r.reg.name
 }
 
 // ID returns a number that no other reader of the journal has had before. It outlives the process.
@@ -96,15 +64,23 @@ func (r *Reader) ID() uint64 { return r.id }
 func (r *Reader) Depth() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.owed - r.settled
+	return r.backlog.depth()
 }
 
-// cursor is called with mu held.
-func (r *Reader) cursor() uint64 {
-	if len(r.unacked) > 0 {
-		return r.unacked[0]
+// Notify sets f, which is called when TryNext may succeed after it reported false, besides the value in Ready. f
+// must neither block nor call the journal. A reader has one f, set before Attach.
+func (r *Reader) Notify(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notify = f
+}
+
+// announce is called with mu held.
+func (r *Reader) announce() {
+	signal(r.ready)
+	if r.notify != nil {
+		r.notify()
 	}
-	return r.handed
 }
 
 // Attach starts, or starts again, at the lowest unacknowledged message. Messages above it that are already
@@ -115,11 +91,7 @@ func (r *Reader) Attach() {
 	r.scan.close(r.j)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.attached = true
-	r.newest = 0
-	r.next = r.cursor()
-	r.live = r.next >= r.tail
-	r.dropQueue()
+	r.buffer.begin(r.backlog.rewind(), &r.j.memory)
 	r.announce()
 }
 
@@ -130,64 +102,19 @@ func (r *Reader) Detach() {
 	r.scan.close(r.j)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.attached, r.live = false, false
-	r.dropQueue()
-}
-
-// dropQueue is called with mu held.
-func (r *Reader) dropQueue() {
-	r.j.queued.add(-r.queue.n, -r.bytes)
-	r.queue, r.bytes = ring{}, 0
-}
-
-// queued counts the messages of all readers in memory.
-type queued struct{ messages, bytes atomic.Int64 }
-
-func (q *queued) add(messages, bytes int) {
-	q.messages.Add(int64(messages))
-	q.bytes.Add(int64(bytes))
-}
-
-// fits reports whether a reader that holds that much already may hold one more message of size bytes.
-func (q *queued) fits(messages, bytes, size int) bool {
-	switch {
-	case messages == 0:
-		return true
-	case messages >= queueMessages || bytes+size > queueBytes:
-		return false
-	case messages < ownMessages && bytes+size <= ownBytes:
-		return true
-	}
-	return q.messages.Load() < sharedMessages && q.bytes.Load()+int64(size) <= sharedBytes
-}
-
-// dequeue takes the next message out of the queue. Called with mu held.
-func (r *Reader) dequeue() Delivery {
-	d := r.queue.pop()
-	n := size(d.Message)
-	r.bytes -= n
-	r.j.queued.add(-1, -n)
-	return d
+	r.buffer.end(&r.j.memory)
 }
 
 // offer gives the reader a message that has just become durable. Called in order of Seq, with
 // Journal.mu held.
-func (r *Reader) offer(d Delivery) {
+func (r *Reader) offer(d *Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.owed++
-	r.tail = d.Seq + 1
-	if !r.attached {
-		return
+	r.backlog.owe(d.Seq)
+	if r.buffer.attached {
+		r.buffer.offer(d, &r.j.memory)
+		r.announce()
 	}
-	n := size(d.Message)
-	r.live = r.live && r.j.queued.fits(r.queue.n, r.bytes, n)
-	if r.live {
-		r.queue.push(d)
-		r.bytes += n
-		r.j.queued.add(1, n)
-	}
-	r.announce()
 }
 
 // Ready receives a value when TryNext may succeed after it reported false.
@@ -200,12 +127,12 @@ func (r *Reader) TryNext() (d Delivery, ok bool, err error) {
 	defer r.consumer.Unlock()
 	for {
 		r.mu.Lock()
-		if !r.attached {
+		if !r.buffer.attached {
 			r.mu.Unlock()
 			return Delivery{}, false, nil
 		}
-		if r.queue.n > 0 {
-			d = r.dequeue()
+		if r.buffer.queue.n > 0 {
+			d = r.buffer.take(&r.j.memory)
 			ok = r.hand(&d)
 			r.mu.Unlock()
 			if ok {
@@ -213,14 +140,13 @@ func (r *Reader) TryNext() (d Delivery, ok bool, err error) {
 			}
 			continue
 		}
-		if r.next >= r.tail {
-			r.live = true
-			r.queue.shrink()
+		next, tail := r.backlog.next, r.backlog.tail
+		if next >= tail {
+			r.buffer.caughtUp()
 			r.mu.Unlock()
 			r.scan.close(r.j)
 			return Delivery{}, false, nil
 		}
-		next, tail := r.next, r.tail
 		r.mu.Unlock()
 		r.scan.wake(r.j)
 		d, found, err := r.scan.find(r, next)
@@ -231,13 +157,19 @@ func (r *Reader) TryNext() (d Delivery, ok bool, err error) {
 		if found {
 			ok = r.hand(&d)
 		} else { // everything below tail was durable before the search
-			r.next, r.handed = max(r.next, tail), max(r.handed, tail)
+			r.backlog.pass(tail)
 		}
 		r.mu.Unlock()
 		if ok {
 			return d, true, nil
 		}
 	}
+}
+
+// hand is backlog.hand. Called with mu held.
+func (r *Reader) hand(d *Delivery) bool {
+	d.Reader = r
+	return r.backlog.hand(d)
 }
 
 // Rest frees the memory that reading the log takes, where many readers take much together. A consumer calls it when it
@@ -247,34 +179,6 @@ func (r *Reader) Rest() {
 	r.consumer.Lock()
 	defer r.consumer.Unlock()
 	r.scan.rest(r.j)
-}
-
-// hand notes that d is about to be handed out. It returns false if d is already settled. Called with
-// mu held.
-func (r *Reader) hand(d *Delivery) bool {
-	if d.Seq < r.next {
-		return false
-	}
-	r.next, d.Reader = d.Seq+1, r
-	if d.Seq < r.handed {
-		_, waits := slices.BinarySearch(r.unacked, d.Seq)
-		d.Resend, d.before = waits, r.newest
-		if r.newest = 0; waits {
-			r.newest = d.Seq
-		}
-		return waits
-	}
-	d.before, r.newest = r.newest, d.Seq
-	d.Resend = d.Seq < r.resend
-	r.handed = d.Seq + 1
-	if len(r.unacked) == cap(r.unacked) { // move to the front of the room, or to a larger one
-		if cap(r.room) < 2*len(r.unacked)+16 {
-			r.room = make([]uint64, 0, 2*len(r.unacked)+32)
-		}
-		r.unacked = append(r.room[:0], r.unacked...)
-	}
-	r.unacked = append(r.unacked, d.Seq)
-	return true
 }
 
 // Next waits for the next message. It returns ctx's error, or ErrClosed.
@@ -307,8 +211,10 @@ func (r *Reader) Ack(seq uint64) bool {
 	}
 	j := r.j
 	j.mu.Lock()
-	j.noteAck(r)
-	j.mu.Unlock()
+	defer j.mu.Unlock()
+	if j.acks.note(r) {
+		j.running.wakeCommitter()
+	}
 	return true
 }
 
@@ -316,48 +222,13 @@ func (r *Reader) Ack(seq uint64) bool {
 func (r *Reader) settleOne(seq uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	i, found := slices.BinarySearch(r.unacked, seq)
-	if !found {
-		return false
-	}
-	if i == 0 {
-		r.unacked = r.unacked[1:]
-	} else {
-		r.unacked = slices.Delete(r.unacked, i, i+1)
-	}
-	if len(r.unacked) == 0 {
-		r.unacked = r.room[:0]
-	}
-	r.settled++
-	r.top = max(r.top, seq+1)
-	return true
-}
-
-// noteAck is called with mu held.
-func (j *Journal) noteAck(r *Reader) {
-	j.markDirty(r)
-	if j.acked++; j.acked == ackMany {
-		j.poke()
-	}
-}
-
-// markDirty is called with mu held.
-func (j *Journal) markDirty(r *Reader) {
-	if r.dirty {
-		return
-	}
-	r.dirty = true
-	j.dirty = append(j.dirty, r)
-	if len(j.dirty) == 1 {
-		j.dirtyAt = time.Now()
-		j.poke()
-	}
+	return r.backlog.settleOne(seq)
 }
 
 // takeAck returns the acknowledgements of the reader to write. Called with Journal.mu held.
 func (r *Reader) takeAck() (a ackState, ok bool) {
-	r.dirty = false
-	if r.removed {
+	r.reg.dirty = false
+	if r.reg.removed {
 		return a, false
 	}
 	return r.ackState(), true
@@ -367,25 +238,20 @@ func (r *Reader) takeAck() (a ackState, ok bool) {
 func (r *Reader) settledSince(a *ackState) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.settled - a.settled
+	return r.backlog.settled - a.settled
 }
 
 // ackState is called with Journal.mu held.
 func (r *Reader) ackState() ackState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	below, _ := slices.BinarySearch(r.unacked, r.top)
-	return ackState{
-		settled: r.settled, handed: r.handed, top: r.top, unacked: slices.Clone(r.unacked[:below]),
-	}
+	return r.backlog.ackState()
 }
 
-// restore sets a reader to the state that the log has.
+// restore sets a reader to the state that the log has. Called with Journal.mu held, or by recovery.
 func (r *Reader) restore(a ackState) {
-	r.durable = a
-	r.settled, r.top, r.unacked = a.settled, a.top, slices.Clone(a.unacked)
-	r.handed, r.resend = a.top, a.handed
-	r.next = r.cursor()
+	r.reg.durable = a
+	r.backlog.restore(a)
 }
 
 // settle settles the messages from first to last that are pending for the reader and cannot be delivered any more. It
@@ -396,44 +262,27 @@ func (r *Reader) restore(a ackState) {
 func (r *Reader) settle(first, last, most, behind uint64) (from, handed, ahead uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	from = max(first, r.cursor())
-	if last >= r.handed {
-		ahead = min(most, last+1-max(first, r.handed), r.ahead(behind))
-	}
-	handed = uint64(len(r.unacked))
-	r.unacked = slices.DeleteFunc(r.unacked, func(seq uint64) bool { return first <= seq && seq <= last })
-	handed -= uint64(len(r.unacked))
-	r.settled += handed + ahead
-	r.newest = 0
-	r.next, r.handed, r.top = max(r.next, last+1), max(r.handed, last+1), max(r.top, last+1)
-	for r.queue.n > 0 && r.queue.buf[r.queue.head].Seq <= last {
-		r.dequeue()
+	from, handed, ahead = r.backlog.settle(first, last, most, behind)
+	for d := r.buffer.next(); d != nil && d.Seq <= last; d = r.buffer.next() {
+		r.buffer.take(&r.j.memory)
 	}
 	return from, handed, ahead
 }
-
-// ahead returns how many messages are not handed out yet, without the last behind ones.
-// Called with mu held.
-func (r *Reader) ahead(behind uint64) uint64 {
-	n := r.owed - r.settled - uint64(len(r.unacked))
-	return n - min(n, behind)
-}
-
-// size is the bytes that a message in a queue counts as.
-func size(m *broker.Message) int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
 
 // firstWaiting returns the lowest sequence number that may be unsettled. Called with Journal.mu held.
 func (r *Reader) firstWaiting() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.cursor()
+	return r.backlog.cursor()
 }
+
+// waitsBefore reports whether anything up to a message is pending for the reader. Called with Journal.mu held.
+func (r *Reader) waitsBefore(last uint64) bool { return !r.reg.removed && r.firstWaiting() <= last }
 
 // Waits reports whether the message is owed to the reader and not settled: it was handed out, or will be. It does
 // not wait.
 func (r *Reader) Waits(seq uint64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_, waits := slices.BinarySearch(r.unacked, seq)
-	return waits || seq >= r.handed
+	return r.backlog.waits(seq)
 }

@@ -74,11 +74,7 @@ func (v *View) repair() (*Repaired, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, l := range j.losses {
-		if slices.Contains(j.found, l.News) {
-			done.New = append(done.New, l)
-		}
-	}
+	done.New = j.losses.wereFound()
 	for _, s := range j.segments {
 		bad := slices.ContainsFunc(report.Damage, func(d Damage) bool { return d.File == s.name() && !d.Segment && !d.Known })
 		if !bad {
@@ -97,9 +93,9 @@ func (v *View) repair() (*Repaired, error) {
 func settledJournal(d *DirFS) (*Journal, error) {
 	j := newView(d)
 	r, err := j.recover(nil)
-	for _, reader := range j.byID { // what is settled because its file is gone
-		if reader.settled != reader.durable.settled {
-			reader.durable, _ = reader.takeAck()
+	for _, reader := range j.readers.byID { // what is settled because its file is gone
+		if reader.backlog.settled != reader.reg.durable.settled {
+			reader.reg.durable, _ = reader.takeAck()
 		}
 	}
 	for n := uint64(1); err == nil && n <= 2; n++ {
@@ -237,17 +233,16 @@ func Forget(dir, reader string) (f Forgotten, err error) {
 		if err != nil {
 			return fmt.Errorf("journal: %s: %w", d.dir, err)
 		}
-		r, ok := j.readers[reader]
+		r, ok := j.readers.byName[reader]
 		if !ok {
-			names := strings.Join(slices.Sorted(maps.Keys(j.readers)), ", ")
+			names := strings.Join(slices.Sorted(maps.Keys(j.readers.byName)), ", ")
 			if names == "" {
 				names = "none"
 			}
 			return fmt.Errorf("journal: forget: no reader %q: there are: %s", reader, names)
 		}
 		f.Depth = r.Depth()
-		delete(j.readers, reader)
-		delete(j.byID, r.id)
+		j.readers.forget(r)
 		// As long as a checkpoint knows the reader, its files have to be there.
 		for n := uint64(1); n <= 2; n++ {
 			if err := j.writeSnapshot(rec.lastSnapshot + n); err != nil {

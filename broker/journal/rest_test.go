@@ -47,8 +47,8 @@ func TestReadersThatRest(t *testing.T) {
 				r.Rest()
 			}
 		}
-		if got := held(); got > sharedRestBytes || got != j.resting.Load() {
-			t.Fatalf("after message %d resting readers hold %d bytes, of which %d count; want at most %d", n, got, j.resting.Load(), sharedRestBytes)
+		if got := held(); got > sharedRestBytes || got != j.memory.resting.Load() {
+			t.Fatalf("after message %d resting readers hold %d bytes, of which %d count; want at most %d", n, got, j.memory.resting.Load(), sharedRestBytes)
 		}
 	}
 	for i, r := range readers {
@@ -58,7 +58,7 @@ func TestReadersThatRest(t *testing.T) {
 			none(t, r) // has caught up
 		}
 	}
-	if got := held(); got != 0 || j.resting.Load() != 0 {
-		t.Errorf("%d bytes are held, %d count", got, j.resting.Load())
+	if got := held(); got != 0 || j.memory.resting.Load() != 0 {
+		t.Errorf("%d bytes are held, %d count", got, j.memory.resting.Load())
 	}
 }

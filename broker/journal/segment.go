@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -143,7 +144,7 @@ type segment struct {
 
 	newest  int64            // boot time of its newest record as far as it was read or written, in ns; 0 if unknown
 	earlier *bootEnd         // of the boot it is from, if that is not the one that runs; set while opening
-	told    []clockReading   // of its clock records, while opening
+	clocks  []clockReading   // of its clock records, while opening
 	gone    bool             // taken out of the log: the file may hold something else by now
 	from    map[string]int64 // bytes by publisher, of those that have the most; of this process alone
 
@@ -151,6 +152,32 @@ type segment struct {
 
 	corrupt  bool   // part of it cannot be read; the maintainer's
 	measured uint64 // settled messages of its readers when bytes was counted again; the maintainer's
+}
+
+// segmentList is the log, oldest segment first. Guarded by Journal.mu.
+type segmentList []*segment
+
+// newest returns the last segment, nil if there is none.
+func (l segmentList) newest() *segment {
+	if len(l) == 0 {
+		return nil
+	}
+	return l[len(l)-1]
+}
+
+// owedBehind is how many messages a reader is owed in the segments after s.
+func (l segmentList) owedBehind(reader uint64, s *segment) (n uint64) {
+	for _, other := range l {
+		if other.base > s.base {
+			n += other.owed[reader].count
+		}
+	}
+	return n
+}
+
+// without returns the list without s.
+func (l segmentList) without(s *segment) segmentList {
+	return slices.DeleteFunc(l, func(o *segment) bool { return o == s })
 }
 
 func segmentName(id uint64) string { return fmt.Sprintf("%016x", id) + segSuffix }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"time"
 )
 
@@ -33,9 +32,6 @@ const (
 	snapshotFormat = 3
 )
 
-// snapshotMark names a checkpoint on disk and the segment it ends in.
-type snapshotMark struct{ n, segment uint64 }
-
 // encodeSnapshot is called with mu held. The checksum is still missing. segment is 0 if there is no segment yet.
 func (j *Journal) encodeSnapshot() (m *image, segment uint64) {
 	m = &image{b: make([]byte, 0, 64<<10)}
@@ -50,9 +46,8 @@ func (j *Journal) encodeSnapshot() (m *image, segment uint64) {
 	if n := len(j.segments); n > 0 {
 		segment, end = j.segments[n-1].id, j.segments[n-1].end
 	}
-	next := j.nextSeq
-	put(segment, uint64(end), next, j.nextID)
-	l := j.ledger()
+	put(segment, uint64(end), j.queue.nextSeq, j.readers.nextID)
+	l := j.figures.ledger(&j.clock)
 	m.b = binary.LittleEndian.AppendUint64(m.b, uint64(l.Since.UnixNano()))
 	put(l.Bytes, l.Syncs, uint64(len(j.segments)))
 	for _, s := range j.segments {
@@ -67,31 +62,31 @@ func (j *Journal) encodeSnapshot() (m *image, segment uint64) {
 			put(id, in.count, in.last, in.bytes)
 		}
 	}
-	put(uint64(len(j.byID)))
-	for _, r := range j.byID {
+	put(uint64(len(j.readers.byID)))
+	for _, r := range j.readers.byID {
 		r.mu.Lock()
-		appendLong(m, r.name)
-		put(uint64(r.priority), r.owed, r.tail)
+		appendLong(m, r.reg.name)
+		put(uint64(r.reg.priority), r.backlog.owed, r.backlog.tail)
 		r.mu.Unlock()
-		m.b = appendAck(m.b, r.id, &r.durable)
-		put(uint64(len(r.lost)))
-		for reason, count := range r.lost {
+		m.b = appendAck(m.b, r.id, &r.reg.durable)
+		put(uint64(len(r.reg.lost)))
+		for reason, count := range r.reg.lost {
 			m.b = appendString(m.b, reason)
 			put(count)
 		}
 	}
-	put(uint64(len(j.state)))
-	for key, value := range j.state {
+	put(uint64(len(j.state.keys)))
+	for key, value := range j.state.keys {
 		appendLong(m, key)
 		appendLong(m, value)
 	}
-	put(uint64(len(j.retained)))
+	put(uint64(len(j.state.retained)))
 	var body []byte
 	var newest *bootEnd // the boot times of retained messages are of its boot; those before it are at most 0
 	if n := len(j.segments); n > 0 {
 		newest = j.segments[n-1].earlier
 	}
-	for _, r := range j.retained {
+	for _, r := range j.state.retained {
 		boot := int64(r.time.Boot)
 		if newest != nil && r.time.Earlier {
 			boot -= newest.shift
@@ -108,9 +103,9 @@ func (j *Journal) encodeSnapshot() (m *image, segment uint64) {
 			m.refer(r.message.Payload)
 		}
 	}
-	put(j.news, uint64(len(j.losses)))
-	for i := range j.losses {
-		l := &j.losses[i]
+	put(j.losses.news, uint64(len(j.losses.ranges)))
+	for i := range j.losses.ranges {
+		l := &j.losses.ranges[i]
 		m.b = appendString(m.b, l.Reader)
 		m.b = appendLoss(m.b, 0, l)
 		put(l.ID, l.News)
@@ -154,9 +149,9 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 	}
 	p := parser{b: b[12:]}
 	at = position{p.uvarint(), int64(p.uvarint())}
-	j.nextSeq, j.nextID = p.uvarint(), p.uvarint()
+	j.queue.nextSeq, j.readers.nextID = p.uvarint(), p.uvarint()
 	if version >= 2 {
-		j.before = Ledger{Since: time.Unix(0, p.int64()), Bytes: p.uvarint(), Syncs: p.uvarint()}
+		j.figures.before = Ledger{Since: time.Unix(0, p.int64()), Bytes: p.uvarint(), Syncs: p.uvarint()}
 	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
 		s := &segment{owed: map[uint64]owedIn{}}
@@ -176,22 +171,19 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 		priority, owed, tail := since2(&p), p.uvarint(), p.uvarint()
 		id, a := p.ack()
 		r := newReader(j, name, id, a.top)
-		r.priority, r.owed, r.tail = byte(min(priority, MaxPriority)), owed, tail
+		r.reg.priority, r.backlog.owed, r.backlog.tail = byte(min(priority, MaxPriority)), owed, tail
 		r.restore(a)
 		if version >= 3 {
 			for m := p.count(); m > 0 && p.err == nil; m-- {
-				if r.lost == nil {
-					r.lost = map[string]uint64{}
-				}
 				reason := string(p.bytes())
-				r.lost[reason] = p.uvarint()
+				r.reg.countLost(reason, p.uvarint())
 			}
 		}
-		j.readers[name], j.byID[id] = r, r
+		j.readers.put(r)
 	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
 		key := string(p.bytes())
-		j.setState(key, bytes.Clone(p.bytes()))
+		j.state.set(key, bytes.Clone(p.bytes()))
 	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
 		c := p.clock()
@@ -206,10 +198,10 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 		} else {
 			r.time.Boot, r.time.Earlier = min(0, r.time.Boot), true
 		}
-		j.retained[s.message.Topic] = r
+		j.state.retained[s.message.Topic] = r
 	}
 	if version >= 3 {
-		j.news = p.uvarint()
+		j.losses.news = p.uvarint()
 	}
 	for n := p.count(); n > 0 && p.err == nil; n-- {
 		name := string(p.bytes())
@@ -218,55 +210,13 @@ func (j *Journal) decodeSnapshot(b []byte) (at position, err error) {
 		if version >= 3 {
 			l.ID, l.News, l.Numbers = p.uvarint(), p.uvarint(), p.numbers()
 		} else {
-			j.news++
-			l.ID, l.News = j.news, j.news
+			j.losses.news++
+			l.ID, l.News = j.losses.news, j.losses.news
 		}
-		j.losses = append(j.losses, l)
+		j.losses.ranges = append(j.losses.ranges, l)
 	}
-	if p.err == nil && (j.nextSeq == 0 || j.nextID == 0) {
-		return at, fmt.Errorf("next: got sequence number %d and reader %d, want 1 or more", j.nextSeq, j.nextID)
+	if p.err == nil && (j.queue.nextSeq == 0 || j.readers.nextID == 0) {
+		return at, fmt.Errorf("next: got sequence number %d and reader %d, want 1 or more", j.queue.nextSeq, j.readers.nextID)
 	}
 	return at, p.end()
-}
-
-// writeSnapshot writes checkpoint n. The file has its name only when it is whole and on disk. The name itself
-// is durable after the next SyncDir.
-func (j *Journal) writeSnapshot(n uint64) error {
-	j.mu.Lock()
-	m, segment := j.encodeSnapshot()
-	again := j.resnap
-	j.resnap = false
-	j.mu.Unlock()
-	name := snapshotName(n)
-	m.seal()
-	size, err := j.writeFile(name+tempSuffix, m)
-	if err == nil {
-		err = j.fs.Rename(name+tempSuffix, name)
-	}
-	if err != nil {
-		j.counters.failures.Add(1)
-		if rm := j.fs.Remove(name + tempSuffix); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
-			err = errors.Join(err, rm) // the next attempt has the same name
-		}
-		j.mu.Lock()
-		j.resnap = j.resnap || again
-		j.mu.Unlock()
-		return fmt.Errorf("snapshot: %w", err)
-	}
-	j.snapSize.Store(size)
-	j.mu.Lock()
-	j.snaps = append(j.snaps, snapshotMark{n, segment})
-	for len(j.snaps) > 2 {
-		j.stale = append(j.stale, j.snaps[0].n)
-		j.snaps = j.snaps[1:]
-	}
-	stale := j.stale
-	j.stale = nil
-	j.mu.Unlock()
-	for _, n := range stale {
-		if rm := j.fs.Remove(snapshotName(n)); rm != nil && !errors.Is(rm, fs.ErrNotExist) {
-			err = errors.Join(err, rm)
-		}
-	}
-	return err
 }

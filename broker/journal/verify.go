@@ -218,9 +218,9 @@ func verifyHeader(s *segment, f File) (damage []Damage) {
 // explain fills in which readers miss what, where the checkpoint has it, and what Repair has dealt with.
 func (v *View) explain(s *segment, damage []Damage, seen map[uint64]uint64) []Damage {
 	affected := map[string]uint64{}
-	for id, r := range v.j.byID {
+	for id, r := range v.j.readers.byID {
 		if owed := s.owed[id].count + s.missing[id]; owed > seen[id] {
-			affected[r.name] = owed - seen[id]
+			affected[r.reg.name] = owed - seen[id]
 		}
 	}
 	if s.compacted && len(damage) == 0 && len(affected) > 0 {

@@ -419,7 +419,7 @@ func TestTornEnd(t *testing.T) {
 	housekept(t, j, func() bool { // the first checkpoint knows nothing of the last batch
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		return len(j.snaps) > 0 && !j.snapshotDue(1)
+		return len(j.checkpoints.kept) > 0 && !j.checkpoints.due(j.segments, 1)
 	})
 	publish(t, j, 100, 110, reader(t, j, "a"))
 	torn := crash(t, dir)

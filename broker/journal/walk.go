@@ -137,16 +137,16 @@ func (v *View) record(s *segment, f frame, clock *clockReading) (*Record, error)
 }
 
 func (v *View) readerName(id uint64) string {
-	if r, ok := v.j.byID[id]; ok {
-		return r.name
+	if r, ok := v.j.readers.byID[id]; ok {
+		return r.reg.name
 	}
 	return fmt.Sprintf("(removed reader %d)", id)
 }
 
 func (v *View) owedTo(o owedTo, seq uint64) RecordOwed {
-	r, ok := v.j.byID[o.reader]
+	r, ok := v.j.readers.byID[o.reader]
 	if !ok {
 		return RecordOwed{QoS: o.qos}
 	}
-	return RecordOwed{r.name, o.qos, r.durable.waits(seq)}
+	return RecordOwed{r.reg.name, o.qos, r.reg.durable.waits(seq)}
 }

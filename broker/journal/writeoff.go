@@ -21,7 +21,7 @@ func (j *Journal) writeOff(ends map[*segment]int64, there map[uint64]bool) {
 			if lost := j.writeOffSegment(s, nil); lost {
 				j.recovery.Aside = append(j.recovery.Aside, fmt.Sprintf("%s (vanished)", s.name()))
 			}
-			j.segments = slices.DeleteFunc(j.segments, func(o *segment) bool { return o == s })
+			j.segments = j.segments.without(s)
 		default:
 			f, err := j.fs.Open(s.name(), false)
 			if err != nil {
@@ -57,31 +57,18 @@ func (s *segment) looksDamaged(f File, end int64) bool {
 func (j *Journal) writeOffSegment(s *segment, f File) (lost bool) {
 	has, first, last := s.readable(f, func(uint64) bool { return true })
 	for id, in := range s.owed {
-		r, ok := j.byID[id]
+		r, ok := j.readers.byID[id]
 		if !ok {
 			continue
 		}
 		got := has[id]
-		n := r.forget(s, got)
 		r.mu.Lock()
-		var ahead uint64
-		switch {
-		case r.handed <= s.base:
-			ahead = in.count
-		case r.handed <= in.last:
-			all := r.owed - min(r.owed, r.settled+uint64(len(r.unacked)))
-			ahead = min(in.count, all-min(all, j.owedBehind(r, s)))
-		}
-		left := r.unhanded(got)
+		n := r.backlog.writeOff(s, in, got, j.segments.owedBehind(id, s))
 		r.mu.Unlock()
-		lostAhead := ahead - min(ahead, left)
-		if n += lostAhead; n == 0 {
+		if n == 0 {
 			continue
 		}
 		lost = true
-		r.mu.Lock()
-		r.owed -= lostAhead // until all is counted again
-		r.mu.Unlock()
 		if in.count -= min(in.count, n); len(got) == 0 {
 			delete(s.owed, id)
 		} else {
@@ -92,7 +79,7 @@ func (j *Journal) writeOffSegment(s *segment, f File) (lost bool) {
 			s.missing = map[uint64]uint64{}
 		}
 		s.missing[id] = n
-		j.findLoss(r, Loss{Reader: r.name, First: first, Last: max(first, last), Count: n, Reason: ReasonDamage})
+		j.findLoss(r, Loss{Reader: r.reg.name, First: first, Last: max(first, last), Count: n, Reason: ReasonDamage})
 	}
 	return lost
 }
@@ -127,25 +114,6 @@ func (s *segment) readable(f File, whose func(reader uint64) bool) (has map[uint
 	return has, first, last
 }
 
-// forget settles messages of s that were handed out and are not in got, and returns how many they are.
-func (r *Reader) forget(s *segment, got []uint64) uint64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	before := len(r.unacked)
-	r.unacked = slices.DeleteFunc(r.unacked, func(seq uint64) bool {
-		_, there := slices.BinarySearch(got, seq)
-		return s.base <= seq && seq < s.next && !there
-	})
-	r.owed -= uint64(before - len(r.unacked))
-	return uint64(before - len(r.unacked))
-}
-
-// unhanded returns how many of seqs were not handed out yet. Called with mu held.
-func (r *Reader) unhanded(seqs []uint64) uint64 {
-	below, _ := slices.BinarySearch(seqs, r.handed)
-	return uint64(len(seqs) - below)
-}
-
 // recount counts again what readers are owed, after damage: parts of the log that cannot be read, or no checkpoint, leave
 // gaps in their own counts. It reads the segments in which a reader's position is, and counts what is missing in them as
 // lost, where the checkpoint, to which ends belongs, has the number.
@@ -154,12 +122,12 @@ func (j *Journal) recount(ends map[*segment]int64) {
 	kept := map[uint64][]uint64{} // of what was handed out, in any segment
 	for _, s := range j.segments {
 		stands := map[uint64]bool{}
-		for id, r := range j.byID {
+		for id, r := range j.readers.byID {
 			in := s.owed[id]
 			switch {
-			case slices.ContainsFunc(r.unacked, func(seq uint64) bool { return s.base <= seq && seq < s.next }), s.base < r.handed && r.handed <= in.last:
+			case r.backlog.standsIn(s, in):
 				stands[id] = true
-			case r.handed <= s.base:
+			case r.backlog.handed <= s.base:
 				waits[id] += in.count
 			}
 		}
@@ -178,33 +146,22 @@ func (j *Journal) recount(ends map[*segment]int64) {
 			f.Close()
 		}
 		for id := range stands {
-			r := j.byID[id]
-			waits[id] += r.unhanded(has[id])
+			r := j.readers.byID[id]
+			waits[id] += r.backlog.unhanded(has[id])
 			for _, seq := range has[id] {
-				if _, waiting := slices.BinarySearch(r.unacked, seq); waiting {
+				if r.backlog.isUnacked(seq) {
 					kept[id] = append(kept[id], seq)
 				}
 			}
 		}
 	}
-	for id, r := range j.byID {
-		if gone := len(r.unacked) - len(kept[id]); gone > 0 {
-			j.findLoss(r, Loss{Reader: r.name, First: r.unacked[0], Last: r.unacked[len(r.unacked)-1], Count: uint64(gone), Reason: ReasonDamage})
-			r.unacked = kept[id]
+	for id, r := range j.readers.byID {
+		if gone := len(r.backlog.unacked) - len(kept[id]); gone > 0 {
+			j.findLoss(r, Loss{Reader: r.reg.name, First: r.backlog.unacked[0], Last: r.backlog.unacked[len(r.backlog.unacked)-1], Count: uint64(gone), Reason: ReasonDamage})
+			r.backlog.unacked = kept[id]
 		}
-		r.owed = r.settled + uint64(len(r.unacked)) + waits[id]
-		r.tail = max(r.tail, j.nextSeq)
-		r.durable, r.next = r.ackState(), r.cursor()
+		r.backlog.recount(waits[id], j.queue.nextSeq)
+		r.reg.durable = r.ackState()
 	}
-	j.resnap = true // until it is on disk, the next start finds the same
-}
-
-// countsFit reports whether readers have settled no more than they were owed.
-func (j *Journal) countsFit() bool {
-	for _, r := range j.byID {
-		if r.settled+uint64(len(r.unacked)) > r.owed {
-			return false
-		}
-	}
-	return true
+	j.checkpoints.wanted = true // until it is on disk, the next start finds the same
 }
