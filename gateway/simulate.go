@@ -74,6 +74,9 @@ func withoutWorld(cfg *config.Config, dataDir string) *config.Config {
 	return &c
 }
 
+// simulatedPWMs is how many channels a simulated PWM chip has: as many as the option channel allows.
+const simulatedPWMs = 64
+
 // populate connects simulated chips. It leaves those that are connected already.
 func (h *hardware) populate(all []sensors.Config, moved []outputs.Config) error {
 	for _, c := range all {
@@ -92,11 +95,24 @@ func (h *hardware) populate(all []sensors.Config, moved []outputs.Config) error 
 		if addr == 0 && len(d.Addresses) > 0 {
 			addr = d.Addresses[0]
 		}
-		if d.Model == "" || h.pi.Chip(c.Bus, addr) != nil {
-			continue // another output has a place on the same chip
+		if d.PWM {
+			about, _ := c.Options["chip"].(string)
+			h.pi.PWM(about, simulatedPWMs)
 		}
-		if _, err := h.pi.Place(d.Model, c.Bus, addr); err != nil {
-			return fmt.Errorf("output %s: %w", c.Name, err)
+		if d.Model == "" {
+			continue
+		}
+		chip := h.pi.Chip(c.Bus, addr)
+		if chip == nil { // or another output has a place on the same chip
+			var err error
+			if chip, err = h.pi.Place(d.Model, c.Bus, addr); err != nil {
+				return fmt.Errorf("output %s: %w", c.Name, err)
+			}
+		}
+		// Nothing pulls a pin down that is an output: a PCF8574 is high only weakly.
+		pin := fmt.Sprint("pin", c.Options["pin"])
+		if slices.ContainsFunc(chip.Model.Inputs, func(in simulated.Input) bool { return in.Name == pin }) {
+			chip.Set(pin, 1)
 		}
 	}
 	return nil

@@ -10,14 +10,19 @@ import (
 func Catalogue(drivers []Driver) string {
 	var b strings.Builder
 	for _, d := range drivers {
-		fmt.Fprintf(&b, "%-12s %-10s %s: %s\n", d.Name, kinds(d), d.Chip, d.Doc)
+		b.WriteString(d.Line(d.Chip + ": " + d.Doc))
 	}
 	return b.String()
 }
 
-func kinds(d Driver) string {
+// Line is the driver in one line for a terminal, with a text about it.
+func (s *Spec) Line(text string) string {
+	return fmt.Sprintf("%-12s %-10s %s\n", s.Name, s.kinds(), text)
+}
+
+func (s *Spec) kinds() string {
 	var all []string
-	for _, k := range d.Buses {
+	for _, k := range s.Buses {
 		all = append(all, string(k))
 	}
 	if len(all) == 0 {
@@ -26,44 +31,59 @@ func kinds(d Driver) string {
 	return strings.Join(all, ", ")
 }
 
+// Where is how the driver's chip is reached, for a table: kinds of bus and addresses.
+func (s *Spec) Where() string {
+	if len(s.Addresses) == 0 {
+		return s.kinds()
+	}
+	return s.kinds() + " " + s.addresses()
+}
+
 // Describe returns everything about a driver, for a terminal.
 func (d Driver) Describe() string {
+	return d.Spec.Describe(func(line func(name, text string)) {
+		for i, q := range d.Quantities {
+			name := ""
+			if i == 0 {
+				name = "measures"
+			}
+			line(name, q.String())
+		}
+		if d.QuantitiesOf != nil {
+			line("", "depending on the options, or on what is there")
+		}
+	})
+}
+
+// Describe returns everything about a driver, for a terminal, with the lines that does writes before the options.
+func (s *Spec) Describe(does func(line func(name, text string))) string {
 	var b strings.Builder
 	line := func(name, text string) {
 		if text != "" {
 			fmt.Fprintf(&b, "%-12s %s\n", name, text)
 		}
 	}
-	line(d.Name, d.Doc)
-	line("chip", d.Chip)
-	line("data sheet", d.Datasheet)
-	line("bus", kinds(d))
-	line("addresses", addresses(d))
-	line("wiring", d.Wiring)
-	for i, q := range d.Quantities {
-		name := ""
-		if i == 0 {
-			name = "measures"
-		}
-		fmt.Fprintf(&b, "%-12s %s\n", name, q)
-	}
-	if d.QuantitiesOf != nil {
-		line("", "depending on the options, or on what is there")
-	}
-	for i, o := range d.Options {
+	line(s.Name, s.Doc)
+	line("chip", s.Chip)
+	line("data sheet", s.Datasheet)
+	line("bus", s.kinds())
+	line("addresses", s.addresses())
+	line("wiring", s.Wiring)
+	does(line)
+	for i, o := range s.Options {
 		name := ""
 		if i == 0 {
 			name = "options"
 		}
-		fmt.Fprintf(&b, "%-12s %s: %s\n", name, o.Name, o)
+		line(name, o.Name+": "+o.String())
 	}
-	line("deadline", d.Timeout.String())
+	line("deadline", s.Timeout.String())
 	return b.String()
 }
 
-func addresses(d Driver) string {
+func (s *Spec) addresses() string {
 	var all []string
-	for _, a := range d.Addresses {
+	for _, a := range s.Addresses {
 		all = append(all, fmt.Sprintf("%#02x", a))
 	}
 	return strings.Join(all, ", ")
@@ -115,12 +135,8 @@ func Markdown(drivers []Driver) string {
 		for _, o := range d.Options {
 			options = append(options, "`"+o.Name+"`")
 		}
-		where := kinds(d)
-		if len(d.Addresses) > 0 {
-			where += " " + addresses(d)
-		}
 		cell := strings.NewReplacer("|", "\\|")
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", d.Name, cell.Replace(d.Chip), where,
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", d.Name, cell.Replace(d.Chip), d.Where(),
 			cell.Replace(strings.Join(quantities, "; ")), strings.Join(options, " "))
 	}
 	return b.String()

@@ -204,3 +204,24 @@ func TestSensorsSaysEverything(t *testing.T) {
 		t.Error("no such driver, and no error")
 	}
 }
+
+func TestOutputsSaysEverything(t *testing.T) {
+	list, err := output(t, "outputs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range outputs.Drivers() {
+		text, err := output(t, "outputs", d.Name)
+		if err != nil || !strings.Contains(list, d.Name) || !strings.Contains(text, d.Doc) {
+			t.Errorf("%s: %v\n%s", d.Name, err, text)
+		}
+		for _, o := range d.Options {
+			if !strings.Contains(text, o.Name+": ") || !strings.Contains(text, o.Doc) {
+				t.Errorf("%s: option %s is not in\n%s", d.Name, o.Name, text)
+			}
+		}
+	}
+	if _, err := output(t, "outputs", "pca9685", "bme280"); err == nil || !strings.Contains(err.Error(), "holdfast sensors") {
+		t.Errorf("a sensor's driver: %v", err)
+	}
+}

@@ -55,7 +55,7 @@ func rootCommand() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		runCommand(), reloadCommand(), configCommand(), statusCommand(), topCommand(), initCommand(), checkCommand(), schemaCommand(), demoCommand(), tortureCommand(),
-		sensorsCommand(), scanCommand(), readCommand(),
+		sensorsCommand(), outputsCommand(), scanCommand(), readCommand(),
 		doctorCommand(), journalCommand(), bridgeCommand(), passwdCommand(), pubCommand(), subCommand(), verifyStreamCommand(),
 	)
 	return root

@@ -23,6 +23,7 @@ type Device interface {
 type Driver struct {
 	sensors.Spec
 	Model string // of sensors/simulated that stands in for the chip; empty if nothing is between driver and kernel
+	PWM   bool   // it is a PWM of the kernel, which a simulated machine has to be given
 	// Position is set for what has no on and off, such as a servo. Values of all others are 0 for off, 1
 	// for on, and what is between where Levels is set.
 	Position, Levels bool

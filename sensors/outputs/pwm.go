@@ -35,7 +35,7 @@ func pwm() Driver {
 			Claims:  pwmClaims,
 			Timeout: 2 * time.Second,
 		},
-		Levels: true, Tolerance: 0.001,
+		PWM: true, Levels: true, Tolerance: 0.001,
 		Open: func(ctx context.Context, c Config, buses *bus.Set, value float64) (Device, error) {
 			period := time.Duration(math.Round(float64(time.Second) / c.Options["frequency"].(float64)))
 			s := &share{period: period, activeLow: c.Options["active_low"].(bool)}
@@ -58,7 +58,7 @@ func servo() Driver {
 			Claims:  pwmClaims,
 			Timeout: 2 * time.Second,
 		},
-		Position: true, Range: servoRange, Validate: servoPulses, Tolerance: 1,
+		PWM: true, Position: true, Range: servoRange, Validate: servoPulses, Tolerance: 1,
 		Open: func(ctx context.Context, c Config, buses *bus.Set, value float64) (Device, error) {
 			p := newPosition(c)
 			var err error

@@ -241,3 +241,52 @@ func TestKernelPWM(t *testing.T) {
 		restore()
 	})
 }
+
+// TestSimulatedPWM: pwm and servo move on a simulated machine, and what the kernel refuses is refused there.
+func TestSimulatedPWM(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pi := simulated.New(simulated.Options{})
+		pi.PWM("", 64)
+		pi.PWM("pwm@7e20c000", 2)
+		for range 2 { // of two outputs that have the same chip
+			pi.PWM("pwm@7e20c000", 2)
+		}
+		if names, err := fs.Glob(pi.Files(), "class/pwm/pwmchip*"); err != nil || len(names) != 2 {
+			t.Fatalf("chips %v, %v", names, err)
+		}
+		set, ctx := bus.NewSet(pi), context.Background()
+		lamp, err := open(set, outputs.Config{Driver: "pwm", Bus: "simulated",
+			Options: options("pwm", map[string]any{"chip": "pwm@7e20c000", "channel": int64(1), "active_low": true})}, 0.75)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := fs.ReadFile(pi.Files(), "class/pwm/pwmchip1/pwm1/duty_cycle"); string(text) != "250000\n" {
+			t.Errorf("duty cycle %q, %v", text, err)
+		}
+		for _, v := range []float64{0, 0.4, 1} {
+			if err := lamp.Set(ctx, v); err != nil {
+				t.Error(err)
+			}
+			if got, err := lamp.Get(ctx); err != nil || !near(got, v) {
+				t.Errorf("lamp at %v: %v, %v", v, got, err)
+			}
+		}
+		servo, err := open(set, outputs.Config{Driver: "servo", Bus: "simulated", Options: options("servo", map[string]any{"chip": "simulated", "channel": int64(63)})}, 90)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := servo.Get(ctx); err != nil || math.Abs(got-90) > 1 {
+			t.Errorf("servo at %v, %v", got, err)
+		}
+		if _, err := open(set, outputs.Config{Driver: "pwm", Bus: "simulated",
+			Options: options("pwm", map[string]any{"chip": "pwm@7e20c000", "channel": int64(2)})}, 0); err == nil {
+			t.Error("a channel that the chip does not have")
+		}
+		file := "class/pwm/pwmchip1/pwm1/"
+		for name, data := range map[string]string{"duty_cycle": "2000000", "period": "many", "enable": "-1"} {
+			if err := pi.Files().WriteFile(file+name, []byte(data)); !errors.Is(err, syscall.EINVAL) {
+				t.Errorf("%s %s: %v", name, data, err)
+			}
+		}
+	})
+}

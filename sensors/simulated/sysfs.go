@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -123,6 +125,64 @@ func newSysfs(seed uint64) *Sysfs {
 	s.Set("class/thermal/thermal_zone0/type", "cpu-thermal")
 	s.Func("class/thermal/thermal_zone0/temp", milli(func(t time.Time) float64 { return 45 + 3*wave(seed, t, time.Hour) }))
 	return s
+}
+
+// PWM makes a PWM chip of the kernel with as many channels (Documentation/ABI/testing/sysfs-class-pwm), unless there is one
+// whose description has the text about; every one has none.
+func (p *Pi) PWM(about string, channels int) {
+	for n := 0; ; n++ {
+		dir := fmt.Sprintf("class/pwm/pwmchip%d", n)
+		text, err := fs.ReadFile(p.sys, dir+"/device/uevent")
+		if err == nil && strings.Contains(string(text), about) {
+			return
+		}
+		if err == nil {
+			continue
+		}
+		if about == "" {
+			about = "OF_FULLNAME=/simulated/pwm"
+		}
+		p.sys.Set(dir+"/device/uevent", about)
+		p.sys.Set(dir+"/npwm", fmt.Sprint(channels))
+		p.sys.OnWrite(dir+"/export", func(data string) error {
+			ch, err := strconv.Atoi(data)
+			if err != nil || ch < 0 || ch >= channels {
+				return syscall.EINVAL
+			}
+			return p.sys.exportPWM(fmt.Sprintf("%s/pwm%d", dir, ch))
+		})
+		return
+	}
+}
+
+// exportPWM makes the files of a channel. The kernel refuses a pulse that is longer than the period.
+func (s *Sysfs) exportPWM(dir string) error {
+	if _, err := fs.Stat(s, dir); err == nil {
+		return syscall.EBUSY
+	}
+	var mu sync.Mutex
+	values := map[string]int64{"period": 0, "duty_cycle": 0, "enable": 0}
+	for name := range values {
+		s.Func(dir+"/"+name, func() (string, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return fmt.Sprint(values[name]), nil
+		})
+		s.OnWrite(dir+"/"+name, func(data string) error {
+			v, err := strconv.ParseInt(data, 10, 64)
+			mu.Lock()
+			defer mu.Unlock()
+			after := maps.Clone(values)
+			after[name] = v
+			if err != nil || v < 0 || after["period"] == 0 || after["duty_cycle"] > after["period"] {
+				return syscall.EINVAL
+			}
+			values[name] = v
+			return nil
+		})
+	}
+	s.Set(dir+"/polarity", "normal")
+	return nil
 }
 
 // thermometer makes the files of one on 1-Wire (drivers/w1/slaves/w1_therm.c): temperature in m°C, and w1_slave with the
