@@ -137,7 +137,7 @@ func TestDefaults(t *testing.T) {
 	for _, texts := range [][]string{nil, {"{}"}, {"broker: {}\njournal: {}\nbridges: []\nsensors: []\ndevice: {}"}} {
 		got, err := load(t, texts...)
 		if err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("%q: got %+v, %v, want %+v", texts, got, err, want)
+			t.Errorf("%q: %v%s", texts, err, differences("", reflect.ValueOf(got), reflect.ValueOf(want)))
 		}
 	}
 }
@@ -199,8 +199,33 @@ func TestOverlay(t *testing.T) {
 	}
 	want.warnings = got.warnings
 	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+		t.Error(differences("", reflect.ValueOf(got), reflect.ValueOf(want)))
 	}
+}
+
+// differences names the fields that are not as wanted, with what they have.
+func differences(path string, got, want reflect.Value) string {
+	switch {
+	case got.IsValid() != want.IsValid():
+	case got.Kind() == reflect.Pointer && !got.IsNil() && !want.IsNil():
+		return differences(path, got.Elem(), want.Elem())
+	case got.Kind() == reflect.Struct:
+		var text string
+		for i := range got.NumField() {
+			text += differences(path+"."+got.Type().Field(i).Name, got.Field(i), want.Field(i))
+		}
+		return text
+	case got.Kind() == reflect.Slice && got.Len() == want.Len():
+		var text string
+		for i := range got.Len() {
+			text += differences(fmt.Sprintf("%s[%d]", path, i), got.Index(i), want.Index(i))
+		}
+		return text
+	}
+	if g, w := fmt.Sprintf("%#v", got), fmt.Sprintf("%#v", want); g != w {
+		return fmt.Sprintf("\n%s: got %s, want %s", path, g, w)
+	}
+	return ""
 }
 
 func TestOverlayReplacesScalarsAndReportsEveryFile(t *testing.T) {
