@@ -78,6 +78,7 @@ func (m *made) parts() []part.Part {
 		m.sensors,
 		part.Simple{Called: "web", Start: m.serveWeb, Change: m.prepareWeb},
 		m.views.Notifications(),
+		m.views.Screens(m.outputs.Show),
 		m.uplinks.Announcements(),
 		m.hardware.part(),
 		part.Simple{Called: "files", Start: m.changes.Run},

@@ -114,6 +114,9 @@ func (h *hardware) populate(all []sensors.Config, moved []outputs.Config) error 
 		if slices.ContainsFunc(chip.Model.Inputs, func(in simulated.Input) bool { return in.Name == pin }) {
 			chip.Set(pin, 1)
 		}
+		if dc, ok := c.Options["dc"].(int64); ok {
+			chip.DataCommand(h.pi.GPIO(int(dc)))
+		}
 	}
 	return nil
 }

@@ -124,6 +124,16 @@ func (c *Commands) end() {
 	c.stop = nil
 }
 
+// Show sets the lines of text on an output that is a display. It does not wait for it.
+func (c *Commands) Show(name string, lines []string) {
+	c.mu.Lock()
+	r := c.router
+	c.mu.Unlock()
+	if r != nil {
+		r.control.Show(name, lines)
+	}
+}
+
 // Health reports the outputs that refuse commands because too many are queued.
 func (c *Commands) Health() error {
 	c.mu.Lock()

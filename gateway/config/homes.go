@@ -59,6 +59,7 @@ var homes = []home{
 	{"pi rpi raspberry-pi", "sensors", "system", ""},
 	{"gpio relay led lamp light switch valve pump buzzer solenoid digital-output", "outputs", "gpio-output", ""},
 	{"dimmer fan", "outputs", "pwm", ""},
+	{"display oled screen lcd", "outputs", "ssd1306", ""},
 }
 
 // otherDriver returns which driver is meant by a name that a section has none of.

@@ -22,7 +22,7 @@ func (l *loader) outputKeys(o *output) *table {
 	t := newTable(
 		key{"name", required, "Name in topics; no sensor may have the same.", level(&c.Name)},
 		key{"driver", required, "Kind of output, from the table of drivers; it decides about further keys.", packed(&c.Driver, "a driver's name")},
-		key{"bus", "", "Where the chip is: `i2c-1`, or `simulated`. Required for chips on I2C.", packed(&c.Bus, "a bus such as i2c-1")},
+		key{"bus", "", "Where the chip is: `i2c-1`, `spi-0.0`, or `simulated`. Required for chips on I2C and SPI.", packed(&c.Bus, "a bus such as i2c-1")},
 		key{"address", "", "I2C address, such as `0x40`. Default: the driver's first.", hexadecimal(number(&c.Address, 0x08, 0x77, ": an I2C address such as 0x40"))},
 		key{"timeout", "", "Deadline of one access. Default: the driver's.", duration(&c.Timeout, time.Millisecond, "")},
 		key{"safe", required, "Value at start, at stop, after an error, and when a lease ends or a link is lost.", safe(&o.safe)},

@@ -269,6 +269,19 @@ func (c *Controller) Command(name string, cmd Command, answer func(Result)) {
 	o.request(request{cmd, answer})
 }
 
+// Show sets the lines of text of an output that is a Screen, which it draws when it can: of several, the newest.
+func (c *Controller) Show(name string, lines []string) {
+	o := c.find(name)
+	if o == nil || o.driver.Screen == nil {
+		return
+	}
+	o.lines.Store(&lines)
+	select {
+	case o.redraw <- struct{}{}:
+	default: // it is about to draw them
+	}
+}
+
 // LinkLost brings an output to its safe value.
 func (c *Controller) LinkLost(name string) {
 	o := c.find(name)

@@ -19,6 +19,13 @@ type Device interface {
 	Close() error
 }
 
+// Screen is a Device that shows text, beside being on or off.
+type Screen interface {
+	Device
+	// Show draws lines of text, from the top down, and returns when the hardware has what has changed of them.
+	Show(ctx context.Context, lines []string) error
+}
+
 // Driver is one row of the table of output drivers. Its Quantities stay empty.
 type Driver struct {
 	sensors.Spec
@@ -27,6 +34,8 @@ type Driver struct {
 	// Position is set for what has no on and off, such as a servo. Values of all others are 0 for off, 1
 	// for on, and what is between where Levels is set.
 	Position, Levels bool
+	// Screen is how much text the devices, which are a Screen, have room for; nil for all others.
+	Screen func(options map[string]any) (columns, rows int)
 	// Range is the least and the greatest value, with the unit; nil means 0 to 1.
 	Range func(options map[string]any) (low, high float64, unit string)
 	// Validate finds options that do not go together; nil if all do.
@@ -48,6 +57,8 @@ func Drivers() []Driver {
 		expanderOutput(expander.PCF8574()),
 		pwm(),
 		servo(),
+		ssd1306I2C(),
+		ssd1306SPI(),
 		expanderOutput(expander.TCA9555()),
 	}
 }

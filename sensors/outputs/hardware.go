@@ -29,6 +29,7 @@ func (o *output) open(by Cause, why string) {
 	o.reached(o.Safe, by, why, "")
 	o.moves.log(o.log, from, o.state)
 	o.report(sensors.StateOK, "")
+	o.draw()
 }
 
 // verify finds hardware that is not where it was put: its chip has lost its power, or another program has

@@ -33,8 +33,10 @@ type output struct {
 	log      *slog.Logger
 	requests chan request
 	linkLost chan struct{}
-	end      func()      // ends run, and waits for that; nil if it was not started
-	changing atomic.Bool // it ends, and the others do not
+	lines    atomic.Pointer[[]string] // of a Screen; nil before there are any
+	redraw   chan struct{}            // they have changed
+	end      func()                   // ends run, and waits for that; nil if it was not started
+	changing atomic.Bool              // it ends, and the others do not
 
 	mu      sync.Mutex
 	stopped bool // no more requests
@@ -67,7 +69,7 @@ type outcome struct {
 func newOutput(config Config, d *Driver, c *Controller) *output {
 	return &output{
 		Config: config, driver: d, c: c, log: c.opts.Log.With("output", config.Name),
-		requests: make(chan request, maxRequests), linkLost: make(chan struct{}, 1),
+		requests: make(chan request, maxRequests), linkLost: make(chan struct{}, 1), redraw: make(chan struct{}, 1),
 		state: State{Output: config.Name, By: ByStart, Since: time.Now()},
 	}
 }
@@ -84,6 +86,8 @@ func (o *output) run(ctx context.Context) {
 			o.command(r)
 		case <-o.linkLost:
 			o.toSafe(ByLink, fmt.Sprintf("%s was lost for %v", o.Link, o.LinkTimeout))
+		case <-o.redraw:
+			o.draw()
 		case r := <-o.stuck:
 			o.returned(r)
 		case <-timer.C:
@@ -278,6 +282,18 @@ func (o *output) reached(value float64, by Cause, why, id string) {
 	}
 	o.state.Value, o.state.Known, o.state.Since = value, true, now
 	o.state.By, o.state.Why, o.state.ID = by, why, id
+}
+
+// draw shows the newest lines on a Screen.
+func (o *output) draw() {
+	screen, is := o.device.(Screen)
+	lines := o.lines.Load()
+	if !is || lines == nil {
+		return
+	}
+	if err := o.try(func(ctx context.Context) (Device, error) { return nil, screen.Show(ctx, *lines) }).err; err != nil {
+		o.fault(err)
+	}
 }
 
 // farewell is why it ends.

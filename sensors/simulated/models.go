@@ -41,6 +41,7 @@ func Models() []*Model {
 		sgp40Model(),
 		sht3xModel(),
 		sht4xModel(),
+		ssd1306Model(),
 		tca9555Model(),
 		tlv493dModel(),
 		tmp102Model(),
