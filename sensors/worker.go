@@ -304,8 +304,12 @@ func (r *result) late(c *call) {
 	if c.ctx.Err() == nil {
 		return
 	}
+	_, again := notYet(r.err)
+	if _, source := c.p.device.(Source); source && (r.err == nil || again) && context.Cause(c.ctx) != c.late {
+		return // the worker ends, and the source may have more
+	}
 	r.measurements = timed(r.measurements)
-	if _, again := notYet(r.err); r.err == nil || again {
+	if r.err == nil || again {
 		r.err = c.late
 	}
 }
