@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 
+	"holdfast/broker/server/limits"
 	"holdfast/broker/wire"
 )
 
@@ -48,7 +49,7 @@ func (c *conn) topic(p *wire.Publish, d *scratch) (*topic, error) {
 		return nil, &wire.Error{Code: wire.TopicNameInvalid, Text: t.Err.Error()}
 	}
 	if p.TopicAlias != 0 && !c.aliases.set(p.TopicAlias, t) {
-		c.s.reached(limitTopicAliases, "connection closed: the topics of its aliases are too long together", "client", c.session.id, "remote", c.remote())
+		c.s.limits.Reached(limits.TopicAliases, "connection closed: the topics of its aliases are too long together", "client", c.session.id, "remote", c.remote())
 		return t, &wire.Error{Code: wire.QuotaExceeded, Text: fmt.Sprintf("topics with an alias have %d bytes, want at most %d", c.aliases.bytes, maxAliasBytes)}
 	}
 	return t, nil

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/broker/listen"
 	"holdfast/broker/server/intake"
+	"holdfast/broker/server/limits"
 	"holdfast/broker/wire"
 )
 
@@ -181,7 +182,7 @@ func (c *conn) tooLate(err error) error {
 	if kicked {
 		return err
 	}
-	c.s.reached(limitPacketTime, "connection closed: timeout for the rest of a packet", "remote", c.remote(), "client", c.session.id)
+	c.s.limits.Reached(limits.PacketTime, "connection closed: timeout for the rest of a packet", "remote", c.remote(), "client", c.session.id)
 	return errPacketTime
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/broker/server/limits"
 	"holdfast/broker/wire"
 )
 
@@ -87,7 +88,7 @@ func (c *conn) readConnect() (*wire.Connect, int, error) {
 	if err == nil {
 		first, err = raw.Packet(wire.V311)
 	} else if errors.As(err, &tooLarge) && tooLarge.Code == wire.PacketTooLarge {
-		c.s.reached(limitConnectPacket, "connection closed: its first packet is larger than a CONNECT may be", "remote", c.remote(), "most", c.in.Most())
+		c.s.limits.Reached(limits.ConnectPacket, "connection closed: its first packet is larger than a CONNECT may be", "remote", c.remote(), "most", c.in.Most())
 	}
 	c.s.mu.Lock()
 	c.s.conns.arrived(c)
@@ -219,7 +220,7 @@ func willWeight(w *wire.Will) int64 {
 // dropWill gives back what a will counts in Options.MaxWills.
 func (s *Server) dropWill(user string, w *wire.Will) {
 	if w != nil {
-		s.wills.give(user, willWeight(w))
+		s.wills.Give(user, willWeight(w))
 	}
 }
 
@@ -328,16 +329,16 @@ func (s *Server) takeWill(c *conn, x *session, p *wire.Connect) error {
 		old = x.away.will
 		s.uncount(old)
 	}
-	refused := s.wills.take(c.user(), willWeight(p.Will))
+	refused := s.wills.Take(c.user(), willWeight(p.Will))
 	if refused == "" {
 		return nil
 	}
 	if old != nil {
 		old.counted = true
-		s.wills.add(old.user, willWeight(old.Will))
+		s.wills.Add(old.user, willWeight(old.Will))
 	}
 	c.later(func() {
-		s.reached(refused, "login refused: the wills of clients take too much memory", "remote", c.remote(), "client", p.ClientID, "user", c.user(), "will_bytes", len(p.Will.Payload))
+		s.limits.Reached(refused, "login refused: the wills of clients take too much memory", "remote", c.remote(), "client", p.ClientID, "user", c.user(), "will_bytes", len(p.Will.Payload))
 	})
 	return errors.New("too much memory is taken by wills: see broker.limits.wills")
 }
@@ -350,7 +351,7 @@ func (s *Server) leave(c *conn) {
 	s.sessions.tally.connect(x.user, -1)
 	if lost := x.detach(); lost > 0 {
 		c.later(func() {
-			s.reached(limitQueuedTotal, "deliveries that a client has not answered are given up: only memory had them, and it is short", "client", x.id, "messages", lost)
+			s.limits.Reached(limits.QueuedTotal, "deliveries that a client has not answered are given up: only memory had them, and it is short", "client", x.id, "messages", lost)
 		})
 		defer c.catchUp()
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"container/list"
 
+	"holdfast/broker/server/limits"
 	"holdfast/broker/wire"
 )
 
@@ -52,7 +53,7 @@ func (s *Server) serve(c *conn) {
 		s.mu.Unlock()
 		c.nc.Close()
 		if !ok {
-			s.reached(limitConnections, "connection refused: too many connections", "remote", c.remote(), "connections", s.opts.MaxConnections)
+			s.limits.Reached(limits.Connections, "connection refused: too many connections", "remote", c.remote(), "connections", s.opts.MaxConnections)
 		}
 		return
 	}
@@ -71,7 +72,7 @@ func (s *Server) serve(c *conn) {
 		s.mu.Unlock()
 	}()
 	if oldest != nil {
-		s.reached(limitConnecting, "connection closed: too many that have not logged in, and this is the oldest", "remote", oldest.remote())
+		s.limits.Reached(limits.Connecting, "connection closed: too many that have not logged in, and this is the oldest", "remote", oldest.remote())
 		oldest.kick(wire.ServerBusy)
 	}
 }

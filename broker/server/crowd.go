@@ -3,6 +3,8 @@ package server
 import (
 	"fmt"
 	"time"
+
+	"holdfast/broker/server/limits"
 )
 
 // temporary is the part of all sessions that is reserved for those that end with their connection: short-lived
@@ -58,6 +60,10 @@ func (t *tally) connect(user string, n int) {
 	}
 }
 
+// share returns how much one user may have of an amount that all clients share, if others have so much already. Clients
+// without a user count as one.
+func (s *Server) share(all, others int64) int64 { return limits.Share(s.opts.UserShare, all, others) }
+
 // admitConnection returns why c's user may have no further connection: the user has its share of all, and the rest is
 // for others. Called with mu held.
 func (s *Server) admitConnection(c *conn) error {
@@ -68,10 +74,10 @@ func (s *Server) admitConnection(c *conn) error {
 		return nil
 	}
 	c.later(func() {
-		s.reached(limitUserShare, "login refused: the clients of this user have as many connections as one user may; raise broker.limits.connections or user_share if all of them are wanted",
+		s.limits.Reached(limits.UserShare, "login refused: the clients of this user have as many connections as one user may; raise broker.limits.connections or user_share if all of them are wanted",
 			"remote", c.remote(), "user", user, "connections", own)
 	})
-	return fmt.Errorf("%d connections of this user, which is the most of %d: see broker.limits.%s", own, all, limitUserShare)
+	return fmt.Errorf("%d connections of this user, which is the most of %d: see broker.limits.%s", own, all, limits.UserShare)
 }
 
 // admit makes room for another session of c's user, or returns why there is none. Where the table or the user's
@@ -85,20 +91,20 @@ func (s *Server) admit(c *conn, durable bool) (due *will, err error) {
 		most = max(1, all-all/temporary)
 	}
 	share := int(s.share(int64(all), int64(len(s.sessions.byID)-s.sessions.tally.each[user])))
-	var refused limit
+	var refused limits.Name
 	var victims func(x *session) bool
 	switch {
 	case share < all && s.sessions.tally.each[user] >= share:
-		refused, victims = limitUserShare, func(x *session) bool { return x.user == user }
+		refused, victims = limits.UserShare, func(x *session) bool { return x.user == user }
 	case len(s.sessions.byID) >= all || durable && s.sessions.tally.durable >= most:
-		refused, victims = limitSessions, func(*session) bool { return true }
+		refused, victims = limits.Sessions, func(*session) bool { return true }
 	default:
 		return due, nil
 	}
 	if x := s.oldestEmpty(victims); x != nil {
 		due = x.stopTimers()
 		c.later(func() {
-			s.reached(refused, "session discarded: it was the oldest without a connection and without messages, and another needs its place",
+			s.limits.Reached(refused, "session discarded: it was the oldest without a connection and without messages, and another needs its place",
 				"client", x.id, "user", x.user, "absent_since", x.away.left)
 		})
 		s.discard(x, reasonEvicted)
@@ -106,7 +112,7 @@ func (s *Server) admit(c *conn, durable bool) (due *will, err error) {
 	}
 	sessions, own := len(s.sessions.byID), s.sessions.tally.each[user]
 	c.later(func() {
-		s.reached(refused, "login refused: there are as many sessions as may be, and all have a connection or messages",
+		s.limits.Reached(refused, "login refused: there are as many sessions as may be, and all have a connection or messages",
 			"remote", c.remote(), "user", user, "sessions", sessions, "of_user", own)
 	})
 	return due, fmt.Errorf("%d sessions, %d of them the user's, which is the most: see broker.limits.%s", len(s.sessions.byID), s.sessions.tally.each[user], refused)

@@ -561,7 +561,7 @@ func TestAbsentClientsLeaveMemory(t *testing.T) {
 
 // TestCountedLimitsAreDocumented: each limit that is counted has a row in the README with the mark of those that are.
 func TestCountedLimitsAreDocumented(t *testing.T) {
-	source, err := os.ReadFile("limits.go")
+	source, err := os.ReadFile("limits/limits.go")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -569,7 +569,7 @@ func TestCountedLimitsAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := regexp.MustCompile(`limit = "([a-z_]+)"`).FindAllStringSubmatch(string(source), -1)
+	names := regexp.MustCompile(`Name = "([a-z_]+)"`).FindAllStringSubmatch(string(source), -1)
 	if len(names) < 10 {
 		t.Fatalf("%d limits found", len(names))
 	}

@@ -13,6 +13,7 @@ import (
 
 	"holdfast/broker/backoff"
 	"holdfast/broker/listen"
+	"holdfast/broker/server/limits"
 )
 
 // Listener configures an address to accept connections on.
@@ -58,7 +59,7 @@ func (p *place) close() {
 // listeners are the places where connections come in.
 type listeners struct {
 	ready     chan struct{} // closed when each of the first ones is open or being retried
-	coming    admission     // the rate of new connections
+	coming    *limits.Rate  // the rate of new connections
 	anonymous atomic.Bool   // whether one lets anonymous clients in
 
 	mu     sync.Mutex // guards what follows
@@ -68,7 +69,7 @@ type listeners struct {
 
 func (l *listeners) init(o *Options) {
 	l.ready = make(chan struct{})
-	l.coming.all, l.coming.each = float64(o.ConnectRate), float64(o.ConnectRatePerAddr)
+	l.coming = limits.NewRate(float64(o.ConnectRate), float64(o.ConnectRatePerAddr))
 }
 
 // ListenerState reports whether a listener is open, and if not, why.
@@ -255,7 +256,7 @@ func (s *Server) accept(l net.Listener, p *place) {
 			continue
 		}
 		delay = 0
-		if ok, turnedAway := s.listeners.coming.allows(nc.RemoteAddr(), time.Now()); !ok {
+		if ok, turnedAway := s.listeners.coming.Allows(nc.RemoteAddr(), time.Now()); !ok {
 			s.counts.rateLimited.Add(1)
 			nc.Close()
 			if turnedAway > 0 {

@@ -14,7 +14,7 @@ import "sync"
 //	Index.mu            the tree of subscriptions, in package filters
 //
 // A goroutine that holds one may take those below it, but none above it. The locks of receivedIDs, inbox, memory,
-// intake.Memory, account, reached and admission are leaves: nothing is locked under them. The journal, which has locks of its
+// those of packages intake and limits are leaves: nothing is locked under them. The journal, which has locks of its
 // own, is called under those from listeners.mu to session.mu. Only an entry with a message, under a lane, may then wait for
 // the disk; changes of a session's state never do.
 //

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"holdfast/broker/server/limits"
 	"holdfast/broker/wire"
 )
 
@@ -129,7 +130,7 @@ func (m *memory) findMemory() {
 		delete(m.writing, victim)
 		m.mu.Unlock()
 		if victim != nil {
-			victim.s.reached(limitQueuedTotal, "client that does not read is disconnected: others need the memory", "client", victim.session.id, "remote", victim.remote(), "bytes", most)
+			victim.s.limits.Reached(limits.QueuedTotal, "client that does not read is disconnected: others need the memory", "client", victim.session.id, "remote", victim.remote(), "bytes", most)
 			victim.cut()
 			continue
 		}

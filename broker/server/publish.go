@@ -6,6 +6,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/server/limits"
 	"holdfast/broker/wire"
 )
 
@@ -95,9 +96,18 @@ func (s *Server) beyondShare(p *publication) error {
 		return nil
 	}
 	s.counts.dropped.refused.Add(1)
-	s.reached(limitBacklog, "publish refused: space in the journal is short, and the publisher's messages take more than its share",
+	s.limits.Reached(limits.Backlog, "publish refused: space in the journal is short, and the publisher's messages take more than its share",
 		"client", p.client.conn.session.id, "user", p.client.conn.user(), "topic", p.audience.topic.Name, "bytes", held, "share", share)
 	return errShare
+}
+
+// stateRefused reports whether err is the journal's refusal of more state, which it counts and logs.
+func (s *Server) stateRefused(err error, client, what string) bool {
+	if !errors.Is(err, journal.ErrState) && !errors.Is(err, journal.ErrTooLarge) {
+		return false
+	}
+	s.limits.Reached(limits.State, what+": the state of clients has its share of the journal; end sessions that are not needed, or raise max_size", "client", client)
+	return true
 }
 
 // confirm acknowledges a publish that is a repetition, but not before the original.

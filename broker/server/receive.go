@@ -10,6 +10,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/server/limits"
 	"holdfast/broker/wire"
 )
 
@@ -129,7 +130,7 @@ func (c *conn) receive(pub *publication) (repeated bool, err error) {
 		most := c.maxUnreleased()
 		var full bool
 		if repeated, full = x.received.add(id, most); full {
-			c.s.reached(limitInflight, "client has too many QoS 2 publishes without PUBREL: its connection is closed", "client", x.id, "remote", c.remote(), "most", most)
+			c.s.limits.Reached(limits.Inflight, "client has too many QoS 2 publishes without PUBREL: its connection is closed", "client", x.id, "remote", c.remote(), "most", most)
 			return false, &wire.Error{
 				Code: wire.ReceiveMaximumExceeded, Text: fmt.Sprintf("more than %d QoS 2 publishes without PUBREL", most),
 			} // [MQTT-3.3.4-7]

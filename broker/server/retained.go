@@ -10,6 +10,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/server/limits"
 )
 
 // retained is a retained message and when it was published.
@@ -274,7 +275,7 @@ func (s *Server) mayRetain(p *publication) bool {
 		return true
 	}
 	s.counts.dropped.notRetained.Add(1)
-	s.reached(limitRetained, "a message is not retained", "topic", m.Topic, "bytes", weight(m), "older_deleted", had)
+	s.limits.Reached(limits.Retained, "a message is not retained", "topic", m.Topic, "bytes", weight(m), "older_deleted", had)
 	if had {
 		gone := newPublication(s, &broker.Message{Topic: m.Topic, QoS: m.QoS, Retain: true}, p.at)
 		gone.audience.topic, gone.silent, p.behind = s.index.Named(m.Topic), true, m.QoS > 0

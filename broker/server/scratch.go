@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"holdfast/broker/server/intake"
+	"holdfast/broker/server/limits"
 	"holdfast/broker/wire"
 )
 
@@ -80,12 +81,12 @@ func (c desk) Arrived(bytes int) { c.scratch.bytes += uint64(bytes) }
 func (c desk) Handled() { c.scratch.finish(c.s) }
 
 func (c desk) Evict() {
-	c.s.reached(limitUnfinished, "connection closed: its unfinished packet is the largest, and others need the memory", "remote", c.remote())
+	c.s.limits.Reached(limits.Unfinished, "connection closed: its unfinished packet is the largest, and others need the memory", "remote", c.remote())
 	c.kickFor(intake.ErrMemory)
 }
 
 func (c desk) NoRoom() {
-	c.s.reached(limitUnfinished, "connection closed: no memory is left for unfinished packets", "remote", c.remote())
+	c.s.limits.Reached(limits.Unfinished, "connection closed: no memory is left for unfinished packets", "remote", c.remote())
 }
 
 // next returns the client's next packet. It is valid until the next call.

@@ -30,6 +30,7 @@ import (
 	"holdfast/broker/journal"
 	"holdfast/broker/server/filters"
 	"holdfast/broker/server/intake"
+	"holdfast/broker/server/limits"
 )
 
 // Server is an MQTT broker. All methods are safe for concurrent use.
@@ -45,6 +46,7 @@ type Server struct {
 	listeners  listeners
 	index      *filters.Index[*target] // who gets which topic
 	filters    filterUse
+	limits     *limits.Log
 	routes     routes
 	retained   retainedStore
 	memory     memory         // for clients that do not take their messages at once
@@ -71,7 +73,7 @@ func New(opts Options) (*Server, error) {
 		}
 	}
 	s := &Server{
-		opts: opts, log: opts.Log, journal: opts.Journal,
+		opts: opts, log: opts.Log, limits: limits.NewLog(opts.Log), journal: opts.Journal,
 		epoch: binary.AppendUvarint(nil, opts.Journal.Epoch().Number),
 	}
 	s.scratches.New = s.newScratch
@@ -81,7 +83,7 @@ func New(opts Options) (*Server, error) {
 	s.retained.messages, s.retained.seed = map[string]retained{}, maphash.MakeSeed()
 	s.memory.most, s.memory.turns = opts.MaxQueuedTotal, make(chan struct{}, opts.maxTurns())
 	s.unfinished = intake.NewMemory(opts.MaxUnfinished)
-	s.wills.limited(limitWills, opts.MaxWills, opts.UserShare)
+	s.wills.Limit(limits.Wills, opts.MaxWills, opts.UserShare)
 	s.sessions.byID, s.conns.all = map[string]*session{}, map[*conn]struct{}{}
 	s.journal.RangeRetained(func(m *broker.Message, t journal.Time) bool {
 		s.retained.set(retained{message: m, at: t, before: true})

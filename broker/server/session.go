@@ -130,8 +130,8 @@ func (s *Server) discard(x *session, reason string) {
 	for filter := range x.subs.byFilter {
 		s.index.Remove(filter, x.target)
 	}
-	s.filters.weights.give(x.user, int64(x.subs.weight))
-	s.filters.steps.give(x.user, int64(x.subs.steps))
+	s.filters.weights.Give(x.user, int64(x.subs.weight))
+	s.filters.steps.Give(x.user, int64(x.subs.steps))
 	if x.reader == nil {
 		return
 	}

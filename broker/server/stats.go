@@ -4,7 +4,6 @@ import "sync/atomic"
 
 // counts are the server's counters, for Stats and $SYS.
 type counts struct {
-	limits   reached
 	refusals refusals
 
 	received, sent                                                            atomic.Uint64
@@ -70,6 +69,6 @@ func (s *Server) Stats() Stats {
 	st.Received, st.Sent, st.Dropped = c.received.Load(), c.sent.Load(), c.dropped.load()
 	st.LoginsRefused, st.RateLimited, st.Revoked = c.loginsRefused.Load(), c.rateLimited.Load(), c.revoked.Load()
 	st.RefusedHosts, st.Oversized = c.refusedHosts.Load(), c.oversized.Load()
-	st.Limits, st.Refusals = s.counts.limits.snapshot(), s.counts.refusals.snapshot()
+	st.Limits, st.Refusals = s.limits.Totals(), s.counts.refusals.snapshot()
 	return st
 }

@@ -7,6 +7,7 @@ import (
 	"holdfast/broker"
 	"holdfast/broker/journal"
 	"holdfast/broker/server/filters"
+	"holdfast/broker/server/limits"
 	"holdfast/broker/wire"
 )
 
@@ -43,11 +44,11 @@ func (c *conn) subscribe(p *wire.Subscribe, d *scratch) error {
 		var isNew bool
 		var version uint64
 		if code < 0x80 {
-			var refused limit
+			var refused limits.Name
 			if isNew, version, refused = x.subscribe(want.Filter, sub); refused != "" {
 				code = wire.QuotaExceeded
 				c.later(func() {
-					c.s.reached(refused, "subscription refused", "client", x.id, "user", c.user(), "filter", want.Filter)
+					c.s.limits.Reached(refused, "subscription refused", "client", x.id, "user", c.user(), "filter", want.Filter)
 				})
 			}
 		}

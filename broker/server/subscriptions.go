@@ -8,18 +8,19 @@ import (
 	"sync/atomic"
 
 	"holdfast/broker/server/filters"
+	"holdfast/broker/server/limits"
 	"holdfast/broker/wire"
 )
 
 // filterUse is what clients' filters take, by user.
 type filterUse struct {
-	weights account // of the filters
-	steps   account // by which they have made searches of the index longer
+	weights limits.Account // of the filters
+	steps   limits.Account // by which they have made searches of the index longer
 }
 
 func (u *filterUse) init(o *Options) {
-	u.weights.limited(limitFilters, int64(o.MaxFilters), o.UserShare)
-	u.steps.limited(limitMatching, int64(o.MaxMatching), o.UserShare)
+	u.weights.Limit(limits.Filters, int64(o.MaxFilters), o.UserShare)
+	u.steps.Limit(limits.Matching, int64(o.MaxMatching), o.UserShare)
 }
 
 // subscription is one of a session.
@@ -61,26 +62,26 @@ func (u *subscriptions) unset(filter string, weight int) {
 
 // subscribe adds a subscription, and returns whether it is new and the first version of the index that has it.
 // If a limit refuses it, nothing is added. Called with mu held.
-func (x *session) subscribe(filter string, sub filters.Subscription) (isNew bool, version uint64, refused limit) {
+func (x *session) subscribe(filter string, sub filters.Subscription) (isNew bool, version uint64, refused limits.Name) {
 	s := x.s
 	old, had := x.subs.byFilter[filter]
 	weight := x.filterWeight(filter)
 	if !had {
 		if x.subs.weight+weight > s.opts.MaxSubscriptions {
-			return false, 0, limitSubscriptions
+			return false, 0, limits.Subscriptions
 		}
-		if refused := s.filters.weights.take(x.user, int64(weight)); refused != "" {
+		if refused := s.filters.weights.Take(x.user, int64(weight)); refused != "" {
 			return false, 0, refused
 		}
 	}
-	share := s.filters.steps.share(x.user)
-	room := min(share-s.filters.steps.of(x.user), max(1, share/2)-int64(x.subs.steps))
+	share := s.filters.steps.Share(x.user)
+	room := min(share-s.filters.steps.Of(x.user), max(1, share/2)-int64(x.subs.steps))
 	isNew, version, more, ok := s.index.Add(filter, x.target, sub, s.opts.MaxMatching, int(max(0, room)))
 	if !ok {
-		s.filters.weights.give(x.user, int64(weight))
-		return false, 0, limitMatching
+		s.filters.weights.Give(x.user, int64(weight))
+		return false, 0, limits.Matching
 	}
-	x.s.filters.steps.add(x.user, int64(max(0, more)))
+	x.s.filters.steps.Add(x.user, int64(max(0, more)))
 	x.subs.set(filter, subscription{sub, old.steps + max(0, more)}, weight, max(0, more))
 	return isNew, version, ""
 }
@@ -92,9 +93,9 @@ func (x *session) restoreSubscription(filter string, sub filters.Subscription) {
 		return
 	}
 	weight := x.filterWeight(filter)
-	x.s.filters.weights.add(x.user, int64(weight))
+	x.s.filters.weights.Add(x.user, int64(weight))
 	_, _, steps, _ := x.s.index.Add(filter, x.target, sub, filters.NoLimit, filters.NoLimit)
-	x.s.filters.steps.add(x.user, int64(steps))
+	x.s.filters.steps.Add(x.user, int64(steps))
 	x.subs.set(filter, subscription{sub, steps}, weight, steps)
 }
 
@@ -107,8 +108,8 @@ func (x *session) unsubscribe(filter string) bool {
 	}
 	weight := x.filterWeight(filter)
 	x.subs.unset(filter, weight)
-	x.s.filters.weights.give(x.user, int64(weight))
-	x.s.filters.steps.give(x.user, int64(sub.steps))
+	x.s.filters.weights.Give(x.user, int64(weight))
+	x.s.filters.steps.Give(x.user, int64(sub.steps))
 	x.replays = slices.DeleteFunc(x.replays, func(r replay) bool { return r.filter == filter })
 	return x.s.index.Remove(filter, x.target)
 }
@@ -133,9 +134,9 @@ func (x *session) belong(user string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	s.sessions.tally.add(x, -1)
-	for a, n := range map[*account]int{&s.filters.weights: x.subs.weight, &s.filters.steps: x.subs.steps} {
-		a.give(x.user, int64(n))
-		a.add(user, int64(n))
+	for a, n := range map[*limits.Account]int{&s.filters.weights: x.subs.weight, &s.filters.steps: x.subs.steps} {
+		a.Give(x.user, int64(n))
+		a.Add(user, int64(n))
 	}
 	x.user = user
 	s.sessions.tally.add(x, 1)

@@ -51,7 +51,7 @@ func TestUnreleasedPublishesAreBounded(t *testing.T) {
 			}
 			refused := func(n uint16) {
 				t.Helper()
-				before := s.counts.limits.snapshot()["inflight"]
+				before := s.limits.Totals()["inflight"]
 				c.send(&wire.Publish{Topic: "t", QoS: 2, ID: n})
 				if v == wire.V5 {
 					if d, ok := c.read().(*wire.Disconnect); !ok || d.Code != wire.ReceiveMaximumExceeded {
@@ -62,7 +62,7 @@ func TestUnreleasedPublishesAreBounded(t *testing.T) {
 				if p, err := c.in.ReadPacket(); err == nil {
 					t.Fatalf("publish %d: got %+v, want the end", n, p)
 				}
-				if got := s.counts.limits.snapshot()["inflight"]; got != before+1 {
+				if got := s.limits.Totals()["inflight"]; got != before+1 {
 					t.Errorf("refusals: got %d, want %d", got, before+1)
 				}
 				c = back()
@@ -255,8 +255,8 @@ func TestStateOfClientsIsBounded(t *testing.T) {
 	if a := c.read().(*wire.Ack); a.Code != wire.Success {
 		t.Errorf("with room again: got %v", a.Code)
 	}
-	if s.counts.limits.snapshot()["state"] < 2 {
-		t.Errorf("refusals: %v", s.counts.limits.snapshot())
+	if s.limits.Totals()["state"] < 2 {
+		t.Errorf("refusals: %v", s.limits.Totals())
 	}
 	c.conn.Close()
 	if _, code := connect("c"); code != wire.Success {

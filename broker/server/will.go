@@ -11,6 +11,7 @@ import (
 	"holdfast/broker"
 	"holdfast/broker/auth"
 	"holdfast/broker/journal"
+	"holdfast/broker/server/limits"
 	"holdfast/broker/wire"
 )
 
@@ -34,7 +35,7 @@ type will struct {
 
 // wills counts the bytes of all clients' wills, by user.
 type wills struct {
-	account
+	limits.Account
 	due []*will // of the last process's clients, for Run to publish
 }
 
@@ -193,7 +194,7 @@ func (s *Server) loadWills() {
 			return true
 		}
 		// It was taken under a limit before, and is not refused now.
-		s.wills.add(w.user, willWeight(w.Will))
+		s.wills.Add(w.user, willWeight(w.Will))
 		if x := s.sessions.byID[w.client]; x != nil && w.Delay > 0 && x.away.will == nil {
 			x.delayWill(w)
 		} else {

@@ -1,4 +1,4 @@
-package server
+package limits
 
 import (
 	"fmt"
@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-func TestAdmission(t *testing.T) {
+func TestRate(t *testing.T) {
 	at := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 1} }
 	now := time.Unix(1000, 0)
-	a := &admission{all: 10, each: 2}
+	a := NewRate(10, 2)
 	count := func(from net.Addr, tries int) (n int) {
 		for range tries {
-			if ok, _ := a.allows(from, now); ok {
+			if ok, _ := a.Allows(from, now); ok {
 				n++
 			}
 		}
@@ -56,7 +56,7 @@ func TestAdmission(t *testing.T) {
 	now = now.Add(time.Hour)
 	reports, refused := 0, 0
 	for range 100 {
-		ok, report := a.allows(at("198.51.100.1"), now)
+		ok, report := a.Allows(at("198.51.100.1"), now)
 		if !ok {
 			refused++
 		}
@@ -67,7 +67,7 @@ func TestAdmission(t *testing.T) {
 	if reports != 1 || refused != 100-2*burst {
 		t.Errorf("%d lines for %d refusals", reports, refused)
 	}
-	if ok, _ := (&admission{}).allows(at("192.0.2.1"), now); !ok {
+	if ok, _ := NewRate(0, 0).Allows(at("192.0.2.1"), now); !ok {
 		t.Error("no limit")
 	}
 }

@@ -1,4 +1,4 @@
-package server
+package limits
 
 import (
 	"net"
@@ -19,9 +19,9 @@ const (
 	lookedAt     = 16
 )
 
-// admission limits the rate of new connections, in all and from one address. It does not count those from this
-// machine.
-type admission struct {
+// Rate limits the rate of new connections, in all and from one address (of IPv6: one /64). It does not count those from this
+// machine. It is safe for concurrent use.
+type Rate struct {
 	all, each float64 // per second; 0 for no limit
 
 	mu        sync.Mutex
@@ -30,6 +30,9 @@ type admission struct {
 	refused   int // since the last time it was logged
 	logged    time.Time
 }
+
+// NewRate returns a limit of so many connections per second, in all and from one address; 0 means no limit.
+func NewRate(all, each float64) *Rate { return &Rate{all: all, each: each} }
 
 // bucket is a token bucket: left is the number of connections that may come at once.
 type bucket struct {
@@ -45,9 +48,9 @@ func (b bucket) refilled(rate float64, now time.Time) bucket {
 	return bucket{min(full, b.left+rate*now.Sub(b.at).Seconds()), now}
 }
 
-// allows reports whether to accept a connection. If not, and it is time to log that, report is the number of
+// Allows reports whether to accept a connection. If not, and it is time to log that, report is the number of
 // connections refused since the last log line; otherwise it is 0.
-func (a *admission) allows(remote net.Addr, now time.Time) (ok bool, report int) {
+func (a *Rate) Allows(remote net.Addr, now time.Time) (ok bool, report int) {
 	from := auth.Source(remote)
 	if from == "" || a.all <= 0 && a.each <= 0 {
 		return true, 0
@@ -72,7 +75,7 @@ func (a *admission) allows(remote net.Addr, now time.Time) (ok bool, report int)
 	return ok, report
 }
 
-func (a *admission) remember(from string, b bucket) {
+func (a *Rate) remember(from string, b bucket) {
 	if a.addresses == nil {
 		a.addresses = map[string]bucket{}
 	}
