@@ -4,11 +4,44 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"net"
+	"time"
 
 	"holdfast/broker/auth"
 	"holdfast/broker/listen"
 	"holdfast/broker/wire"
 )
+
+// handshake gives the client its time until CONNECT and does what the listener has to do before MQTT:
+// TLS and WebSocket.
+func (c *conn) handshake() error {
+	c.mu.Lock()
+	if c.phase.closing {
+		c.mu.Unlock()
+		return net.ErrClosed
+	}
+	c.nc.SetDeadline(time.Now().Add(c.s.opts.ConnectTimeout))
+	c.mu.Unlock()
+	h, ok := c.nc.(interface{ Handshake() error })
+	if !ok {
+		return nil
+	}
+	if err := h.Handshake(); err != nil {
+		return fmt.Errorf("%w: %w", errHandshake, err)
+	}
+	return nil
+}
+
+var errHandshake = errors.New("handshake")
+
+// remote names the other end: a unix socket has no name.
+func (c *conn) remote() string {
+	if a := c.nc.RemoteAddr().String(); a != "" && a != "@" {
+		return a
+	}
+	return c.nc.LocalAddr().String()
+}
 
 // login authenticates the client, or returns the reason code of the refusal. It is called after the
 // handshake, which has verified the client's certificate, if there is one. size is the packet's share of

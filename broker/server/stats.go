@@ -1,6 +1,13 @@
 package server
 
-import "sync/atomic"
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"holdfast/broker/wire"
+)
 
 // counts are the server's counters, for Stats and $SYS.
 type counts struct {
@@ -71,4 +78,89 @@ func (s *Server) Stats() Stats {
 	st.RefusedHosts, st.Oversized = c.refusedHosts.Load(), c.oversized.Load()
 	st.Limits, st.Refusals = s.limits.Totals(), s.counts.refusals.snapshot()
 	return st
+}
+
+// firstFailure and lastCode bound the reason codes that are failures (MQTT 5.0 section 2.4).
+const (
+	firstFailure = wire.Unspecified
+	lastCode     = wire.WildcardsDisabled
+)
+
+// refusals counts the failures sent to clients, by packet type and reason code. A 3.1.1 client gets fewer codes, or
+// none where the connection just ends; it counts like one of 5.0. The zero value is empty; it is safe for concurrent
+// use.
+type refusals [wire.AUTH + 1][lastCode - firstFailure + 1]atomic.Uint64
+
+// count counts an answer of type t if its code is a failure.
+func (r *refusals) count(t wire.Type, code wire.Code) {
+	if code >= firstFailure && code <= lastCode && t <= wire.AUTH {
+		r[t][code-firstFailure].Add(1)
+	}
+}
+
+// snapshot returns the totals by the packets' and the codes' names.
+func (r *refusals) snapshot() map[string]map[string]uint64 {
+	all := map[string]map[string]uint64{}
+	for t := range r {
+		for i := range r[t] {
+			n := r[t][i].Load()
+			if n == 0 {
+				continue
+			}
+			name := wire.Type(t).String()
+			if all[name] == nil {
+				all[name] = map[string]uint64{}
+			}
+			all[name][(firstFailure + wire.Code(i)).String()] = n
+		}
+	}
+	return all
+}
+
+// Client describes a session and its connection.
+type Client struct {
+	ID            string
+	Connected     bool
+	Remote        string       // of the connection; empty without one
+	Version       wire.Version // of the connection; 0 without one
+	Since         time.Time    // when the connection began; zero without one
+	Subscriptions int
+	Depth         uint64 // messages in the journal for it
+}
+
+// Clients returns up to most sessions, connected ones first, by client identifier.
+func (s *Server) Clients(most int) []Client {
+	type entry struct {
+		x    *session
+		conn *conn
+	}
+	s.mu.Lock()
+	all := make([]entry, 0, len(s.sessions.byID))
+	for _, x := range s.sessions.byID {
+		all = append(all, entry{x, x.conn.Load()})
+	}
+	s.mu.Unlock()
+	slices.SortFunc(all, func(a, b entry) int {
+		switch {
+		case a.conn != nil && b.conn == nil:
+			return -1
+		case a.conn == nil && b.conn != nil:
+			return 1
+		}
+		return cmp.Compare(a.x.id, b.x.id)
+	})
+	all = all[:min(most, len(all))]
+	clients := make([]Client, 0, len(all))
+	for _, e := range all {
+		c := Client{ID: e.x.id}
+		if e.conn != nil {
+			c.Connected, c.Remote, c.Version, c.Since = true, e.conn.remote(), e.conn.peer.version, e.conn.peer.since
+		}
+		c.Subscriptions = int(e.x.subs.count.Load())
+		if e.x.reader != nil {
+			c.Depth = e.x.reader.Depth()
+		}
+		clients = append(clients, c)
+	}
+	return clients
 }
