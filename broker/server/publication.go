@@ -28,6 +28,7 @@ type publication struct {
 	own       bool  // published by this process on its own behalf
 	behind    bool  // settle only after all earlier entries of the journal
 	silent    bool  // only deletes the retained message
+	handedOut bool  // to the audience
 	apart     bool  // it is not delivered here: another publication was
 	noBridges bool  // bridges of other brokers do not get it
 }

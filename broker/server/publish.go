@@ -17,8 +17,11 @@ type PublishOptions struct {
 	Done    func(error)      // called with the outcome, but not after ErrReplaced; must not block
 	From    *journal.Reader  // the reader that the message came from, whose route does not get it
 	Here    bool             // no route gets it
-	Client  bool             // published on behalf of a client: it may not use the space reserved for this process
-	always  bool             // Changes become durable in any case
+	// AtOnce delivers to subscribers that do not read the journal before the message is on disk. All messages of a topic
+	// have it, or none: else one may pass another.
+	AtOnce bool
+	Client bool // published on behalf of a client: it may not use the space reserved for this process
+	always bool // Changes become durable in any case
 	// Instead, with a retained message, publishes only if this is the topic's retained message, as Retained
 	// returned it, and no newer one is pending. Otherwise Publish does nothing and returns ErrReplaced.
 	Instead *broker.Message
@@ -77,6 +80,10 @@ func (s *Server) publish(p *publication, t *topic, d *scratch) error {
 		if err := s.journal.Append(journal.Entry{Changes: p.opts.Changes}); err != nil {
 			s.log.Error("a will that was published is still in the journal", "topic", m.Topic, "error", err)
 		}
+	}
+	if p.opts.AtOnce && e.Message != nil && !retain { // a retained one is stored at once, too: see appendRetained
+		p.handOut(d)
+		p.handedOut = true
 	}
 	return s.append(p, e, d)
 }
@@ -180,13 +187,18 @@ func (p *publication) Committed(e *journal.Entry, _ uint64, err error) {
 	p.release()
 }
 
+// handOut offers the message to the subscribers that were found when it came.
+func (p *publication) handOut(d *scratch) {
+	for i := range p.audience.matches {
+		p.offer(&p.audience.matches[i], false, d)
+	}
+}
+
 // settle offers the message to the subscribers that do not read the journal, whether or not it is on disk,
 // and answers the publisher: an acknowledgement, or a refusal with err.
 func (p *publication) settle(err error, d *scratch) {
-	if !p.silent && !p.apart && p.refresh() {
-		for i := range p.audience.matches {
-			p.offer(&p.audience.matches[i], false, d)
-		}
+	if !p.silent && !p.apart && !p.handedOut && p.refresh() {
+		p.handOut(d)
 		for i := range p.audience.late {
 			p.offer(&p.audience.late[i], true, d)
 		}

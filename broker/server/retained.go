@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"hash/maphash"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -195,7 +196,7 @@ func (s *Server) retain(p *publication) {
 // appendRetained appends a retained message to the journal. One of QoS 0, for which the publisher gets no answer that
 // could wait for the disk, is stored at once: a client that subscribes after the server has received it, as a PINGRESP or
 // any other answer shows, finds it, or finds the one gone that it deletes [MQTT-3.3.1-8]. It is also delivered at
-// once, unless messages of the same client are on their way to disk, whose order it keeps.
+// once, unless messages of the same client are on their way to disk, whose order it keeps. So is one with AtOnce.
 func (s *Server) appendRetained(p *publication, e journal.Entry) (err error, handOut bool) {
 	topic := e.Message.Topic
 	lane := s.retained.lane(topic)
@@ -207,9 +208,10 @@ func (s *Server) appendRetained(p *publication, e journal.Entry) (err error, han
 		}
 	}
 	p.retention.taken = s.retained.begin(topic)
-	now := e.Message.QoS == 0
+	now := e.Message.QoS == 0 || p.opts.AtOnce
 	if now && (p.client.conn == nil || p.client.conn.window.pending.Load() == 1) { // its own
 		e.Done, handOut = &storedAtOnce{s, topic, p.client.conn, p.opts.Done}, true
+		e.Owed = slices.Clone(e.Owed) // p is released before the journal has written it
 	}
 	// Before Append, after which p is the completer's. Meanwhile only publishes that have passed can store the topic.
 	if now {
@@ -313,6 +315,15 @@ func (s *retainedStore) matching(filter string, version uint64) []retained {
 func (s *Server) Retained(topic string, route *journal.Reader) (m *broker.Message, from, before bool) {
 	k, _ := s.retained.latest(topic)
 	return k.message, k.from != nil && k.from == route, k.before
+}
+
+// RetainedMessages returns the retained messages whose topics filter matches, by topic. They are shared and must not be
+// changed.
+func (s *Server) RetainedMessages(filter string) (list []*broker.Message) {
+	for _, k := range s.retained.matching(filter, math.MaxUint64) {
+		list = append(list, k.message)
+	}
+	return list
 }
 
 // has reports whether m is still the retained message of its topic.
