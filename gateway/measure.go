@@ -45,6 +45,7 @@ func (m *measuring) Name() string { return "sensors" }
 // Run measures until ctx ends or stop is called.
 func (m *measuring) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, m.stop)()
+	m.readings.retain(m.readings.retained, nil) // sensors may be gone, or theirs not be retained any more, since the last stop
 	if err := m.Supervisor.Run(m.until); err != nil {
 		return err
 	}
@@ -87,10 +88,17 @@ func (m *measuring) Health() error {
 // Prepare stops sensors that are gone or changed before anything else, and starts others when everything else is done.
 func (m *measuring) Prepare(next *config.Config) (part.Change, error) {
 	d := config.Compare(m.configured, next.Sensors, func(c sensors.Config) string { return c.Name }, sensors.Config.Equal)
+	lines := d.Describe("sensor")
+	for _, c := range next.Sensors {
+		if next.Retained[c.Name] != m.readings.retained[c.Name] && !slices.Contains(d.Added, c.Name) && !slices.Contains(d.Changed, c.Name) {
+			lines = append(lines, "sensor "+c.Name+": changed")
+		}
+	}
 	return part.Change{
 		Stop: func() {
 			m.Supervisor.Change(d.Stop(), nil)
 			m.hub.Publish(tap.Forgotten{Names: d.Stop()})
+			m.readings.retain(next.Retained, d.Stop())
 			m.mu.Lock()
 			for _, name := range d.Stop() {
 				delete(m.failing, name)
@@ -104,6 +112,6 @@ func (m *measuring) Prepare(next *config.Config) (part.Change, error) {
 			m.Supervisor.Change(nil, d.Begin)
 			m.configured = next.Sensors
 		},
-		Describe: func() []string { return d.Describe("sensor") },
+		Describe: func() []string { return lines },
 	}, nil
 }

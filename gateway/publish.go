@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -31,13 +32,14 @@ type publisher struct {
 	kept   bool // there is a journal
 	log    *slog.Logger
 
-	mu   sync.Mutex
-	seq  uint64
-	last error // of the last publish, so that a failure is logged once
+	mu       sync.Mutex
+	seq      uint64
+	last     error           // of the last publish, so that a failure is logged once
+	retained map[string]bool // sensors whose readings are retained; replaced, never changed
 }
 
 func newPublisher(cfg *config.Config, j *journal.Journal, kept bool, s *server.Server, hub *tap.Hub, log *slog.Logger) *publisher {
-	p := &publisher{device: cfg.Device.ID, kept: kept, server: s, hub: hub, lazy: cfg.Journal.CommitEvery > 0, log: log}
+	p := &publisher{device: cfg.Device.ID, kept: kept, server: s, hub: hub, lazy: cfg.Journal.CommitEvery > 0, log: log, retained: cfg.Retained}
 	var skipped uint64
 	if p.seq, skipped = numbers.Last(j, numbers.Readings); skipped > 0 {
 		numbers.SkipReadings(j, p.seq, skipped, log)
@@ -67,9 +69,10 @@ func (p *publisher) reading(r sensors.Reading) {
 	}
 	p.seq = seq
 	p.hub.Publish(tap.Reading{Reading: r, Seq: seq})
-	m := &broker.Message{Topic: topic, Payload: text, QoS: 1}
+	m := &broker.Message{Topic: topic, Payload: text, QoS: 1, Retain: p.retained[r.Sensor]}
 	opts := server.PublishOptions{
 		Lazy:    p.lazy && !r.Urgent,
+		AtOnce:  true,
 		Changes: []journal.Change{{Key: numbers.Readings, Value: binary.AppendUvarint(nil, seq)}},
 		Done:    func(err error) { p.hub.Publish(tap.Settled{Seq: seq, Err: err}) },
 	}
@@ -115,12 +118,31 @@ func (p *publisher) status(s sensors.Status) {
 	p.report(err)
 }
 
+// retain sets which sensors' readings are retained from now on, and clears those of the others, and of the sensors in changed,
+// which may not publish the same any more. What a client has retained there, which is no reading, stays.
+func (p *publisher) retain(sensors map[string]bool, changed []string) {
+	p.mu.Lock()
+	p.retained = sensors
+	p.mu.Unlock()
+	number := readingNumber(p.device)
+	prefix := "sensors/" + p.device + "/"
+	var gone []string
+	for _, m := range p.server.RetainedMessages(prefix + "+/+") {
+		name, _, _ := strings.Cut(strings.TrimPrefix(m.Topic, prefix), "/")
+		if _, ours := number(m); ours && (!sensors[name] || slices.Contains(changed, name)) {
+			gone = append(gone, m.Topic)
+		}
+	}
+	p.unpublish(gone...)
+}
+
 // unpublish clears retained messages.
 func (p *publisher) unpublish(topics ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, topic := range topics {
-		p.report(p.server.Publish(&broker.Message{Topic: topic, QoS: 1, Retain: true}, server.PublishOptions{Lazy: p.lazy}))
+		opts := server.PublishOptions{Lazy: p.lazy, AtOnce: strings.HasPrefix(topic, "sensors/")} // as its readings
+		p.report(p.server.Publish(&broker.Message{Topic: topic, QoS: 1, Retain: true}, opts))
 	}
 }
 

@@ -36,6 +36,8 @@ type Config struct {
 	Sensors []sensors.Config // likewise; Options is typed, checked and has its defaults
 	Outputs []outputs.Config // likewise
 	Web     Web
+	// Retained names the sensors whose readings are published as retained messages; nil for none.
+	Retained map[string]bool
 
 	warnings Errors
 }

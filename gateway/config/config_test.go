@@ -236,7 +236,7 @@ func TestOverlayReplacesScalarsAndReportsEveryFile(t *testing.T) {
 	_, err = load(t, "data_dir: 1\njournal: {max_age: 5}", "data_dir: /b\nnonsense: 1", "]")
 	want := `a.yaml:1: data_dir: got 1, want a path: put it in quotes
 a.yaml:2: journal.max_age: got 5, want a unit after the number: ms, s, m, h or d
-b.yaml:2: nonsense: unknown key, want device, data_dir, control, watch, broker, journal, bridges, sensors, outputs or web
+b.yaml:2: nonsense: unknown key, want device, data_dir, control, watch, broker, journal, bridges, sensors, retain, outputs or web
 c.yaml:1: not YAML, here or in what starts here: did not find expected node content`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)

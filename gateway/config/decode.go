@@ -130,6 +130,7 @@ type loader struct {
 	opts     Options
 	config   *Config
 	errs     Errors
+	retain   bool   // readings of sensors that do not say otherwise
 	deviceID string // for ${device.id}; empty until settled
 	expanded int    // bytes that references have put in so far
 

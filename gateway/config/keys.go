@@ -53,6 +53,7 @@ func newLoader(opts Options) *loader {
 			live(overlaid(l, "a list of bridges", "name", &l.bridges, unchanged, l.bridgeKeys))},
 		key{"sensors", "", "What is measured.",
 			live(overlaid(l, "a list of sensors", "name", &l.sensors, unchanged, l.sensorKeys))},
+		key{"retain", "false", "Publish all readings as retained messages, so that a client that subscribes later has the last one of each. For Home Assistant see the guide.", live(boolean(&l.retain))},
 		key{"outputs", "", "What commands move.",
 			live(overlaid(l, "a list of outputs", "name", &l.outputs, unchanged, l.outputKeys))},
 		key{"web", "", "The dashboard.", l.section(l.web)},
@@ -149,6 +150,7 @@ func (l *loader) sensorKeys(e *sensorEntry) *table {
 		{"address", "", "I2C address, such as `0x76`. Default: the driver's first.", hexadecimal(number(&c.Address, 0x08, 0x77, ": an I2C address such as 0x76"))},
 		{"every", "10s", "Time between readings, at least 10ms.", duration(&c.Every, 10*time.Millisecond, "")},
 		{"timeout", "", "Deadline of one reading. Default: the driver's.", duration(&c.Timeout, time.Millisecond, "")},
+		{"retain", "", "Publish the readings of this sensor as retained messages, or not. Default: the key `retain` beside `sensors`.", boolean(&e.retain)},
 		{"quantities", "", "What becomes of the values of single quantities, in this order.", l.quantityKeys(&e.quantities)},
 	}, all...)...)
 	t.rest = make(map[string]field)

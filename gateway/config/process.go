@@ -17,6 +17,7 @@ import (
 // sensorEntry is one sensor while files are read.
 type sensorEntry struct {
 	sensors.Config
+	retain     bool
 	all        processing             // given for the sensor as a whole
 	quantities map[string]*processing // by the driver's names
 }

@@ -46,6 +46,16 @@ func (l *loader) finishSensors() {
 		}
 		l.finishProcessing(e, d, &c)
 		l.config.Sensors = append(l.config.Sensors, c)
+		retain := l.retain
+		if has(e.table, "retain") {
+			retain = e.value.retain
+		}
+		if retain {
+			if l.config.Retained == nil {
+				l.config.Retained = map[string]bool{}
+			}
+			l.config.Retained[c.Name] = true
+		}
 	}
 }
 
