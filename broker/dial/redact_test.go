@@ -37,7 +37,7 @@ func FuzzRedact(f *testing.F) {
 	f.Add("a/b?c#d@e", uint8(1))
 	f.Fuzz(func(t *testing.T, secret string, where uint8) {
 		if len(secret) < 4 || strings.ContainsAny(secret, " \t\r\n\f\v\"'<>`*") || strings.ContainsAny(secret, "&;=@#?") && where%2 == 1 || strings.Contains("mqtt://h/p?token=", secret) {
-			t.Skip()
+			return // no secret that could stand there
 		}
 		text := []string{"mqtt://u:" + secret + "@h/p", "wss://h/p?token=" + secret}[where%2]
 		if got := dial.Redact(text); strings.Contains(got, secret) {

@@ -31,7 +31,7 @@ import (
 func TestDamageOfAnything(t *testing.T) {
 	seeds, from := uint64(100), uint64(0)
 	if testing.Short() {
-		seeds = 40
+		seeds = 15
 	}
 	if n, err := strconv.ParseUint(os.Getenv("HOLDFAST_DAMAGE_SEEDS"), 10, 64); err == nil {
 		seeds = n

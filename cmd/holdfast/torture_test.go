@@ -7,11 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/broker/brokertest"
 	"holdfast/gateway/torture"
 )
 
 // TestTorture is a short run: every kind of trial, and every promise kept.
 func TestTorture(t *testing.T) {
+	brokertest.Long(t)
 	r := holdfast(t, "", "torture", "--for", "5s", "--dir", t.TempDir(), "-v")
 	t.Logf("%s%s", r.errs, r.out)
 	if r.code != 0 || !strings.Contains(r.out, "Every promise was kept") || !strings.Contains(r.errs, "kill") {
@@ -24,6 +26,7 @@ func TestTorture(t *testing.T) {
 
 // TestTortureFindsABrokenPromise: the verdict is no formality.
 func TestTortureFindsABrokenPromise(t *testing.T) {
+	brokertest.Long(t)
 	for _, b := range []torture.Break{torture.AcknowledgeEarly, torture.DropOne} {
 		t.Run(string(b), func(t *testing.T) {
 			t.Parallel()
