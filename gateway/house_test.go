@@ -34,8 +34,8 @@ var imports = map[string]string{
 	"gateway/web":          "",
 }
 
-// TestHouse: broker and sensors know neither each other nor the gateway, and the packages of the gateway know of each
-// other what the table allows.
+// TestHouse: broker and sensors know neither each other nor the gateway, the packages below the server know neither it
+// nor each other, and the packages of the gateway know of each other what the table allows.
 func TestHouse(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}{{range .Imports}} {{.}}{{end}}`, "holdfast/...").Output()
 	if err != nil {
@@ -60,6 +60,8 @@ func TestHouse(t *testing.T) {
 				t.Errorf("%s imports %s: broker and sensors stand alone, the gateway connects them", name, path)
 			case below(name, "gateway") && below(path, "gateway") && !slices.Contains(strings.Fields(allowed), strings.TrimPrefix(path, "gateway/")):
 				t.Errorf("%s imports %s: give it a function in its Options instead, or change the table", name, path)
+			case strings.HasPrefix(name, "broker/server/") && below(path, "broker/server"):
+				t.Errorf("%s imports %s: what stands below the server knows neither it nor each other", name, path)
 			case below(path, "cmd"):
 				t.Errorf("%s imports %s", name, path)
 			}

@@ -141,7 +141,7 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 		x.launch(c, f, f.dup)
 	case len(x.replay) > 0:
 		o := x.replay[0]
-		if !x.s.retained.has(o.message) { // a newer one has come since, and went out by itself
+		if !x.s.retained.Has(o.message) { // a newer one has come since, and went out by itself
 			x.replay = x.replay[1:]
 			break
 		}
@@ -157,9 +157,9 @@ func (x *session) sendWaiting(c *conn) (sent bool, quota int) {
 		if r.ID != 0 {
 			ids = []uint32{r.ID}
 		}
-		for _, k := range x.s.retained.matching(r.filter, r.version) {
+		for _, k := range x.s.retained.Matching(r.filter, r.version) {
 			x.replay = append(x.replay, outgoing{
-				message: k.message, qos: min(r.QoS, k.message.QoS), retain: true, ids: ids, at: time.Now().Add(-x.s.journal.Waited(k.at)),
+				message: k.Message, qos: min(r.QoS, k.Message.QoS), retain: true, ids: ids, at: time.Now().Add(-x.s.journal.Waited(k.At)),
 			})
 		}
 	case len(x.queue) > 0 && x.mayFly() && !x.full():

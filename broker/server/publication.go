@@ -7,6 +7,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/server/retained"
 	"holdfast/broker/wire"
 )
 
@@ -43,9 +44,9 @@ type clientPublish struct {
 
 // retention is the state of a publish that may be retained.
 type retention struct {
-	taken    uint64 // number of a retained publish
-	stored   bool   // it is in the retained store already
-	promised load   // in the retained store
+	taken    uint64        // number of a retained publish
+	stored   bool          // it is in the retained store already
+	promised retained.Load // room in the retained store
 }
 
 var publications = sync.Pool{New: func() any { return &publication{} }}
@@ -88,10 +89,8 @@ func (p *publication) reset() {
 }
 
 func (p *publication) release() {
-	if p.retention.promised != (load{}) {
-		p.server.retained.mu.Lock()
-		p.server.retained.keepPromise(p)
-		p.server.retained.mu.Unlock()
+	if p.retention.promised != (retained.Load{}) {
+		p.server.retained.Release(p.retention.promised)
 	}
 	p.reset()
 	publications.Put(p)

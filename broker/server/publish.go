@@ -178,7 +178,7 @@ func (p *publication) Committed(e *journal.Entry, _ uint64, err error) {
 		p.server.retain(p)
 	}
 	if e.Retained {
-		p.server.retained.end(p.audience.topic.Name)
+		p.server.retained.End(p.audience.topic.Name)
 	}
 	p.settle(err, nil)
 	if p.client.conn != nil {

@@ -8,6 +8,7 @@ import (
 
 	"holdfast/broker"
 	"holdfast/broker/journal"
+	"holdfast/broker/server/retained"
 )
 
 const (
@@ -34,7 +35,7 @@ func (s *Server) SendRetained(ctx context.Context, r Replay) (sent int, err erro
 		return 0, ctx.Err()
 	}
 	done := make(batchDone, replayBatch)
-	topics := s.retained.topics(r.Wants, r.After)
+	topics := s.retained.Topics(r.Wants, r.After)
 	for batch := range slices.Chunk(topics, replayBatch) {
 		under := 0
 		for _, topic := range batch {
@@ -63,10 +64,10 @@ func (s *Server) SendRetained(ctx context.Context, r Replay) (sent int, err erro
 // replay owes the retained message of one topic. It holds the topic's lane, so that a later publish follows it in
 // the journal.
 func (s *Server) replay(ctx context.Context, r Replay, topic string, done batchDone) (owed bool, err error) {
-	lane := s.retained.lane(topic)
+	lane := s.retained.Lane(topic)
 	for {
 		lane.Lock()
-		k, onTheirWay := s.retained.latest(topic)
+		k, onTheirWay := s.retained.Latest(topic)
 		s.routes.mu.Lock()
 		route := s.routes.byReader[r.Reader]
 		s.routes.mu.Unlock()
@@ -74,7 +75,7 @@ func (s *Server) replay(ctx context.Context, r Replay, topic string, done batchD
 			lane.Unlock()
 			return false, errors.New("the route has ended")
 		}
-		if k.message != nil && k.matched >= route.version || k.message == nil && !onTheirWay {
+		if k.Message != nil && k.Matched >= route.version || k.Message == nil && !onTheirWay {
 			lane.Unlock()
 			return false, nil
 		}
@@ -86,7 +87,7 @@ func (s *Server) replay(ctx context.Context, r Replay, topic string, done batchD
 			}
 			reader := r.Reader
 			if pick := route.target.pick.Load(); pick != nil {
-				reader = (*pick)(topic, k.own)
+				reader = (*pick)(topic, k.Own)
 			}
 			return true, s.journal.Append(journal.Entry{
 				Message: m, Owed: []journal.Owed{{Reader: reader, QoS: 1, Retain: true}}, Changes: r.Sent(topic), Lazy: true, Done: done,
@@ -100,11 +101,11 @@ func (s *Server) replay(ctx context.Context, r Replay, topic string, done batchD
 }
 
 // replayed returns a retained message with its remaining lifetime, and whether that is not over.
-func (s *Server) replayed(k retained) (_ *broker.Message, alive bool) {
-	m := *k.message
+func (s *Server) replayed(k retained.Entry) (_ *broker.Message, alive bool) {
+	m := *k.Message
 	m.QoS = 1
 	if m.Expires {
-		m.Expiry, alive = journal.Remaining(m.Expiry, s.journal.Waited(k.at))
+		m.Expiry, alive = journal.Remaining(m.Expiry, s.journal.Waited(k.At))
 		return &m, alive
 	}
 	return &m, true
@@ -123,29 +124,4 @@ func wait(ctx context.Context, d time.Duration) bool {
 	case <-time.After(d):
 		return true
 	}
-}
-
-// topics returns, in order, the topics after one that have a retained message or one on its way to disk, without $SYS.
-func (s *retainedStore) topics(wants func(topic string) bool, after string) (found []string) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for topic := range s.messages {
-		if topic > after && !isSys(topic) && wants(topic) {
-			found = append(found, topic)
-		}
-	}
-	for topic := range s.turns {
-		if topic > after && !isSys(topic) && wants(topic) {
-			found = append(found, topic)
-		}
-	}
-	slices.Sort(found)
-	return slices.Compact(found)
-}
-
-// latest returns the stored message of a topic, and whether publishes of it are on their way to disk.
-func (s *retainedStore) latest(topic string) (k retained, onTheirWay bool) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.messages[topic], s.turns[topic] != nil
 }

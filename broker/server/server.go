@@ -20,7 +20,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"net"
 	"sync"
@@ -31,6 +30,7 @@ import (
 	"holdfast/broker/server/filters"
 	"holdfast/broker/server/intake"
 	"holdfast/broker/server/limits"
+	"holdfast/broker/server/retained"
 )
 
 // Server is an MQTT broker. All methods are safe for concurrent use.
@@ -48,7 +48,7 @@ type Server struct {
 	filters    filterUse
 	limits     *limits.Log
 	routes     routes
-	retained   retainedStore
+	retained   *retained.Store
 	memory     memory         // for clients that do not take their messages at once
 	unfinished *intake.Memory // for packets that have arrived in part
 	wills      wills
@@ -80,13 +80,13 @@ func New(opts Options) (*Server, error) {
 	s.listeners.init(&opts)
 	s.index = filters.New[*target](opts.MaxLevels)
 	s.filters.init(&opts)
-	s.retained.messages, s.retained.seed = map[string]retained{}, maphash.MakeSeed()
+	s.retained = retained.New(retained.Load{Messages: opts.MaxRetained, Bytes: opts.MaxRetainedBytes}, isSys)
 	s.memory.most, s.memory.turns = opts.MaxQueuedTotal, make(chan struct{}, opts.maxTurns())
 	s.unfinished = intake.NewMemory(opts.MaxUnfinished)
 	s.wills.Limit(limits.Wills, opts.MaxWills, opts.UserShare)
 	s.sessions.byID, s.conns.all = map[string]*session{}, map[*conn]struct{}{}
 	s.journal.RangeRetained(func(m *broker.Message, t journal.Time) bool {
-		s.retained.set(retained{message: m, at: t, before: true})
+		s.retained.Set(retained.Entry{Message: m, At: t, Before: true})
 		return true
 	})
 	s.noteAnonymous(nil)

@@ -61,7 +61,5 @@ func (s *Server) endState(c *conn) {
 	if !c.announced && (c.will == nil || c.will.Topic != topic) {
 		return
 	}
-	s.retained.mu.Lock()
-	delete(s.retained.messages, topic) // $SYS does not count
-	s.retained.mu.Unlock()
+	s.retained.Forget(topic)
 }

@@ -71,7 +71,7 @@ func (s *Server) Stats() Stats {
 	}
 	s.mu.Unlock()
 	st.Subscriptions = s.index.Len()
-	st.Retained = s.retained.len()
+	st.Retained = s.retained.Len()
 	c := &s.counts
 	st.Received, st.Sent, st.Dropped = c.received.Load(), c.sent.Load(), c.dropped.load()
 	st.LoginsRefused, st.RateLimited, st.Revoked = c.loginsRefused.Load(), c.rateLimited.Load(), c.revoked.Load()

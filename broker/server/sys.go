@@ -68,7 +68,7 @@ func (y *sys) update(now time.Time) {
 			stored += int(r.Depth)
 		}
 	}
-	bytes := y.s.retained.size() + int(y.s.memory.waiting.Load())
+	bytes := y.s.retained.Bytes() + int(y.s.memory.waiting.Load())
 	y.count("broker/messages/stored", stored)
 	y.count("broker/store/messages/count", stored)
 	y.count("broker/store/messages/bytes", bytes)

@@ -1,9 +1,9 @@
 // Package filters finds the subscribers of a topic: an index of topic filters, with the shared subscriptions among them,
 // and a cache of the topics that were looked up last.
 //
-// A subscriber of a topic is found once, with what all of its filters that match grant together. What a search costs is
-// known before it is made: each filter is added with the most nodes that any search may visit afterwards, so no topic can
-// make a search longer. A topic that is looked up again while no subscription has changed costs neither an allocation nor
+// A subscriber of a topic is found once, with what all of its filters that match grant together. Add
+// counts how many nodes a search can visit at most, and refuses a filter that would exceed the limit: whatever the topic, no
+// search takes longer. A topic that is looked up again while no subscription has changed costs neither an allocation nor
 // a search. An Index is safe for concurrent use; a search holds up no other one.
 //
 // The package does not know what a subscriber is, who may subscribe or read, nor how many subscriptions there may be. It
