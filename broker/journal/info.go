@@ -27,7 +27,7 @@ type Info struct {
 	Snapshot SnapshotView // the newest that can be read; its Number is 0 without one
 	Clock    Time         // of the newest record; zero without one
 	Recovery Recovery     // what the next Open will find; nothing was renamed
-	Aside    []string     // corrupt files, set aside earlier
+	Aside    []string     // corrupt files, quarantined earlier
 	Ledger   Ledger
 	Capacity int64 // bytes of the file system that the journal is on; 0 if it does not say
 }
@@ -66,7 +66,7 @@ func (v *View) Info() Info {
 			info.Size += f.Size
 		case seg:
 			info.Unused += f.Size
-		case strings.HasSuffix(f.Name, asideSuffix):
+		case strings.HasSuffix(f.Name, quarantineSuffix):
 			info.Aside = append(info.Aside, f.Name)
 		}
 		if n := len(j.checkpoints.kept); n > 0 && f.Name == snapshotName(j.checkpoints.kept[n-1].n) {

@@ -15,7 +15,7 @@ type Recovery struct {
 	Messages uint64   // read from the tail of the log
 	Torn     int64    // bytes of a last batch that was never acknowledged
 	Damaged  int64    // bytes that had been synchronised and cannot be read
-	Aside    []string // set aside: corrupt files, renamed and kept
+	Aside    []string // quarantined: corrupt files, renamed and kept
 	Foreign  []string // files that are none of the journal's, left alone
 	Rewound  bool     // the journal is older than the file beside it, or another one
 	Unknown  []string // why an unknown number of messages is lost; empty if all that is lost is known
@@ -54,7 +54,7 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 			if err := j.fs.Remove(f.Name); err != nil { // never finished, so never relied on
 				j.log.Warn("journal: an unfinished snapshot cannot be removed", "file", f.Name, "error", err)
 			}
-		} else if f.Name != lockName && !strings.HasSuffix(f.Name, asideSuffix) {
+		} else if f.Name != lockName && !strings.HasSuffix(f.Name, quarantineSuffix) {
 			j.recovery.Foreign = append(j.recovery.Foreign, f.Name)
 		}
 	}
@@ -76,7 +76,7 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 		if size, ok := sizes[s.id]; ok && j.holdsNothing(s, size) {
 			dead[s.id] = true
 			if why := j.unknownHeader(s); why != nil {
-				j.setAside(s.name(), why)
+				j.quarantine(s.name(), why)
 			} else {
 				r.free = append(r.free, s.name())
 			}
@@ -126,23 +126,23 @@ func (j *Journal) recover(start *startRecord) (*recovered, error) {
 	return r, nil
 }
 
-// asideName returns the name under which a file is set aside. An earlier one of that name stays.
-func asideName(files []FileInfo, name string) string {
-	to := name + asideSuffix
+// quarantineName returns the name for a quarantined file. An earlier one of that name stays.
+func quarantineName(files []FileInfo, name string) string {
+	to := name + quarantineSuffix
 	for n := 2; slices.ContainsFunc(files, func(f FileInfo) bool { return f.Name == to }); n++ {
-		to = fmt.Sprintf("%s.%d%s", name, n, asideSuffix)
+		to = fmt.Sprintf("%s.%d%s", name, n, quarantineSuffix)
 	}
 	return to
 }
 
-// setAside renames a corrupt file, so that a person can look at it.
-func (j *Journal) setAside(name string, why error) {
+// quarantine renames a corrupt file, so that a person can look at it.
+func (j *Journal) quarantine(name string, why error) {
 	files, _ := j.fs.List()
-	to := asideName(files, name)
-	j.log.Error("journal: damaged file set aside", "file", name, "as", to, "error", why)
+	to := quarantineName(files, name)
+	j.log.Error("journal: damaged file quarantined", "file", name, "as", to, "error", why)
 	j.recovery.Aside = append(j.recovery.Aside, to)
 	if err := errors.Join(j.fs.Rename(name, to), j.fs.SyncDir()); err != nil {
-		j.log.Error("journal: damaged file cannot be set aside", "file", name, "error", err)
+		j.log.Error("journal: cannot quarantine", "file", name, "error", err)
 	}
 }
 
@@ -171,7 +171,7 @@ func (j *Journal) loadSnapshot(snaps []uint64) (position, error) {
 		if errors.Is(err, errNewer) || !isDamage(err) {
 			return position{}, fmt.Errorf("%s: %w", name, err)
 		}
-		j.setAside(name, err)
+		j.quarantine(name, err)
 	}
 	return position{}, nil
 }

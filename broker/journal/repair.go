@@ -12,11 +12,11 @@ import (
 // Repaired is what Repair did.
 type Repaired struct {
 	Found *Report           // before
-	Aside map[string]string // by file: the name under which its corrupt bytes are set aside
+	Aside map[string]string // by file: the name under which its corrupt bytes are quarantined
 	New   []Loss            // what is known to be lost with them; readers find the rest when they come to it
 }
 
-// Repair makes a journal whole that no process has open: it sets aside what cannot be read, under
+// Repair makes a journal whole that no process has open: it quarantines what cannot be read under
 // another name, and what can be read stays in its place and order. It deletes nothing. Losses names
 // missing messages when their readers come to them. A power cut in the
 // middle costs nothing: Repair may be called again.
@@ -58,15 +58,15 @@ func (v *View) repair() (*Repaired, error) {
 	}
 	for _, d := range report.Damage {
 		if d.Segment && d.Bytes > 0 {
-			to := asideName(v.files, d.File)
+			to := quarantineName(v.files, d.File)
 			if err := v.dir.Rename(d.File, to); err != nil {
-				return nil, fmt.Errorf("journal: set aside: %w", err)
+				return nil, fmt.Errorf("journal: quarantine: %w", err)
 			}
 			done.Aside[d.File] = to
 		}
 	}
 	if err := v.dir.SyncDir(); err != nil {
-		return nil, fmt.Errorf("journal: set aside: %w", err)
+		return nil, fmt.Errorf("journal: quarantine: %w", err)
 	}
 	// Both checkpoints have to end where the log does, so that recovery does not look for a record behind a place
 	// from which it is about to be moved.
@@ -80,7 +80,7 @@ func (v *View) repair() (*Repaired, error) {
 		if !bad {
 			continue
 		}
-		to := asideName(v.files, s.name())
+		to := quarantineName(v.files, s.name())
 		if err := v.rewrite(s, to); err != nil {
 			return nil, fmt.Errorf("journal: repair %s: %w", s.name(), err)
 		}
@@ -110,10 +110,10 @@ func settledJournal(d *DirFS) (*Journal, error) {
 	return j, nil
 }
 
-// rewrite copies the file of s to aside, and then puts one in its place that holds only what can be
+// rewrite copies the file of s to quarantine, and then puts one in its place that holds only what can be
 // read, each batch from a sector on as before. The new file is no longer than the old one: what is taken out is at
 // least as long as what fills a sector up.
-func (v *View) rewrite(s *segment, aside string) error {
+func (v *View) rewrite(s *segment, quarantine string) error {
 	d := v.dir
 	in, err := d.Open(s.name(), false)
 	if err != nil {
@@ -121,13 +121,13 @@ func (v *View) rewrite(s *segment, aside string) error {
 	}
 	defer in.Close()
 	size := fileSize(d.dir, s.name())
-	err = writeWhole(d, aside+tempSuffix, func(out File) error {
+	err = writeWhole(d, quarantine+tempSuffix, func(out File) error {
 		return copyReadable(out, in, size)
 	})
 	if err != nil {
 		return err
 	}
-	if err := d.Rename(aside+tempSuffix, aside); err != nil {
+	if err := d.Rename(quarantine+tempSuffix, quarantine); err != nil {
 		return err
 	}
 	err = writeWhole(d, s.name()+tempSuffix, func(out File) error { return v.writeGood(s, out, in, size) })

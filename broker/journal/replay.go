@@ -40,7 +40,7 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		if err != nil {
-			j.setAside(name, err)
+			j.quarantine(name, err)
 			continue
 		}
 		t := &tailSegment{segment: s, file: f, from: headerSize, limit: sizes[id] &^ (sector - 1)}
@@ -62,7 +62,7 @@ func (j *Journal) openTail(segs []uint64, sizes map[uint64]int64, known map[uint
 			if err != nil {
 				f.Close()
 				j.recovery.Damaged += sizes[id]
-				j.setAside(name, err)
+				j.quarantine(name, err)
 				continue
 			}
 			t.segment = &segment{header: h, end: headerSize, next: h.base, owed: map[uint64]owedIn{}}

@@ -36,17 +36,17 @@ import (
 //	88  next      u64  one past the newest sequence number of the segment before
 //	96  crc       u32  CRC-32C of bytes 0 to 96
 const (
-	headerSize  = 4096
-	headerCopy  = headerSize / 2
-	headerUsed  = 100
-	headerCRC   = 96
-	magic       = "HOLDFAST"
-	version     = 3
-	oldest      = 1 // version that is still read
-	segSuffix   = ".seg"
-	snapSuffix  = ".snap"
-	asideSuffix = ".damaged"
-	tempSuffix  = ".tmp"
+	headerSize       = 4096
+	headerCopy       = headerSize / 2
+	headerUsed       = 100
+	headerCRC        = 96
+	magic            = "HOLDFAST"
+	version          = 3
+	oldest           = 1 // version that is still read
+	segSuffix        = ".seg"
+	snapSuffix       = ".snap"
+	quarantineSuffix = ".damaged"
+	tempSuffix       = ".tmp"
 )
 
 type header struct {

@@ -17,7 +17,7 @@ type Damage struct {
 	Last     uint64            // the last one
 	What     string            // what is wrong, for people
 	Segment  bool              // the file as a whole cannot be used
-	Known    bool              // Repair has dealt with it: the corrupt bytes are in the file that was set aside
+	Known    bool              // Repair has dealt with it: the corrupt bytes are in the quarantined file
 	Affected map[string]uint64 // how many messages of the file each reader was owed and cannot get; nil if it is not known
 }
 
@@ -35,7 +35,7 @@ type Report struct {
 	Snapshots int      // read and whole
 	Unused    int      // segment files that hold nothing needed
 	Foreign   []string // files that are none of the journal's
-	Aside     []string // corrupt files that were set aside earlier
+	Aside     []string // corrupt files that were quarantined earlier
 }
 
 // Damaged reports whether there is damage that Repair has not dealt with.
@@ -53,11 +53,11 @@ func (v *View) Verify() (*Report, error) {
 	}
 	for _, f := range v.files {
 		switch {
-		case strings.HasSuffix(f.Name, asideSuffix):
+		case strings.HasSuffix(f.Name, quarantineSuffix):
 			r.Aside = append(r.Aside, f.Name)
 		case strings.HasSuffix(f.Name, snapSuffix):
 			v.verifySnapshot(f, r)
-		case slices.Contains(v.j.recovery.Aside, asideName(v.files, f.Name)) && !inLog[f.Name]:
+		case slices.Contains(v.j.recovery.Aside, quarantineName(v.files, f.Name)) && !inLog[f.Name]:
 			r.Damage = append(r.Damage, Damage{
 				File: f.Name, Bytes: f.Size, What: v.whyUnusable(f.Name), Segment: true,
 			})
@@ -226,10 +226,10 @@ func (v *View) explain(s *segment, damage []Damage, seen map[uint64]uint64) []Da
 	if s.compacted && len(damage) == 0 && len(affected) > 0 {
 		damage = append(damage, Damage{File: s.name(), Offset: headerSize, First: s.base, Last: s.next - 1, What: whatMissing})
 	}
-	aside := slices.ContainsFunc(v.files, func(f FileInfo) bool { return f.Name == s.name()+asideSuffix })
+	quarantined := slices.ContainsFunc(v.files, func(f FileInfo) bool { return f.Name == s.name()+quarantineSuffix })
 	for i := range damage {
 		d := &damage[i]
-		d.Known = aside && d.What == whatMissing
+		d.Known = quarantined && d.What == whatMissing
 		if d.First != 0 && len(affected) > 0 {
 			d.Affected = affected
 		}

@@ -118,7 +118,7 @@ func checkJournalDir(dir string) error {
 	for _, e := range entries {
 		_, seg := parseName(e.Name(), segSuffix)
 		_, snap := parseName(e.Name(), snapSuffix)
-		if seg || snap || e.Name() == lockName || strings.HasSuffix(e.Name(), asideSuffix) {
+		if seg || snap || e.Name() == lockName || strings.HasSuffix(e.Name(), quarantineSuffix) {
 			return nil
 		}
 	}

@@ -5,7 +5,7 @@
 //
 // It promises that every operation takes its place in one order, that any one of them can be made to
 // fail, and that after a failed fdatasync the pages are gone from the disk's point of view although
-// the cache still shows them. It is for tests only, and keeps everything that was ever written to it.
+// the cache still shows them. It is for tests only, and keeps everything it was ever told.
 package simdisk
 
 import (
@@ -310,7 +310,7 @@ func (f *file) Allocate(size int64) error {
 
 func (f *file) Close() error { return nil }
 
-// Rot changes one byte of a file, as an old card does. It returns false if there is no such byte.
+// Rot changes one byte of a file, as an old card does. It says false if there is no such byte.
 func (d *Disk) Rot(name string, at int64, with byte) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

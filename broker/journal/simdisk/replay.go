@@ -77,7 +77,7 @@ func (d *Disk) Replay() *Replay {
 // At is the moment that Replay stands at, as in Disk.Now.
 func (r *Replay) At() int { return r.at }
 
-// Next goes one operation ahead. It returns false at the end.
+// Next goes one operation ahead. It says false at the end.
 func (r *Replay) Next(rng *rand.Rand) bool {
 	if r.at == len(r.trace) {
 		return false
