@@ -40,12 +40,20 @@ type route struct {
 	version uint64 // of the index: what was matched before may not be owed
 }
 
+// checkOwn checks a filter of this process: only clients share subscriptions with each other.
+func checkOwn(filter string) error {
+	if isShared(filter) {
+		return fmt.Errorf("%w: %q: want a filter that is not shared", broker.ErrTopic, filter)
+	}
+	return broker.CheckFilter(filter)
+}
+
 // Route adds a route, or replaces the filters of its Reader's route, which keeps its Deliver. A message
 // that both the old and the new filters match is owed throughout the change. A message that several
 // filters match is owed once.
 func (s *Server) Route(r Route) error {
 	for _, f := range r.Filters {
-		if err := broker.CheckFilter(f.Filter); err != nil {
+		if err := checkOwn(f.Filter); err != nil {
 			return fmt.Errorf("server: route %s: %w", r.Name, err)
 		}
 	}

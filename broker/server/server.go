@@ -147,7 +147,7 @@ func (s *Server) shutdown() {
 
 // Subscribe calls f for each message that filter matches, until cancel. f must not block.
 func (s *Server) Subscribe(filter string, f func(*broker.Message)) (cancel func(), err error) {
-	if err := broker.CheckFilter(filter); err != nil {
+	if err := checkOwn(filter); err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	t := &target{deliver: f}

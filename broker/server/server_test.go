@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -709,6 +710,13 @@ func TestRouteAndSubscribe(t *testing.T) {
 	}
 	if err := h.Publish(&broker.Message{Topic: "s/#", QoS: 1}, server.PublishOptions{}); err == nil {
 		t.Error("topic with a wildcard was taken")
+	}
+	// Only clients share subscriptions with each other.
+	if _, err := h.Subscribe("$share/g/s/a", func(*broker.Message) {}); !errors.Is(err, broker.ErrTopic) {
+		t.Errorf("a shared subscription: %v, want it refused", err)
+	}
+	if err := h.Route(server.Route{Name: "b", Reader: r, Filters: []server.FilterQoS{{Filter: "$share/g/s/a"}}}); !errors.Is(err, broker.ErrTopic) {
+		t.Errorf("a shared route: %v, want it refused", err)
 	}
 }
 

@@ -37,8 +37,11 @@ func mqttTopic() sensors.Driver {
 		},
 		QuantitiesOf: textQuantities,
 		Check: func(c sensors.Config) error {
-			if strings.ContainsAny(stringOption(c, "topic"), "+#") {
+			switch topic := stringOption(c, "topic"); {
+			case strings.ContainsAny(topic, "+#"):
 				return errors.New("topic: wildcards are not possible here: want one topic")
+			case strings.HasPrefix(topic, "$share/"):
+				return errors.New("topic: shared subscriptions are not possible here: want one topic")
 			}
 			if c.Options["max_age"].(time.Duration) <= 0 {
 				return errors.New("max_age: want more than 0s: how long the sender may send no value")

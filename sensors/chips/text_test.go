@@ -219,6 +219,9 @@ func TestMQTT(t *testing.T) {
 		if _, err := outside(t, "mqtt", map[string]any{"topic": "a/+"}); err == nil || !strings.Contains(err.Error(), "wildcards") {
 			t.Errorf("wildcards: %v", err)
 		}
+		if _, err := outside(t, "mqtt", map[string]any{"topic": "$share/g/a"}); err == nil || !strings.Contains(err.Error(), "shared") {
+			t.Errorf("a shared subscription: %v", err)
+		}
 		if _, err := outside(t, "mqtt", map[string]any{"topic": "a"}); !errors.Is(err, sensors.ErrPermanent) {
 			t.Errorf("no broker: %v", err)
 		}
