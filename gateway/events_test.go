@@ -40,9 +40,11 @@ func TestAnEdgeDoesNotWaitForTheSharedCommit(t *testing.T) {
 	durable.Connect(wire.Connect{ClientID: "durable", Properties: wire.Properties{SessionExpiry: &expiry}})
 	durable.Send(&wire.Subscribe{ID: 1, Subscriptions: []wire.Subscription{{Filter: "sensors/#", QoS: 1}}})
 	brokertest.Receive[*wire.Suback](durable)
+	plug := brokertest.Dial(t, s.agent.made.server.Addrs()[0].String(), wire.V5)
+	plug.Connect(wire.Connect{ClientID: "plug", CleanStart: true})
 	for s.agent.Status().Sensors[1].Taken == 0 { // until it listens
-		s.publish(wire.Publish{Topic: "plug", Payload: []byte("7")})
-		s.client.Silent()
+		plug.Send(&wire.Publish{Topic: "plug", Payload: []byte("7")})
+		plug.Silent()
 	}
 	select {
 	case o := <-settled:

@@ -45,7 +45,7 @@ func (m *measuring) Name() string { return "sensors" }
 // Run measures until ctx ends or stop is called.
 func (m *measuring) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, m.stop)()
-	m.readings.retain(m.readings.retained, nil) // sensors may be gone, or theirs not be retained any more, since the last stop
+	m.readings.clear(nil) // sensors may be gone, or theirs not be retained any more, since the last stop
 	if err := m.Supervisor.Run(m.until); err != nil {
 		return err
 	}
@@ -89,8 +89,9 @@ func (m *measuring) Health() error {
 func (m *measuring) Prepare(next *config.Config) (part.Change, error) {
 	d := config.Compare(m.configured, next.Sensors, func(c sensors.Config) string { return c.Name }, sensors.Config.Equal)
 	lines := d.Describe("sensor")
+	retained := m.readings.retains()
 	for _, c := range next.Sensors {
-		if next.Retained[c.Name] != m.readings.retained[c.Name] && !slices.Contains(d.Added, c.Name) && !slices.Contains(d.Changed, c.Name) {
+		if next.Retained[c.Name] != retained[c.Name] && !slices.Contains(d.Added, c.Name) && !slices.Contains(d.Changed, c.Name) {
 			lines = append(lines, "sensor "+c.Name+": changed")
 		}
 	}
@@ -98,7 +99,8 @@ func (m *measuring) Prepare(next *config.Config) (part.Change, error) {
 		Stop: func() {
 			m.Supervisor.Change(d.Stop(), nil)
 			m.hub.Publish(tap.Forgotten{Names: d.Stop()})
-			m.readings.retain(next.Retained, d.Stop())
+			m.readings.retain(next.Retained)
+			m.readings.clear(d.Stop())
 			m.mu.Lock()
 			for _, name := range d.Stop() {
 				delete(m.failing, name)

@@ -118,18 +118,29 @@ func (p *publisher) status(s sensors.Status) {
 	p.report(err)
 }
 
-// retain sets which sensors' readings are retained from now on, and clears those of the others, and of the sensors in changed,
-// which may not publish the same any more. What a client has retained there, which is no reading, stays.
-func (p *publisher) retain(sensors map[string]bool, changed []string) {
+// retain sets which sensors' readings are retained from now on.
+func (p *publisher) retain(sensors map[string]bool) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.retained = sensors
-	p.mu.Unlock()
-	number := readingNumber(p.device)
+}
+
+// retains returns which sensors' readings are retained.
+func (p *publisher) retains() map[string]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.retained
+}
+
+// clear clears the retained readings of sensors whose readings are not to be retained, and of those in changed, which may
+// not publish the same any more. What a client has retained there, which is no reading, stays.
+func (p *publisher) clear(changed []string) {
+	retained, number := p.retains(), readingNumber(p.device)
 	prefix := "sensors/" + p.device + "/"
 	var gone []string
 	for _, m := range p.server.RetainedMessages(prefix + "+/+") {
 		name, _, _ := strings.Cut(strings.TrimPrefix(m.Topic, prefix), "/")
-		if _, ours := number(m); ours && (!sensors[name] || slices.Contains(changed, name)) {
+		if _, ours := number(m); ours && (!retained[name] || slices.Contains(changed, name)) {
 			gone = append(gone, m.Topic)
 		}
 	}
