@@ -111,7 +111,7 @@ func (s *Supervisor) Change(stop []string, begin []Config) {
 }
 
 func (s *Supervisor) supervise(c Config) *supervised {
-	p := &supervised{config: c, pipes: map[string]*pipe{}, counts: &counts{}, phase: s.phase, opts: &s.opts, log: s.opts.Log.With("sensor", c.Name)}
+	p := &supervised{config: c, pipes: map[string]*pipe{}, counts: &counts{}, schedule: schedule{phase: s.phase}, opts: &s.opts, log: s.opts.Log.With("sensor", c.Name)}
 	s.counts.Store(c.Name, p.counts)
 	for i := range s.opts.Drivers {
 		if s.opts.Drivers[i].Name == c.Driver {

@@ -34,13 +34,12 @@ type conn struct {
 	peer    peer
 
 	// For the reading goroutine alone.
-	in           *intake.Reader
-	scratch      *scratch // lent to in; nil while it is idle
-	aliases      aliases
-	will         *will
-	announced    bool     // the client has published to its state topic
-	loggedDenied bool     // the first denied publish was logged
-	todo         []func() // what is put off until Server.mu is free: logging may wait
+	in      *intake.Reader
+	scratch *scratch // lent to in; nil while it is idle
+	aliases aliases
+	will    *will
+	firsts
+	todo []func() // what is put off until Server.mu is free: logging may wait
 
 	writer writer // who writes, and the socket; for the goroutine that writes
 
@@ -51,12 +50,18 @@ type conn struct {
 	window window // the client's packets that are to be answered
 }
 
+// firsts is what a connection does once.
+type firsts struct {
+	announced    bool // the client has published to its state topic
+	loggedDenied bool // the first denied publish was logged
+}
+
 func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{s: s, nc: nc, anonymous: s.opts.Anonymous, ended: make(chan struct{})}
 	c.peer.version = wire.V311
 	c.room.L = &c.mu
 	c.writer.init(nc)
-	c.in = intake.New(desk{c}, nc, c.writer.raw, s.unfinished, min(s.opts.MaxConnectPacket, s.opts.MaxPacket)) // until CONNECT has come
+	c.in = intake.New(host{c}, nc, c.writer.raw, s.unfinished, min(s.opts.MaxConnectPacket, s.opts.MaxPacket)) // until CONNECT has come
 	return c
 }
 

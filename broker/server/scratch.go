@@ -57,10 +57,10 @@ func (d *scratch) finish(s *Server) {
 	d.packets, d.bytes, d.publishes, d.publishBytes = 0, 0, 0, 0
 }
 
-// desk makes a connection the intake.Host of its reader: what is on it is the scratch.
-type desk struct{ *conn }
+// host makes a connection the intake.Host of its reader: what is on it is the scratch.
+type host struct{ *conn }
 
-func (c desk) Lend() ([]byte, time.Time) {
+func (c host) Lend() ([]byte, time.Time) {
 	if c.scratch == nil {
 		c.scratch = c.s.scratches.Get().(*scratch)
 	}
@@ -68,7 +68,7 @@ func (c desk) Lend() ([]byte, time.Time) {
 	return c.scratch.buf, c.scratch.now
 }
 
-func (c desk) Return() {
+func (c host) Return() {
 	d := c.scratch
 	c.scratch = nil
 	d.finish(c.s)
@@ -76,16 +76,16 @@ func (c desk) Return() {
 	c.s.scratches.Put(d)
 }
 
-func (c desk) Arrived(bytes int) { c.scratch.bytes += uint64(bytes) }
+func (c host) Arrived(bytes int) { c.scratch.bytes += uint64(bytes) }
 
-func (c desk) Handled() { c.scratch.finish(c.s) }
+func (c host) Handled() { c.scratch.finish(c.s) }
 
-func (c desk) Evict() {
+func (c host) Evict() {
 	c.s.limits.Reached(limits.Unfinished, "connection closed: its unfinished packet is the largest, and others need the memory", "remote", c.remote())
 	c.kickFor(intake.ErrMemory)
 }
 
-func (c desk) NoRoom() {
+func (c host) NoRoom() {
 	c.s.limits.Reached(limits.Unfinished, "connection closed: no memory is left for unfinished packets", "remote", c.remote())
 }
 

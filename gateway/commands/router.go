@@ -40,18 +40,14 @@ type router struct {
 	journal *journal.Journal
 	reader  *journal.Reader
 
-	connected   func(bridge string) bool
-	clockSynced func() bool
-	waited      func(journal.Time) time.Duration // Journal.Waited
-	changed     chan struct{}                    // configs have changed
-	interrupted journal.Interruption             // commands from before it, and their ids, may be forgotten
-	clocks      *clocks
-	hub         *tap.Hub
-	server      *server.Server
+	ages
 
-	following sync.Mutex // while subscriptions change; before mu
-	unfollow  func()     // ends the subscription to readings of this device; nil if there is none
-	ended     bool       // no more subscriptions
+	connected func(bridge string) bool
+	changed   chan struct{} // configs have changed
+	hub       *tap.Hub
+	server    *server.Server
+
+	subscription
 
 	mu      sync.Mutex
 	configs map[string]outputs.Config
@@ -62,14 +58,29 @@ type router struct {
 	workers sync.WaitGroup
 }
 
+// ages is what shows how old a command is. It does not change once the router is connected.
+type ages struct {
+	clockSynced func() bool
+	waited      func(journal.Time) time.Duration // Journal.Waited
+	interrupted journal.Interruption             // commands from before it, and their ids, may be forgotten
+	clocks      *clocks
+}
+
+// subscription is the one to readings of this device.
+type subscription struct {
+	following sync.Mutex // while it changes; before mu of the router
+	unfollow  func()     // ends it; nil if there is none
+	ended     bool       // there is to be none any more
+}
+
 // newRouter brings every output to its safe value.
 func newRouter(all []outputs.Config, opts *Options) *router {
 	if opts.ClockSynced == nil {
 		opts.ClockSynced = clockSynced
 	}
 	r := &router{
-		device: opts.Device, log: opts.Log, connected: opts.Connected, clockSynced: opts.ClockSynced, out: newPublisher(opts.Device, opts.Log),
-		clocks: newClocks(), hub: opts.Hub,
+		device: opts.Device, log: opts.Log, connected: opts.Connected, out: newPublisher(opts.Device, opts.Log),
+		ages: ages{clockSynced: opts.ClockSynced, clocks: newClocks()}, hub: opts.Hub,
 		configs: map[string]outputs.Config{}, queues: map[string]*queue{}, warned: map[string]time.Time{}, changed: make(chan struct{}, 1),
 	}
 	for _, c := range all {

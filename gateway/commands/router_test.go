@@ -11,7 +11,7 @@ import (
 
 // TestFreshness: within a boot its time alone counts, also over a restart of the gateway, and whatever the clock was set to.
 func TestFreshness(t *testing.T) {
-	r := &router{clockSynced: func() bool { return true }}
+	r := &router{ages: ages{clockSynced: func() bool { return true }}}
 	age := time.Minute
 	r.waited = func(journal.Time) time.Duration { return age }
 	for _, tt := range []struct {

@@ -275,9 +275,9 @@ func (c *Controller) Show(name string, lines []string) {
 	if o == nil || o.driver.Screen == nil {
 		return
 	}
-	o.lines.Store(&lines)
+	o.screen.lines.Store(&lines)
 	select {
-	case o.redraw <- struct{}{}:
+	case o.screen.redraw <- struct{}{}:
 	default: // it is about to draw them
 	}
 }

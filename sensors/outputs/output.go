@@ -33,31 +33,45 @@ type output struct {
 	log      *slog.Logger
 	requests chan request
 	linkLost chan struct{}
-	lines    atomic.Pointer[[]string] // of a Screen; nil before there are any
-	redraw   chan struct{}            // they have changed
-	end      func()                   // ends run, and waits for that; nil if it was not started
-	changing atomic.Bool              // it ends, and the others do not
+	screen   screen
+	end      func()      // ends run, and waits for that; nil if it was not started
+	changing atomic.Bool // it ends, and the others do not
 
 	mu      sync.Mutex
 	stopped bool // no more requests
 
-	running  bool         // State and Status may be called
+	running bool // State and Status may be called
+	state   State
+	dirty   bool // state has changed and is to be published
+	status  sensors.Status
+	moves   moveLog
+
+	hardware
+	terms
+}
+
+// screen is what a Screen shows.
+type screen struct {
+	lines  atomic.Pointer[[]string] // nil before there are any
+	redraw chan struct{}            // they have changed
+}
+
+// hardware is the device, and how calls to it go.
+type hardware struct {
 	device   Device       // nil while it is not open
 	stuck    chan outcome // of a call that the kernel has not ended; nil if there is none
 	orphan   Device       // whose call it is
 	failures int          // in a row
 	retryAt  time.Time
 	verifyAt time.Time
+}
 
-	state    State
-	dirty    bool      // state has changed and is to be published
+// terms are the times that bound a value.
+type terms struct {
 	turned   time.Time // when it went from off to on, or back; at first, when it was opened
 	leaseEnd time.Time // zero if there is none, as those below
 	maxEnd   time.Time
 	waiting  *request // for state.WaitingAt
-
-	status sensors.Status
-	moves  moveLog
 }
 
 // outcome is what a call to the hardware came to.
@@ -69,7 +83,7 @@ type outcome struct {
 func newOutput(config Config, d *Driver, c *Controller) *output {
 	return &output{
 		Config: config, driver: d, c: c, log: c.opts.Log.With("output", config.Name),
-		requests: make(chan request, maxRequests), linkLost: make(chan struct{}, 1), redraw: make(chan struct{}, 1),
+		requests: make(chan request, maxRequests), linkLost: make(chan struct{}, 1), screen: screen{redraw: make(chan struct{}, 1)},
 		state: State{Output: config.Name, By: ByStart, Since: time.Now()},
 	}
 }
@@ -86,7 +100,7 @@ func (o *output) run(ctx context.Context) {
 			o.command(r)
 		case <-o.linkLost:
 			o.toSafe(ByLink, fmt.Sprintf("%s was lost for %v", o.Link, o.LinkTimeout))
-		case <-o.redraw:
+		case <-o.screen.redraw:
 			o.draw()
 		case r := <-o.stuck:
 			o.returned(r)
@@ -287,7 +301,7 @@ func (o *output) reached(value float64, by Cause, why, id string) {
 // draw shows the newest lines on a Screen.
 func (o *output) draw() {
 	screen, is := o.device.(Screen)
-	lines := o.lines.Load()
+	lines := o.screen.lines.Load()
 	if !is || lines == nil {
 		return
 	}

@@ -24,10 +24,8 @@ const (
 type ssd1306 struct {
 	dc *Line // on SPI
 
-	memory              [oledPages][oledColumns]byte
-	page, column        int
-	pageLow, pageHigh   int // of the horizontal and vertical modes
-	columnLow, colHigh  int
+	memory [oledPages][oledColumns]byte
+	oledPointer
 	mode                byte
 	on, pump, whole     bool // whole: every dot is lit, whatever the memory has
 	inverse             bool
@@ -38,6 +36,13 @@ type ssd1306 struct {
 	frames              []image.Image
 }
 
+// oledPointer is where the next byte of data goes.
+type oledPointer struct {
+	page, column       int
+	pageLow, pageHigh  int // of the horizontal and vertical modes
+	columnLow, colHigh int
+}
+
 // argument bytes of commands that have some.
 var oledArguments = map[byte]int{
 	0x20: 1, 0x21: 2, 0x22: 2, 0x26: 6, 0x27: 6, 0x29: 5, 0x2A: 5, 0x81: 1, 0x8D: 1, 0xA3: 2, 0xA8: 1, 0xD3: 1, 0xD5: 1, 0xD9: 1, 0xDA: 1, 0xDB: 1,
@@ -45,7 +50,7 @@ var oledArguments = map[byte]int{
 
 func (m *ssd1306) reset() {
 	dc, frames := m.dc, m.frames
-	*m = ssd1306{dc: dc, frames: frames, mode: 2, pageHigh: oledPages - 1, colHigh: oledColumns - 1, rows: 64}
+	*m = ssd1306{dc: dc, frames: frames, mode: 2, oledPointer: oledPointer{pageHigh: oledPages - 1, colHigh: oledColumns - 1}, rows: 64}
 	for p := range m.memory { // it comes up with whatever was in it
 		for c := range m.memory[p] {
 			m.memory[p][c] = byte(p*37 + c*101)
