@@ -194,11 +194,6 @@ func (l *ledgerRun) publish(n int) {
 			}
 		}
 		taken := l.append(part, to)
-		for k := taken; k < part; k++ { // refused: no reader is owed it
-			for _, a := range l.known {
-				delete(a.owed, l.next+k)
-			}
-		}
 		l.next, n = l.next+part, n-part
 		if taken < part {
 			return
@@ -206,19 +201,30 @@ func (l *ledgerRun) publish(n int) {
 	}
 }
 
-// append has n messages taken in, or fewer if the journal is full and refuses.
+// settling is what becomes of messages that were taken in.
+type settling struct {
+	waiter
+	refused []int // by a commit that found no space
+}
+
+func (w *settling) Committed(e *Entry, seq uint64, err error) {
+	if errors.Is(err, ErrFull) {
+		w.mu.Lock()
+		w.refused = append(w.refused, number(e.Message))
+		w.mu.Unlock()
+		err = nil
+	}
+	w.waiter.Committed(e, seq, err)
+}
+
+// append has n messages taken in, or fewer if the journal is full and refuses. With damaged segments, which cannot be
+// compacted, a commit may refuse some, whatever the policy is.
 func (l *ledgerRun) append(n int, to []*Reader) (taken int) {
 	var owed []Owed
 	for _, r := range to {
 		owed = append(owed, Owed{Reader: r, QoS: 1})
 	}
-	w := &waiter{}
-	defer func() {
-		w.wg.Wait()
-		if len(w.errs) > 0 {
-			l.t.Error(w.errs[0])
-		}
-	}()
+	w := &settling{}
 	for k := range n {
 		w.wg.Add(1)
 		err := l.j.Append(Entry{Message: message(l.next + k), Owed: owed, Done: w})
@@ -227,11 +233,29 @@ func (l *ledgerRun) append(n int, to []*Reader) (taken int) {
 			if !errors.Is(err, ErrFull) || !l.refuses {
 				l.t.Error(err)
 			}
-			l.refused = true
-			return k
+			w.mu.Lock()
+			for ; k < n; k++ {
+				w.refused = append(w.refused, l.next+k)
+			}
+			w.mu.Unlock()
+			break
+		}
+		taken++
+	}
+	w.wg.Wait()
+	if len(w.errs) > 0 {
+		l.t.Error(w.errs[0])
+	}
+	if late := len(w.refused) - (n - taken); late > 0 && !l.damaged {
+		l.t.Errorf("%d messages were taken in and then refused", late)
+	}
+	for _, number := range w.refused { // no reader is owed it
+		for _, a := range l.known {
+			delete(a.owed, number)
 		}
 	}
-	return n
+	l.refused = l.refused || len(w.refused) > 0
+	return n - len(w.refused)
 }
 
 // room is how many bytes of messages may wait, at least, before there is no space: segments that are less than half
