@@ -249,4 +249,3 @@ func (p *supervised) report(state State, class Class, reason string) {
 	p.state, p.reason = state, reason
 	p.opts.Status(Status{Sensor: p.config.Name, State: state, Class: class, Reason: reason, Since: p.since, LastGood: p.lastGood})
 }
-

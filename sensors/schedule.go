@@ -73,4 +73,3 @@ func Backoff(failures int) time.Duration {
 	ceiling := min(maxBackoff, minBackoff<<min(failures-1, 6))
 	return ceiling/2 + rand.N(ceiling/2+1)
 }
-
