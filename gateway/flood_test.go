@@ -73,19 +73,21 @@ func TestAFloodToOneOutput(t *testing.T) {
 		t.Error("health does not name the pump")
 	}
 	held.Unlock()
-	done, refused := 0, 0
+	done, refused, behind := 0, 0, 0
 	for range flood {
 		switch r := <-results; {
 		case r.Result == outputs.Done:
 			done++
 		case r.Reason == "too many commands at once":
 			refused++
+		case strings.HasSuffix(r.Reason, "commands wait for the hardware already"): // they left the queue faster than it is
+			behind++
 		default:
 			t.Errorf("got %+v", r)
 		}
 	}
-	if done < 500 || refused < 400 {
-		t.Errorf("%d carried out, %d refused of %d", done, refused, flood)
+	if done == 0 || done+behind < 500 || refused < 400 {
+		t.Errorf("%d carried out, %d and %d refused of %d", done, refused, behind, flood)
 	}
 	if !s.eventually(func() bool { return s.agent.made.outputs.Health() == nil }) {
 		t.Errorf("health: %v", s.agent.made.outputs.Health())
