@@ -53,16 +53,20 @@ func subscribeOver(t testing.TB, c net.Conn) *subscriber {
 func (s *subscriber) until(last, next int) int {
 	s.t.Helper()
 	for next <= last {
-		m := s.publish()
-		s.ack(m.ID)
-		switch n := number(m.Payload); {
-		case n > next:
-			s.t.Fatalf("got message %d, want %d first", n, next)
-		case n == next:
-			next++
-		}
+		next = s.take(s.publish(), next)
 	}
 	return next
+}
+
+// take acknowledges a message and returns the next number, which is next as long as the message has come before.
+func (s *subscriber) take(m *wire.Publish, next int) int {
+	s.t.Helper()
+	s.ack(m.ID)
+	n := number(m.Payload)
+	if n > next {
+		s.t.Fatalf("got message %d, want %d first", n, next)
+	}
+	return max(next, n+1)
 }
 
 func TestMosquittoRestarts(t *testing.T) {

@@ -47,13 +47,7 @@ func (s *subscriber) untilSilent(last, next int) int {
 		if !ok {
 			s.t.Fatalf("got %T, want PUBLISH", p)
 		}
-		s.ack(m.ID)
-		switch n := number(m.Payload); {
-		case n > next:
-			s.t.Fatalf("got message %d, want %d first", n, next)
-		case n == next:
-			next++
-		}
+		next = s.take(m, next)
 	}
 	return next
 }

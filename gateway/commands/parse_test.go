@@ -144,7 +144,7 @@ func TestFreshnessOnTheWay(t *testing.T) {
 		refused    string // empty if it is carried out
 	}{
 		{what: "plain, as it comes", payload: "on"},
-		{what: "queued, nobody knows how long", payload: "on", properties: unknown, refused: "queued on its way"},
+		{what: "queued for an unknown time", payload: "on", properties: unknown, refused: "queued on its way"},
 		{what: "queued for less than it may be old", payload: "on", properties: short},
 		{what: "queued for longer", payload: "on", properties: long, refused: "queued on its way for up to 11s"},
 		{what: "queued twice", payload: "on", properties: slices.Concat(short, short), refused: "up to 18s"},
@@ -154,7 +154,7 @@ func TestFreshnessOnTheWay(t *testing.T) {
 		{what: "queued, and not yet expired", payload: until(time.Second), properties: unknown},
 		{what: "queued, and expired", payload: until(-time.Second), properties: unknown, refused: "expired 1s ago"},
 		{what: "queued, with a message expiry interval", payload: "on", properties: unknown, expiry: 5},
-		{what: "replayed, nobody knows how long", payload: "on", properties: replayed, refused: "queued on its way"},
+		{what: "replayed after an unknown time", payload: "on", properties: replayed, refused: "queued on its way"},
 		{what: "replayed, taken just now", payload: "on", properties: taken(-9 * time.Second)},
 		{what: "replayed, taken long ago", payload: "on", properties: taken(-time.Minute), refused: "sent 1m0s ago"},
 		{what: "replayed, taken long ago, measured now", payload: at(0), properties: taken(-time.Minute)},

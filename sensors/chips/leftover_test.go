@@ -294,7 +294,7 @@ func TestVOCIndexOverReopening(t *testing.T) {
 	}
 }
 
-// An INA226 of a later revision, and a relative of the BME680 that nobody knows yet.
+// An INA226 of a later revision, and an unknown relative of the BME680.
 func TestIdentifications(t *testing.T) {
 	for _, c := range []struct {
 		model   string

@@ -12,7 +12,7 @@ import (
 // Values from sources that have nothing to do with the drivers here: recorded bytes of real chips in the tests of other
 // projects, constants of the kernel's and the makers' drivers, and data sheets. Each row names its source.
 
-// oracle is a value that somebody else has computed.
+// oracle is a value from an independent source.
 type oracle struct {
 	what              string
 	got, want, within float64

@@ -104,7 +104,7 @@ func pcaClaims(p sensors.Place, frequency float64) []sensors.Claim {
 
 type pcaChannel struct {
 	conn   *bus.Conn
-	lock   sync.Locker // of the chip: while its frequency changes nobody else looks or moves
+	lock   sync.Locker // of the chip: held while its frequency changes, against other looks and moves
 	addr   uint16
 	first  byte // register
 	period time.Duration

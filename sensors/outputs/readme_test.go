@@ -2,35 +2,18 @@ package outputs_test
 
 import (
 	"flag"
-	"os"
 	"strings"
 	"testing"
 
 	"holdfast/sensors/outputs"
+	"holdfast/sensors/sensorstest"
 )
 
 var update = flag.Bool("update", false, "rewrite the README's table of drivers")
 
 // TestReadme: the README's tables of drivers and options are the program's.
 func TestReadme(t *testing.T) {
-	data, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	const start, end = "<!-- drivers -->\n", "<!-- end of drivers -->\n"
-	before, rest, found := strings.Cut(string(data), start)
-	_, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		t.Fatal("README.md has no place for the table of drivers")
-	}
-	want := before + start + outputs.Markdown(outputs.Drivers()) + end + after
-	if *update {
-		if err := os.WriteFile("README.md", []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if want != string(data) {
-		t.Error("README.md and the drivers differ: run with -update")
-	}
+	sensorstest.README(t, outputs.Markdown(outputs.Drivers()), *update)
 }
 
 // TestDescribe: everything about a driver that a person needs, each of its options included.
